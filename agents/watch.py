@@ -1,0 +1,168 @@
+"""Play, score and film the agent of any run.
+
+    python -m agents.watch results/Breakout/dqn-1
+    python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
+
+Prints the mean return over whole games with its 95% interval (bootstrap) and writes videos/*.mp4.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+import envs
+import runs
+from runs import checkpoint
+
+EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    folder: Annotated[Path, tyro.conf.Positional]  # a run's folder
+    games: int = 30  # whole games to play
+    checkpoint: Literal["best", "last"] = "best"  # by evaluation return, or the latest saved
+    seed: int = 1  # of the games and of exploration
+    device: str = "auto"  # auto, cpu, cuda, mps
+    film: bool = True  # write the first game played as mp4
+    film_seconds: float = 120.0  # at most, of film
+
+
+def play(policy: Callable[[Tensor], Tensor], world: envs.World, games: int) -> dict[str, list[float]]:
+    """Play whole games to their ends, an equal share in each world, and return their scores.
+
+    Taking the first `games` to finish would favour short ones; so each world plays its own share.
+
+    Returns:
+        {"return": [...], "length": [...]}, games entries each.
+    """
+    share = [games // world.count + (n < games % world.count) for n in range(world.count)]
+    scores: list[list[tuple[float, int]]] = [[] for _ in range(world.count)]
+    while any(len(done) < wanted for done, wanted in zip(scores, share, strict=True)):
+        world.step(policy(world.observation))
+        finished = world.finished
+        for n, total, length in zip(
+            world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
+        ):
+            if len(scores[n]) < share[n]:
+                scores[n].append((total, length))
+    flat = [score for done in scores for score in done]
+    return {"return": [total for total, _ in flat], "length": [length for _, length in flat]}
+
+
+def evaluate(
+    policy: Callable[[Tensor], Tensor], name: str, games: int, seed: int, device: torch.device, **options: object
+) -> dict[str, float]:
+    """Whole, unclipped games in worlds of their own: "eval/return" and its spread."""
+    world = envs.make(
+        name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options
+    )
+    try:
+        scores = play(policy, world, games)
+    finally:
+        world.close()
+    returns = np.asarray(scores["return"])
+    return {
+        "eval/return": float(returns.mean()),
+        "eval/median": float(np.median(returns)),
+        "eval/std": float(returns.std(ddof=1)) if games > 1 else 0.0,
+        "eval/length": float(np.mean(scores["length"])),
+        "eval/games": games,
+    }
+
+
+def interval(scores: list[float]) -> tuple[float, float]:
+    """95% interval of the mean: percentile bootstrap with a fixed seed."""
+    values = np.asarray(scores)
+    if len(values) < 2:
+        return math.nan, math.nan
+    means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def load(folder: Path, which: str, world_options: dict, seed: int, count: int, device: torch.device):
+    """A run's policy and a fresh world for it: (policy, world, step the weights are from)."""
+    described = json.loads((folder / "config.json").read_text())
+    module = importlib.import_module(described["program"])
+    best = folder / "checkpoint" / "best.pt"
+    if which == "best" and best.exists():
+        state = torch.load(best, map_location="cpu", weights_only=True)
+    else:
+        state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
+        if state is None:
+            raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")
+    world = envs.make(
+        described["config"]["env"], count, seed=seed, device=device, evaluation=True, **world_options
+    )
+    return module.load(folder, state["parts"], described["config"], world), world, state["step"]
+
+
+def film(policy: Callable[[Tensor], Tensor], world: envs.World, path: Path, seconds: float) -> float:
+    """Play one game in a single world, write it as mp4, return its score."""
+    import imageio.v3 as imageio
+
+    fps, frames, total = world.frames_per_second, [], 0.0
+    for _ in range(int(fps * seconds)):
+        frames.append(world.render()[0])
+        world.step(policy(world.observation))
+        if world.finished["episode/return"]:
+            total = world.finished["episode/return"][0]
+            break
+    path.parent.mkdir(exist_ok=True)
+    scale = max(1, 420 // frames[0].shape[0])
+    large = [frame.repeat(scale, 0).repeat(scale, 1) for frame in frames]
+    imageio.imwrite(path, np.stack(large), fps=fps, codec="libx264", macro_block_size=2)
+    return total
+
+
+def main(config: Config) -> None:
+    if not (config.folder / "config.json").exists():
+        known = sorted(str(path.parent) for path in Path("results").glob("*/*/config.json"))
+        raise runs.RunError(
+            f"{config.folder} is no run's folder. "
+            + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
+        )
+    device = runs.prepare(config.device, config.seed)
+    described = json.loads((config.folder / "config.json").read_text())
+    module = importlib.import_module(described["program"])
+    fields = {field.name for field in dataclasses.fields(module.Config)}
+    options = module.options(module.Config(**{k: v for k, v in described["config"].items() if k in fields}))
+    seed = EVALUATION_SEED + config.seed
+    count = min(config.games, 16)
+    policy, world, step = load(config.folder, config.checkpoint, options, seed, count, device)
+    protocol = f", protocol {world.protocol}" if world.protocol else ""
+    print(f"{config.folder}: weights of step {step:,}, {config.games} games of {world.name}{protocol}")
+    scores = play(policy, world, config.games)["return"]
+    world.close()
+    low, high = interval(scores)
+    print(
+        f"return {np.mean(scores):.2f}  95% interval {low:.2f} to {high:.2f}  "
+        f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}"
+    )
+    if config.film:
+        policy, world, _ = load(config.folder, config.checkpoint, options, seed, 1, device)
+        path = config.folder / "videos" / f"step-{step:012d}-seed-{config.seed}.mp4"
+        total = film(policy, world, path, config.film_seconds)
+        world.close()
+        print(f"filmed a game with return {total:.1f}: {path}")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except runs.RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error

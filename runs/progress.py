@@ -1,0 +1,72 @@
+"""What a person sees of a run: a live bar on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PLAIN_EVERY = 30.0  # seconds between plain lines
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class Bar:
+    """Shows how far a run is. update() is cheap enough for every step of a loop."""
+
+    def __init__(self, total: int, start: int):
+        self.total, self.start = total, start
+        self.console = Console(stderr=True)
+        self.live = self.console.is_terminal
+        self.began = self.shown = time.monotonic()
+        self.step = start
+        self.words = ""
+        if self.live:
+            self.progress = Progress(
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}"),
+                console=self.console,
+                refresh_per_second=4,
+            )
+            self.task = self.progress.add_task("", total=total, completed=start, speed="", words="")
+            self.progress.start()
+
+    def update(self, step: int, words: str) -> None:
+        """Move to `step`; `words` are the latest metrics, ready to be read."""
+        self.step, self.words = step, words
+        now = time.monotonic()
+        if now - self.shown < (0.5 if self.live else PLAIN_EVERY):
+            return
+        self.shown = now
+        speed = self.speed()
+        if self.live:
+            self.progress.update(self.task, completed=step, speed=f"{speed:,.0f} steps/s", words=words)
+        else:
+            left = duration((self.total - step) / speed) if speed > 0 else "?"
+            self.say(f"{step:,}/{self.total:,} steps  {speed:,.0f} steps/s  {left} left  {words}")
+
+    def speed(self) -> float:
+        """Steps a second since the bar was made."""
+        return (self.step - self.start) / max(time.monotonic() - self.began, 1e-9)
+
+    def say(self, line: str) -> None:
+        """A line above the bar, or a plain one."""
+        if self.live:
+            self.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.live:
+            self.progress.stop()

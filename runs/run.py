@@ -1,0 +1,426 @@
+"""A run is a folder, a clock and a page: it is iterated, it resumes, times, saves and logs. It never calls you.
+
+    run = Run(config, program="agents.dqn", world=world.name, protocol=world.protocol)
+    run.track(online=online, optimizer=optimizer, memory=memory, world=world)
+    for step in run.steps(config.steps, stride=world.count):
+        ...
+        run.log(learn(memory.sample(config.batch)))
+
+The folder is the truth: metrics.jsonl holds what the algorithm did (bit-identical under the same seed on a
+CPU), clock.jsonl how long it took, checkpoint/ all that is needed to go on exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from runs import checkpoint, machine
+from runs.mirror import Mirror
+from runs.progress import Bar, duration
+
+try:
+    import fcntl
+except ImportError:  # Windows: two programs in one folder are then not noticed
+    fcntl = None
+
+
+class RunError(Exception):
+    """A run cannot start or go on, for a reason its user can mend; the message says how."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags every program has for its run."""
+
+    seed: int = 1  # of everything random: the same seed gives the same run
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    folder: Path = Path("results")  # where runs lie
+    name: str | None = None  # of this run's folder; <program>-<seed> unless given
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
+    tags: tuple[str, ...] = ()  # W&B tags
+    save_every: float = 300.0  # seconds between checkpoints
+    log_every: int = 5_000  # agent steps a line of metrics.jsonl
+
+
+# Flags that change where a run is kept and shown, but not what it computes.
+OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device")
+
+
+class Run:
+    """One run: its folder, its clock, its log, its checkpoints.
+
+    Args:
+        config: a frozen dataclass that extends Options.
+        program: the module to be named in commands, e.g. "agents.dqn".
+        world: canonical name of the world (or data set): the folder above the run's.
+        protocol: how scores are taken there, if there is more than one way.
+
+    Raises:
+        RunError: the folder belongs to another config, is in use, finished or cannot be written.
+    """
+
+    stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
+
+    def __init__(self, config: Any, program: str, world: str, protocol: str | None = None):
+        self.config, self.program, self.world = config, program, world
+        self.device = torch.device("cpu" if config.device == "auto" else config.device)
+        name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
+        self.folder = Path(config.folder) / world / name
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.parts: dict[str, Any] = {}
+        self._pending: dict[str, list] = {}
+        self._signal: int | None = None
+        self._words: dict[str, float] = {}
+        self._last_evaluation: dict | None = None
+        self._open_folder(protocol)
+        self.mirror = Mirror(
+            config.wandb,
+            self.folder,
+            identity="-".join((world, name)).replace("/", "-").replace(":", "-")[:120],
+            name=f"{world}/{name}",
+            group=f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
+            tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),
+            config=_plain(config),
+        )
+
+    # ---- the folder -------------------------------------------------------------------------------------
+
+    def _open_folder(self, protocol: str | None) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {self.folder} ({error.strerror}): choose another place with --folder"
+            ) from error
+        if fcntl:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{self.folder} is in use by another program; choose --name or --seed") from error
+        described = {
+            "program": self.program,
+            "world": {"name": self.world, "protocol": protocol},
+            "config": _plain(self.config),
+            "command": shlex.join(["python", "-m", self.program, *sys.argv[1:]]),
+            "hardware": machine.hardware(self.device),
+            "versions": machine.versions(),
+            "commit": machine.commit(),
+        }
+        path = self.folder / "config.json"
+        if path.exists():
+            self._compare(json.loads(path.read_text())["config"], described["config"])
+        else:
+            self._write(path, json.dumps(described, indent=1).encode())
+
+    def _compare(self, old: dict, new: dict) -> None:
+        differences = [
+            f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
+            for key in sorted(old.keys() | new.keys())
+            if key not in OUTWARD and old.get(key) != new.get(key)
+        ]
+        if differences:
+            raise RunError(
+                f"{self.folder} holds a run with another config:\n"
+                + "\n".join(differences)
+                + "\nUse the same flags to go on with it, or --name for a run of its own."
+            )
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            checkpoint.write_atomically(path, data)
+        except OSError as error:
+            raise self._no_room(path, error) from error
+
+    def _no_room(self, path: Path, error: OSError) -> RunError:
+        kept = sorted((self.folder / "checkpoint").glob("[0-9]*.json"))
+        what = f"the checkpoint of step {int(kept[-1].stem):,}" if kept else "no checkpoint yet"
+        return RunError(
+            f"could not write {path} at step {self.step:,}: {error.strerror or error}. "
+            f"Kept: {what} in {self.folder}. Make room and run the same command to go on from there."
+        )
+
+    # ---- tracking and checkpoints -----------------------------------------------------------------------
+
+    def track(self, **parts: Any) -> None:
+        """Name what a checkpoint holds, and restore it all if the folder has a checkpoint.
+
+        A part has state_dict() and load_state_dict(), or, if it is large, save(folder) -> state and
+        load(folder, state), which keep files of their own and write only what is new.
+
+        Raises:
+            RunError: the run is finished already, or every checkpoint in the folder is damaged.
+        """
+        self.parts = parts
+        folder = self.folder / "checkpoint"
+        if (self.folder / "finished.json").exists():
+            raise RunError(
+                f"{self.folder} is finished ({self.score()}).\n{self._next()}\n"
+                "For another run choose another --seed or --name."
+            )
+        for path, state in checkpoint.intact(folder):
+            self._restore(state)
+            self._resumed = path
+            break
+        else:
+            if list(folder.glob("[0-9]*.json")):
+                raise RunError(
+                    f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, "
+                    "or choose --name"
+                )
+            for name in ("metrics.jsonl", "clock.jsonl"):  # of a run that died before its first checkpoint
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _save(self) -> None:
+        """Write a checkpoint of every tracked part now.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written; says what is kept.
+        """
+        folder = self.folder / "checkpoint"
+        try:
+            (folder / "memory").mkdir(parents=True, exist_ok=True)
+            states, files = {}, {}
+            for name, part in self.parts.items():
+                if hasattr(part, "save"):
+                    states[name] = part.save(folder / "memory")
+                    files.update(states[name]["files"])
+                else:
+                    states[name] = part.state_dict()
+            state = {
+                "step": self.step,
+                "seconds": self._elapsed(),
+                "best": self.best,
+                "parts": states,
+                "pending": {key: _numbers(values) for key, values in self._pending.items()},
+                "words": self._words,
+                "random": machine.random_state(),
+                "log_sizes": {
+                    name: (self.folder / name).stat().st_size if (self.folder / name).exists() else 0
+                    for name in ("metrics.jsonl", "clock.jsonl")
+                },
+            }
+            checkpoint.save(folder, self.step, state, files)
+        except OSError as error:
+            raise self._no_room(folder, error) from error
+        self._saved = time.monotonic()
+
+    def _restore(self, state: dict) -> None:
+        folder = self.folder / "checkpoint" / "memory"
+        for name, part in self.parts.items():
+            if hasattr(part, "save"):
+                part.load(folder, state["parts"][name])
+            else:
+                part.load_state_dict(state["parts"][name])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self._pending, self._words = {key: list(values) for key, values in state["pending"].items()}, state["words"]
+        for name, size in state["log_sizes"].items():  # what was logged after the checkpoint happens again
+            if (self.folder / name).exists():
+                os.truncate(self.folder / name, size)
+        machine.set_random_state(state["random"])
+
+    # ---- the clock --------------------------------------------------------------------------------------
+
+    def steps(self, total: int, stride: int = 1) -> Iterator[int]:
+        """Iterate from where the run stands to `total` steps, `stride` of them an iteration.
+
+        Saves every config.save_every seconds, at the end, and when Ctrl-C or SIGTERM asks the run to leave.
+        """
+        self.total, self.stride = total, stride
+        with self._session():
+            while self.step < total:
+                yield self.step
+                due = self.due(self.config.log_every)
+                self.step += stride
+                if due or self.step >= total:
+                    self._flush()
+                self.bar.update(self.step, self._shown())
+                self._estimate()
+                if self._signal is not None or time.monotonic() - self._saved > self.config.save_every:
+                    self._save()
+                if self._signal is not None:
+                    self.bar.say(f"saved at step {self.step:,} in {self.folder}; the same command goes on from here")
+                    raise SystemExit(128 + self._signal)
+            self._save()
+        self._finish()
+
+    def due(self, every: int) -> range:
+        """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth."""
+        return range((self.step + self.stride) // every - self.step // every)
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[None]:
+        Run.stepping = True
+        self._began = self._saved = time.monotonic()
+        self._estimated = False
+        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.bar = Bar(self.total, self.step)
+        where = machine.hardware(self.device)
+        start = f"from step {self.step:,}" if self.step else "from the start"
+        self.bar.say(
+            f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
+            f"({where['processor']}, {where['cores']} cores)\nfolder {self.folder}   W&B {self.mirror.mode}"
+        )
+        try:
+            yield
+        finally:
+            self.seconds = self._elapsed()
+            self._began = time.monotonic()
+            self.bar.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.mirror.finish()
+            self._lock.close()
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._signal is not None:  # asked twice: leave at once, the last checkpoint stands
+            raise SystemExit(128 + number)
+        self._signal = number
+
+    def _elapsed(self) -> float:
+        return self.seconds + time.monotonic() - self._began
+
+    def _estimate(self) -> None:
+        """Once the speed has settled: say how long the whole will take."""
+        since = time.monotonic() - self._began
+        if self._estimated or since < 60:
+            return
+        self._estimated = True
+        speed = self.bar.speed()
+        self.bar.say(
+            f"at {speed:,.0f} steps/s the remaining {self.total - self.step:,} steps take about "
+            f"{duration((self.total - self.step) / speed)}; Ctrl-C saves and leaves, the same command goes on"
+        )
+
+    # ---- the log ----------------------------------------------------------------------------------------
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take metrics in: numbers, lists of numbers or scalar tensors, which are not waited for.
+
+        A line of metrics.jsonl holds the mean of what came in since the line before.
+        """
+        for key, value in metrics.items():
+            values = self._pending.setdefault(key, [])
+            values.extend(value) if isinstance(value, list) else values.append(value)
+
+    def record(self, metrics: dict[str, float], step: int | None = None) -> bool:
+        """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
+
+        The best evaluation's parts (all but memory and world) are kept in checkpoint/best.pt.
+        """
+        self._line("metrics.jsonl", {"step": self.step + self.stride if step is None else step, **metrics})
+        if "eval/return" not in metrics:
+            return False
+        self._last_evaluation = metrics
+        self._words["eval"] = metrics["eval/return"]
+        self.bar.say(
+            f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
+            f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games)"
+        )
+        if metrics["eval/return"] <= self.best:
+            return False
+        self.best = metrics["eval/return"]
+        light = {n: p.state_dict() for n, p in self.parts.items() if isinstance(p, torch.nn.Module)}
+        try:
+            (self.folder / "checkpoint").mkdir(exist_ok=True)
+            checkpoint.save_file(
+                {"step": self.step + self.stride, "best": self.best, "parts": light},
+                self.folder / "checkpoint" / "best.pt",
+            )
+        except OSError as error:
+            raise self._no_room(self.folder / "checkpoint" / "best.pt", error) from error
+        return True
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, {}
+        line: dict[str, float] = {"step": self.step}
+        for key in sorted(pending):
+            values = _numbers(pending[key])
+            if values:
+                line[key] = math.fsum(values) / len(values)
+            if key == "episode/return":
+                line["episode/count"] = len(values)
+        for key, value in line.items():
+            if key.startswith("loss/") and not math.isfinite(value):
+                raise RunError(
+                    f"{key} became {value} by step {self.step:,}. {self._kept()} Try a smaller --learning-rate."
+                )
+        self._words |= line
+        self._line("metrics.jsonl", line)
+        self._line(
+            "clock.jsonl",
+            {
+                "step": self.step,
+                "seconds": round(self._elapsed(), 3),
+                "speed/steps_per_second": round(self.bar.speed(), 2),
+            },
+        )
+
+    def _kept(self) -> str:
+        kept = sorted((self.folder / "checkpoint").glob("[0-9]*.json"))
+        return f"Kept: the checkpoint of step {int(kept[-1].stem):,}." if kept else "There is no checkpoint yet."
+
+    def _line(self, name: str, values: dict) -> None:
+        try:
+            with open(self.folder / name, "a") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise self._no_room(self.folder / name, error) from error
+        self.mirror.log(values)
+
+    def _shown(self) -> str:
+        names = {
+            "episode/return": "return {:.1f}",
+            "eval": "eval {:.1f}",
+            "loss/td": "loss {:.4f}",
+            "explore/epsilon": "epsilon {:.2f}",
+        }
+        return "  ".join(form.format(self._words[key]) for key, form in names.items() if key in self._words)
+
+    # ---- the end ----------------------------------------------------------------------------------------
+
+    def score(self) -> str:
+        """The last and best evaluation (or, without any, the last return in training), in words."""
+        path = self.folder / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        evaluations = [line["eval/return"] for line in lines if "eval/return" in line]
+        if evaluations:
+            return f"evaluation {evaluations[-1]:.1f} at the end, {max(evaluations):.1f} at best"
+        returns = [line["episode/return"] for line in lines if "episode/return" in line]
+        return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
+
+    def _next(self) -> str:
+        return f"Next: python -m agents.watch {self.folder}   python -m runs.compare {self.folder.parent}"
+
+    def _finish(self) -> None:
+        summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
+        self._write(self.folder / "finished.json", json.dumps(summary).encode())
+        self.bar.say(
+            f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"
+            f"folder {self.folder}\n{self._next()}"
+        )
+
+
+def _numbers(values: list) -> list[float]:
+    """Tensors and numbers as floats, with one wait for the device."""
+    tensors = [value.detach().float() for value in values if isinstance(value, torch.Tensor)]
+    ready = iter(torch.stack(tensors).tolist()) if tensors else iter(())
+    return [next(ready) if isinstance(value, torch.Tensor) else float(value) for value in values]
+
+
+def _plain(config: Any) -> dict:
+    """A config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -1,0 +1,265 @@
+"""The run: its folder, log, checkpoints, resume; every failure it promises to say clearly."""
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from runs import Options, Run, RunError, checkpoint, machine
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Options):
+    steps: int = 40
+    rate: float = 0.5
+    wandb: str = "disabled"
+    log_every: int = 10
+    save_every: float = 0.0  # at every iteration
+
+
+class Walk:
+    """A random walk that uses the global generator: its end shows whether every step happened once."""
+
+    def __init__(self):
+        self.place = torch.zeros(3)
+
+    def step(self):
+        self.place = self.place + torch.randn(3)
+        return self.place.sum()
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+def walk(config, die_at=None, act=None):
+    machine.prepare("cpu", config.seed)
+    run = Run(config, "tests.walk", "Nowhere")
+    part = Walk()
+    run.track(walk=part)
+    for step in run.steps(config.steps, stride=2):
+        if act:
+            act(run, step)
+        if step == die_at:
+            raise MemoryError("killed")
+        run.log({"loss/td": part.step(), "episode/return": [float(step)] if step % 6 == 0 else []})
+    return run, part
+
+
+@pytest.fixture
+def config(tmp_path):
+    return Config(folder=tmp_path)
+
+
+def lines(run_folder, name="metrics.jsonl"):
+    return [json.loads(line) for line in (run_folder / name).read_text().splitlines()]
+
+
+def test_log_holds_means_and_counts(config):
+    run, _ = walk(config)
+    log = lines(run.folder)
+    assert [line["step"] for line in log] == [10, 20, 30, 40]
+    assert log[0]["episode/return"] == 3.0 and log[0]["episode/count"] == 2  # steps 0 and 6
+    assert log[1]["episode/return"] == 15.0  # steps 12 and 18
+    clock = lines(run.folder, "clock.jsonl")
+    assert len(clock) == 4 and clock[-1]["seconds"] >= clock[0]["seconds"]
+
+
+def test_due_counts_multiples(config):
+    run = Run(config, "tests.walk", "Nowhere")
+    run.stride, run.step = 10, 30
+    assert [len(run.due(every)) for every in (4, 10, 16, 40, 45)] == [3, 1, 1, 1, 0]  # of (30, 40]
+
+
+def test_resume_is_exact(config):
+    whole, part = walk(dataclasses.replace(config, name="whole"))
+    with pytest.raises(MemoryError):
+        walk(dataclasses.replace(config, name="killed"), die_at=34)
+    again, resumed = walk(dataclasses.replace(config, name="killed"))
+    assert torch.equal(part.place, resumed.place)
+    assert (again.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+def test_no_checkpoint_yet_begins_again(config):
+    config = dataclasses.replace(config, save_every=300.0)
+    with pytest.raises(MemoryError):
+        walk(config, die_at=14)
+    run, _ = walk(config)
+    assert [line["step"] for line in lines(run.folder)] == [10, 20, 30, 40]
+
+
+def test_finished_run_says_so(config):
+    walk(config)
+    with pytest.raises(RunError, match="is finished.*return .*compare"):
+        try:
+            walk(config)
+        except RunError as error:
+            raise RunError(str(error).replace("\n", " ")) from error
+
+
+def test_other_config_is_refused_with_the_difference(config):
+    walk(config)
+    with pytest.raises(RunError, match="--rate: 0.5 there, 0.25 here"):
+        walk(dataclasses.replace(config, rate=0.25))
+
+
+def test_outward_flags_may_change(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    run, _ = walk(dataclasses.replace(config, save_every=100.0, tags=("x",)))
+    assert run.step == 40
+
+
+def test_damaged_checkpoint_falls_back(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    newest = sorted((config.folder / "Nowhere/walk-1/checkpoint").glob("*.pt"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 255
+    newest.write_bytes(data)
+    with pytest.warns(UserWarning, match="damaged"):
+        run, part = walk(config)
+    whole, expected = walk(dataclasses.replace(config, name="whole"))
+    assert torch.equal(part.place, expected.place)
+    assert (run.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+def test_half_written_checkpoint_is_none(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    folder = config.folder / "Nowhere/walk-1/checkpoint"
+    sorted(folder.glob("*.json"))[-1].unlink()  # killed between the file and its manifest
+    run, _ = walk(config)
+    assert run.step == 40
+
+
+def test_all_damaged_is_an_error(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    for path in (config.folder / "Nowhere/walk-1/checkpoint").glob("*.pt"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning), pytest.raises(RunError, match="every checkpoint"):
+        walk(config)
+
+
+def test_keeps_the_last_few(config):
+    run, _ = walk(config)
+    assert len(list((run.folder / "checkpoint").glob("0*.json"))) == 3
+
+
+def test_nan_loss_stops_and_says_what_is_kept(config):
+    def poison(run, step):
+        if step == 24:
+            run.log({"loss/td": math.nan})
+
+    with pytest.raises(RunError, match="loss/td became nan by step 30.*checkpoint of step 28"):
+        walk(config, act=poison)
+
+
+def test_full_disk_says_what_is_kept(config, monkeypatch):
+    def fill(run, step):
+        if step == 20:
+
+            def full(*_):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(checkpoint.os, "fsync", full)
+
+    with pytest.raises(RunError, match="No space left on device.*checkpoint of step 20.*Make room"):
+        walk(config, act=fill)
+    assert not list(config.folder.rglob("*.tmp"))
+
+
+def test_unwritable_folder(config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write.*--folder"):
+        walk(dataclasses.replace(config, folder=tmp_path / "file"))
+
+
+def test_two_programs_in_one_folder(config):
+    Run(config, "tests.walk", "Nowhere").mirror.finish()
+    held = Run(dataclasses.replace(config, seed=2), "tests.walk", "Nowhere")
+    with pytest.raises(RunError, match="in use"):
+        Run(dataclasses.replace(config, seed=2), "tests.walk", "Nowhere")
+    del held
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_save_and_leave(config, number):
+    def interrupt(run, step):
+        if step == 14:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(SystemExit) as left:
+        walk(config, act=interrupt)
+    assert left.value.code == 128 + number
+    run, _ = walk(config)
+    assert run.step == 40
+    whole, _ = walk(dataclasses.replace(config, name="whole"))
+    assert (run.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
+def test_best_is_kept(config):
+    def judge(run, step):
+        if step in (10, 20, 30):
+            score = {10: 1.0, 20: 3.0, 30: 2.0}[step]
+            spread = {"eval/median": score, "eval/std": 0.0, "eval/games": 1}
+            assert run.record({"eval/return": score} | spread) == (step < 30)
+
+    run, _ = walk(config, act=judge)
+    best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
+    assert best["step"] == 22 and best["best"] == 3.0
+    assert "evaluation 2.0 at the end, 3.0 at best" in run.score()
+
+
+def test_random_states_round_trip():
+    import random
+
+    import numpy as np
+
+    state = machine.random_state()
+    first = (random.random(), np.random.rand(), torch.rand(1).item())
+    machine.set_random_state(state)
+    assert first == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+def test_unknown_device():
+    with pytest.raises(ValueError, match="--device cpu"):
+        machine.prepare("cuda:99")
+
+
+def test_wandb_offline_writes_beside_the_folder(tmp_path):
+    """W&B in a process of its own, offline: it must need neither account nor network."""
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from pathlib import Path; from runs.mirror import Mirror\n"
+        f"m = Mirror('offline', Path({str(tmp_path)!r}), 'id', 'n', 'g', ('t',), {{'a': 1}})\n"
+        "m.log({'step': 1, 'eval/return': 2.0}); m.finish(); print(m.mode)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().endswith("offline"), done.stderr
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_wandb_failing_never_stops_a_run(config, monkeypatch):
+    import wandb
+
+    def refuse(*_, **__):
+        raise RuntimeError("the service is down")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with pytest.warns(UserWarning, match="the run goes on"):
+        run, _ = walk(dataclasses.replace(config, wandb="online"))
+    assert len(lines(run.folder)) == 4
