@@ -1,0 +1,186 @@
+"""Atari: every bundled ROM, through ale_py's C++ vector environment (its own threads, its own send and recv).
+
+Two protocols, which a score must be quoted with:
+    classic   Mnih et al. 2015, "Human-level control through deep reinforcement learning": up to 30 no-ops at
+              the start, a lost life ends a training episode, no sticky actions.
+    sticky    Machado et al. 2018, "Revisiting the Arcade Learning Environment": each frame repeats the
+              action before with probability 0.25, no no-ops, no signal of lost lives.
+Both use the minimal action set unless told otherwise (Machado et al. recommend the full one), and scores are
+always those of whole games.
+
+Why not every game is seeded: a seed reaches the emulator only by loading the ROM again, and ALE then computes
+a palette that nobody uses for 85 ms, as long as 200 steps take. A console's memory also survives its reset
+switch, so a game depends on the ones before it. A world therefore plays on with one console and keeps what
+it did since power-on; after `power_cycle` steps the next game starts on a fresh, newly seeded console.
+"""
+
+import re
+from typing import Any
+
+import ale_py.roms
+import numpy as np
+import torch
+from ale_py.vector_env import AtariVectorEnv
+from gymnasium.vector import AutoresetMode
+
+from envs.world import Arrival, World
+
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "classic": {"noop_max": 31, "repeat_action_probability": 0.0},  # ALE draws below noop_max: 0 to 30 no-ops
+    "sticky": {"noop_max": 0, "repeat_action_probability": 0.25},
+}
+
+ROMS = {rom.title().replace("_", ""): rom for rom in sorted(ale_py.roms.get_all_rom_ids())}  # name: rom
+
+
+def canonical(name: str) -> str | None:
+    """The name of a game as people know it: "ms_pacman", "ALE/MsPacman-v5" -> "MsPacman"; None if unknown."""
+    plain = re.sub(r"^ALE/", "", name, flags=re.IGNORECASE)
+    plain = re.sub(r"((NoFrameskip|Deterministic)?-v\d+)$", "", plain, flags=re.IGNORECASE)
+    key = re.sub(r"[\s_-]", "", plain).lower()
+    return next((game for game in ROMS if game.lower() == key), None)
+
+
+class AtariWorld(World):
+    """N games of one Atari ROM. Observations are (stack, size, size) uint8, newest frame last.
+
+    Args:
+        name: of `ROMS`.
+        protocol: "classic" or "sticky".
+        evaluation: whole games: no end is signalled when a life is lost.
+        frame_skip: emulator frames per agent step; the picture is the maximum of the last two.
+        stack: frames in an observation; after a start the missing ones are black.
+        size: height and width of a frame in pixels.
+        full_actions: all 18 actions, instead of those the game uses.
+        colour: RGB frames; an observation is then (stack * 3, size, size).
+        fire_reset: press FIRE once at the start of a game, for games that wait for it.
+        max_frames: emulator frames after which a game is cut short (which is not an end: discount 1).
+        threads: emulator threads; 0 means one a core.
+        power_cycle: agent steps after which the next game starts from a fresh, seeded console.
+            Smaller means quicker resume (at most this many steps a world are played again) and slower play.
+
+    Raises:
+        ValueError: an unknown game or protocol.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        seed: int = 1,
+        device: str | torch.device = "cpu",
+        protocol: str = "classic",
+        evaluation: bool = False,
+        frame_skip: int = 4,
+        stack: int = 4,
+        size: int = 84,
+        full_actions: bool = False,
+        colour: bool = False,
+        fire_reset: bool = False,
+        max_frames: int = 108_000,
+        threads: int = 0,
+        power_cycle: int = 16_384,
+    ) -> None:
+        if name not in ROMS:
+            raise ValueError(f"unknown game {name!r}; envs.atari.ROMS lists them")
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
+        self._settings = dict(
+            game=ROMS[name],
+            num_envs=count,
+            num_threads=threads,
+            max_num_frames_per_episode=max_frames,
+            full_action_space=full_actions,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+            frameskip=frame_skip,
+            reward_clipping=False,
+            use_fire_reset=fire_reset,
+            **PROTOCOLS[protocol],
+        )
+        self._emulators = AtariVectorEnv(
+            **self._settings, img_height=size, img_width=size, stack_num=stack, grayscale=not colour
+        )
+        self._twin: AtariVectorEnv | None = None
+        self._colour = colour
+        self._signals_lives = protocol == "classic" and not evaluation
+        self._tape_limit = power_cycle
+        self._lives = np.zeros(count, np.int32)
+        options = dict(
+            protocol=protocol, evaluation=evaluation, frame_skip=frame_skip, stack=stack, size=size,
+            full_actions=full_actions, colour=colour, fire_reset=fire_reset, max_frames=max_frames,
+            power_cycle=power_cycle,
+        )  # fmt: skip
+        super().__init__(
+            name=name,
+            family="atari",
+            protocol=protocol,
+            count=count,
+            seed=seed,
+            device=device,
+            observation_shape=(stack * (3 if colour else 1), size, size),
+            stack=stack,
+            actions=int(self._emulators.single_action_space.n),
+            options=options,
+        )
+
+    def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if self._twin is not None:
+            self._screen = _reset(self._twin, seeds, mask)[0]
+        observation, info = _reset(self._emulators, seeds, mask)
+        self._lives = info["lives"]
+        return self._picture(observation)
+
+    def _emit(self, action: np.ndarray) -> None:
+        self._emulators.send(action.astype(np.int32))
+        if self._twin is not None:
+            self._twin.send(action.astype(np.int32))
+
+    def _collect(self) -> Arrival:
+        if self._twin is not None:
+            self._screen = self._twin.recv()[0]
+        observation, reward, terminated, truncated, info = self._emulators.recv()
+        ended = terminated | truncated
+        lost = (info["lives"] < self._lives) & ~ended if self._signals_lives else None
+        self._lives = info["lives"]
+        present = arrived = self._picture(observation)
+        if "final_obs" in info:
+            final = self._picture(info["final_obs"])  # filled only where a game ended
+            arrived = present.copy()
+            arrived[ended] = final[ended]
+        return Arrival(arrived, present, reward.astype(np.float32), terminated, truncated, lost)
+
+    def _picture(self, observation: np.ndarray) -> np.ndarray:
+        # ALE hands out a fresh array at every recv, so the present may stay where it is.
+        if not self._colour:
+            return observation
+        return np.ascontiguousarray(observation.transpose(0, 1, 4, 2, 3)).reshape(
+            self.count, -1, *observation.shape[2:4]
+        )
+
+    def render(self) -> np.ndarray:
+        """The screens in full colour, (N, 210, 160, 3) uint8.
+
+        ALE's vector environment has no screen to ask for. The first call therefore starts a second one, with
+        colour pictures, has it play the same tapes, and keeps it in step from then on: emulation does not
+        depend on the picture taken of it. Films cost twice the emulation, everything else nothing.
+        """
+        if self._twin is None:
+            twin = AtariVectorEnv(
+                **self._settings, img_height=210, img_width=160, stack_num=1, grayscale=False
+            )
+            self._screen = self._replay(
+                lambda seeds, mask: _reset(twin, seeds, mask)[0],
+                lambda action: twin.step(action.astype(np.int32))[0],
+            )
+            self._twin = twin
+        return self._screen[:, 0].copy()
+
+    def close(self) -> None:
+        """Stop the emulators' threads."""
+        self._emulators = self._twin = None
+
+
+def _reset(
+    emulators: AtariVectorEnv, seeds: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    return emulators.reset(seed=seeds[mask], options={"reset_mask": mask})

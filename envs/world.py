@@ -1,0 +1,304 @@
+"""A world: N games side by side, with a present and a verb, whose every step is one record.
+
+The world keeps its own present (`observation`) and restarts a finished game within the step, so the classic
+mistakes (learning from the next episode's first frame, bootstrapping through an end) cannot be written down.
+It is also its own tape recorder: a game is a function of its seed and its actions, so those two are all that
+`state_dict` holds, and `load_state_dict` plays them again. Nothing of an emulator is ever serialised.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Transition(NamedTuple):
+    """What a world emits, a memory stores and a learner receives. N rows, one for each world."""
+
+    observation: Tensor  # (N, ...) uint8 or float32
+    action: Tensor  # (N,) int64, or (N, A) float32
+    reward: Tensor  # (N,) float32, the game's own, unclipped
+    discount: Tensor  # (N,) float32, 0 where the world truly ended (or a life was lost), else 1
+    next_observation: Tensor  # (N, ...) where the step led, never the next episode's first frame
+    last: Tensor  # (N,) bool, the episode stopped here for any reason
+
+
+class Arrival(NamedTuple):
+    """Where a step led, as a subclass of World reads it off its simulator. NumPy, N rows."""
+
+    observation: np.ndarray  # (N, ...) where the step led, also in the rows where a game ended
+    present: np.ndarray  # (N, ...) the same array, unless the simulator has begun the next games already
+    reward: np.ndarray  # (N,) float32
+    terminated: np.ndarray  # (N,) bool, the game truly ended
+    truncated: np.ndarray  # (N,) bool, the game was cut short by a limit
+    lost: np.ndarray | None = None  # (N,) bool, a life was lost and the game goes on; None: no such signal
+
+
+class World:
+    """N games side by side. A subclass brings the simulator: `_restart`, `_emit`, `_collect`, `_screens`.
+
+    Attributes:
+        name: canonical, e.g. "Breakout"; `envs.make(name)` makes this world again.
+        family: "atari", "control" (vectors) or "pixels"; a program picks its recipe by it.
+        protocol: the rules of the game that a score must be quoted with, e.g. "classic"; or None.
+        observation: (N, *observation_shape), the present, on `device`. Never written to again once emitted.
+        stack: frames stacked on axis 0 of an observation; 1 means none.
+        actions: number of discrete actions; None if actions are continuous.
+        action_shape: shape of one world's action, () or (A,); with action_low and action_high if continuous.
+        finished: returns and lengths of the whole games that ended in the last step.
+    """
+
+    observation: Tensor
+    _tape_limit = 0  # steps since its last seeding after which a world's next game is seeded anew
+
+    def __init__(
+        self,
+        name: str,
+        family: str,
+        protocol: str | None,
+        count: int,
+        seed: int,
+        device: str | torch.device,
+        observation_shape: tuple[int, ...],
+        stack: int,
+        actions: int | None,
+        action_low: np.ndarray | None = None,
+        action_high: np.ndarray | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.name, self.family, self.protocol = name, family, protocol
+        self.count, self.device = count, torch.device(device)
+        self.observation_shape, self.stack = observation_shape, stack
+        self.actions = actions
+        self.action_low, self.action_high = action_low, action_high
+        self.action_shape = () if action_low is None else action_low.shape
+        self.options = options or {}
+        self._action_dtype = torch.int64 if actions is not None else torch.float32
+        self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
+        self._all = np.ones(count, bool)
+        self._rows = np.arange(count)
+        self.reset(seed)
+
+    # what a program calls
+
+    def reset(self, seed: int) -> Tensor:
+        """Start every game afresh, as a new world with this seed would. Returns the present."""
+        self._seed = seed
+        self._seedings = np.zeros(self.count, np.int64)  # how often each world was seeded before
+        self._tape = np.zeros((self.count, 64, *self.action_shape), self._tape_dtype)
+        self._taped = np.zeros(self.count, np.int64)  # steps on each world's tape
+        self._return = np.zeros(self.count, np.float64)
+        self._length = np.zeros(self.count, np.int64)
+        self._sent: Tensor | None = None
+        self._clear_finished()
+        self.observation = self._tensor(self._restart(self._seeds(), self._all))
+        return self.observation
+
+    def send(self, action: Tensor) -> None:
+        """Begin a step; the simulator may work on while the caller does something else until `recv`.
+
+        Args:
+            action: (N,) int64 in [0, actions), or (N, A) float32, on the world's device.
+
+        Raises:
+            TypeError: not a tensor, or of the wrong dtype.
+            ValueError: of the wrong shape, on the wrong device, or out of range.
+            RuntimeError: the step before was not received yet.
+        """
+        if self._sent is not None:
+            raise RuntimeError("send() was called twice: call recv() for the step before first")
+        array = self._checked(action)
+        if self._taped.max() == self._tape.shape[1]:
+            self._tape = np.concatenate([self._tape, np.zeros_like(self._tape)], axis=1)
+        self._tape[self._rows, self._taped] = array
+        self._taped += 1
+        self._sent = action
+        self._emit(array)
+
+    def recv(self) -> Transition:
+        """Finish the step begun by `send`, and start the next game wherever one ended.
+
+        Raises:
+            RuntimeError: no step was begun.
+        """
+        if self._sent is None:
+            raise RuntimeError("recv() without a step under way: call send(action) first")
+        arrival = self._collect()
+        action, self._sent = self._sent, None
+        ended = arrival.terminated | arrival.truncated
+        over, last = arrival.terminated, ended
+        if arrival.lost is not None:
+            over, last = over | arrival.lost, last | arrival.lost
+        self._return += arrival.reward
+        self._length += 1
+        self._clear_finished()
+        present = arrival.present
+        if ended.any():
+            self.finished["episode/return"] = self._return[ended].tolist()
+            self.finished["episode/length"] = self._length[ended].tolist()
+            self._return[ended] = 0
+            self._length[ended] = 0
+            reseed = ended & (self._taped >= self._tape_limit)
+            if reseed.any():
+                self._seedings[reseed] += 1
+                self._taped[reseed] = 0
+                present = self._restart(self._seeds(), reseed)
+        before = self.observation
+        following = self._tensor(arrival.observation)
+        self.observation = following if present is arrival.observation else self._tensor(present)
+        reward, discount, last = self._signals(arrival.reward, ~over, last)
+        return Transition(before, action, reward, discount, following, last)
+
+    def step(self, action: Tensor) -> Transition:
+        """`send`, then `recv`."""
+        self.send(action)
+        return self.recv()
+
+    def render(self) -> np.ndarray:
+        """Pictures of the present for people, (N, H, W, 3) uint8, in colour."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Free the simulator. The world is of no use afterwards."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seeds and actions from which the present can be played again. Python numbers and tensors only.
+
+        Raises:
+            RuntimeError: a step is under way.
+        """
+        if self._sent is not None:
+            raise RuntimeError("state_dict() in the middle of a step: call recv() first")
+        return {
+            "world": self.name,
+            "options": dict(self.options),
+            "count": self.count,
+            "seed": self._seed,
+            "seedings": torch.from_numpy(self._seedings.copy()),
+            "taped": torch.from_numpy(self._taped.copy()),
+            "tape": _storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
+            "return": torch.from_numpy(self._return.copy()),
+            "length": torch.from_numpy(self._length.copy()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the games of `state` where they were, bit for bit, by playing their actions again.
+
+        Raises:
+            ValueError: the state is of another world, of other options, or of another number of games.
+        """
+        mine = {"world": self.name, "options": self.options, "count": self.count}
+        for key, value in mine.items():
+            if state[key] != value:
+                raise ValueError(
+                    f"this state is of another world: its {key} is {state[key]!r}, here {value!r}"
+                )
+        self._seed = state["seed"]
+        self._seedings = state["seedings"].numpy().copy()
+        self._taped = state["taped"].numpy().copy()
+        self._tape = np.zeros(
+            (self.count, max(64, 2 * self._taped.max()), *self.action_shape), self._tape_dtype
+        )
+        pieces = np.split(state["tape"].numpy(), np.cumsum(self._taped)[:-1])
+        for n, piece in enumerate(pieces):
+            self._tape[n, : len(piece)] = piece
+        self._return = state["return"].numpy().copy()
+        self._length = state["length"].numpy().copy()
+        self._sent = None
+        self._clear_finished()
+        self.observation = self._tensor(self._replay(self._restart, self._advance))
+
+    # what a subclass brings
+
+    def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Start the games in `mask` (N,) from their `seeds` (N,); returns the present of all, (N, ...)."""
+        raise NotImplementedError
+
+    def _emit(self, action: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _collect(self) -> Arrival:
+        raise NotImplementedError
+
+    # the tape
+
+    def _seeds(self) -> np.ndarray:
+        """(N,) the 31-bit seeds of each world's present tape: a function of seed, world and seedings."""
+        states = (np.random.SeedSequence([self._seed, n, int(e)]) for n, e in enumerate(self._seedings))
+        return np.array([s.generate_state(1)[0] & 0x7FFFFFFF for s in states], np.int64)
+
+    def _advance(self, action: np.ndarray) -> np.ndarray:
+        self._emit(action)
+        arrival = self._collect()
+        ended = arrival.terminated | arrival.truncated
+        if self._tape_limit == 0 and ended.any():  # only games which wait for their turn in _replay end here
+            return self._restart(self._seeds(), ended)
+        return arrival.present
+
+    def _replay(
+        self,
+        restart: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        advance: Callable[[np.ndarray], np.ndarray],
+    ) -> np.ndarray:
+        """Play every tape from its seed, so that all finish together; returns the present, (N, ...).
+
+        The simulator can only step all games at once, so one with a short tape plays anything until its
+        turn comes, and is started then.
+        """
+        seeds, longest = self._seeds(), int(self._taped.max())
+        begins = longest - self._taped
+        present = restart(seeds, self._all)
+        for t in range(longest + 1):
+            begin = begins == t
+            if t and begin.any():
+                present = restart(seeds, begin)
+            if t < longest:
+                present = advance(self._tape[self._rows, np.maximum(t - begins, 0)])
+        return present
+
+    # between NumPy and the device
+
+    def _checked(self, action: Tensor) -> np.ndarray:
+        shape = (self.count, *self.action_shape)
+        wanted = f"an action is a {self._action_dtype} tensor of shape {shape} on {self.device}"
+        if not isinstance(action, Tensor):
+            raise TypeError(f"{wanted}, got {type(action).__name__}")
+        if action.dtype != self._action_dtype:
+            raise TypeError(f"{wanted}, got {action.dtype}")
+        if action.shape != shape:
+            raise ValueError(f"{wanted}, got shape {tuple(action.shape)}")
+        if action.device.type != self.device.type:
+            raise ValueError(f"{wanted}, got one on {action.device}")
+        array = action.detach().cpu().numpy()
+        if self.actions is not None and (array.min() < 0 or array.max() >= self.actions):
+            raise ValueError(f"an action of {self.name} is in 0..{self.actions - 1}, got {array.tolist()}")
+        if self.actions is None and not np.isfinite(array).all():
+            raise ValueError(f"an action of {self.name} must be finite, got {array.tolist()}")
+        return array
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        if (
+            self.device.type == "cuda"
+        ):  # the caching host allocator keeps the pinned copy until it has arrived
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def _signals(
+        self, reward: np.ndarray, going: np.ndarray, last: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if self.device.type == "cpu":
+            discount = torch.from_numpy(going.astype(np.float32))
+            return torch.from_numpy(reward), discount, torch.from_numpy(last)
+        packed = self._tensor(np.stack([reward, going, last]).astype(np.float32))  # one transfer, not three
+        return packed[0], packed[1], packed[2].bool()
+
+    def _clear_finished(self) -> None:
+        self.finished: dict[str, list[float]] = {"episode/return": [], "episode/length": []}
+
+
+def _storable(tape: np.ndarray) -> Tensor:
+    # Older torch files know no unsigned integers above 8 bits.
+    return torch.from_numpy(tape.astype(np.int32) if tape.dtype in (np.uint16, np.uint32) else tape)
