@@ -1,0 +1,71 @@
+"""Backbones: networks that turn an input into feature maps, fine to coarse, for any head to read.
+
+    eyes = backbones.build("nature", (4, 84, 84))            # a name, and the shape of one input
+    eyes = backbones.build("results/Breakout/dqn-1", (4, 84, 84), frozen=True)   # eyes lifted out of a run
+    maps = eyes(images)                                      # list of (B, eyes.channels[i], H_i, W_i)
+
+    nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
+    small   boards of 10 x 10 to 40 x 40           mlp     vectors
+
+A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
+initialisation.py, saving and lifting in lifting.py.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vision.backbones.backbone import Backbone
+from vision.backbones.impala import Impala
+from vision.backbones.lifting import FILENAME, fit, read, save
+from vision.backbones.mlp import MLP
+from vision.backbones.nature import Nature
+from vision.backbones.small import Small
+
+__all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
+
+BACKBONES: dict[str, type[Backbone]] = {"nature": Nature, "impala": Impala, "small": Small, "mlp": MLP}
+
+
+def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
+    """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
+
+    name: a key of BACKBONES, or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
+    frozen: no gradients, evaluation mode for ever
+    options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
+        free: the weights are there).
+    Raises ValueError for an unknown name, an image too small, or options that contradict lifted eyes.
+    """
+    if str(name) in BACKBONES:
+        backbone = BACKBONES[str(name)](shape, **options)
+        return backbone.freeze() if frozen else backbone
+    if Path(name).is_dir() or Path(name).suffix == ".safetensors":
+        backbone = load(name, shape, frozen)
+        for option, wanted in options.items():
+            wanted = list(wanted) if isinstance(wanted, tuple) else wanted
+            if option != "init" and backbone.spec.get(option) != wanted:
+                has = backbone.spec.get(option)
+                raise ValueError(
+                    f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out"
+                )
+        return backbone
+    near = difflib.get_close_matches(str(name), BACKBONES, n=2, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(BACKBONES)}"
+    )
+    raise ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
+
+
+def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = False) -> Backbone:
+    """The backbone that save() wrote to `path` (a file, or a run's folder), weights and all.
+
+    shape: of the new inputs (default: the saved one). Another image size needs no change; another number of
+    channels changes the first convolution (see lifting.adapt).
+    Raises FileNotFoundError, or ValueError when the weights cannot fit.
+    """
+    path = Path(path)
+    spec, weights = read(path / FILENAME if path.is_dir() else path)
+    backbone = build(**spec | ({} if shape is None else {"shape": tuple(shape)}))
+    fit(backbone, weights)
+    return backbone.freeze() if frozen else backbone

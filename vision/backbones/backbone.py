@@ -1,0 +1,153 @@
+"""The noun every network of eyes is: images in, feature maps out, numbers that describe them."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from vision.backbones.initialisation import initialise
+
+PROBE = (
+    512  # pixels, side of the imagined images on which maps are measured; no backbone here strides further
+)
+
+
+class Backbone(nn.Module):
+    """A network that returns its feature maps. Heads are built from `channels` and `strides`, not names.
+
+    A family's __init__ calls super().__init__ with its name and every argument, makes `self.stages` (one map
+    after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.settle()`.
+
+    spec:      JSON-able dict, name and every constructor argument: build(**spec) makes the same architecture
+    channels:  list of int, one a map
+    strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
+    smallest:  int, shortest image side for which every map exists
+    frozen:    bool, after freeze(): no gradients, and evaluation mode for ever
+    """
+
+    stems: tuple[str, ...] = ("atari", "cifar", "imagenet")
+    any_size = True  # False: dense layers inside, so only inputs of exactly `shape` fit
+
+    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
+        super().__init__()
+        shape = tuple(int(n) for n in shape)
+        stem = arguments.get("stem")
+        if stem is not None and stem not in self.stems:
+            raise ValueError(f"unknown stem {stem!r} for {name}: choose one of {', '.join(self.stems)}")
+        if self.any_size and len(shape) != 3:
+            raise ValueError(f"{name} sees images (C, H, W), got shape {shape}: use 'mlp' for vectors")
+        if not shape or min(shape) < 1:
+            raise ValueError(f"{name} got shape {shape}: every length must be at least 1")
+        self.shape = shape
+        self.spec = {"name": name, "shape": list(shape), **arguments}
+        self.frozen = False
+        self.stages = nn.ModuleList()
+
+    def settle(self) -> None:
+        """Initialises the weights and measures the maps. The last line of every family's __init__."""
+        initialise(self, self.spec.get("init", "torch"))
+        if not self.any_size:
+            maps = self.imagine(self.shape)
+            self.strides = [
+                max(1, -(-self.shape[-1] // m.shape[-1])) if len(self.shape) == 3 else 1 for m in maps
+            ]
+            self.smallest = min(self.shape[-2:]) if len(self.shape) == 3 else 1
+        else:
+            channels = self.shape[0]
+            maps = self.imagine((channels, PROBE, PROBE))
+            wider = self.imagine((channels, PROBE, 2 * PROBE))
+            # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
+            self.strides = [PROBE // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
+            self.smallest = self._smallest()
+        self.channels = [m.shape[1] for m in maps]
+        self._check(self.shape)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """x: (B, C, H, W) floats, or (B, D) for vectors. Returns maps (B, channels[i], H_i, W_i).
+
+        Raises ValueError when the image is smaller than `smallest` or has another number of channels.
+        """
+        self._check(tuple(x.shape[1:]))
+        return self.maps(x)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """The maps of x, unchecked: the output of each stage."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def imagine(self, shape: Sequence[int]) -> list[Tensor]:
+        """The maps of one input of this shape on the meta device: sizes without numbers, memory or work."""
+        state = {
+            k: torch.empty_like(v, device="meta")
+            for k, v in [*self.named_parameters(), *self.named_buffers()]
+        }
+        modes = {module: module.training for module in self.modules()}
+        for module in modes:
+            module.training = False
+        try:
+            x = torch.empty(1, *shape, device="meta")
+            with torch.no_grad(), torch.device("meta"):
+                return torch.func.functional_call(
+                    _Maps(self), {f"backbone.{k}": v for k, v in state.items()}, (x,)
+                )
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    def output_size(self, shape: Sequence[int] | None = None) -> int:
+        """Features in the last map, flattened, for an input of this shape (default: that of the spec)."""
+        shape = self.shape if shape is None else tuple(shape)
+        self._check(shape)
+        return self.imagine(shape)[-1].numel()
+
+    def freeze(self) -> Self:
+        """Takes the weights out of training for good: no gradients, evaluation mode even after train()."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(mode and not self.frozen)
+
+    def _smallest(self) -> int:
+        low, high = 0, PROBE  # too small, large enough
+        while high - low > 1:
+            side = (low + high) // 2
+            try:
+                fits = all(min(m.shape[-2:]) > 0 for m in self.imagine((self.shape[0], side, side)))
+            except RuntimeError:  # a kernel does not fit into its input
+                fits = False
+            low, high = (low, side) if fits else (side, high)
+        return high
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        name = self.spec["name"]
+        if not self.any_size:
+            if shape != self.shape:
+                raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
+            return
+        if len(shape) != 3 or shape[0] != self.shape[0]:
+            raise ValueError(f"{name} sees images (C, H, W) with C = {self.shape[0]}, got {tuple(shape)}")
+        if shape[1] < self.smallest or shape[2] < self.smallest:
+            sides = f"{shape[1]} x {shape[2]}"
+            raise ValueError(f"{sides} is too small for {name}: its smallest image side is {self.smallest}")
+
+
+class _Maps(nn.Module):
+    """`maps` as a forward, for functional_call: measuring must not pass the check it serves."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.backbone.maps(x)
+
+
+def widths(channels: Sequence[int], width: float) -> list[int]:
+    """The channels of each stage, times `width`, rounded, at least 1."""
+    return [max(1, round(n * width)) for n in channels]

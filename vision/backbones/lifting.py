@@ -1,0 +1,71 @@
+"""Saved eyes: a safetensors file with the weights and, in its metadata, a spec to build from."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vision.backbones.backbone import Backbone
+
+FILENAME = "backbone.safetensors"  # in a run's folder
+
+
+def save(backbone: Backbone, path: str | Path) -> None:
+    """Writes a backbone's weights and spec to `path`, whole or not at all (temporary file, then rename)."""
+    backbone = getattr(backbone, "_orig_mod", backbone)  # torch.compile's wrapper prefixes every key
+    path = Path(path)
+    weights = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file(weights, part, metadata={"spec": json.dumps(backbone.spec)})
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The spec and the weights of a file that save() wrote.
+
+    Raises FileNotFoundError, or ValueError when the file has no spec.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no eyes at {path}: a run writes {FILENAME} into its folder when it saves")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if "spec" not in metadata:
+            raise ValueError(f"{path} has no spec in its metadata: write it with backbones.save")
+        return json.loads(metadata["spec"]), {key: file.get_tensor(key) for key in file.keys()}
+
+
+def adapt(weight: Tensor, channels: int) -> Tensor:
+    """A convolution's weight (K, C, h, w) for another number of input channels, (K, channels, h, w).
+
+    Fewer channels: each gets the mean of all old ones. More: the old ones repeat in turn. Both times
+    C / channels, so that the response keeps its size: to an image that is equal in all channels it is the old
+    response, exactly for fewer channels and for multiples of C. (One channel gets the sum.)
+    """
+    old = weight.shape[1]
+    if channels < old:
+        weight = weight.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+    else:
+        weight = weight[:, torch.arange(channels) % old]
+    return weight * (old / channels)
+
+
+def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
+    """Loads saved weights into a backbone of the same spec, the first convolution adapted to its channels.
+
+    Raises ValueError when they do not fit otherwise.
+    """
+    first = next((f"{k}.weight" for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), None)
+    if first in weights and weights[first].shape[1] != backbone.shape[0]:
+        weights = {**weights, first: adapt(weights[first], backbone.shape[0])}
+    try:
+        backbone.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"these weights do not fit {backbone.spec}: {error}") from None

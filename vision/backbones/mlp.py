@@ -1,0 +1,44 @@
+"""Dense layers for worlds that are vectors, with a map of one pixel so that any head fits."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vision.backbones.backbone import Backbone, widths
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+class MLP(Backbone):
+    """A multilayer perceptron. Input (B, *shape), flattened; one map (B, hidden[-1], 1, 1).
+
+    shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer;
+    activation: relu | tanh; width: multiplies hidden; init: see initialisation.py
+    Raises ValueError for another activation, or when hidden is empty.
+    """
+
+    stems = ()
+    any_size = False
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int] = (128, 128),
+        activation: str = "relu",
+        width: float = 1.0,
+        init: str = "he",
+    ) -> None:
+        arguments = dict(hidden=list(hidden), activation=activation, width=width, init=init)
+        super().__init__("mlp", shape, **arguments)
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        if not hidden:
+            raise ValueError("mlp needs at least one hidden layer, got hidden=()")
+        before, layers = 1, [nn.Flatten()]
+        for n in self.shape:
+            before *= n
+        for units in widths(hidden, width):
+            layers += [nn.Linear(before, units), ACTIVATIONS[activation]()]
+            before = units
+        self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (before, 1, 1))))
+        self.settle()

@@ -1,0 +1,29 @@
+"""A light network for small pixel worlds: two padded 3x3 convolutions, for boards of 10 x 10 to 40 x 40."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vision.backbones.backbone import Backbone, widths
+
+
+class Small(Backbone):
+    """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
+
+    shape: (C, H, W); width: multiplies the channels 16, 32; init: see initialisation.py
+    stem: the first convolution.
+        atari     3x3 / 2   40 -> 20, 10
+        cifar     3x3 / 1   32 -> 32, 16
+        imagenet  7x7 / 4   224 -> 56, 28
+    """
+
+    def __init__(
+        self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he"
+    ) -> None:
+        super().__init__("small", shape, stem=stem, width=width, init=init)
+        one, two = widths((16, 32), width)
+        kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
+        first = nn.Conv2d(self.shape[0], one, kernel, stride, padding=kernel // 2)
+        self.stages.append(nn.Sequential(first, nn.ReLU()))
+        self.stages.append(nn.Sequential(nn.Conv2d(one, two, 3, 2, padding=1), nn.ReLU()))
+        self.settle()
