@@ -1,0 +1,251 @@
+"""Backbones: one contract over every listed network, every stem and channel count; counts worked by hand."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from vision import backbones
+from vision.backbones import BACKBONES
+from vision.backbones.lifting import adapt
+
+IMAGES = [
+    (name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)
+]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def every_weight_learns(backbone, maps):
+    sum(m.square().mean() for m in maps).backward()
+    for key, weight in backbone.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name, stem, channels", IMAGES)
+def test_contract(name, stem, channels):
+    backbone = backbones.build(name, (channels, 97, 97), stem=stem)
+    maps = backbone(torch.rand(2, channels, 97, 97))
+    assert [m.shape[1] for m in maps] == backbone.channels
+    assert backbone.strides == sorted(backbone.strides), "fine to coarse"
+    wider = backbone(torch.rand(2, channels, 97, 97 + 64))
+    assert [b.shape[3] - a.shape[3] for a, b in zip(maps, wider, strict=True)] == [
+        64 // s for s in backbone.strides
+    ]
+    assert backbone.output_size((channels, 97, 97)) == maps[-1][0].numel()
+    every_weight_learns(backbone, maps)
+    assert json.loads(json.dumps(backbone.spec)) == backbone.spec
+    again = backbones.build(**backbone.spec)
+    again.load_state_dict(backbone.state_dict())
+    assert not any(isinstance(m, nn.ReLU) and m.inplace for m in backbone.modules())
+    relus = [m for m in backbone.modules() if isinstance(m, nn.ReLU)]
+    assert len(relus) == len(set(relus)) > 0
+
+
+@pytest.mark.parametrize("name, stem, channels", IMAGES)
+def test_smallest_image(name, stem, channels):
+    backbone = backbones.build(name, (channels, 128, 128), stem=stem)
+    side = backbone.smallest
+    maps = backbone(torch.rand(2, channels, side, side))
+    assert all(min(m.shape[2:]) >= 1 for m in maps)
+    every_weight_learns(backbone, maps)
+    assert backbones.build(name, (channels, side, side), stem=stem).output_size() == maps[-1][0].numel()
+    with pytest.raises(ValueError, match=f"smallest image side is {side}"):
+        backbone(torch.rand(2, channels, side - 1, side))
+    if side > 1:
+        with pytest.raises(ValueError, match=f"smallest image side is {side}"):
+            backbones.build(name, (channels, side, side - 1), stem=stem)
+
+
+def test_published_sizes():
+    """The maps of the papers on 84 x 84, and the smallest sides by hand."""
+    nature = backbones.build("nature", (4, 84, 84))
+    assert [tuple(m.shape[1:]) for m in nature(torch.rand(1, 4, 84, 84))] == [
+        (32, 20, 20),
+        (64, 9, 9),
+        (64, 7, 7),
+    ]
+    assert (nature.strides, nature.smallest) == ([4, 8, 8], 36)  # 3 <- 4 + 2 * 2 = 8 <- 8 + 4 * 7 = 36
+    assert backbones.build("nature", (3, 32, 32), stem="cifar").smallest == 18  # 8 <- 4 + 2 * 7
+    impala = backbones.build("impala", (4, 84, 84))
+    maps = impala(torch.rand(1, 4, 84, 84))
+    assert [tuple(m.shape[1:]) for m in maps] == [(16, 42, 42), (32, 21, 21), (32, 11, 11)]
+    assert impala.strides == [2, 4, 8] and impala.output_size() == 32 * 11 * 11
+
+
+def count(backbone):
+    return sum(p.numel() for p in backbone.parameters())
+
+
+def test_parameters_by_hand():
+    by_hand = 4 * 32 * 64 + 32 + 32 * 64 * 16 + 64 + 64 * 64 * 9 + 64
+    assert count(backbones.build("nature", (4, 84, 84))) == by_hand == 77_984
+
+    def section(inputs, channels):
+        return (inputs * 9 + 1) * channels + 4 * (channels * 9 + 1) * channels
+
+    by_hand = section(4, 16) + section(16, 32) + section(32, 32)
+    assert count(backbones.build("impala", (4, 84, 84))) == by_hand == 97_744
+    assert count(backbones.build("small", (1, 40, 40))) == 1 * 16 * 9 + 16 + 16 * 32 * 9 + 32
+    assert count(backbones.build("mlp", (4,), hidden=(120, 84))) == 4 * 120 + 120 + 120 * 84 + 84
+    assert backbones.build("nature", (4, 84, 84), width=0.5).channels == [16, 32, 32]
+
+
+def test_mlp():
+    mlp = backbones.build("mlp", (6,), hidden=(5, 7), activation="tanh")
+    (features,) = mlp(torch.rand(3, 6))
+    assert features.shape == (3, 7, 1, 1) and features.abs().max() < 1
+    assert (mlp.channels, mlp.strides, mlp.smallest, mlp.output_size()) == ([7], [1], 1, 7)
+    every_weight_learns(mlp, [features])
+    (features,) = backbones.build("mlp", (1, 28, 28))(torch.rand(2, 1, 28, 28))
+    assert features.shape == (2, 128, 1, 1)
+    with pytest.raises(ValueError, match="shape"):
+        mlp(torch.rand(3, 5))
+    with pytest.raises(ValueError, match="unknown activation 'sine'"):
+        backbones.build("mlp", (6,), activation="sine")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_bfloat16_and_channels_last(name):
+    shape = (9,) if name == "mlp" else (4, 44, 44)
+    backbone = backbones.build(name, shape)
+    x = torch.rand(8, *shape)
+    expected = backbone(x)
+    if len(shape) == 3:
+        x = x.contiguous(memory_format=torch.channels_last)
+        backbone = backbone.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = backbone(x)
+    for low, high in zip(maps, expected, strict=True):
+        assert low.dtype is torch.bfloat16
+        assert (low.float() - high).norm() < 0.03 * high.norm()
+    every_weight_learns(backbone, maps)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_meta_device(name):
+    shape = (9,) if name == "mlp" else (4, 84, 84)
+    with torch.device("meta"):
+        backbone = backbones.build(name, shape, init="orthogonal")
+        maps = backbone(torch.empty(2, *shape))
+    assert all(p.is_meta for p in backbone.parameters())
+    assert [m.shape[1] for m in maps] == backbone.channels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_compiles(name):
+    shape = (9,) if name == "mlp" else (4, 44, 44)
+    backbone = backbones.build(name, shape)
+    compiled = torch.compile(backbone, fullgraph=True)
+    x = torch.rand(2, *shape)
+    for ours, theirs in zip(compiled(x), backbone(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_initialisation():
+    backbone = backbones.build("nature", (4, 84, 84))
+    for layer in backbone.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.weight[0].numel()
+            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.03)
+            assert layer.weight.mean().item() == pytest.approx(0, abs=0.003)
+            assert not layer.bias.any()
+    backbone = backbones.build("mlp", (64,), hidden=(32,), init="orthogonal")
+    weight = backbone.stages[0][1].weight
+    torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(32), rtol=0, atol=1e-5)
+    torch.manual_seed(7)
+    plain = nn.Conv2d(4, 32, 8, 4)
+    torch.manual_seed(7)
+    assert torch.equal(backbones.build("nature", (4, 84, 84), init="torch").stages[0][0].weight, plain.weight)
+    with pytest.raises(ValueError, match="unknown init 'She'"):
+        backbones.build("nature", (4, 84, 84), init="She")
+
+
+def test_measuring_leaves_no_trace():
+    """One seed gives equal weights, and asking for sizes changes neither the random state nor the mode."""
+    torch.manual_seed(3)
+    one, after = backbones.build("impala", (4, 64, 64)), torch.rand(1)
+    torch.manual_seed(3)
+    two = backbones.build("impala", (4, 64, 64)).eval()
+    assert torch.equal(after, torch.rand(1))
+    state = torch.get_rng_state()
+    assert two.output_size((4, 10_000, 10_000)) == 32 * 1250 * 1250  # no image of this size was ever made
+    assert torch.equal(state, torch.get_rng_state()) and not any(m.training for m in two.modules())
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_saved_and_built_again(name, tmp_path):
+    shape = (9,) if name == "mlp" else (4, 44, 44)
+    backbone = backbones.build(name, shape, width=0.5, init="torch")
+    if name == "nature":  # safetensors refuses strided weights unless save makes them contiguous
+        backbone = backbone.to(memory_format=torch.channels_last)
+    backbones.save(backbone, tmp_path / "x.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"], "no half-written file stays"
+    again = backbones.load(tmp_path / "x.safetensors")
+    assert again.spec == backbone.spec
+    for (key, ours), (_, theirs) in zip(again.named_parameters(), backbone.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), key
+
+
+def test_eyes_lifted_from_a_run(tmp_path):
+    backbone = backbones.build("nature", (4, 84, 84))
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
+    same = backbones.build(tmp_path, (4, 84, 84), stem="atari", init="orthogonal")
+    x = torch.rand(2, 4, 84, 84)
+    assert torch.equal(same(x)[-1], backbone(x)[-1]) and all(p.requires_grad for p in same.parameters())
+    assert backbones.build(str(tmp_path), (4, 50, 60))(torch.rand(1, 4, 50, 60))[-1].shape == (1, 64, 2, 4)
+    grey = torch.rand(2, 1, 84, 84)
+    for channels in (1, 2, 3, 8):  # fewer, or a multiple: an image equal in all channels looks the same
+        other = backbones.build(str(tmp_path), (channels, 84, 84))
+        assert other.spec["shape"] == [channels, 84, 84]
+        ours, theirs = other(grey.expand(-1, channels, -1, -1)), backbone(grey.expand(-1, 4, -1, -1))
+        torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="have stem='atari', not 'cifar'"):
+        backbones.build(tmp_path, (4, 84, 84), stem="cifar")
+    with pytest.raises(FileNotFoundError, match="no eyes at"):
+        backbones.build(tmp_path.parent, (4, 84, 84))
+    backbones.save(backbones.build("mlp", (4,)), tmp_path / "mlp.safetensors")
+    with pytest.raises(ValueError, match="do not fit"):
+        backbones.build(tmp_path / "mlp.safetensors", (5,))
+
+
+def test_adapt_by_hand():
+    weight = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1)
+    assert adapt(weight, 1).flatten().tolist() == [9.0]  # the sum
+    assert adapt(weight, 2).flatten().tolist() == [4.5, 4.5]  # 3 * 3 / 2
+    assert adapt(weight, 4).flatten().tolist() == [0.75, 1.5, 4.5, 0.75]  # repeated, times 3 / 4
+
+
+def test_frozen_stays_frozen(tmp_path):
+    backbones.save(backbones.build("small", (3, 20, 20)), tmp_path / "backbone.safetensors")
+    for source in ("small", tmp_path):
+        backbone = backbones.build(source, (3, 20, 20), frozen=True)
+        whole = nn.Sequential(backbone)
+        whole.train()
+        assert whole.training and not any(m.training for m in backbone.modules())
+        assert not any(p.requires_grad for p in backbone.parameters())
+        assert not backbone(torch.rand(1, 3, 20, 20))[-1].requires_grad
+        assert copy.deepcopy(backbone).train().frozen
+        assert backbones.build(**backbone.spec).frozen is False  # how it is used, not what it is
+
+
+def test_unknown_words():
+    with pytest.raises(ValueError, match="unknown backbone 'natrue': did you mean 'nature'"):
+        backbones.build("natrue", (4, 84, 84))
+    with pytest.raises(ValueError, match="choose one of nature, impala, small, mlp"):
+        backbones.build("xyz", (4, 84, 84))
+    with pytest.raises(ValueError, match="unknown stem 'atarri' for nature"):
+        backbones.build("nature", (4, 84, 84), stem="atarri")
+    with pytest.raises(ValueError, match="use 'mlp' for vectors"):
+        backbones.build("nature", (4,))
+    with pytest.raises(ValueError, match="C = 4"):
+        backbones.build("nature", (4, 84, 84))(torch.rand(1, 3, 84, 84))
