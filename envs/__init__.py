@@ -1,32 +1,67 @@
 """What an agent faces: worlds with a present (`observation`) and a verb (`step`), N side by side.
 
-world.py    Transition, the record that flows through the house; World, what every world can do
-atari.py    every bundled Atari ROM, protocols classic and sticky
+    world.py      Transition, the record that flows through the house; World, what every world can do
+    atari.py      every bundled Atari ROM, protocols classic and sticky
+    control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
+    catch.py      Catch, learned from pixels in seconds
 
-world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="classic")
-transition = world.step(action)     # or world.send(action) ... world.recv()
+    world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="sticky")
+    transition = world.step(action)     # or world.send(action), something else meanwhile, world.recv()
+
+A new world is a Gymnasium environment. If it is registered, `make` can open it by its id, and "package:Id-v0"
+registers it by importing the package. A new simulator of many games at once is a gymnasium.vector.VectorEnv
+that knows AutoresetMode.DISABLED and reset_mask: see catch.py, and register it as "saccade/Name-v0".
 """
 
 import difflib
+import inspect
 
+import gymnasium
 import torch
 
-from envs import atari
+from envs import atari, catch, control
 from envs.world import Transition, World
 
-__all__ = ["Transition", "World", "make"]
+__all__ = ["WORLDS", "Transition", "World", "make"]
+
+OURS = {"Catch": catch.ID}  # by being imported here they are registered
+
+WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` takes it
+    "ours": list(OURS),
+    "control": [name for name in control.short_names() if name not in OURS],
+    "atari": list(atari.ROMS),
+}
 
 
 def make(
     name: str, count: int = 1, seed: int = 1, device: str | torch.device = "cpu", **options: object
 ) -> World:
-    """Open `count` games of the world called `name`.
+    """Open `count` games of the world called `name`, e.g. "Breakout", "CartPole", "Catch", "package:Id-v0".
+
+    Upper and lower case do not matter. Options are those of AtariWorld or ControlWorld; `evaluation=True`,
+    whole games as they are scored, is one of every world.
 
     Raises:
-        ValueError: unknown name (the message has its near matches).
+        ValueError: unknown name (the message has its near matches) or option.
+        ImportError: an extra is missing (the message has the pip line).
     """
-    if game := atari.canonical(name):
+    if count < 1:
+        raise ValueError(f"count is the number of games side by side, at least 1, got {count}")
+    elsewhere = name in gymnasium.registry and "ale_py" not in str(gymnasium.spec(name).entry_point)
+    if not elsewhere and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
+        known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
+        for option in options.keys() - set(known):
+            raise ValueError(
+                f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}"
+            )
         return atari.AtariWorld(game, count, seed, device, **options)
-    near = difflib.get_close_matches(name, atari.ROMS, n=3)
-    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise ValueError(f"unknown world {name!r}{hint}")
+    if identity := control.canonical(name):
+        return control.ControlWorld(identity, count, seed, device, **options)
+    hint = _hint(name, [known for names in WORLDS.values() for known in names])
+    raise ValueError(f"unknown world {name!r}{hint or ': envs.WORLDS lists those that come along'}")
+
+
+def _hint(name: str, known: list[str]) -> str:
+    lower = {k.lower(): k for k in known}
+    near = difflib.get_close_matches(name.lower().rsplit("-v", 1)[0], lower, n=3)
+    return f": did you mean {' or '.join(repr(lower[k]) for k in near)}?" if near else ""

@@ -6,6 +6,8 @@ It is also its own tape recorder: a game is a function of its seed and its actio
 `state_dict` holds, and `load_state_dict` plays them again. Nothing of an emulator is ever serialised.
 """
 
+import warnings
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -37,7 +39,7 @@ class Arrival(NamedTuple):
 
 
 class World:
-    """N games side by side. A subclass brings the simulator: `_restart`, `_emit`, `_collect`, `_screens`.
+    """N games side by side. A subclass brings the simulator: `_restart`, `_emit`, `_collect`, `render`.
 
     Attributes:
         name: canonical, e.g. "Breakout"; `envs.make(name)` makes this world again.
@@ -48,9 +50,12 @@ class World:
         actions: number of discrete actions; None if actions are continuous.
         action_shape: shape of one world's action, () or (A,); with action_low and action_high if continuous.
         finished: returns and lengths of the whole games that ended in the last step.
+        finished_worlds: the worlds in which they ended, in the same order.
+        frames_per_second: how fast a film of `render` after every step should run.
     """
 
     observation: Tensor
+    frames_per_second: int = 15
     _tape_limit = 0  # steps since its last seeding after which a world's next game is seeded anew
 
     def __init__(
@@ -136,6 +141,7 @@ class World:
         self._clear_finished()
         present = arrival.present
         if ended.any():
+            self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
             self.finished["episode/length"] = self._length[ended].tolist()
             self._return[ended] = 0
@@ -181,10 +187,13 @@ class World:
             "tape": _storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
             "return": torch.from_numpy(self._return.copy()),
             "length": torch.from_numpy(self._length.copy()),
+            "present": _checksum(self.observation),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the games of `state` where they were, bit for bit, by playing their actions again.
+
+        Warns if that led elsewhere: then the simulator is not a function of its seed and its actions.
 
         Raises:
             ValueError: the state is of another world, of other options, or of another number of games.
@@ -209,6 +218,13 @@ class World:
         self._sent = None
         self._clear_finished()
         self.observation = self._tensor(self._replay(self._restart, self._advance))
+        if _checksum(self.observation) != state["present"]:
+            warnings.warn(
+                f"{self.name} played the same actions from the same seeds and arrived elsewhere: "
+                "this run goes on, but not exactly where it stopped",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     # what a subclass brings
 
@@ -255,7 +271,9 @@ class World:
             if t and begin.any():
                 present = restart(seeds, begin)
             if t < longest:
-                present = advance(self._tape[self._rows, np.maximum(t - begins, 0)])
+                # As wide as it was sent: some environments compute with the action's own dtype.
+                action = self._tape[self._rows, np.maximum(t - begins, 0)]
+                present = advance(action if self.actions is None else action.astype(np.int64))
         return present
 
     # between NumPy and the device
@@ -296,7 +314,12 @@ class World:
         return packed[0], packed[1], packed[2].bool()
 
     def _clear_finished(self) -> None:
+        self.finished_worlds: list[int] = []
         self.finished: dict[str, list[float]] = {"episode/return": [], "episode/length": []}
+
+
+def _checksum(observation: Tensor) -> int:
+    return zlib.crc32(observation.cpu().contiguous().numpy())
 
 
 def _storable(tape: np.ndarray) -> Tensor:

@@ -1,0 +1,231 @@
+"""Any Gymnasium environment: CartPole, CarRacing, yours. As vectors, as images, or as its screen shows it.
+
+make("CartPole")                    vectors (N, 4) float32
+make("CartPole", pixels=True)       what the screen shows, (N, 4, 84, 84) uint8, grey, the last 4 frames
+make("CarRacing")                   the environment's own images, (N, 3, 96, 96) uint8
+make("package:Id-v0")               imports `package`, which registers the environment
+"""
+
+import importlib
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import DependencyNotInstalled
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from envs.world import Arrival, World
+
+EXTRAS = {
+    "box2d": "box2d",
+    "mujoco": "mujoco",
+    "classic_control": "classic",
+}  # Gymnasium's package: our extra
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's greys
+
+
+def short_names() -> dict[str, str]:
+    """Ours and Gymnasium's own, each by its newest version: {"Catch": "saccade/Catch-v0", ...}."""
+    newest: dict[str, EnvSpec] = {}
+    for spec in gymnasium.registry.values():
+        own = spec.namespace == "saccade" or str(spec.entry_point).startswith("gymnasium.envs.")
+        if own and (spec.name not in newest or (spec.version or 0) > (newest[spec.name].version or 0)):
+            newest[spec.name] = spec
+    return {name: spec.id for name, spec in newest.items()}
+
+
+def canonical(name: str) -> str | None:
+    """The Gymnasium id that `name` means: "cartpole" -> "CartPole-v1"; None if there is none.
+
+    Raises:
+        ValueError: "package:Id-v0" with a package that cannot be imported.
+    """
+    if ":" in name:
+        package, name = name.split(":", 1)
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}") from error
+    if name in gymnasium.registry:
+        return name
+    short = {key.lower(): value for key, value in short_names().items()}
+    return short.get(name.lower()) or next((i for i in gymnasium.registry if i.lower() == name.lower()), None)
+
+
+class ControlWorld(World):
+    """N games of one Gymnasium environment, every episode with a seed of its own.
+
+    Observations are vectors (float32; a Discrete observation becomes one-hot) or pictures (C, H, W) uint8.
+
+    Args:
+        name: a Gymnasium id.
+        evaluation: accepted in every world; here there are no lives, so it changes nothing.
+        pixels: learn from the rendered picture instead of the environment's own observation.
+        stack: frames in an observation of pictures; missing ones are black. None: 4 with `pixels`, else 1.
+        size: height and width that pictures are resized to. None: 84 with `pixels`, else as they are.
+        grey: pictures without colour. None: with `pixels`, else as they are.
+        settings: anything else goes to the environment's constructor, e.g. continuous=True.
+
+    Raises:
+        ValueError: observations or actions of a kind that no agent here can take, or an unknown option.
+        ImportError: an extra is missing; the message has the pip line.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        seed: int = 1,
+        device: str | torch.device = "cpu",
+        evaluation: bool = False,
+        pixels: bool = False,
+        stack: int | None = None,
+        size: int | None = None,
+        grey: bool | None = None,
+        **settings: Any,
+    ) -> None:
+        self._spec = gymnasium.spec(name)
+        self._games = self._open(count, settings)
+        space, action = self._games.single_observation_space, self._games.single_action_space
+        self._pixels = pixels
+        self._onehot = isinstance(space, Discrete) and not pixels
+        pictures = pixels or (
+            isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+        )
+        if not pictures and (stack, size, grey) != (None, None, None):
+            raise ValueError(
+                f"stack, size and grey are for pictures, and {name} gives vectors: add pixels=True"
+            )
+        if not (pictures or self._onehot or (isinstance(space, Box) and len(space.shape) == 1)):
+            raise ValueError(
+                f"{name} observes {space}: a world needs a vector or a picture (pixels=True renders one)"
+            )
+        if not isinstance(action, Discrete) and not (isinstance(action, Box) and len(action.shape) == 1):
+            raise ValueError(
+                f"{name} acts by {action}: a world needs Discrete actions or a vector of numbers"
+            )
+        self._stack = (stack or (4 if pixels else 1)) if pictures else 1
+        self._size = size or (84 if pixels else None)
+        self._grey = pixels if grey is None else grey
+        self._first_action = int(action.start) if isinstance(action, Discrete) else 0
+        self._first_state = int(space.start) if isinstance(space, Discrete) else 0
+        self._pictures = pictures
+        self._frames: np.ndarray | None = None
+        if pictures:
+            channels, *area = self._picture(self._games.reset(seed=[0] * count)[0]).shape[1:]
+            shape = (channels * self._stack, *area)  # measured: a screen's size is known by looking only
+        else:
+            shape = (int(space.n),) if self._onehot else space.shape
+        options = dict(pixels=pixels, stack=stack, size=size, grey=grey, **settings)
+        super().__init__(
+            name=self._spec.name if self._spec.namespace == "saccade" else name,
+            family="pixels" if pictures else "control",
+            protocol=None,
+            count=count,
+            seed=seed,
+            device=device,
+            observation_shape=shape,
+            stack=self._stack,
+            actions=int(action.n) if isinstance(action, Discrete) else None,
+            action_low=None if isinstance(action, Discrete) else action.low,
+            action_high=None if isinstance(action, Discrete) else action.high,
+            options=options,
+        )
+
+    def _open(self, count: int, settings: dict[str, Any]) -> VectorEnv:
+        spec = self._spec
+        module, _, attribute = str(spec.entry_point).partition(":")
+        try:
+            modes = getattr(importlib.import_module(module), attribute).metadata.get("render_modes", [])
+            settings = {"render_mode": "rgb_array" if "rgb_array" in modes else None, **settings}
+            if spec.namespace == "saccade":  # our own are vector environments that know reset_mask
+                return gymnasium.make_vec(
+                    spec, count, "vector_entry_point", autoreset_mode=AutoresetMode.DISABLED, **settings
+                )
+
+            def one() -> gymnasium.Env:
+                return gymnasium.make(spec, disable_env_checker=True, **settings)
+
+            return SyncVectorEnv([one] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        except (ImportError, DependencyNotInstalled) as error:
+            raise self._missing(error) from error
+        except TypeError as error:
+            raise ValueError(f"{spec.id} does not take these options: {error}") from error
+
+    def _missing(self, error: Exception) -> ImportError:
+        family = str(self._spec.entry_point).removeprefix("gymnasium.envs.").split(".")[0]
+        extra = EXTRAS.get(family)
+        way_out = f'pip install "saccade[{extra}]"' if extra else str(error)
+        return ImportError(f"{self._spec.id} needs a package that is not installed: {way_out}")
+
+    def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        observation, _ = self._games.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+        if not self._pictures:
+            return self._vector(observation)
+        picture = self._picture(observation)
+        before = (
+            np.zeros((self.count, *self.observation_shape), np.uint8)
+            if self._frames is None
+            else self._frames.copy()
+        )
+        before[mask] = 0
+        before[mask, -picture.shape[1] :] = picture[mask]
+        self._frames = before
+        return before
+
+    def _emit(self, action: np.ndarray) -> None:
+        # Gymnasium's environments run here, in this process: there is nothing to overlap with.
+        if self.actions is None:
+            action = action.astype(self._games.single_action_space.dtype)
+        self._outcome = self._games.step(action + self._first_action if self._first_action else action)
+
+    def _collect(self) -> Arrival:
+        observation, reward, terminated, truncated, _ = self._outcome
+        if self._pictures:
+            picture = self._picture(observation)
+            self._frames = np.concatenate([self._frames[:, picture.shape[1] :], picture], axis=1)
+            arrived = self._frames
+        else:
+            arrived = self._vector(observation)
+        return Arrival(arrived, arrived, reward.astype(np.float32), terminated, truncated & ~terminated)
+
+    def _vector(self, observation: np.ndarray) -> np.ndarray:
+        if self._onehot:
+            return np.eye(self.observation_shape[0], dtype=np.float32)[observation - self._first_state]
+        return observation.astype(np.float32)  # a copy: the games write the next one into the same array
+
+    def _picture(self, observation: np.ndarray) -> np.ndarray:
+        """(N, C, H, W) uint8, in memory of its own."""
+        images = self._screens() if self._pixels else observation
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.shape[-1] in (1, 3):
+            images = images.transpose(0, 3, 1, 2)
+        if self._grey and images.shape[1] == 3:
+            images = np.rint(np.einsum("nchw,c->nhw", images.astype(np.float32), GREY))[:, None]
+        if self._size and images.shape[2:] != (self._size, self._size):
+            images = torch.from_numpy(np.ascontiguousarray(images, np.float32))
+            images = (
+                torch.nn.functional.interpolate(images, (self._size, self._size), mode="area").round().numpy()
+            )
+        return images.astype(np.uint8, order="C")
+
+    def _screens(self) -> np.ndarray:
+        try:
+            screens = self._games.render()
+        except DependencyNotInstalled as error:
+            raise self._missing(error) from error
+        if screens is None or screens[0] is None:
+            raise ValueError(f"{self.name} cannot be rendered as a picture")
+        return np.stack(screens)
+
+    def render(self) -> np.ndarray:
+        """The screens in colour, (N, H, W, 3) uint8."""
+        return self._screens()
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._games.close()
