@@ -1,0 +1,237 @@
+"""What every memory shares: looking at what comes in, finding room for it, saving and restoring it.
+
+A memory is a set of rings, tensors (S, ...) of S slots in which position p lies in slot p % S. That is all
+that saving needs to know: a save writes the positions that came since the last one, as one more segment.
+"""
+
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from replay import segments
+
+Field = tuple[torch.dtype, tuple[int, ...]]  # dtype and shape
+
+
+class Memory:
+    """Base of the memories in replay.MEMORIES, which say what is kept (_layout, _rings) and draw from it."""
+
+    def __init__(
+        self,
+        capacity: int,
+        worlds: int,
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        path: str | Path | None = None,
+    ) -> None:
+        if worlds < 1:
+            raise ValueError(f"a memory of {worlds} worlds: there must be at least 1")
+        if capacity < worlds:
+            raise ValueError(
+                f"capacity {capacity} is less than one transition for each of {worlds} worlds: "
+                "raise --capacity"
+            )
+        self.capacity = capacity  # transitions, over all worlds
+        self.worlds = worlds  # N
+        self.rows = capacity // worlds  # T, transitions a world
+        self.device = torch.device(device)
+        self.path = None if path is None else Path(path)
+        if self.path is not None and self.device.type != "cpu":
+            raise ValueError(
+                f"path={str(path)!r} with device={str(device)!r}: only a memory on the cpu can be "
+                "memory-mapped, so leave one of the two out"
+            )
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.adds = 0  # steps added, of all worlds together
+        self.record: type | None = None  # the named tuple's own type, known from the first add
+        self.fields: dict[str, Field] = {}  # field -> dtype, shape without N
+        self._store: dict[str, Tensor] = {}
+        self._segments: list[segments.Segment] = []  # what the last save or load referred to, oldest first
+        self._saves = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all storage; 0 before the first add. Pages of RAM are taken only when written."""
+        return sum(stored.nbytes for stored in self._store.values())
+
+    def save(self, folder: str | Path) -> dict:
+        """Write what was added since the last save to a new file in folder, and return how to restore it all.
+
+        The state is small and loads with weights_only=True. state["files"] maps the name of every file that
+        it needs to its sha256; files without anything left to remember are no longer named, and deleting
+        them is up to the caller. Whatever is named but no longer there is written again. Raises OSError when
+        the disk is full; the memory and all earlier saves are then as they were.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        spans = self._spans() if self._store else {}
+        low = {ring: first for ring, (first, _) in spans.items()}
+        kept = [segment for segment in self._segments if segment.alive(low)]
+        if not all((folder / segment.name).exists() for segment in kept):
+            kept = []  # another folder, or someone tidied up
+        if kept:
+            saved = kept[-1].spans  # every add moves every ring on, so the last one reaches furthest
+            spans = {ring: (max(first, saved[ring][1]), stop) for ring, (first, stop) in spans.items()}
+        if any(start < stop for start, stop in spans.values()):
+            kept.append(segments.write(folder, self._saves + 1, self.adds, self._rings(), spans))
+            self._saves += 1
+        self._segments = kept
+        return {
+            "memory": self._identity(),
+            "fields": {name: [str(dtype), list(shape)] for name, (dtype, shape) in self.fields.items()},
+            "adds": self.adds,
+            "saves": self._saves,
+            "counters": {name: value.tolist() for name, value in self._counters().items()},
+            "device": self.device.type,
+            "generator": self.generator.get_state(),
+            "files": {segment.name: segment.sha256 for segment in kept},
+        }
+
+    @torch.no_grad()
+    def load(self, folder: str | Path, state: dict) -> None:
+        """Become the memory that save(folder) described, its generator included: the same samples follow.
+
+        (On another kind of device than it was saved from, the drawing starts anew from this memory's seed.)
+        Raises ValueError, and stays as it is, when a file is missing or damaged or the sizes are others.
+        """
+        here, there = self._identity(), state["memory"]
+        for name in here:
+            if here[name] != there.get(name):
+                raise ValueError(
+                    f"the saved memory has {name} {there.get(name)!r} and this one {here[name]!r}: "
+                    "make it with the same sizes, or start a new run"
+                )
+        fields = {
+            name: (getattr(torch, dtype.removeprefix("torch.")), tuple(shape))
+            for name, (dtype, shape) in state["fields"].items()
+        }
+        if self.fields and self.fields != fields:
+            raise ValueError(f"the saved memory has fields {fields} and this one {self.fields}")
+        found = [
+            segments.verify(Path(folder) / name, sha256) for name, sha256 in sorted(state["files"].items())
+        ]
+        if fields and not self._store:
+            self._allocate(fields)
+        if self.record is None and fields:  # until the first add brings the type itself
+            self.record = namedtuple("Transition", fields)
+        for segment in found:  # oldest first: a younger one overwrites what it overwrote then
+            segments.read(Path(folder) / segment.name, self._rings())
+        self.adds, self._saves, self._segments = state["adds"], state["saves"], found
+        counters = state["counters"].items()
+        self._restore({name: torch.tensor(value, device=self.device) for name, value in counters})
+        if state["device"] == self.device.type:
+            self.generator.set_state(state["generator"])
+
+    # What a memory says about itself.
+
+    def __len__(self) -> int:
+        """Transitions that can be drawn."""
+        raise NotImplementedError
+
+    def _layout(self) -> dict[str, Field]:
+        """Storage tensors: name -> dtype, shape, for the fields now known."""
+        raise NotImplementedError
+
+    def _rings(self) -> dict[str, Tensor]:
+        """The rings: name -> (S, ...), views of the storage."""
+        raise NotImplementedError
+
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        """The positions in use: ring -> [first, stop)."""
+        raise NotImplementedError
+
+    def _identity(self) -> dict:
+        """The sizes that a saved memory must share with the one it is loaded into."""
+        return {"kind": type(self).__name__, "capacity": self.capacity, "worlds": self.worlds}
+
+    def _counters(self) -> dict[str, Tensor]:
+        """Small tensors beside the rings, (N,) each, which a state holds as lists."""
+        return {}
+
+    def _restore(self, counters: dict[str, Tensor]) -> None:
+        """Take the counters of a state."""
+
+    # What every memory does.
+
+    def _admit(self, transition: NamedTuple) -> None:
+        """Look at one step of all worlds before anything is written. Raises ValueError or MemoryError."""
+        if type(transition) is not self.record:
+            self._meet(transition)
+        for (name, (dtype, shape)), value in zip(self.fields.items(), transition, strict=True):
+            if value.shape != (self.worlds, *shape) or value.dtype != dtype:
+                raise ValueError(
+                    f"field {name!r} is {value.dtype} of shape {tuple(value.shape)}, but this memory of "
+                    f"{self.worlds} worlds keeps {dtype} of shape {(self.worlds, *shape)}: every add must "
+                    "bring one row for each world, always of the same shape and dtype"
+                )
+
+    def _meet(self, transition: NamedTuple) -> None:
+        """The first add, or the first after a load: learn the record's type, and find room for it."""
+        names = getattr(transition, "_fields", None)
+        if names is None or not all(isinstance(value, Tensor) for value in transition):
+            raise ValueError(f"add() takes a NamedTuple of tensors, not {type(transition).__name__}")
+        if self._store:
+            if names != tuple(self.fields):
+                raise ValueError(
+                    f"fields {names} in a memory of {tuple(self.fields)}: make another one for them"
+                )
+        else:
+            for name, value in zip(names, transition, strict=True):
+                if value.shape[:1] != (self.worlds,):
+                    raise ValueError(
+                        f"field {name!r} has shape {tuple(value.shape)}, but this memory was made for "
+                        f"{self.worlds} worlds: its first dimension must be {self.worlds}"
+                    )
+            self._allocate({n: (v.dtype, tuple(v.shape[1:])) for n, v in zip(names, transition, strict=True)})
+        self.record = type(transition)
+
+    def _allocate(self, fields: dict[str, Field]) -> None:
+        self.fields = fields
+        try:
+            layout = self._layout()
+            self._fit(sum(torch.Size(shape).numel() * dtype.itemsize for dtype, shape in layout.values()))
+            with torch.inference_mode(False):  # or later adds outside of it could not write
+                self._store = {name: self._room(name, *field) for name, field in layout.items()}
+        except BaseException:
+            self.fields = {}
+            raise
+
+    def _fit(self, needed: int) -> None:
+        """Refuse what can never fit, before the operating system kills the run hours later. needed: bytes."""
+        if self.path is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            room, place = shutil.disk_usage(self.path).free, f"free on the disk of {self.path}"
+        elif self.device.type == "cuda":
+            room, place = torch.cuda.mem_get_info(self.device)[1], f"on {self.device}"
+        elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            room, place = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), "of RAM in this machine"
+        else:
+            return
+        if needed > room:
+            raise MemoryError(
+                f"a memory of {self.capacity:,} transitions needs {needed:,} bytes, "
+                f"and there are {room:,} {place}: lower --capacity"
+            )
+
+    def _room(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+        if self.path is None:
+            try:
+                return torch.empty(shape, dtype=dtype, device=self.device)
+            except RuntimeError as error:
+                raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error
+        file = self.path / f"{name}.memory"
+        file.unlink(missing_ok=True)  # another process may still be mapping it: that one keeps its own
+        mapped = np.memmap(file, np.uint8, "w+", shape=torch.Size(shape).numel() * dtype.itemsize)
+        return torch.from_numpy(mapped).view(dtype).view(shape)
+
+    def _check_sample(self, batch: int) -> None:
+        if batch < 1:
+            raise ValueError(f"a batch of {batch}: draw at least 1")
+        if self.adds == 0:
+            raise ValueError("sample() from an empty memory: add transitions first")
