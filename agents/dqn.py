@@ -91,10 +91,10 @@ PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, clip_reward=False, ev
 RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
 
 
-def recipe(env: str | None) -> Config:
-    """The config that suits a world's family, before any flag. Raises ValueError on an unknown world."""
-    env = env or Config.env
-    return Config(env=env, **RECIPES[envs.family(env)])
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    return Config(env=asked.env, **RECIPES[family])
 
 
 class QNetwork(nn.Module):
@@ -162,10 +162,11 @@ def build(config: Config, world: World) -> QNetwork:
     return network.to(world.device, memory_format=torch.channels_last)
 
 
-def options(config: Config) -> dict:
+def options(config: Config) -> dict[str, object]:
     """What envs.make is to know beyond the name."""
-    family = envs.family(config.env)
-    return {"protocol": config.protocol} if family == "atari" else {"pixels": True} if config.pixels else {}
+    if config.pixels:
+        return {"pixels": True}
+    return {"protocol": config.protocol} if envs.family(config.env) == "atari" else {}
 
 
 def precision(config: Config, device: torch.device) -> torch.autocast:
@@ -263,4 +264,4 @@ def train(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    runs.launch(train, recipe, __doc__)
+    runs.launch(train, Config, recipe, __doc__)

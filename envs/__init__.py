@@ -22,7 +22,7 @@ import torch
 from envs import atari, catch, control
 from envs.world import Transition, World
 
-__all__ = ["WORLDS", "Transition", "World", "make"]
+__all__ = ["WORLDS", "Transition", "World", "family", "make"]
 
 OURS = {"Catch": catch.ID}  # by being imported here they are registered
 
@@ -59,6 +59,24 @@ def make(
         return control.ControlWorld(identity, count, seed, device, **options)
     hint = _hint(name, [known for names in WORLDS.values() for known in names])
     raise ValueError(f"unknown world {name!r}{hint or ': envs.WORLDS lists those that come along'}")
+
+
+def family(name: str, **options: object) -> str:
+    """What kind of world a name stands for, so that a program can pick its defaults before it trains.
+
+    Returns:
+        "atari", "catch", or what the opened world says of itself: "control" (vectors) or "pixels".
+
+    Raises:
+        as make does.
+    """
+    if name.lower() == "catch" or name == catch.ID:
+        return "catch"
+    if atari.canonical(name) and name not in gymnasium.registry:
+        return "atari"
+    world = make(name, **options)
+    world.close()
+    return world.family
 
 
 def _hint(name: str, known: list[str]) -> str:
