@@ -1,0 +1,199 @@
+"""Paired measurement: contestants take turns in short windows, so that what a shared machine does meanwhile
+happens to all of them, and only their ratios are quoted.
+
+    with Contestants({"a": command, "b": command}, logs) as contestants:     # processes
+        rates = contestants.measure(rounds=3, seconds=8)
+    rates = alternate({"a": step_a, "b": step_b}, rounds=3, seconds=2)       # functions of one process
+
+A contestant process calls `gate(steps)` at the head of its training loop: it blocks there, idle, until the
+parent gives it a window.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from runs import machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Gate:
+    """Where a contestant's training loop waits for its turn: `gate(steps)` once every time around.
+
+    Reads a window's seconds as a line on stdin and answers with one line of JSON, {"steps", "seconds"}.
+    Whatever else the contestant prints goes to stderr, so that it cannot be taken for an answer.
+    """
+
+    def __init__(self, warm_up: int):
+        self.warm_up = warm_up  # agent steps before the first window
+        self.answers = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+        self.begin: tuple[int, float] | None = None
+        self.seconds = 0.0
+
+    def __call__(self, steps: int) -> None:
+        if self.begin is None:
+            if steps < self.warm_up:
+                return
+        else:
+            if time.perf_counter() - self.begin[1] < self.seconds:
+                return
+            if torch.cuda.is_initialized():  # the work asked for in the window belongs to the window
+                torch.cuda.synchronize()
+        now = time.perf_counter()
+        first, start = self.begin or (steps, now)
+        self.answers.write(json.dumps({"steps": steps - first, "seconds": now - start}) + "\n")
+        line = sys.stdin.readline()
+        if not line:
+            os._exit(0)  # no orderly end: a contestant has nothing worth saving
+        self.seconds = float(line)
+        self.begin = (steps, time.perf_counter())
+
+
+class Contestants:
+    """A program's contestants, each a process of its own (threads, settings), warmed up one by one."""
+
+    def __init__(self, commands: dict[str, list[str]], logs: Path):
+        self.commands, self.logs = commands, logs
+        self.processes: dict[str, subprocess.Popen[str]] = {}
+        self.others: dict[str, list[float]] = {}
+
+    def __enter__(self) -> "Contestants":
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        for name, command in self.commands.items():
+            print(f"warming up {name}", flush=True)
+            with open(self.logs / f"{name}.log", "w") as log:
+                self.processes[name] = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env=os.environ | {"PYTHONPATH": path},
+                )
+            try:
+                self.answer(name)
+            except BaseException:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+    def answer(self, name: str) -> dict[str, float]:
+        line = self.processes[name].stdout.readline()
+        if not line:
+            log = (self.logs / f"{name}.log").read_text()
+            raise RuntimeError(f"contestant {name!r} ended early; its last lines:\n{log[-3000:]}")
+        return json.loads(line)
+
+    def measure(self, rounds: int, seconds: float) -> dict[str, list[float]]:
+        """Steps per second of every window, by contestant; one window each a round.
+
+        `self.others` gets the cores that other processes kept busy meanwhile (Linux; NaN elsewhere).
+        """
+        rates: dict[str, list[float]] = {name: [] for name in self.processes}
+        for number in range(rounds):
+            order = list(rates) if number % 2 == 0 else list(rates)[::-1]  # a drift favours nobody
+            for name in order:
+                before = foreign_seconds(self.processes[name].pid)
+                self.processes[name].stdin.write(f"{seconds}\n")
+                self.processes[name].stdin.flush()
+                window = self.answer(name)
+                others = (foreign_seconds(self.processes[name].pid) - before) / window["seconds"]
+                rates[name].append(window["steps"] / window["seconds"])
+                self.others.setdefault(name, []).append(others)
+                print(
+                    f"round {number + 1}/{rounds}  {name:<16} {rates[name][-1]:8,.0f} steps/s"
+                    f"   (others kept {others:.2f} cores busy)",
+                    flush=True,
+                )
+        return rates
+
+
+def foreign_seconds(pid: int) -> float:
+    """CPU seconds the machine has spent on everything but process `pid`; NaN where there is no /proc."""
+    try:
+        user, nice, system, _, _, interrupt, soft, stolen = map(
+            int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+        own = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    except OSError:
+        return float("nan")
+    ticks = user + nice + system + interrupt + soft + stolen - sum(map(int, own))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def alternate(calls: dict[str, Callable[[], int]], rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Units per second of every window; each call does some work and returns how many units it was."""
+    rates: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()  # first-call costs (lazy imports, first page touches) are not throughput
+    for number in range(rounds):
+        for name in list(calls) if number % 2 == 0 else list(calls)[::-1]:
+            units, start = 0, time.perf_counter()
+            while (passed := time.perf_counter() - start) < seconds:
+                units += calls[name]()
+            rates[name].append(units / passed)
+    return rates
+
+
+def ratio(rates: dict[str, list[float]], name: str, peer: str) -> float:
+    """Median over rounds of the ratio within the round."""
+    return median(ours / theirs for ours, theirs in zip(rates[name], rates[peer], strict=True))
+
+
+def circumstances(device: str = "cpu") -> dict[str, object]:
+    """What a number depends on: hardware, load before measuring, versions, commit."""
+    packages = {}
+    for package in ("stable-baselines3", "opencv-python-headless"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            packages[package] = metadata.version(package)
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # of the last minute
+    return {
+        "hardware": machine.hardware(torch.device(device)),
+        "load_average": load,
+        "versions": machine.versions() | packages,
+        "commit": machine.commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def report(
+    title: str, columns: list[str], rows: list[list[object]], result: dict, json_path: Path | None
+) -> None:
+    """Print the table and the circumstances; write the result as JSON when a path is given."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console = Console()
+    console.print(table)
+    hardware, load = result["hardware"], result["load_average"]
+    console.print(
+        f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}, "
+        f"{hardware['torch_threads']} threads, load average before: {load}, commit {result['commit']}",
+        highlight=False,
+    )
+    console.print(
+        "  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False
+    )
+    if json_path is not None:
+        json_path.write_text(json.dumps(result, indent=2) + "\n")
+        console.print(f"written to {json_path}")
