@@ -1,5 +1,6 @@
 """The noun every network of eyes is: images in, feature maps out, numbers that describe them."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -8,9 +9,7 @@ from torch import Tensor, nn
 
 from vision.backbones.initialisation import initialise
 
-PROBE = (
-    512  # pixels, side of the imagined images on which maps are measured; no backbone here strides further
-)
+PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
 
 
 class Backbone(nn.Module):
@@ -49,9 +48,8 @@ class Backbone(nn.Module):
         initialise(self, self.spec.get("init", "torch"))
         if not self.any_size:
             maps = self.imagine(self.shape)
-            self.strides = [
-                max(1, -(-self.shape[-1] // m.shape[-1])) if len(self.shape) == 3 else 1 for m in maps
-            ]
+            side = self.shape[-1] if len(self.shape) == 3 else 1
+            self.strides = [math.ceil(side / m.shape[-1]) for m in maps]
             self.smallest = min(self.shape[-2:]) if len(self.shape) == 3 else 1
         else:
             channels = self.shape[0]
