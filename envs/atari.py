@@ -30,7 +30,13 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "sticky": {"noop_max": 0, "repeat_action_probability": 0.25},
 }
 
-ROMS = {rom.title().replace("_", ""): rom for rom in sorted(ale_py.roms.get_all_rom_ids())}  # name: rom
+# ALE knows no rules for one player of these, and ends the whole process if one is opened.
+TWO_PLAYERS = {"combat", "joust", "maze_craze", "warlords"}
+ROMS = {
+    rom.title().replace("_", ""): rom  # the name as people know it: the ROM's
+    for rom in sorted(ale_py.roms.get_all_rom_ids())
+    if rom not in TWO_PLAYERS
+}
 
 
 def canonical(name: str) -> str | None:

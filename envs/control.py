@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
@@ -137,10 +137,11 @@ class ControlWorld(World):
 
     def _open(self, count: int, settings: dict[str, Any]) -> VectorEnv:
         spec = self._spec
-        module, _, attribute = str(spec.entry_point).partition(":")
         try:
-            modes = getattr(importlib.import_module(module), attribute).metadata.get("render_modes", [])
-            settings = {"render_mode": "rgb_array" if "rgb_array" in modes else None, **settings}
+            creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+            modes = getattr(creator, "metadata", {}).get("render_modes", [])
+            if "rgb_array" in modes:  # others may not know the argument at all
+                settings = {"render_mode": "rgb_array", **settings}
             if spec.namespace == "saccade":  # our own are vector environments that know reset_mask
                 return gymnasium.make_vec(
                     spec, count, "vector_entry_point", autoreset_mode=AutoresetMode.DISABLED, **settings
