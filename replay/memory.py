@@ -220,15 +220,22 @@ class Memory:
             )
 
     def _room(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-        if self.path is None:
-            try:
+        try:
+            if self.device.type != "cpu":
                 return torch.empty(shape, dtype=dtype, device=self.device)
-            except RuntimeError as error:
-                raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error
-        file = self.path / f"{name}.memory"
-        file.unlink(missing_ok=True)  # another process may still be mapping it: that one keeps its own
-        mapped = np.memmap(file, np.uint8, "w+", shape=torch.Size(shape).numel() * dtype.itemsize)
-        return torch.from_numpy(mapped).view(dtype).view(shape)
+            count = torch.Size(shape).numel() * dtype.itemsize
+            if self.path is None:
+                # Of NumPy: huge pages, and no page touched (torch.empty does, in deterministic mode).
+                raw = np.empty(count, np.uint8)
+            else:
+                file = self.path / f"{name}.memory"
+                file.unlink(
+                    missing_ok=True
+                )  # another process may still be mapping it: that one keeps its own
+                raw = np.memmap(file, np.uint8, "w+", shape=count)
+        except (RuntimeError, MemoryError) as error:
+            raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error
+        return torch.from_numpy(raw).view(dtype).view(shape)
 
     def _check_sample(self, batch: int) -> None:
         if batch < 1:

@@ -1,7 +1,7 @@
 """Uniform replay of whole rows (Lin 1992; Mnih et al. 2015, algorithm 1).
 
 Every field is kept as it came, so that any record of tensors will do. For stacked pictures FrameReplay
-holds the same transitions in a seventh of the room or less.
+holds the same transitions in an eighth of the room.
 """
 
 from typing import NamedTuple

@@ -100,7 +100,7 @@ def _blocks(ring: Tensor, start: int, stop: int) -> Iterator[Tensor]:
     """Positions [start, stop) as views of the ring (S, ...), cut at its seam and at BLOCK bytes."""
     size = len(ring)
     longest = max(BLOCK // max(ring[0].nbytes, 1), 1)  # slots
-    while start < stop:
+    while start < stop and ring.numel():
         slot = start % size
         count = min(stop - start, size - slot, longest)
         yield ring[slot : slot + count]

@@ -157,6 +157,14 @@ def test_what_was_added_comes_back(name, worlds, stack, channels, starts, device
             check(memory, game)
 
 
+def test_frames_without_ever_waiting_for_the_device():
+    memory, game = FrameReplay(45, 3, stack=4), Game(3, 4)
+    memory._prompt = False  # as on cuda: every step asks all worlds whether a chain begins
+    for _ in range(8):
+        play(memory, game, 13)
+        check(memory, game)
+
+
 def test_wide_frames_are_exact_too():
     memory = FrameReplay(30, 2, stack=4)  # 8 x 8: a frame fills whole words, and is moved as such
     game = Game(2, 4, size=(8, 8))
