@@ -167,7 +167,7 @@ class FrameReplay(Memory):
         if not self.adds:
             fresh = torch.ones_like(fresh)
 
-        # What a chain does not need, or a world that goes on, is written to the spare slot: shapes stay fixed.
+        # What a chain does not need, or a world that goes on, goes to the spare slot: shapes stay fixed.
         blank = (stack == 0).all(2).cumprod(1).sum(1)  # (M,) leading blank frames
         slot = first + (written - blank.unsqueeze(1) + place) % self.slots
         slot.masked_fill_(~fresh.unsqueeze(1) | (place < blank.unsqueeze(1)), self._spare)
