@@ -1,0 +1,244 @@
+"""Reading run folders back: what a run was, how far it got, what it scored, and which runs are seeds of one.
+
+A folder under runs/published/ reads like any other: it has curve.jsonl for metrics.jsonl, and result.json.
+Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows: a run's last line then tells whether it is alive
+    fcntl = None
+
+LINES = ("metrics.jsonl", "curve.jsonl")  # a run's own lines, or a published run's thinned ones
+RECENT = 100  # games that the training return is a mean over
+QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
+# Flags that make no other experiment; world and protocol are told apart by what was written about the world.
+SAME = ("seed", "folder", "wandb", "tags", "save_every", "log_every", "device", "env", "protocol")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run as its folder tells it; `read_run` makes it."""
+
+    folder: Path
+    program: str  # "dqn"
+    world: str  # "Breakout"
+    protocol: str | None  # "classic" | "sticky"; None where a world has only one
+    seed: int | None
+    config: dict[str, Any]  # every flag
+    about: dict[str, Any]  # the whole config.json: hardware, versions, commit ...
+    lines: list[dict[str, Any]]  # metrics, in the order written
+    clock: list[dict[str, Any]]  # {"step", "seconds", ...}
+    status: str  # "finished" | "running" | "interrupted"
+    unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
+
+    @property
+    def step(self) -> int:
+        """The last agent step that anything was written about."""
+        return int(max((line["step"] for line in self.lines + self.clock), default=0))
+
+    @property
+    def unfinished(self) -> str:
+        """ "running, at 40%" or "interrupted, at 40%"; empty for a finished run."""
+        steps = self.config.get("steps")
+        share = f", at {min(self.step / steps, 1):.0%}" if steps else ""
+        return "" if self.status == "finished" else self.status + share
+
+    @property
+    def seconds(self) -> float | None:
+        """Training wall time over all resumes."""
+        return self.clock[-1]["seconds"] if self.clock else None
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Agent steps a second of wall time, over the whole run."""
+        return self.clock[-1]["step"] / self.seconds if self.seconds else None
+
+    @property
+    def words(self) -> set[str]:
+        """Every metric word that the run wrote a number for."""
+        return {word for line in self.lines for word in line if word != "step" and _is_number(line[word])}
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines with a finite eval/return."""
+        return [line for line in self.lines if _is_number(line.get("eval/return"))]
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The last evaluation."""
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The highest evaluation, the earliest of equals."""
+        return max(self.evaluations, key=lambda line: line["eval/return"], default=None)
+
+    @property
+    def training_return(self) -> float | None:
+        """Mean return of the last hundred training games (of whole lines, so of a few more)."""
+        total, games = 0.0, 0
+        for line in reversed(self.lines):
+            if games < RECENT and _is_number(line.get("episode/return")):
+                count = line.get("episode/count", 1)
+                total, games = total + count * line["episode/return"], games + count
+        return total / games if games else None
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of the game that one agent step covers; only Atari worlds have a protocol."""
+        return self.config.get("frame_skip") or (4 if self.protocol in ("classic", "sticky") else 1)
+
+    def curve(self, word: str, x: str = "steps") -> tuple[np.ndarray, np.ndarray]:
+        """A metric's places and its finite values, each (P,); x is "steps", "frames" or "hours" of wall time.
+
+        A step written twice counts once, as written last. Hours are interpolated between the lines of
+        clock.jsonl; without that file the curve is empty.
+        """
+        points = {line["step"]: line[word] for line in self.lines if _is_number(line.get(word))}
+        steps = np.array(sorted(points), dtype=float)
+        values = np.array([points[step] for step in steps], dtype=float)
+        if x == "frames":
+            return steps * self.frames_per_step, values
+        if x == "hours" and not self.clock:
+            return steps[:0], values[:0]
+        if x == "hours":
+            hours = {0: 0.0} | {line["step"]: line["seconds"] / 3600 for line in self.clock}
+            return np.interp(steps, sorted(hours), [hours[step] for step in sorted(hours)]), values
+        return steps, values
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs which differ in nothing but their seed, in the order of their seeds."""
+
+    world: str
+    protocol: str | None
+    program: str
+    variant: str  # "batch=64, double=True": the flags in which the groups of this world and program differ
+    runs: list[RunRecord]
+
+    @property
+    def name(self) -> str:
+        """The program and its variant."""
+        return f"{self.program} {self.variant}".strip()
+
+    @property
+    def seeds(self) -> str:
+        """ "1, 2, 3 (running, at 40%)": every run that is not finished says so."""
+        return ", ".join(f"{run.seed}" + f" ({run.unfinished})" * bool(run.unfinished) for run in self.runs)
+
+
+def group(runs: Iterable[RunRecord]) -> list[Group]:
+    """Gather the runs of one (world, protocol, program) that have the same configuration."""
+    families: dict[tuple, list[RunRecord]] = {}
+    for run in runs:
+        families.setdefault((run.world, run.protocol or "", run.program), []).append(run)
+    groups = []
+    for (_, _, program), family in sorted(families.items()):
+        known = [flags(run) for run in family]
+        differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
+        variants: dict[str, list[RunRecord]] = {}
+        for run, each in zip(family, known, strict=True):
+            variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
+            variants.setdefault(variant, []).append(run)
+        for variant, members in sorted(variants.items()):
+            members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
+            groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
+    return groups
+
+
+def flags(run: RunRecord) -> dict[str, str]:
+    """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
+    kept = {key: str(value) for key, value in run.config.items() if key not in SAME and value is not None}
+    if "name" in kept:
+        kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
+    return kept
+
+
+def read_run(folder: Path | str) -> RunRecord:
+    """Read a run's folder, or a published one.
+
+    Raises FileNotFoundError where it is no run's folder, ValueError where config.json cannot be read.
+    """
+    folder = Path(folder)
+    files = [folder / name for name in LINES if (folder / name).is_file()]
+    if not files or not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{str(folder)!r} is no run: it has no config.json beside a metrics.jsonl")
+    about = _read_object(folder / "config.json")
+    config, world = about.get("config") or {}, about.get("world") or {}
+    lines, unreadable = read_lines(files[0])
+    clock, more = read_lines(folder / "clock.jsonl")
+    return RunRecord(
+        folder=folder,
+        program=str(about.get("program") or "unknown").rpartition(".")[2],
+        world=world.get("name") or folder.resolve().parent.name,
+        protocol=world.get("protocol"),
+        seed=config.get("seed"),
+        config=config,
+        about=about,
+        lines=lines,
+        clock=[line for line in clock if _is_number(line.get("seconds"))],
+        status=_status(folder, files[0]),
+        unreadable=unreadable + more,
+    )
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a .jsonl file that hold a step, and how many others there are; ([], 0) without the file.
+
+    A last line without its newline is being written just now, or was cut by a kill: no fault, not counted.
+    """
+    rows = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    lines, unreadable = [], 0
+    for number, row in enumerate(rows, start=1):
+        try:
+            line = json.loads(row) if row.strip() else None
+        except json.JSONDecodeError:
+            line = row
+        if isinstance(line, dict) and _is_number(line.get("step")):
+            lines.append(line)
+        elif line is not None and number < len(rows):
+            unreadable += 1
+    return lines, unreadable
+
+
+def _status(folder: Path, lines: Path) -> str:
+    if (folder / "result.json").is_file():  # published
+        return _read_object(folder / "result.json")["status"]
+    if (folder / "finished.json").is_file():
+        return "finished"
+    if fcntl and (folder / ".lock").is_file():  # a living run holds it
+        with open(folder / ".lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return "running"
+        return "interrupted"
+    return "running" if time.time() - lines.stat().st_mtime < QUIET else "interrupted"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} should hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
