@@ -113,10 +113,10 @@ class ControlWorld(World):
         self._first_action = int(action.start) if isinstance(action, Discrete) else 0
         self._first_state = int(space.start) if isinstance(space, Discrete) else 0
         self._pictures = pictures
-        self._frames: np.ndarray | None = None
         if pictures:
             channels, *area = self._picture(self._games.reset(seed=[0] * count)[0]).shape[1:]
             shape = (channels * self._stack, *area)  # measured: a screen's size is known by looking only
+            self._frames = np.zeros((count, *shape), np.uint8)
         else:
             shape = (int(space.n),) if self._onehot else space.shape
         options = dict(pixels=pixels, stack=stack, size=size, grey=grey, **settings)
@@ -167,11 +167,7 @@ class ControlWorld(World):
         if not self._pictures:
             return self._vector(observation)
         picture = self._picture(observation)
-        before = (
-            np.zeros((self.count, *self.observation_shape), np.uint8)
-            if self._frames is None
-            else self._frames.copy()
-        )
+        before = self._frames.copy()
         before[mask] = 0
         before[mask, -picture.shape[1] :] = picture[mask]
         self._frames = before
@@ -215,13 +211,12 @@ class ControlWorld(World):
         return images.astype(np.uint8, order="C")
 
     def _screens(self) -> np.ndarray:
+        if self._games.render_mode != "rgb_array":
+            raise ValueError(f"{self._spec.id} cannot be rendered as a picture")
         try:
-            screens = self._games.render()
+            return np.stack(self._games.render())
         except DependencyNotInstalled as error:
             raise self._missing(error) from error
-        if screens is None or screens[0] is None:
-            raise ValueError(f"{self.name} cannot be rendered as a picture")
-        return np.stack(screens)
 
     def render(self) -> np.ndarray:
         """The screens in colour, (N, H, W, 3) uint8."""

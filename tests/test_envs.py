@@ -287,8 +287,27 @@ def test_a_world_that_cannot_resume_says_so():
     world = envs.make("Drifting-v3", 2)
     for action in ([0, 1], [1, 2]):  # 0..2 here, -1..1 there
         world.step(torch.tensor(action))
+    with pytest.raises(ValueError, match="Drifting-v3 cannot be rendered"):
+        envs.make("Drifting-v3", 1, pixels=True)
     with pytest.warns(RuntimeWarning, match="arrived elsewhere"):
         world.load_state_dict(world.state_dict())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("sample", ["Catch", "Pendulum", "Breakout"])
+def test_on_a_gpu_it_is_the_same_world(sample):
+    name, options = SAMPLES[sample]
+    here, there = envs.make(name, 2, **options), envs.make(name, 2, device="cuda", **options)
+    play = Player(here)
+    for _ in range(60):
+        action = play()
+        t = there.step(action.cuda())
+        assert all(x.is_cuda for x in t)
+        assert same(here.step(action), envs.Transition(*(x.cpu() for x in t)))
+    with pytest.raises(ValueError, match="got one on cpu"):
+        there.step(action)
+    here.load_state_dict(there.state_dict())
+    assert torch.equal(here.observation, there.observation.cpu())
 
 
 # Pictures
@@ -438,7 +457,16 @@ def test_catch_as_a_vector_environment(mode):
 
 @pytest.mark.slow
 def test_every_rom_opens():
-    play = "import envs, torch, sys; w = envs.make(sys.argv[1], 2); w.step(torch.zeros(2, dtype=torch.int64))"
-    for game in ROMS:  # in a process each: ALE ends the process when it does not like a ROM
-        done = subprocess.run([sys.executable, "-c", play, game], capture_output=True, text=True)
-        assert done.returncode == 0, f"{game}: {done.stderr}"
+    """In a process of their own: ALE ends the process when it does not like a ROM."""
+    play = """
+import envs, sys, torch
+for game in envs.WORLDS["atari"]:
+    print(game, flush=True)
+    world = envs.make(game, 1)
+    world.step(torch.zeros(1, dtype=torch.int64))
+    world.close()
+"""
+    done = subprocess.run([sys.executable, "-c", play], capture_output=True, text=True)
+    games = done.stdout.split()
+    assert done.returncode == 0, f"{games[-1]}: {done.stderr}"
+    assert games == list(ROMS) and len(games) > 100
