@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents.watch import evaluate
+from agents.watch import evaluate, film
 from envs import Transition, World
 from replay import FrameReplay, RowReplay
 from vision import backbones
@@ -50,10 +50,12 @@ class Config(runs.Options):
     learn_every: int = 32  # steps per update
     batch: int = 256  # transitions per update
     learning_rate: float = 2.5e-4  # Adam
+    anneal: bool = False  # the learning rate falls linearly to 0 over the run
     adam_epsilon: float = 1.5e-4  # added to Adam's root of squared gradients
     discount: float = 0.99  # of the return, per step
     copy_every: int = 16_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
+    huber: bool = True  # errors beyond 1 count linearly, not squared
     max_norm: float = 10.0  # of the gradient; larger ones are scaled down
     epsilon: float = 0.01  # of exploration, at the end
     epsilon_steps: int = 250_000  # steps in which it falls from 1 to that
@@ -61,33 +63,41 @@ class Config(runs.Options):
     evaluate_every: int = 100_000  # steps between evaluations
     evaluate_games: int = 10  # whole games each
     evaluate_epsilon: float = 0.01  # of exploration, in evaluations
+    film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
     bf16: bool = True  # bf16 autocast where the device is fast at it
     compile: bool = False  # torch.compile act and learn
 
 
 CONTROL = dict(
-    steps=200_000,
+    steps=120_000,
     worlds=4,
     backbone="mlp",
-    hidden=0,
+    hidden=256,
     capacity=100_000,
     learn_start=1_000,
     learn_every=4,
-    batch=128,
+    batch=64,
     learning_rate=1e-3,
+    anneal=True,  # without it the last evaluations swing between all and nothing
     adam_epsilon=1e-8,
     copy_every=500,
     clip_reward=False,
-    epsilon=0.02,
+    huber=False,
+    epsilon=0.05,
     epsilon_steps=20_000,
-    evaluate_every=10_000,
+    double=True,
+    evaluate_every=5_000,
     evaluate_games=20,
     evaluate_epsilon=0.0,
+    film_seconds=0.0,  # Gymnasium's screen needs pygame
     log_every=1_000,
     bf16=False,
+    threads=1,  # a small network waits longer for a second thread than it gains
 )
-CATCH = CONTROL | dict(steps=30_000, backbone="small", hidden=64, epsilon_steps=10_000, evaluate_every=5_000)
-PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, clip_reward=False, evaluate_every=50_000)
+CATCH = CONTROL | dict(
+    steps=12_000, backbone="small", hidden=64, batch=32, epsilon_steps=5_000, evaluate_every=3_000, film_seconds=6.0
+)
+PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, clip_reward=False, huber=False, evaluate_every=50_000)
 RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
 
 
@@ -116,7 +126,8 @@ class QNetwork(nn.Module):
         if observation.dtype == torch.uint8:
             low = torch.get_autocast_dtype(observation.device.type) if _autocast(observation) else torch.float32
             observation = observation.to(low).div_(255).contiguous(memory_format=torch.channels_last)
-        features = self.hidden(self.backbone(observation)[-1].flatten(1))
+        coarsest = self.backbone(observation)[-1]
+        features = self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
         with torch.autocast(observation.device.type, enabled=False):
             return self.values(features.float())  # bf16 would round away the gap between two actions
 
@@ -141,10 +152,14 @@ def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tens
     return reward + discount * next_values.gather(1, chosen).squeeze(1)
 
 
-def td_loss(values: Tensor, action: Tensor, target: Tensor) -> Tensor:
-    """Huber loss of the taken actions' values (B, A) against targets (B,): errors beyond 1 count linearly."""
+def td_loss(values: Tensor, action: Tensor, target: Tensor, huber: bool = True) -> Tensor:
+    """Loss of the taken actions' values (B, A) against targets (B,), a scalar.
+
+    Huber counts errors beyond 1 linearly: the paper's clipped error. With unclipped rewards that bends the values
+    from the mean towards the median, and squared errors serve better.
+    """
     taken = values.gather(1, action[:, None]).squeeze(1)
-    return F.smooth_l1_loss(taken, target)
+    return F.smooth_l1_loss(taken, target) if huber else F.mse_loss(taken, target)
 
 
 def epsilon_at(config: Config, step: int) -> float:
@@ -156,7 +171,9 @@ def epsilon_at(config: Config, step: int) -> float:
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
     if world.actions is None:
-        raise ValueError(f"DQN needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})")
+        raise ValueError(
+            f"DQN needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
+        )
     backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen)
     network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden)
     return network.to(world.device, memory_format=torch.channels_last)
@@ -190,19 +207,23 @@ def greedy(config: Config, network: QNetwork, epsilon: float, seed: int) -> Call
     return policy
 
 
-def load(folder: Path, state: dict, config: dict, world: World) -> Callable[[Tensor], Tensor]:
+def read_config(values: dict) -> Config:
+    """A Config from the "config" of a run's config.json."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    return Config(**{key: value for key, value in values.items() if key in known})
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
     """The policy that a run's saved parts describe, for agents.watch."""
-    names = {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{key: value for key, value in config.items() if key in names})
-    if config.backbone not in backbones.BACKBONES:  # the lifted eyes' shape; their weights are in the state
+    if config.backbone not in backbones.BACKBONES:  # eyes lifted from elsewhere: this run has its own copy now
         config = dataclasses.replace(config, backbone=str(folder))
     network = build(config, world)
-    network.load_state_dict(state["online"])
-    return greedy(config, network, config.evaluate_epsilon, seed=config.seed)
+    network.load_state_dict(parts["online"])
+    return greedy(config, network, config.evaluate_epsilon, seed)
 
 
 def train(config: Config) -> None:
-    device = runs.prepare(config.device, config.seed)
+    device = runs.prepare(config.device, config.seed, config.threads)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **options(config))
     run = runs.Run(config, "agents.dqn", world.name, world.protocol)
 
@@ -235,7 +256,7 @@ def train(config: Config) -> None:
                 next_values = target(batch.next_observation)
                 y = td_target(reward, config.discount * batch.discount, next_values, judge)
             values = online(batch.observation)
-        loss = td_loss(values, batch.action, y)
+        loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(online.parameters(), config.max_norm)
@@ -249,10 +270,21 @@ def train(config: Config) -> None:
         policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
         return evaluate(policy, config.env, config.evaluate_games, config.seed, device, **options(config))
 
+    def keep_best() -> None:
+        backbones.save(online.backbone, run.folder / "backbone.safetensors")
+        if config.film_seconds:
+            policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
+            path = run.folder / "videos" / f"step-{run.step + world.count:012d}.mp4"
+            film(policy, config.env, path, config.film_seconds, config.seed, device, **options(config))
+            run.show(path)
+
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
+            if config.anneal:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * (1 - step / config.steps)
             for _ in run.due(config.learn_every):
                 run.log(learn(memory.sample(config.batch)))
             if run.due(config.copy_every):
@@ -260,7 +292,7 @@ def train(config: Config) -> None:
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every) and run.record(evaluation()):
-            backbones.save(online.backbone, run.folder / "backbone.safetensors")
+            keep_best()
 
 
 if __name__ == "__main__":

@@ -63,12 +63,15 @@ def play(policy: Callable[[Tensor], Tensor], world: envs.World, games: int) -> d
 
 
 def evaluate(
-    policy: Callable[[Tensor], Tensor], name: str, games: int, seed: int, device: torch.device, **options: object
+    policy: Callable[[Tensor], Tensor],
+    name: str,
+    games: int,
+    seed: int,
+    device: torch.device,
+    **options: object,
 ) -> dict[str, float]:
     """Whole, unclipped games in worlds of their own: "eval/return" and its spread."""
-    world = envs.make(
-        name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options
-    )
+    world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     try:
         scores = play(policy, world, games)
     finally:
@@ -93,76 +96,97 @@ def interval(scores: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def load(folder: Path, which: str, world_options: dict, seed: int, count: int, device: torch.device):
-    """A run's policy and a fresh world for it: (policy, world, step the weights are from)."""
-    described = json.loads((folder / "config.json").read_text())
-    module = importlib.import_module(described["program"])
-    best = folder / "checkpoint" / "best.pt"
-    if which == "best" and best.exists():
-        state = torch.load(best, map_location="cpu", weights_only=True)
-    else:
-        state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
-        if state is None:
-            raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")
-    world = envs.make(
-        described["config"]["env"], count, seed=seed, device=device, evaluation=True, **world_options
-    )
-    return module.load(folder, state["parts"], described["config"], world), world, state["step"]
+def film(
+    policy: Callable[[Tensor], Tensor],
+    name: str,
+    path: Path,
+    seconds: float,
+    seed: int,
+    device: torch.device,
+    **options: object,
+) -> tuple[float, bool]:
+    """Play one game and write it as mp4, at most `seconds` of film long.
 
-
-def film(policy: Callable[[Tensor], Tensor], world: envs.World, path: Path, seconds: float) -> float:
-    """Play one game in a single world, write it as mp4, return its score."""
+    Returns:
+        Its return as far as it went, and whether it came to its end.
+    """
     import imageio.v3 as imageio
 
-    fps, frames, total = world.frames_per_second, [], 0.0
-    for _ in range(int(fps * seconds)):
-        frames.append(world.render()[0])
-        world.step(policy(world.observation))
-        if world.finished["episode/return"]:
-            total = world.finished["episode/return"][0]
-            break
-    path.parent.mkdir(exist_ok=True)
+    world = envs.make(name, 1, seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
+    try:
+        frames, total, ended = [world.render()[0]], 0.0, False
+        while not ended and len(frames) < seconds * world.frames_per_second:
+            total += world.step(policy(world.observation)).reward.item()
+            frames.append(world.render()[0])
+            ended = bool(world.finished["episode/return"])
+    finally:
+        world.close()
     scale = max(1, 420 // frames[0].shape[0])
-    large = [frame.repeat(scale, 0).repeat(scale, 1) for frame in frames]
-    imageio.imwrite(path, np.stack(large), fps=fps, codec="libx264", macro_block_size=2)
-    return total
+    large = np.stack([frame.repeat(scale, 0).repeat(scale, 1) for frame in frames])
+    even = large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]  # as the codec wants it
+    path.parent.mkdir(exist_ok=True)
+    imageio.imwrite(path, even, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
+    return total, ended
 
 
 def main(config: Config) -> None:
-    if not (config.folder / "config.json").exists():
+    folder = config.folder
+    if not (folder / "config.json").exists():
         known = sorted(str(path.parent) for path in Path("results").glob("*/*/config.json"))
         raise runs.RunError(
-            f"{config.folder} is no run's folder. "
+            f"{folder} is no run's folder. "
             + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
         )
     device = runs.prepare(config.device, config.seed)
-    described = json.loads((config.folder / "config.json").read_text())
-    module = importlib.import_module(described["program"])
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    options = module.options(module.Config(**{k: v for k, v in described["config"].items() if k in fields}))
-    seed = EVALUATION_SEED + config.seed
-    count = min(config.games, 16)
-    policy, world, step = load(config.folder, config.checkpoint, options, seed, count, device)
+    described = json.loads((folder / "config.json").read_text())
+    program = importlib.import_module(described["program"])
+    trained = program.read_config(described["config"])
+    state = saved(folder, config.checkpoint)
+    world = envs.make(
+        trained.env,
+        min(config.games, 16),
+        seed=EVALUATION_SEED + config.seed,
+        device=device,
+        evaluation=True,
+        **program.options(trained),
+    )
     protocol = f", protocol {world.protocol}" if world.protocol else ""
-    print(f"{config.folder}: weights of step {step:,}, {config.games} games of {world.name}{protocol}")
+    print(
+        f"{folder}: weights of step {state['step']:,}, {config.games} games of {world.name}{protocol}",
+        flush=True,
+    )
+    policy = program.load(trained, folder, state["parts"], world, config.seed)
     scores = play(policy, world, config.games)["return"]
     world.close()
     low, high = interval(scores)
     print(
         f"return {np.mean(scores):.2f}  95% interval {low:.2f} to {high:.2f}  "
-        f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}"
+        f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}",
+        flush=True,
     )
     if config.film:
-        policy, world, _ = load(config.folder, config.checkpoint, options, seed, 1, device)
-        path = config.folder / "videos" / f"step-{step:012d}-seed-{config.seed}.mp4"
-        total = film(policy, world, path, config.film_seconds)
-        world.close()
-        print(f"filmed a game with return {total:.1f}: {path}")
+        path = folder / "videos" / f"watch-{config.checkpoint}-step-{state['step']:012d}-seed-{config.seed}.mp4"
+        policy = program.load(trained, folder, state["parts"], world, config.seed)
+        total, ended = film(
+            policy, trained.env, path, config.film_seconds, config.seed, device, **program.options(trained)
+        )
+        print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
+
+
+def saved(folder: Path, which: str) -> dict:
+    """What the best or the last checkpoint of a run holds: {"step": ..., "parts": ...}."""
+    best = folder / "checkpoint" / "best.pt"
+    if which == "best" and best.exists():
+        return torch.load(best, map_location="cpu", weights_only=True)
+    state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
+    if state is None:
+        raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")
+    return state
 
 
 if __name__ == "__main__":
     try:
         main(tyro.cli(Config, description=__doc__))
-    except runs.RunError as error:
+    except (runs.RunError, ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -33,9 +33,7 @@ WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` 
 }
 
 
-def make(
-    name: str, count: int = 1, seed: int = 1, device: str | torch.device = "cpu", **options: object
-) -> World:
+def make(name: str, count: int = 1, seed: int = 1, device: str | torch.device = "cpu", **options: object) -> World:
     """Open `count` games of the world called `name`, e.g. "Breakout", "CartPole", "Catch", "package:Id-v0".
 
     Upper and lower case do not matter. Options are those of AtariWorld or ControlWorld; `evaluation=True`,
@@ -51,9 +49,7 @@ def make(
     if not elsewhere and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
         known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
         for option in options.keys() - set(known):
-            raise ValueError(
-                f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}"
-            )
+            raise ValueError(f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}")
         return atari.AtariWorld(game, count, seed, device, **options)
     if identity := control.canonical(name):
         return control.ControlWorld(identity, count, seed, device, **options)

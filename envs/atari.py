@@ -171,9 +171,7 @@ class AtariWorld(World):
         depend on the picture taken of it. Films cost twice the emulation, everything else nothing.
         """
         if self._twin is None:
-            twin = AtariVectorEnv(
-                **self._settings, img_height=210, img_width=160, stack_num=1, grayscale=False
-            )
+            twin = AtariVectorEnv(**self._settings, img_height=210, img_width=160, stack_num=1, grayscale=False)
             self._screen = self._replay(
                 lambda seeds, mask: _reset(twin, seeds, mask)[0],
                 lambda action: twin.step(action.astype(np.int32))[0],
@@ -186,7 +184,5 @@ class AtariWorld(World):
         self._emulators = self._twin = None
 
 
-def _reset(
-    emulators: AtariVectorEnv, seeds: np.ndarray, mask: np.ndarray
-) -> tuple[np.ndarray, dict[str, Any]]:
+def _reset(emulators: AtariVectorEnv, seeds: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     return emulators.reset(seed=seeds[mask], options={"reset_mask": mask})

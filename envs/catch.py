@@ -69,17 +69,11 @@ class CatchVectorEnv(VectorEnv):
         self._start(mask)
         return self._picture(), {}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One row down. Gymnasium's five: observations, rewards, terminations, truncations, infos."""
-        idle = (
-            self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        )
+        idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            raise RuntimeError(
-                "a game that ended was stepped: reset it first, with options={'reset_mask': ...}"
-            )
+            raise RuntimeError("a game that ended was stepped: reset it first, with options={'reset_mask': ...}")
         self._ball[0] += 1
         self._paddle = np.clip(self._paddle + np.asarray(actions) - 1, 0, BOARD - 1)
         if idle.any():  # these spend the step on starting again

@@ -92,21 +92,15 @@ class ControlWorld(World):
         space, action = self._games.single_observation_space, self._games.single_action_space
         self._pixels = pixels
         self._onehot = isinstance(space, Discrete) and not pixels
-        pictures = pixels or (
-            isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
-        )
+        pictures = pixels or (isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3))
         if not pictures and (stack, size, grey) != (None, None, None):
-            raise ValueError(
-                f"stack, size and grey are for pictures, and {name} gives vectors: add pixels=True"
-            )
+            raise ValueError(f"stack, size and grey are for pictures, and {name} gives vectors: add pixels=True")
         if not (pictures or self._onehot or (isinstance(space, Box) and len(space.shape) == 1)):
             raise ValueError(
                 f"{name} observes {space}: a world needs a vector or a picture (pixels=True renders one)"
             )
         if not isinstance(action, Discrete) and not (isinstance(action, Box) and len(action.shape) == 1):
-            raise ValueError(
-                f"{name} acts by {action}: a world needs Discrete actions or a vector of numbers"
-            )
+            raise ValueError(f"{name} acts by {action}: a world needs Discrete actions or a vector of numbers")
         self._stack = (stack or (4 if pixels else 1)) if pictures else 1
         self._size = size or (84 if pixels else None)
         self._grey = pixels if grey is None else grey
@@ -205,9 +199,7 @@ class ControlWorld(World):
             images = np.rint(np.einsum("nchw,c->nhw", images.astype(np.float32), GREY))[:, None]
         if self._size and images.shape[2:] != (self._size, self._size):
             images = torch.from_numpy(np.ascontiguousarray(images, np.float32))
-            images = (
-                torch.nn.functional.interpolate(images, (self._size, self._size), mode="area").round().numpy()
-            )
+            images = torch.nn.functional.interpolate(images, (self._size, self._size), mode="area").round().numpy()
         return images.astype(np.uint8, order="C")
 
     def _screens(self) -> np.ndarray:

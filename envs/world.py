@@ -201,15 +201,11 @@ class World:
         mine = {"world": self.name, "options": self.options, "count": self.count}
         for key, value in mine.items():
             if state[key] != value:
-                raise ValueError(
-                    f"this state is of another world: its {key} is {state[key]!r}, here {value!r}"
-                )
+                raise ValueError(f"this state is of another world: its {key} is {state[key]!r}, here {value!r}")
         self._seed = state["seed"]
         self._seedings = state["seedings"].numpy().copy()
         self._taped = state["taped"].numpy().copy()
-        self._tape = np.zeros(
-            (self.count, max(64, 2 * self._taped.max()), *self.action_shape), self._tape_dtype
-        )
+        self._tape = np.zeros((self.count, max(64, 2 * self._taped.max()), *self.action_shape), self._tape_dtype)
         pieces = np.split(state["tape"].numpy(), np.cumsum(self._taped)[:-1])
         for n, piece in enumerate(pieces):
             self._tape[n, : len(piece)] = piece
@@ -298,15 +294,11 @@ class World:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
-        if (
-            self.device.type == "cuda"
-        ):  # the caching host allocator keeps the pinned copy until it has arrived
+        if self.device.type == "cuda":  # the caching host allocator keeps the pinned copy until it has arrived
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def _signals(
-        self, reward: np.ndarray, going: np.ndarray, last: np.ndarray
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _signals(self, reward: np.ndarray, going: np.ndarray, last: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         if self.device.type == "cpu":
             discount = torch.from_numpy(going.astype(np.float32))
             return torch.from_numpy(reward), discount, torch.from_numpy(last)

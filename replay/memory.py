@@ -34,8 +34,7 @@ class Memory:
             raise ValueError(f"a memory of {worlds} worlds: there must be at least 1")
         if capacity < worlds:
             raise ValueError(
-                f"capacity {capacity} is less than one transition for each of {worlds} worlds: "
-                "raise --capacity"
+                f"capacity {capacity} is less than one transition for each of {worlds} worlds: raise --capacity"
             )
         self.capacity = capacity  # transitions, over all worlds
         self.worlds = worlds  # N
@@ -113,9 +112,7 @@ class Memory:
         }
         if self.fields and self.fields != fields:
             raise ValueError(f"the saved memory has fields {fields} and this one {self.fields}")
-        found = [
-            segments.verify(Path(folder) / name, sha256) for name, sha256 in sorted(state["files"].items())
-        ]
+        found = [segments.verify(Path(folder) / name, sha256) for name, sha256 in sorted(state["files"].items())]
         if fields and not self._store:
             self._allocate(fields)
         if self.record is None and fields:  # until the first add brings the type itself
@@ -178,9 +175,7 @@ class Memory:
             raise ValueError(f"add() takes a NamedTuple of tensors, not {type(transition).__name__}")
         if self._store:
             if names != tuple(self.fields):
-                raise ValueError(
-                    f"fields {names} in a memory of {tuple(self.fields)}: make another one for them"
-                )
+                raise ValueError(f"fields {names} in a memory of {tuple(self.fields)}: make another one for them")
         else:
             for name, value in zip(names, transition, strict=True):
                 if value.shape[:1] != (self.worlds,):
@@ -229,9 +224,7 @@ class Memory:
                 raw = np.empty(count, np.uint8)
             else:
                 file = self.path / f"{name}.memory"
-                file.unlink(
-                    missing_ok=True
-                )  # another process may still be mapping it: that one keeps its own
+                file.unlink(missing_ok=True)  # another process may still be mapping it: that one keeps its own
                 raw = np.memmap(file, np.uint8, "w+", shape=count)
         except (RuntimeError, MemoryError) as error:
             raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error

@@ -35,17 +35,13 @@ class RowReplay(Memory):
         self._check_sample(batch)
         drawn = torch.randint(len(self), (batch,), generator=self.generator, device=self.device)
         # The rows lie (T, N, ...): while the ring fills up, what is stored are the first len(self) of T * N.
-        return self.record(
-            *(self._store[name].flatten(0, 1).index_select(0, drawn) for name in self.record._fields)
-        )
+        return self.record(*(self._store[name].flatten(0, 1).index_select(0, drawn) for name in self.record._fields))
 
     def __len__(self) -> int:
         return min(self.adds, self.rows) * self.worlds
 
     def _layout(self) -> dict[str, Field]:
-        return {
-            name: (dtype, (self.rows, self.worlds, *shape)) for name, (dtype, shape) in self.fields.items()
-        }
+        return {name: (dtype, (self.rows, self.worlds, *shape)) for name, (dtype, shape) in self.fields.items()}
 
     def _rings(self) -> dict[str, Tensor]:
         return self._store

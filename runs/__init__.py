@@ -1,18 +1,28 @@
 """What was tried, how far it got, how it compares.
 
 run.py         Run, Options: a folder, a clock, a log, checkpoints
-launch.py      from a command line to a running program
+command.py     from a command line to a running program
 machine.py     the device and its settings, random states, hardware in words
 checkpoint.py  atomic, checksummed files
 mirror.py      the folder's copy in W&B
 progress.py    what a person sees meanwhile
+record.py      a run's folder, read back
 compare.py     python -m runs.compare: a table and a picture of many runs
+curves.py      that picture
 publish.py     python -m runs.publish: the small record that the README quotes
 published/     those records
 """
 
-from runs.launch import launch
-from runs.machine import prepare
-from runs.run import Options, Run, RunError
+from importlib import import_module
+from typing import Any
+
+_WHERE = {"Options": "run", "Run": "run", "RunError": "run", "launch": "command", "prepare": "machine"}
 
 __all__ = ["Options", "Run", "RunError", "launch", "prepare"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the programs that only read folders then start without torch."""
+    if name in _WHERE:
+        return getattr(import_module(f"runs.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'runs' has no attribute {name!r}")

@@ -111,8 +111,6 @@ def intact(folder: Path) -> Iterator[tuple[Path, dict]]:
                     raise ValueError(f"memory/{name} does not match its checksum")
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            warnings.warn(
-                f"checkpoint {path} is damaged ({error}); the one before it is tried", stacklevel=2
-            )
+            warnings.warn(f"checkpoint {path} is damaged ({error}); the one before it is tried", stacklevel=2)
             continue
         yield path, state

@@ -33,9 +33,7 @@ WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # colum
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (
-        Path("results"),
-    )  # runs, or folders of runs
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("results"),)  # runs, or folders of runs
     metric: str = "eval/return"  # metric word that the picture shows
     x: Literal["steps", "frames", "hours"] = "steps"  # hours are wall time
     out: Path = Path("results/compare.png")  # the picture
@@ -104,9 +102,7 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
     for folder in folders:
         if not folder.exists():
             beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-            near = difflib.get_close_matches(
-                folder.name, [path.name for path in beside if path.is_dir()], n=1
-            )
+            near = difflib.get_close_matches(folder.name, [path.name for path in beside if path.is_dir()], n=1)
             hint = f": did you mean {str(folder.with_name(near[0]))!r}?" if near else ""
             raise FileNotFoundError(f"no folder {str(folder)!r}{hint}")
         for path in sorted(folder.rglob("config.json")):
@@ -167,9 +163,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool =
     elif console.is_terminal:
         worlds = [row[0] for row in rows]
         if sum(widths) + 3 * len(widths) > console.width:
-            head, *rows = (
-                [_lines(row[:4]), *row[4:7], _lines(row[7:10]), *row[10:]] for row in (head, *rows)
-            )
+            head, *rows = ([_lines(row[:4]), *row[4:7], _lines(row[7:10]), *row[10:]] for row in (head, *rows))
         shown = Table(header_style="bold")
         for index, name in enumerate(head):
             shown.add_column(name, justify="left" if name in WORDS or not index else "right", overflow="fold")
@@ -179,9 +173,7 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool =
     else:
         for row in (head, *rows):
             cells = zip(row, widths, head, strict=True)
-            print(
-                "  ".join(f"{c:{'<' if name in WORDS else '>'}{width}}" for c, width, name in cells).rstrip()
-            )
+            print("  ".join(f"{c:{'<' if name in WORDS else '>'}{width}}" for c, width, name in cells).rstrip())
 
 
 def _lines(cells: Sequence[str]) -> str:

@@ -25,9 +25,7 @@ X_LABEL = {"steps": "agent steps", "frames": "game frames", "hours": "wall time 
 BACKGROUND = 150  # points of a training curve behind the evaluations: more would be noise
 
 
-def draw(
-    groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str = "steps", smooth: int = 1
-) -> None:
+def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str = "steps", smooth: int = 1) -> None:
     """Write the learning curves as a picture, a panel a world.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed; where not every seed has
@@ -39,9 +37,7 @@ def draw(
     if smooth < 1:
         raise ValueError(f"smooth is {smooth}: it should be a number of points, 1 or more")
     if not any(len(run.curve(metric, x)[0]) for each in groups for run in each.runs):
-        raise ValueError(
-            f"no curve of {metric} over {x}: {'no clock.jsonl yet' if x == 'hours' else 'no line yet'}"
-        )
+        raise ValueError(f"no curve of {metric} over {x}: {'no clock.jsonl yet' if x == 'hours' else 'no line yet'}")
     worlds = list(dict.fromkeys(each.world for each in groups))
     mixed = {world for world in worlds if len({each.protocol for each in groups if each.world == world}) > 1}
     labels = [f"{each.name}, {each.protocol}" if each.world in mixed else each.name for each in groups]
@@ -104,17 +100,13 @@ def _draw_group(
     label = textwrap.fill(f"{label} ({seeds}{running})", 64)
     grid, values = common(curves)
     marker = "o" if len(grid) <= 30 else None
-    panel.plot(
-        grid, values.mean(0), linewidth=1.8, label=label, marker=marker, markersize=3, zorder=3, **look
-    )
+    panel.plot(grid, values.mean(0), linewidth=1.8, label=label, marker=marker, markersize=3, zorder=3, **look)
     notes = []
     if len(curves) > 1:
         panel.fill_between(grid, values.min(0), values.max(0), color=look["color"], alpha=0.18, linewidth=0)
         notes.append("line: mean over seeds, band: lowest to highest seed")
         for places, heights in curves:
-            before, after = (
-                (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)
-            )
+            before, after = (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)
             for part in (before, after):
                 if part.sum() > 1:
                     panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, **look)

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 
-def prepare(device: str = "auto", seed: int = 1) -> torch.device:
+def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.device:
     """Choose the device, set it up for training and seed every global generator.
 
     Args:
         device: "auto" (CUDA, else Apple's MPS, else CPU) or anything torch.device takes.
         seed: for Python's, NumPy's and torch's global generators.
+        threads: of torch on the CPU; 0 leaves its choice, one a core.
 
     Raises:
         ValueError: the device is unknown or not present.
@@ -36,6 +37,8 @@ def prepare(device: str = "auto", seed: int = 1) -> torch.device:
         ) from error
     # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies 100 times slower.
     torch.set_flush_denormal(True)
+    if threads:
+        torch.set_num_threads(threads)
     if chosen.type == "cpu":
         _keep_freed_memory()
     if chosen.type == "cuda":

@@ -30,7 +30,14 @@ class Mirror:
     """
 
     def __init__(
-        self, mode: str, folder: Path, identity: str, name: str, group: str, tags: tuple[str, ...], config: dict
+        self,
+        mode: str,
+        folder: Path,
+        identity: str,
+        name: str,
+        group: str,
+        tags: tuple[str, ...],
+        config: dict,
     ):
         self.run: Any = None
         if mode == "auto":

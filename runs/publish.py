@@ -139,9 +139,7 @@ def split(text: str, page: Path) -> tuple[str, str, str]:
     before, begin, rest = text.partition(BEGIN)
     between, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(
-            f"{page} has no place for results: add the lines {BEGIN} and {END} where they belong"
-        )
+        raise ValueError(f"{page} has no place for results: add the lines {BEGIN} and {END} where they belong")
     return before, between.strip("\n"), after
 
 
@@ -196,9 +194,7 @@ def main() -> None:
             record, run = publish(folder, config.into, config.note), read_run(folder)
             print(f"{record}" + f" ({run.unfinished}: recorded as interrupted)" * bool(run.unfinished))
             if "+changes" in str(run.about.get("commit")):
-                print(
-                    f"{folder} ran on uncommitted changes: its commit does not reproduce it", file=sys.stderr
-                )
+                print(f"{folder} ran on uncommitted changes: its commit does not reproduce it", file=sys.stderr)
         if config.readme:
             write_readme(config.readme, config.into)
             print(f"wrote the results in {config.readme} and {config.into / 'curves.png'}")

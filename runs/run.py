@@ -50,6 +50,7 @@ class Options:
     folder: Path = Path("results")  # where runs lie
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
+    threads: int = 0  # of torch on the CPU; 0: one a core
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: float = 300.0  # seconds between checkpoints
     log_every: int = 5_000  # agent steps a line of metrics.jsonl
@@ -178,8 +179,7 @@ class Run:
         else:
             if list(folder.glob("[0-9]*.json")):
                 raise RunError(
-                    f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, "
-                    "or choose --name"
+                    f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, or choose --name"
                 )
             for name in ("metrics.jsonl", "clock.jsonl"):  # of a run that died before its first checkpoint
                 (self.folder / name).unlink(missing_ok=True)
@@ -226,7 +226,10 @@ class Run:
             else:
                 part.load_state_dict(state["parts"][name])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self._pending, self._words = {key: list(values) for key, values in state["pending"].items()}, state["words"]
+        self._pending, self._words = (
+            {key: list(values) for key, values in state["pending"].items()},
+            state["words"],
+        )
         for name, size in state["log_sizes"].items():  # what was logged after the checkpoint happens again
             if (self.folder / name).exists():
                 os.truncate(self.folder / name, size)
@@ -330,7 +333,7 @@ class Run:
             f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
             f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games)"
         )
-        if metrics["eval/return"] <= self.best:
+        if metrics["eval/return"] < self.best:  # of equals the later: it has seen more
             return False
         self.best = metrics["eval/return"]
         light = {n: p.state_dict() for n, p in self.parts.items() if isinstance(p, torch.nn.Module)}
@@ -343,6 +346,10 @@ class Run:
         except OSError as error:
             raise self._no_room(self.folder / "checkpoint" / "best.pt", error) from error
         return True
+
+    def show(self, film: Path) -> None:
+        """Put a film that lies in the folder on the run's page in W&B."""
+        self.mirror.video("eval/film", film, self.step + self.stride)
 
     def _flush(self) -> None:
         pending, self._pending = self._pending, {}

@@ -12,9 +12,7 @@ from vision import backbones
 from vision.backbones import BACKBONES
 from vision.backbones.lifting import adapt
 
-IMAGES = [
-    (name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)
-]
+IMAGES = [(name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
 
 
 @pytest.fixture(autouse=True)
@@ -35,9 +33,7 @@ def test_contract(name, stem, channels):
     assert [m.shape[1] for m in maps] == backbone.channels
     assert backbone.strides == sorted(backbone.strides), "fine to coarse"
     wider = backbone(torch.rand(2, channels, 97, 97 + 64))
-    assert [b.shape[3] - a.shape[3] for a, b in zip(maps, wider, strict=True)] == [
-        64 // s for s in backbone.strides
-    ]
+    assert [b.shape[3] - a.shape[3] for a, b in zip(maps, wider, strict=True)] == [64 // s for s in backbone.strides]
     assert backbone.output_size((channels, 97, 97)) == maps[-1][0].numel()
     every_weight_learns(backbone, maps)
     assert json.loads(json.dumps(backbone.spec)) == backbone.spec

@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def make_run(
-    root, seed=1, world="Catch", protocol=None, name=None, scores=(1.0, 3.0), finished=True, **flags
-):
+def make_run(root, seed=1, world="Catch", protocol=None, name=None, scores=(1.0, 3.0), finished=True, **flags):
     """A run of 100 steps an evaluation, at 50 steps/s; its training return is half the evaluation's."""
     folder = root / world / (name or f"dqn-{seed}")
     folder.mkdir(parents=True)
@@ -64,9 +62,7 @@ def test_interval_by_hand():
 
 
 def test_table_over_seeds_by_hand(tmp_path):
-    (row,) = rows(
-        *(make_run(tmp_path, seed, scores=(8.0, final)) for seed, final in ((1, 2.0), (2, 4.0), (3, 6.0)))
-    )
+    (row,) = rows(*(make_run(tmp_path, seed, scores=(8.0, final)) for seed, final in ((1, 2.0), (2, 4.0), (3, 6.0))))
     assert row["seeds"] == "1, 2, 3"
     assert row["final evaluation"] == "4.00 ± 4.97"  # 4.302653 x 2 / sqrt(3)
     assert row["best evaluation"] == "8.00 ± 0.00"
@@ -99,9 +95,7 @@ def test_protocols_and_configs_are_never_averaged_together(tmp_path):
 
 
 def test_named_seeds_are_one_group_and_other_names_are_not(tmp_path):
-    found = rows(
-        *(make_run(tmp_path, seed, name=f"{name}-{seed}") for name in ("old", "new") for seed in (1, 2))
-    )
+    found = rows(*(make_run(tmp_path, seed, name=f"{name}-{seed}") for name in ("old", "new") for seed in (1, 2)))
     assert [(row["program"], row["seeds"]) for row in found] == [
         ("dqn name=new", "1, 2"),
         ("dqn name=old", "1, 2"),
@@ -174,9 +168,7 @@ def test_command_prints_table_and_writes_picture(tmp_path, monkeypatch, capsys):
     command(monkeypatch, compare.main, tmp_path, "--out", out, "--markdown", "--metric", "loss/td")
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("| world | protocol |") and table[0].endswith("| last loss/td |")
-    assert table[2].startswith("| Catch | – | dqn | 1, 2 | 3.00 ± 0.00 |") and table[2].endswith(
-        "| 0.500 ± 0.000 |"
-    )
+    assert table[2].startswith("| Catch | – | dqn | 1, 2 | 3.00 ± 0.00 |") and table[2].endswith("| 0.500 ± 0.000 |")
     assert out.read_bytes().startswith(PNG)
     command(monkeypatch, compare.main, tmp_path, tmp_path / "Catch", out, "--out", out)  # each run once
     head, row = capsys.readouterr().out.splitlines()
@@ -190,9 +182,7 @@ def test_terminal_table_loses_nothing(tmp_path, monkeypatch, capsys, columns):
     folders = [make_run(tmp_path, seed, name=f"run-{seed}", sizes=[seed]) for seed in (1, 2)]
     compare.show(*compare.table(group(map(read_run, folders))))
     shown = capsys.readouterr().out
-    assert "\x1b[" in shown and all(
-        cell in shown for cell in ("Catch", "sizes=[1]", "sizes=[2]", "3.00", "200")
-    )
+    assert "\x1b[" in shown and all(cell in shown for cell in ("Catch", "sizes=[1]", "sizes=[2]", "3.00", "200"))
 
 
 def test_errors_name_the_way_out(tmp_path, monkeypatch, capsys):
@@ -213,9 +203,7 @@ def test_errors_name_the_way_out(tmp_path, monkeypatch, capsys):
 
 
 def test_published_record_reads_like_the_run(tmp_path):
-    run = read_run(
-        make_run(tmp_path, world="Pong", protocol="classic", scores=tuple(np.sin(np.arange(900.0))))
-    )
+    run = read_run(make_run(tmp_path, world="Pong", protocol="classic", scores=tuple(np.sin(np.arange(900.0)))))
     record = publish.publish(run.folder, tmp_path / "published", note="a try")
     copy = read_run(record)
     assert record.name == "Pong-dqn-1" and copy.status == "finished"
@@ -274,9 +262,7 @@ def test_readme_round_trip(tmp_path, monkeypatch):
         assert (before, after) == ("before\n", "\nafter\n") and between == publish.block(into, page)
     assert "| Catch | – | dqn | 1, 2 | 3.00 ± 0.00 |" in between
     assert "](docs/published/curves.png)" in between and (into / "curves.png").read_bytes().startswith(PNG)
-    recipe = (
-        "- **Catch · dqn**: `python -m agents.dqn --env Catch --seed 1`; commit 0123456789ab; on Abacus, 2"
-    )
+    recipe = "- **Catch · dqn**: `python -m agents.dqn --env Catch --seed 1`; commit 0123456789ab; on Abacus, 2"
     assert recipe in between and "Two seeds." in between
 
 

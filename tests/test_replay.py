@@ -11,9 +11,7 @@ from replay import MEMORIES, FrameReplay, Memory, RowReplay
 
 DEVICES = [
     "cpu",
-    pytest.param(
-        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-    ),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
 ]
 
 
@@ -77,9 +75,7 @@ class Game:
         return torch.cat(frames)
 
     def step(self) -> Record:
-        frames = torch.stack(
-            [self.frame() if self.chance(0.9) else self.frame() * 0 for _ in range(self.worlds)]
-        )
+        frames = torch.stack([self.frame() if self.chance(0.9) else self.frame() * 0 for _ in range(self.worlds)])
         following = torch.cat([self.present[:, self.channels :], frames], 1)
         last = torch.rand(self.worlds, generator=self.random) < 1 / self.length
         ended = last & (torch.rand(self.worlds, generator=self.random) < 0.7)  # the others were cut off
@@ -110,9 +106,7 @@ def play(memory: Memory, game: Game, steps: int) -> None:
 
 
 def equal(a: NamedTuple, b: NamedTuple) -> bool:
-    return a._fields == b._fields and all(
-        x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True)
-    )
+    return a._fields == b._fields and all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def alive(memory: Memory, game: Game) -> set[int]:
@@ -152,9 +146,7 @@ def check(memory: Memory, game: Game) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("starts", ["padded", "full", "any"])
-@pytest.mark.parametrize(
-    ("worlds", "stack", "channels"), [(1, 4, 1), (3, 4, 1), (2, 2, 3), (5, 1, 1), (2, 1, 3)]
-)
+@pytest.mark.parametrize(("worlds", "stack", "channels"), [(1, 4, 1), (3, 4, 1), (2, 2, 3), (5, 1, 1), (2, 1, 3)])
 @pytest.mark.parametrize("name", MEMORIES)
 def test_what_was_added_comes_back(name, worlds, stack, channels, starts, device):
     for length in (1.5, 6, 40):
@@ -183,9 +175,7 @@ def test_wide_frames_are_exact_too():
 def test_rows_of_vectors():
     memory, rows = RowReplay(6, 2), []
     for step in range(5):
-        rows.append(
-            Record(*[torch.full((2, 4), float(step)), torch.arange(2) + 2 * step, *[torch.zeros(2)] * 5])
-        )
+        rows.append(Record(*[torch.full((2, 4), float(step)), torch.arange(2) + 2 * step, *[torch.zeros(2)] * 5]))
         memory.add(rows[-1])
     batch = memory.sample(200)
     assert set(batch.action.tolist()) == set(range(4, 10))
@@ -467,9 +457,7 @@ def test_other_records_are_refused():
         FrameReplay(40, 2, stack=4).add(Short(record.observation, record.action))
     with pytest.raises(ValueError, match="stack of 3"):
         FrameReplay(40, 2, stack=3).add(record)
-    floats = record._replace(
-        observation=record.observation / 255, next_observation=record.next_observation / 255
-    )
+    floats = record._replace(observation=record.observation / 255, next_observation=record.next_observation / 255)
     with pytest.raises(ValueError, match="float32.*RowReplay"):
         FrameReplay(40, 2, stack=4).add(floats)
     with pytest.raises(ValueError, match="last"):

@@ -11,7 +11,7 @@ windows of `--seconds` while the others wait, idle. A ratio is the median over r
 round. Leave the machine alone meanwhile: programs on several threads suffer out of proportion when one of
 their cores is taken, and the table says how many cores others kept busy in the worst window.
 
-- saccade: `agents.dqn` as its recipe has it, without evaluations and checkpoints, which the peers do not do.
+- saccade: `agents.dqn` as its recipe has it (batch 256 every 32 steps), without evaluations and checkpoints, which the peers do not do.
 - sb3-1, sb3-8: stable_baselines3.DQN("CnnPolicy") over make_atari_env and VecFrameStack with 1 and 8 worlds,
   batch 32, train_freq 4; with 8 worlds gradient_steps is 8, which keeps 8 samples a step.
 - cleanrl: the parts of CleanRL's dqn_atari.py (Huang et al., 2022) in Gymnasium 1.x: one world in SB3's
@@ -161,25 +161,25 @@ def cleanrl(game: str, device: str) -> None:
             target.load_state_dict(online.state_dict())
 
 
-def saccade(game: str, device: str, folder: Path) -> None:
+def saccade(game: str, device: str, folder: Path, batch: int) -> None:
     """Run the program agents.dqn as a user does, its loop gated at its head."""
     gate, steps = Gate(WARM_UP), runs.Run.steps
 
     def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
-        assert run.config.batch == SAMPLES * run.config.learn_every, "not the peers' samples per step"
         for step in steps(run, *arguments, **options):
             gate(step)
             yield step
 
     runs.Run.steps = gated
-    never = "1000000000"  # the peers do not evaluate or save either
     sys.argv = ["agents.dqn", "--env", game, "--device", device, "--folder", str(folder), "--seed", str(SEED)]
-    sys.argv += ["--learn-start", str(LEARNING_STARTS), "--epsilon-steps", "0", "--capacity", "100000"]
+    sys.argv += ["--batch", str(batch), "--learn-every", str(batch // SAMPLES), "--capacity", "100000"]
+    sys.argv += ["--learn-start", str(LEARNING_STARTS), "--epsilon-steps", "0"]
+    never = "1000000000"  # the peers do not evaluate or save either
     sys.argv += ["--steps", never, "--evaluate-every", never, "--save-every", never, "--wandb", "disabled"]
     runpy.run_module("agents.dqn", run_name="__main__", alter_sys=True)
 
 
-def compete(name: str, game: str, device: str, folder: Path) -> None:
+def compete(name: str, game: str, device: str, folder: Path, batch: int) -> None:
     """Be one contestant: train until the parent goes away."""
     recipe, _, flush = name.partition("+")
     if flush:
@@ -192,40 +192,38 @@ def compete(name: str, game: str, device: str, folder: Path) -> None:
         case "cleanrl":
             cleanrl(game, device)
         case "saccade":
-            saccade(game, device, folder)
+            saccade(game, device, folder, batch)
         case _:
             raise ValueError(f"unknown contestant {name!r}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="Breakout")
     parser.add_argument("--device", default="cpu", help="cpu or cuda, for every contestant")
     parser.add_argument("--seconds", type=float, default=7.0, help="length of a window (default %(default)s)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)"
-    )
+    parser.add_argument("--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)")
     parser.add_argument(
         "--contestants",
         nargs="+",
         default=["saccade", "sb3-1", "sb3-1+flush", "sb3-8", "sb3-8+flush", "cleanrl", "cleanrl+flush"],
     )
+    parser.add_argument("--batch", type=int, default=256, help="of agents.dqn, 8 times its steps per update")
     parser.add_argument("--json", type=Path, help="write the result there")
     # How this program starts its contestants:
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        compete(options.contestant, options.game, options.device, options.folder)
+        compete(options.contestant, options.game, options.device, options.folder, options.batch)
         return
 
     setting = circumstances(options.device)
     command = [sys.executable, __file__, "--game", options.game, "--device", options.device]
     with tempfile.TemporaryDirectory() as folder:
         commands = {
-            name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants
+            name: [*command, "--contestant", name, "--folder", folder, "--batch", str(options.batch)]
+            for name in options.contestants
         }
         with Contestants(commands, Path(folder)) as contestants:
             rates = contestants.measure(options.rounds, options.seconds)
@@ -250,6 +248,7 @@ def main() -> None:
             "game": options.game,
             "seconds": options.seconds,
             "learn_start": LEARNING_STARTS,
+            "batch": options.batch,
             "steps_per_second": rates,
             "ratios": ratios,
             "cores_busy_with_others": contestants.others,

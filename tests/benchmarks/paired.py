@@ -174,9 +174,7 @@ def circumstances(device: str = "cpu") -> dict[str, object]:
     }
 
 
-def report(
-    title: str, columns: list[str], rows: list[list[object]], result: dict, json_path: Path | None
-) -> None:
+def report(title: str, columns: list[str], rows: list[list[object]], result: dict, json_path: Path | None) -> None:
     """Print the table and the circumstances; write the result as JSON when a path is given."""
     table = Table(title=title)
     for column in columns:
@@ -191,9 +189,7 @@ def report(
         f"{hardware['torch_threads']} threads, load average before: {load}, commit {result['commit']}",
         highlight=False,
     )
-    console.print(
-        "  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False
-    )
+    console.print("  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False)
     if json_path is not None:
         json_path.write_text(json.dumps(result, indent=2) + "\n")
         console.print(f"written to {json_path}")

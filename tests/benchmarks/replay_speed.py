@@ -159,17 +159,13 @@ def share_of_update(memory: FrameReplay, batch: int, updates: int) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capacity", type=int, default=50_000, help="transitions (SB3 needs 56 kB for each)")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 16], help="transitions of one add")
     parser.add_argument("--batches", type=int, nargs="+", default=[32, 512], help="sampled at once")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a window (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (default %(default)s)")
-    parser.add_argument(
-        "--updates", type=int, default=40, help="of agents.dqn for the last line; 0 leaves it out"
-    )
+    parser.add_argument("--updates", type=int, default=40, help="of agents.dqn for the last line; 0 leaves it out")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
 
@@ -182,9 +178,7 @@ def main() -> None:
             added = 0
             while added < options.capacity:
                 added += add()
-        adds[worlds] = alternate(
-            {name: add for name, (_, add) in made.items()}, options.rounds, options.seconds
-        )
+        adds[worlds] = alternate({name: add for name, (_, add) in made.items()}, options.rounds, options.seconds)
         # The last of --at-once is what the memories are sampled with.
     for batch in options.batches:
         calls = {name: sampler(memory.sample, batch) for name, (memory, _) in made.items()}

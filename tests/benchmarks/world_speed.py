@@ -65,9 +65,7 @@ def bare(game: str, count: int, protocol: str) -> Callable[[], int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--game", default="Breakout", help="one whose ROM is its name in lower case")
     parser.add_argument("--protocol", default="classic", choices=["classic", "sticky"])
     parser.add_argument("--counts", type=int, nargs="+", default=[16], help="worlds side by side")

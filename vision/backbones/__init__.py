@@ -46,14 +46,10 @@ def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **option
             wanted = list(wanted) if isinstance(wanted, tuple) else wanted
             if option != "init" and backbone.spec.get(option) != wanted:
                 has = backbone.spec.get(option)
-                raise ValueError(
-                    f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out"
-                )
+                raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
     near = difflib.get_close_matches(str(name), BACKBONES, n=2, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(BACKBONES)}"
-    )
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(BACKBONES)}"
     raise ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
 
 

@@ -79,19 +79,14 @@ class Backbone(nn.Module):
 
     def imagine(self, shape: Sequence[int]) -> list[Tensor]:
         """The maps of one input of this shape on the meta device: sizes without numbers, memory or work."""
-        state = {
-            k: torch.empty_like(v, device="meta")
-            for k, v in [*self.named_parameters(), *self.named_buffers()]
-        }
+        state = {k: torch.empty_like(v, device="meta") for k, v in [*self.named_parameters(), *self.named_buffers()]}
         modes = {module: module.training for module in self.modules()}
         for module in modes:
             module.training = False
         try:
             x = torch.empty(1, *shape, device="meta")
             with torch.no_grad(), torch.device("meta"):
-                return torch.func.functional_call(
-                    _Maps(self), {f"backbone.{k}": v for k, v in state.items()}, (x,)
-                )
+                return torch.func.functional_call(_Maps(self), {f"backbone.{k}": v for k, v in state.items()}, (x,))
         finally:
             for module, mode in modes.items():
                 module.training = mode

@@ -31,9 +31,7 @@ class Impala(Backbone):
         imagenet  7x7 / 4 convolution before the pool                 224 -> 28, 14, 7
     """
 
-    def __init__(
-        self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he"
-    ) -> None:
+    def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
         super().__init__("impala", shape, stem=stem, width=width, init=init)
         before = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):

@@ -17,14 +17,10 @@ class Nature(Backbone):
         imagenet  8x8 / 4, then a 3x3 / 2 max pool, for large ones  224 -> 27, 12, 10
     """
 
-    def __init__(
-        self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he"
-    ) -> None:
+    def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
         super().__init__("nature", shape, stem=stem, width=width, init=init)
         one, two, three = widths((32, 64, 64), width)
-        first = (
-            nn.Conv2d(self.shape[0], one, 4, 2) if stem == "cifar" else nn.Conv2d(self.shape[0], one, 8, 4)
-        )
+        first = nn.Conv2d(self.shape[0], one, 4, 2) if stem == "cifar" else nn.Conv2d(self.shape[0], one, 8, 4)
         pool = [nn.MaxPool2d(3, 2)] if stem == "imagenet" else []
         self.stages.append(nn.Sequential(first, nn.ReLU(), *pool))
         self.stages.append(nn.Sequential(nn.Conv2d(one, two, 4, 2), nn.ReLU()))

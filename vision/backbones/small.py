@@ -17,9 +17,7 @@ class Small(Backbone):
         imagenet  7x7 / 4   224 -> 56, 28
     """
 
-    def __init__(
-        self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he"
-    ) -> None:
+    def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
         super().__init__("small", shape, stem=stem, width=width, init=init)
         one, two = widths((16, 32), width)
         kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
