@@ -11,7 +11,8 @@ windows of `--seconds` while the others wait, idle. A ratio is the median over r
 round. Leave the machine alone meanwhile: programs on several threads suffer out of proportion when one of
 their cores is taken, and the table says how many cores others kept busy in the worst window.
 
-- saccade: `agents.dqn` as its recipe has it (batch 256 every 32 steps), without evaluations and checkpoints, which the peers do not do.
+- saccade: `agents.dqn` as its recipe has it (batch 256 every 32 steps), without evaluations and checkpoints,
+  which the peers do not make.
 - sb3-1, sb3-8: stable_baselines3.DQN("CnnPolicy") over make_atari_env and VecFrameStack with 1 and 8 worlds,
   batch 32, train_freq 4; with 8 worlds gradient_steps is 8, which keeps 8 samples a step.
 - cleanrl: the parts of CleanRL's dqn_atari.py (Huang et al., 2022) in Gymnasium 1.x: one world in SB3's
