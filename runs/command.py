@@ -15,7 +15,9 @@ from runs.run import Run, RunError
 C = TypeVar("C")
 
 
-def launch(train: Callable[[C], None], config: type[C], recipe: Callable[[C], C], description: str | None) -> None:
+def launch(
+    train: Callable[[C], None], config: type[C], recipe: Callable[[C], C], program: str, description: str | None
+) -> None:
     """Parse the flags over the defaults that suit the world, and train.
 
     Args:
@@ -23,12 +25,15 @@ def launch(train: Callable[[C], None], config: type[C], recipe: Callable[[C], C]
         config: the dataclass of flags.
         recipe: gets a config with its defaults and the flags given, and returns the defaults that suit the
             world named in it; raises ValueError on an unknown world. The flags given then override them.
+        program: as it is called, e.g. "agents.dqn".
         description: the program's docstring, shown by --help.
     """
     arguments = sys.argv[1:]
     try:
         asked = tyro.cli(config, args=[a for a in arguments if a not in ("-h", "--help")])
-        train(tyro.cli(config, default=recipe(asked), args=arguments, description=description))
+        default = recipe(asked)
+        name = f"python -m {program}"
+        train(tyro.cli(config, prog=name, default=default, args=arguments, description=description))
     except (RunError, ValueError, ImportError) as error:
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback.

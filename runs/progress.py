@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -28,6 +29,7 @@ class Bar:
         self.began = self.shown = time.monotonic()
         self.step = start
         self.words = ""
+        self.recent: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=31)  # one a second
         if self.live:
             self.progress = Progress(
                 BarColumn(bar_width=24),
@@ -45,6 +47,8 @@ class Bar:
         """Move to `step`; `words` are the latest metrics, ready to be read."""
         self.step, self.words = step, words
         now = time.monotonic()
+        if now - self.recent[-1][0] >= 1.0:
+            self.recent.append((now, step))
         if now - self.shown < (0.5 if self.live else PLAIN_EVERY):
             return
         self.shown = now
@@ -56,8 +60,9 @@ class Bar:
             self.say(f"{step:,}/{self.total:,} steps  {speed:,.0f} steps/s  {left} left  {words}")
 
     def speed(self) -> float:
-        """Steps a second since the bar was made."""
-        return (self.step - self.start) / max(time.monotonic() - self.began, 1e-9)
+        """Steps a second over the last half minute."""
+        (then, before), now = self.recent[0], time.monotonic()
+        return (self.step - before) / max(now - then, 1e-9)
 
     def say(self, line: str) -> None:
         """A line above the bar, or a plain one."""

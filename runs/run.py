@@ -68,6 +68,7 @@ class Run:
         program: the module to be named in commands, e.g. "agents.dqn".
         world: canonical name of the world (or data set): the folder above the run's.
         protocol: how scores are taken there, if there is more than one way.
+        note: a sentence to be shown at the start.
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
@@ -75,7 +76,8 @@ class Run:
 
     stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
 
-    def __init__(self, config: Any, program: str, world: str, protocol: str | None = None):
+    def __init__(self, config: Any, program: str, world: str, protocol: str | None = None, note: str | None = None):
+        self.note = note
         self.config, self.program, self.world = config, program, world
         self.device = torch.device("cpu" if config.device == "auto" else config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
@@ -276,6 +278,7 @@ class Run:
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
             f"({where['processor']}, {where['cores']} cores)\nfolder {self.folder}   W&B {self.mirror.mode}"
+            + (f"\n{self.note}" if self.note else "")
         )
         try:
             yield
