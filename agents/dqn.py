@@ -39,6 +39,9 @@ from vision import backbones
 class Config(runs.Options):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
+    frame_skip: int = 4  # Atari frames an action is held
+    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
+    colour: bool = False  # Atari: three channels a frame
     pixels: bool = False  # control: learn from the rendered picture
     steps: int = 10_000_000  # agent steps (four Atari frames each)
     worlds: int = 32  # games side by side
@@ -46,6 +49,7 @@ class Config(runs.Options):
     frozen: bool = False  # keep the backbone's weights as they are
     hidden: int = 512  # units between backbone and values; 0 for none
     capacity: int = 1_000_000  # transitions remembered
+    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
     learn_start: int = 20_000  # steps before the first update
     learn_every: int = 32  # steps per update
     batch: int = 256  # transitions per update
@@ -191,7 +195,8 @@ def options(config: Config) -> dict[str, object]:
     """What envs.make is to know beyond the name."""
     if config.pixels:
         return {"pixels": True}
-    return {"protocol": config.protocol} if envs.family(config.env) == "atari" else {}
+    atari = ("protocol", "frame_skip", "full_actions", "colour")
+    return {key: getattr(config, key) for key in atari} if envs.family(config.env) == "atari" else {}
 
 
 def low(config: Config, device: torch.device) -> bool:
@@ -252,10 +257,11 @@ def train(config: Config) -> None:
         eps=config.adam_epsilon,
         fused=device.type != "mps",
     )
+    where = dict(device=device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
     if world.observation.dtype == torch.uint8:
-        memory = FrameReplay(config.capacity, world.count, world.stack, device=device, seed=config.seed)
+        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
     else:
-        memory = RowReplay(config.capacity, world.count, device=device, seed=config.seed)
+        memory = RowReplay(config.capacity, world.count, **where)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
 
     @torch.inference_mode()

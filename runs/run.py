@@ -17,6 +17,7 @@ import dataclasses
 import json
 import math
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -57,7 +58,7 @@ class Options:
 
 
 # Flags that change where a run is kept and shown, but not what it computes.
-OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device")
+OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "memory_on_disk")
 
 
 class Run:
@@ -92,7 +93,7 @@ class Run:
         self.mirror = Mirror(
             config.wandb,
             self.folder,
-            identity="-".join((world, name)).replace("/", "-").replace(":", "-")[:120],
+            identity=self.identity,
             name=f"{world}/{name}",
             group=f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
             tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),
@@ -122,11 +123,15 @@ class Run:
             "hardware": machine.hardware(self.device),
             "versions": machine.versions(),
             "commit": machine.commit(),
+            "id": secrets.token_hex(4),
         }
         path = self.folder / "config.json"
         if path.exists():
-            self._compare(json.loads(path.read_text())["config"], described["config"])
+            found = json.loads(path.read_text())
+            self._compare(found["config"], described["config"])
+            self.identity = found["id"]
         else:
+            self.identity = described["id"]
             self._write(path, json.dumps(described, indent=1).encode())
 
     def _compare(self, old: dict, new: dict) -> None:
@@ -202,6 +207,7 @@ class Run:
                     files.update(states[name]["files"])
                 else:
                     states[name] = part.state_dict()
+            sizes = {name: _settle(self.folder / name) for name in ("metrics.jsonl", "clock.jsonl")}
             state = {
                 "step": self.step,
                 "seconds": self._elapsed(),
@@ -210,10 +216,7 @@ class Run:
                 "pending": {key: _numbers(values) for key, values in self._pending.items()},
                 "words": self._words,
                 "random": machine.random_state(),
-                "log_sizes": {
-                    name: (self.folder / name).stat().st_size if (self.folder / name).exists() else 0
-                    for name in ("metrics.jsonl", "clock.jsonl")
-                },
+                "log_sizes": sizes,
             }
             checkpoint.save(folder, self.step, state, files)
         except OSError as error:
@@ -422,6 +425,15 @@ class Run:
             f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"
             f"folder {self.folder}\n{self._next()}"
         )
+
+
+def _settle(path: Path) -> int:
+    """Have a log reach the disk, and return its size in bytes: 0 where there is none yet."""
+    if not path.exists():
+        return 0
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
 
 
 def _numbers(values: list) -> list[float]:
