@@ -3,7 +3,8 @@
     python -m agents.watch results/Breakout/dqn-1
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
 
-Prints the mean return over whole games with its 95% interval (bootstrap) and writes videos/*.mp4.
+Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
+run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import runs
 from runs import checkpoint
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
+WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +147,7 @@ def main(config: Config) -> None:
     world = envs.make(
         trained.env,
         min(config.games, 16),
-        seed=EVALUATION_SEED + config.seed,
+        seed=WATCH_SEED + config.seed,
         device=device,
         evaluation=True,
         **program.options(trained),
@@ -159,6 +161,10 @@ def main(config: Config) -> None:
     scores = play(policy, world, config.games)["return"]
     world.close()
     low, high = interval(scores)
+    line = {"checkpoint": config.checkpoint, "step": state["step"], "games": config.games, "seed": config.seed}
+    line |= {"mean": float(np.mean(scores)), "low": low, "high": high, "returns": scores}
+    with open(folder / "watch.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
     print(
         f"return {np.mean(scores):.2f}  95% interval {low:.2f} to {high:.2f}  "
         f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}",

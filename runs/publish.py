@@ -62,6 +62,7 @@ def publish(folder: Path, into: Path, note: str = "") -> Path:
         "status": "finished" if run.status == "finished" else "interrupted",
         "final": _evaluation(run.final),
         "best": _evaluation(run.best),
+        "played": _last_line(folder / "watch.jsonl"),  # by agents.watch, when training was over
         "training_return": run.training_return,  # over the last hundred games
         "steps": run.step,
         "planned_steps": run.config.get("steps"),
@@ -154,8 +155,24 @@ def _recipe(each: Group) -> str:
     facts += [f"commit {', '.join(told('commit'))}"] if told("commit") else []
     facts += [f"on {' and '.join(hardware)}"] if any(hardware) else []
     facts += [" to ".join(dict.fromkeys((told("date")[0], told("date")[-1])))]
+    played = "; ".join(_played(result) for result in results if result.get("played"))
+    facts += [f"played afterwards (mean and 95% interval): {played}"] if played else []
     title = " · ".join(part for part in (each.world, each.protocol, each.name) if part)
     return f"- **{title}**: {'; '.join(facts)}. {' '.join(told('note'))}".rstrip()
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return json.loads(lines[-1]) if lines else None
+
+
+def _played(result: dict[str, Any]) -> str:
+    """A seed's score in the games played with its kept weights afterwards, in words."""
+    played = result["played"]
+    return (
+        f"seed {result['seed']}, {played['checkpoint']} weights (step {played['step']:,}): "
+        f"**{played['mean']:.1f}** [{played['low']:.1f}, {played['high']:.1f}] over {played['games']} games"
+    )
 
 
 def _machine(hardware: dict[str, Any]) -> str:
