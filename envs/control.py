@@ -153,7 +153,7 @@ class ControlWorld(World):
     def _missing(self, error: Exception) -> ImportError:
         family = str(self._spec.entry_point).removeprefix("gymnasium.envs.").split(".")[0]
         extra = EXTRAS.get(family)
-        way_out = f'pip install "saccade[{extra}]"' if extra else str(error)
+        way_out = f'pip install -e ".[{extra}]"' if extra else str(error)
         return ImportError(f"{self._spec.id} needs a package that is not installed: {way_out}")
 
     def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ one before it in force. Everything loads with weights_only=True.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import warnings
@@ -32,26 +33,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-class _HashingFile:
-    """A write-only file for torch.save that hashes what passes through, so nothing is read twice."""
-
-    def __init__(self, path: Path):
-        self.file, self.digest, self.size = open(path, "wb"), hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-
-
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits."""
     with open(path, "rb") as file:
@@ -60,17 +41,11 @@ def file_hash(path: Path) -> str:
 
 def save_file(state: Mapping[str, Any], path: Path) -> tuple[str, int]:
     """torch.save, atomic and flushed to the disk. Returns its SHA-256 and its size in bytes."""
-    temporary = path.with_name(path.name + ".tmp")
-    file = _HashingFile(temporary)
-    try:
-        torch.save(dict(state), file)
-        file.close()
-        os.replace(temporary, path)
-    except OSError:
-        file.file.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    return file.digest.hexdigest(), file.size
+    buffer = io.BytesIO()  # not straight to the disk: there torch reports a full one as an internal error
+    torch.save(dict(state), buffer)
+    data = buffer.getvalue()
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest(), len(data)
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], files: Mapping[str, str], keep: int = 3) -> None:

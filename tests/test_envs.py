@@ -386,7 +386,7 @@ def test_missing_extra_names_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.mujoco")]:
         monkeypatch.delitem(sys.modules, module)
-    with pytest.raises(ImportError, match=r'Ant-v5 .*pip install "saccade\[mujoco\]"'):
+    with pytest.raises(ImportError, match=r'Ant-v5 .*pip install -e "\.\[mujoco\]"'):
         envs.make("Ant", 1)
 
 
