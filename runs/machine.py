@@ -14,13 +14,8 @@ import numpy as np
 import torch
 
 
-def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.device:
-    """Choose the device, set it up for training and seed every global generator.
-
-    Args:
-        device: "auto" (CUDA, else Apple's MPS, else CPU) or anything torch.device takes.
-        seed: for Python's, NumPy's and torch's global generators.
-        threads: of torch on the CPU; 0 leaves its choice, one a core.
+def choose(device: str = "auto") -> torch.device:
+    """The device a name stands for: "auto" is CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         ValueError: the device is unknown or not present.
@@ -35,6 +30,21 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
         raise ValueError(
             f"device {device!r} cannot be used here ({reason}): try --device auto or --device cpu"
         ) from error
+    return chosen
+
+
+def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.device:
+    """Choose the device, set it up for training and seed every global generator.
+
+    Args:
+        device: as choose() takes it.
+        seed: for Python's, NumPy's and torch's global generators.
+        threads: of torch on the CPU; 0 leaves its choice, one a core.
+
+    Raises:
+        ValueError: the device is unknown or not present.
+    """
+    chosen = choose(device)
     # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies 100 times slower.
     torch.set_flush_denormal(True)
     if threads:

@@ -7,7 +7,8 @@ import time
 from collections import deque
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 PLAIN_EVERY = 30.0  # seconds between plain lines
 
@@ -31,12 +32,13 @@ class Bar:
         self.words = ""
         self.recent: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=31)  # one a second
         if self.live:
-            self.progress = Progress(
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[speed]}"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[words]}"),
+            width = len(f"{total:,}/{total:,}")
+            self.progress = Progress(  # where the window is narrow, the words are cut and not the numbers
+                BarColumn(bar_width=10, table_column=Column(min_width=10)),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=Column(min_width=width)),
+                TextColumn("{task.fields[speed]}", table_column=Column(min_width=13)),
+                TimeRemainingColumn(table_column=Column(min_width=7)),
+                TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
                 console=self.console,
                 refresh_per_second=4,
             )

@@ -53,7 +53,7 @@ class Options:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
     threads: int = 0  # of torch on the CPU; 0: one a core
     tags: tuple[str, ...] = ()  # W&B tags
-    save_every: float = 300.0  # seconds between checkpoints
+    save_every: float = 120.0  # seconds between checkpoints
     log_every: int = 5_000  # agent steps a line of metrics.jsonl
 
 
@@ -80,7 +80,7 @@ class Run:
     def __init__(self, config: Any, program: str, world: str, protocol: str | None = None, note: str | None = None):
         self.note = note
         self.config, self.program, self.world = config, program, world
-        self.device = torch.device("cpu" if config.device == "auto" else config.device)
+        self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
         self.folder = Path(config.folder) / world / name
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
@@ -88,7 +88,6 @@ class Run:
         self._pending: dict[str, list] = {}
         self._signal: int | None = None
         self._words: dict[str, float] = {}
-        self._last_evaluation: dict | None = None
         self._open_folder(protocol)
         self.mirror = Mirror(
             config.wandb,
@@ -325,15 +324,14 @@ class Run:
             values = self._pending.setdefault(key, [])
             values.extend(value) if isinstance(value, list) else values.append(value)
 
-    def record(self, metrics: dict[str, float], step: int | None = None) -> bool:
+    def record(self, metrics: dict[str, float]) -> bool:
         """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
 
         The best evaluation's parts (all but memory and world) are kept in checkpoint/best.pt.
         """
-        self._line("metrics.jsonl", {"step": self.step + self.stride if step is None else step, **metrics})
+        self._line("metrics.jsonl", {"step": self.step + self.stride, **metrics})
         if "eval/return" not in metrics:
             return False
-        self._last_evaluation = metrics
         self._words["eval"] = metrics["eval/return"]
         self.bar.say(
             f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
