@@ -53,11 +53,11 @@ class Config(runs.Options):
     learn_start: int = 20_000  # steps before the first update
     learn_every: int = 32  # steps per update
     batch: int = 256  # transitions per update
-    learning_rate: float = 2.5e-4  # Adam
+    learning_rate: float = 3e-4  # Adam
     anneal: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 1.5e-4  # added to Adam's root of squared gradients
+    adam_epsilon: float = 2e-5  # added to Adam's root of squared gradients: 0.005 / batch, as Rainbow has it
     discount: float = 0.99  # of the return, per step
-    copy_every: int = 16_000  # steps between copies of online into target
+    copy_every: int = 8_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
     max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
