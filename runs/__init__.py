@@ -3,6 +3,7 @@
 run.py         Run, Options: a folder, a clock, a log, checkpoints
 command.py     from a command line to a running program
 machine.py     the device and its settings, random states, hardware in words
+log.py         metrics.jsonl and clock.jsonl
 checkpoint.py  atomic, checksummed files
 mirror.py      the folder's copy in W&B
 progress.py    what a person sees meanwhile

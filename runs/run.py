@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import secrets
 import shlex
 import signal
@@ -29,6 +28,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from runs import checkpoint, machine
+from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
 from runs.progress import Bar, duration
 
@@ -85,9 +85,8 @@ class Run:
         self.folder = Path(config.folder) / world / name
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.parts: dict[str, Any] = {}
-        self._pending: dict[str, list] = {}
         self._signal: int | None = None
-        self._words: dict[str, float] = {}
+        self._log = Log(self.folder)
         self._open_folder(protocol)
         self.mirror = Mirror(
             config.wandb,
@@ -178,17 +177,15 @@ class Run:
                 f"{self.folder} is finished ({self.score()}).\n{self._next()}\n"
                 "For another run choose another --seed or --name."
             )
-        for path, state in checkpoint.intact(folder):
+        for _, state in checkpoint.intact(folder):
             self._restore(state)
-            self._resumed = path
             break
         else:
             if list(folder.glob("[0-9]*.json")):
                 raise RunError(
                     f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, or choose --name"
                 )
-            for name in ("metrics.jsonl", "clock.jsonl"):  # of a run that died before its first checkpoint
-                (self.folder / name).unlink(missing_ok=True)
+            self._log.clear()  # of a run that died before its first checkpoint
 
     def _save(self) -> None:
         """Write a checkpoint of every tracked part now.
@@ -206,16 +203,13 @@ class Run:
                     files.update(states[name]["files"])
                 else:
                     states[name] = part.state_dict()
-            sizes = {name: _settle(self.folder / name) for name in ("metrics.jsonl", "clock.jsonl")}
             state = {
                 "step": self.step,
                 "seconds": self._elapsed(),
                 "best": self.best,
                 "parts": states,
-                "pending": {key: _numbers(values) for key, values in self._pending.items()},
-                "words": self._words,
+                "log": self._log.state_dict(),
                 "random": machine.random_state(),
-                "log_sizes": sizes,
             }
             checkpoint.save(folder, self.step, state, files)
         except OSError as error:
@@ -230,13 +224,7 @@ class Run:
             else:
                 part.load_state_dict(state["parts"][name])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self._pending, self._words = (
-            {key: list(values) for key, values in state["pending"].items()},
-            state["words"],
-        )
-        for name, size in state["log_sizes"].items():  # what was logged after the checkpoint happens again
-            if (self.folder / name).exists():
-                os.truncate(self.folder / name, size)
+        self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])
 
     # ---- the clock --------------------------------------------------------------------------------------
@@ -320,19 +308,17 @@ class Run:
 
         A line of metrics.jsonl holds the mean of what came in since the line before.
         """
-        for key, value in metrics.items():
-            values = self._pending.setdefault(key, [])
-            values.extend(value) if isinstance(value, list) else values.append(value)
+        self._log.add(metrics)
 
     def record(self, metrics: dict[str, float]) -> bool:
         """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
 
         The best evaluation's parts (all but memory and world) are kept in checkpoint/best.pt.
         """
-        self._line("metrics.jsonl", {"step": self.step + self.stride, **metrics})
+        self._line(METRICS, {"step": self.step + self.stride, **metrics})
         if "eval/return" not in metrics:
             return False
-        self._words["eval"] = metrics["eval/return"]
+        self._log.latest["eval"] = metrics["eval/return"]
         self.bar.say(
             f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
             f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games)"
@@ -356,23 +342,15 @@ class Run:
         self.mirror.video("eval/film", film, self.step + self.stride)
 
     def _flush(self) -> None:
-        pending, self._pending = self._pending, {}
-        line: dict[str, float] = {"step": self.step}
-        for key in sorted(pending):
-            values = _numbers(pending[key])
-            if values:
-                line[key] = math.fsum(values) / len(values)
-            if key == "episode/return":
-                line["episode/count"] = len(values)
+        line = {"step": self.step} | self._log.means()
         for key, value in line.items():
             if key.startswith("loss/") and not math.isfinite(value):
                 raise RunError(
                     f"{key} became {value} by step {self.step:,}. {self._kept()} Try a smaller --learning-rate."
                 )
-        self._words |= line
-        self._line("metrics.jsonl", line)
+        self._line(METRICS, line)
         self._line(
-            "clock.jsonl",
+            CLOCK,
             {
                 "step": self.step,
                 "seconds": round(self._elapsed(), 3),
@@ -386,8 +364,7 @@ class Run:
 
     def _line(self, name: str, values: dict) -> None:
         try:
-            with open(self.folder / name, "a") as file:
-                file.write(json.dumps(values) + "\n")
+            self._log.write(name, values)
         except OSError as error:
             raise self._no_room(self.folder / name, error) from error
         self.mirror.log(values)
@@ -399,14 +376,14 @@ class Run:
             "loss/td": "loss {:.4f}",
             "explore/epsilon": "epsilon {:.2f}",
         }
-        return "  ".join(form.format(self._words[key]) for key, form in names.items() if key in self._words)
+        latest = self._log.latest
+        return "  ".join(form.format(latest[key]) for key, form in names.items() if key in latest)
 
     # ---- the end ----------------------------------------------------------------------------------------
 
     def score(self) -> str:
         """The last and best evaluation (or, without any, the last return in training), in words."""
-        path = self.folder / "metrics.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = self._log.lines()
         evaluations = [line["eval/return"] for line in lines if "eval/return" in line]
         if evaluations:
             return f"evaluation {evaluations[-1]:.1f} at the end, {max(evaluations):.1f} at best"
@@ -423,22 +400,6 @@ class Run:
             f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"
             f"folder {self.folder}\n{self._next()}"
         )
-
-
-def _settle(path: Path) -> int:
-    """Have a log reach the disk, and return its size in bytes: 0 where there is none yet."""
-    if not path.exists():
-        return 0
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size
-
-
-def _numbers(values: list) -> list[float]:
-    """Tensors and numbers as floats, with one wait for the device."""
-    tensors = [value.detach().float() for value in values if isinstance(value, torch.Tensor)]
-    ready = iter(torch.stack(tensors).tolist()) if tensors else iter(())
-    return [next(ready) if isinstance(value, torch.Tensor) else float(value) for value in values]
 
 
 def _plain(config: Any) -> dict:
