@@ -81,10 +81,10 @@ def test_continuous_actions_are_refused(tmp_path):
 
 
 def test_learns_catch(tmp_path):
-    began = time.monotonic()
+    began = time.process_time()  # of one thread; what else the machine does is not DQN's fault
     dqn.train(quick(tmp_path))
     assert evaluations(tmp_path / "Catch/dqn-1")[-1] >= 0.95
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 60
 
 
 def test_learns_cartpole(tmp_path):
