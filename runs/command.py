@@ -34,10 +34,10 @@ def launch(
         default = recipe(asked)
         name = f"python -m {program}"
         train(tyro.cli(config, prog=name, default=default, args=arguments, description=description))
-    except (RunError, ValueError, ImportError) as error:
+    except (RunError, MemoryError, ValueError, ImportError) as error:
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback.
-        if Run.stepping and not isinstance(error, RunError):
+        if Run.stepping and not isinstance(error, RunError | MemoryError):
             raise
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from error
