@@ -273,11 +273,11 @@ def train(config: Config) -> None:
 
     def learn(batch: Transition) -> dict[str, Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
-        with precision(config, device):
-            with torch.no_grad():
-                judge = online(batch.next_observation) if config.double else None
-                next_values = target(batch.next_observation)
-                y = td_target(reward, config.discount * batch.discount, next_values, judge)
+        with torch.no_grad(), precision(config, device):
+            judge = online(batch.next_observation) if config.double else None
+            next_values = target(batch.next_observation)
+            y = td_target(reward, config.discount * batch.discount, next_values, judge)
+        with precision(config, device):  # a context of its own: within one, weights cast without gradient stay so
             values = online(batch.observation)
         loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()

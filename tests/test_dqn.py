@@ -75,6 +75,17 @@ def test_overfits_one_batch():
     assert loss.item() < 1e-3
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_learning_moves_every_weight(tmp_path, double):
+    config = quick(tmp_path, "Breakout", steps=480, learn_start=320, capacity=2000, worlds=8, batch=16, double=double)
+    dqn.train(config)
+    end = torch.load(tmp_path / "Breakout/dqn-1/checkpoint/000000000480.pt", weights_only=True)["parts"]["online"]
+    torch.manual_seed(config.seed)
+    begin = dqn.build(config, envs.make("Breakout", 1)).state_dict()
+    still = [name for name in begin if torch.equal(begin[name], end[name])]
+    assert not still, f"not learned: {still}"
+
+
 def test_continuous_actions_are_refused(tmp_path):
     with pytest.raises(ValueError, match="discrete actions"):
         dqn.train(quick(tmp_path, "Pendulum"))
