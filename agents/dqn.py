@@ -277,7 +277,7 @@ def train(config: Config) -> None:
             judge = online(batch.next_observation) if config.double else None
             next_values = target(batch.next_observation)
             y = td_target(reward, config.discount * batch.discount, next_values, judge)
-        with precision(config, device):  # a context of its own: within one, weights cast without gradient stay so
+        with precision(config, device):  # of its own: older torch keeps weights cast without gradient
             values = online(batch.observation)
         loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()
