@@ -7,5 +7,5 @@ watch.py  plays, scores and films the agent of any run
 import os
 
 # Before torch starts its threads: a thread that waits for its fellows sleeps instead of spinning, so that the
-# emulator's threads, or another program, can have the core. Without it a shared machine is ten times slower.
+# emulator's threads, or another program, can have the core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

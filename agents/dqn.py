@@ -242,7 +242,8 @@ def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **options(config))
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     slow = device.type == "cpu" and world.family == "atari"
     note = "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)" if slow else None
     run = runs.Run(config, "agents.dqn", world.name, world.protocol, note)
@@ -292,14 +293,14 @@ def train(config: Config) -> None:
 
     def evaluation() -> dict[str, float]:
         policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
-        return evaluate(policy, config.env, config.evaluate_games, config.seed, device, **options(config))
+        return evaluate(policy, config.env, config.evaluate_games, config.seed, device, **chosen)
 
     def keep_best() -> None:
         backbones.save(online.backbone, run.folder / "backbone.safetensors")
         if config.film_seconds:
             policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
             path = run.folder / "videos" / f"step-{run.step + world.count:012d}.mp4"
-            film(policy, config.env, path, config.film_seconds, config.seed, device, **options(config))
+            film(policy, config.env, path, config.film_seconds, config.seed, device, **chosen)
             run.show(path)
 
     for step in run.steps(config.steps, stride=world.count):

@@ -45,7 +45,7 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
         ValueError: the device is unknown or not present.
     """
     chosen = choose(device)
-    # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies 100 times slower.
+    # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies many times slower.
     torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
 def _keep_freed_memory() -> None:
     """Tell glibc to keep freed blocks: activations are else unmapped and faulted in again at every update.
 
-    Worth a sixth of an update at batch 256. Elsewhere than on glibc there is nothing to set.
+    Elsewhere than on glibc there is nothing to set.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -77,10 +77,6 @@ class Mirror:
 
         self._try(lambda: self.run.log({key: wandb.Video(str(path), format="mp4"), "step": step}))
 
-    def summary(self, values: dict) -> None:
-        """Put single values on the run's page."""
-        self._try(lambda: self.run.summary.update(values))
-
     def finish(self) -> None:
         """Close the W&B run."""
         self._try(lambda: self.run.finish())

@@ -26,9 +26,8 @@ ACTIONS = 4_096  # random actions drawn beforehand, then repeated
 STEPS = 16  # vector steps between two looks at the clock
 
 
-def ours(game: str, count: int, protocol: str) -> Callable[[], int]:
-    world = envs.make(game, count=count, seed=1, protocol=protocol)
-    actions = torch.randint(world.actions, (ACTIONS, count))
+def stepping(world: envs.World | AtariVectorEnv, actions: torch.Tensor | np.ndarray) -> Callable[[], int]:
+    """A function that takes STEPS vector steps with the next of the actions (ACTIONS, N); returns steps taken."""
     position = 0
 
     def steps() -> int:
@@ -36,9 +35,15 @@ def ours(game: str, count: int, protocol: str) -> Callable[[], int]:
         for _ in range(STEPS):
             world.step(actions[position % ACTIONS])
             position += 1
-        return STEPS * count
+        return STEPS * actions.shape[1]
 
     return steps
+
+
+def ours(game: str, count: int, protocol: str) -> Callable[[], int]:
+    world = envs.make(game, count=count, seed=1, protocol=protocol)
+    actions = torch.randint(world.actions, (ACTIONS, count))
+    return stepping(world, actions)
 
 
 def bare(game: str, count: int, protocol: str) -> Callable[[], int]:
@@ -52,16 +57,7 @@ def bare(game: str, count: int, protocol: str) -> Callable[[], int]:
     )
     world.reset(seed=1)
     actions = np.random.default_rng(1).integers(world.single_action_space.n, size=(ACTIONS, count))
-    position = 0
-
-    def steps() -> int:
-        nonlocal position
-        for _ in range(STEPS):
-            world.step(actions[position % ACTIONS])
-            position += 1
-        return STEPS * count
-
-    return steps
+    return stepping(world, actions)
 
 
 def main() -> None:
