@@ -8,10 +8,10 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning"; wit
 
 Deviations from the paper:
 1. Adam instead of RMSProp; the Huber loss, whose gradient is the paper's clipped error.
-2. Several worlds side by side, and one update of a large batch where the paper makes several of 32: the same
-   samples per step (8), at twice the speed on a CPU.
+2. Several worlds side by side, and an update of 64 every 8 steps where the paper makes two of 32: the same samples
+   per step, faster on any machine. The target network follows every 2,000 steps instead of 40,000.
 3. The emulator plays the next step while the network learns: a transition reaches the memory one step later.
-4. He initialisation; pixels divided by 255.
+4. He initialisation; exploration falls to 0.01 in 250,000 steps instead of to 0.1 in a million.
 5. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
 """
 
@@ -44,20 +44,20 @@ class Config(runs.Options):
     colour: bool = False  # Atari: three channels a frame
     pixels: bool = False  # control: learn from the rendered picture
     steps: int = 10_000_000  # agent steps (four Atari frames each)
-    worlds: int = 32  # games side by side
+    worlds: int = 16  # games side by side
     backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     hidden: int = 512  # units between backbone and values; 0 for none
     capacity: int = 1_000_000  # transitions remembered
     memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
     learn_start: int = 20_000  # steps before the first update
-    learn_every: int = 32  # steps per update
-    batch: int = 256  # transitions per update
-    learning_rate: float = 3e-4  # Adam
+    learn_every: int = 8  # steps per update
+    batch: int = 64  # transitions per update
+    learning_rate: float = 1.5e-4  # Adam
     anneal: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 2e-5  # added to Adam's root of squared gradients: 0.005 / batch, as Rainbow has it
+    adam_epsilon: float = 1e-6  # added to Adam's root of squared gradients; 1e-4 is above most and halts learning
     discount: float = 0.99  # of the return, per step
-    copy_every: int = 8_000  # steps between copies of online into target
+    copy_every: int = 2_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
     max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
@@ -135,17 +135,10 @@ class QNetwork(nn.Module):
         nn.init.zeros_(self.values.bias)
 
     def forward(self, observation: Tensor) -> Tensor:
-        if observation.dtype == torch.uint8:
-            low = torch.get_autocast_dtype(observation.device.type) if _autocast(observation) else torch.float32
-            observation = observation.to(low).div_(255).contiguous(memory_format=torch.channels_last)
         coarsest = self.backbone(observation)[-1]
         features = self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
         with torch.autocast(observation.device.type, enabled=False):
             return self.values(features.float())  # bf16 would round away the gap between two actions
-
-
-def _autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
 
 
 def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tensor | None = None) -> Tensor:

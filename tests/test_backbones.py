@@ -20,6 +20,13 @@ def seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 def every_weight_learns(backbone, maps):
     sum(m.square().mean() for m in maps).backward()
     for key, weight in backbone.named_parameters():
@@ -42,6 +49,22 @@ def test_contract(name, stem, channels):
     assert not any(isinstance(m, nn.ReLU) and m.inplace for m in backbone.modules())
     relus = [m for m in backbone.modules() if isinstance(m, nn.ReLU)]
     assert len(relus) == len(set(relus)) > 0
+
+
+@pytest.mark.parametrize("side", [84, 98])  # 84: whole patches of the stride; 98: not
+@pytest.mark.parametrize("name, stem, channels", [*IMAGES, ("mlp", None, 4)])
+def test_pixels_count_as_their_255th(name, stem, channels, side, double):
+    backbone = backbones.build(name, (channels, side, side), **({"stem": stem} if stem else {}))
+    pixels = torch.randint(256, (2, channels, side, side), dtype=torch.uint8)
+    for x in (pixels, pixels.contiguous(memory_format=torch.channels_last)):
+        gradients = []
+        for given in (x, x / 255):
+            backbone.zero_grad()
+            maps = backbone(given)
+            sum(m.square().mean() for m in maps).backward()
+            gradients.append([maps[-1], *(weight.grad.clone() for weight in backbone.parameters())])
+        for ours, plain in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, plain)
 
 
 @pytest.mark.parametrize("name, stem, channels", IMAGES)

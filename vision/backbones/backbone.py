@@ -62,7 +62,8 @@ class Backbone(nn.Module):
         self._check(self.shape)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """x: (B, C, H, W) floats, or (B, D) for vectors. Returns maps (B, channels[i], H_i, W_i).
+        """x: (B, C, H, W) floats or uint8 pixels, which count as x / 255 (a family's first convolution is a
+        PixelConv2d), or (B, D) floats for vectors. Returns maps (B, channels[i], H_i, W_i).
 
         Raises ValueError when the image is smaller than `smallest` or has another number of channels.
         """

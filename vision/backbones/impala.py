@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.pixels import PixelConv2d
 
 
 class Residual(nn.Module):
@@ -35,12 +36,12 @@ class Impala(Backbone):
         super().__init__("impala", shape, stem=stem, width=width, init=init)
         before = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):
-            conv = nn.Conv2d(before, channels, 3, padding=1)
+            conv = (nn.Conv2d if i else PixelConv2d)(before, channels, 3, padding=1)
             pool = [nn.MaxPool2d(3, 2, padding=1)]
             if i == 0 and stem == "cifar":
                 pool = []
             if i == 0 and stem == "imagenet":
-                conv = nn.Conv2d(before, channels, 7, 4, padding=3)
+                conv = PixelConv2d(before, channels, 7, 4, padding=3)
             self.stages.append(nn.Sequential(conv, *pool, Residual(channels), Residual(channels)))
             before = channels
         self.stages[-1].append(nn.ReLU())

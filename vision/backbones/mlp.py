@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone, widths
 
@@ -10,7 +11,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 class MLP(Backbone):
-    """A multilayer perceptron. Input (B, *shape), flattened; one map (B, hidden[-1], 1, 1).
+    """A multilayer perceptron. Input (B, *shape), flattened (uint8 pixels as x / 255); one map (B, hidden[-1], 1, 1).
 
     shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer;
     activation: relu | tanh; width: multiplies hidden; init: see initialisation.py
@@ -42,3 +43,6 @@ class MLP(Backbone):
             before = units
         self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (before, 1, 1))))
         self.settle()
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        return super().maps(x / 255 if x.dtype == torch.uint8 else x)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.pixels import PixelConv2d
 
 
 class Nature(Backbone):
@@ -20,7 +21,8 @@ class Nature(Backbone):
     def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
         super().__init__("nature", shape, stem=stem, width=width, init=init)
         one, two, three = widths((32, 64, 64), width)
-        first = nn.Conv2d(self.shape[0], one, 4, 2) if stem == "cifar" else nn.Conv2d(self.shape[0], one, 8, 4)
+        kernel, stride = (4, 2) if stem == "cifar" else (8, 4)
+        first = PixelConv2d(self.shape[0], one, kernel, stride)
         pool = [nn.MaxPool2d(3, 2)] if stem == "imagenet" else []
         self.stages.append(nn.Sequential(first, nn.ReLU(), *pool))
         self.stages.append(nn.Sequential(nn.Conv2d(one, two, 4, 2), nn.ReLU()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.pixels import PixelConv2d
 
 
 class Small(Backbone):
@@ -21,7 +22,7 @@ class Small(Backbone):
         super().__init__("small", shape, stem=stem, width=width, init=init)
         one, two = widths((16, 32), width)
         kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
-        first = nn.Conv2d(self.shape[0], one, kernel, stride, padding=kernel // 2)
+        first = PixelConv2d(self.shape[0], one, kernel, stride, padding=kernel // 2)
         self.stages.append(nn.Sequential(first, nn.ReLU()))
         self.stages.append(nn.Sequential(nn.Conv2d(one, two, 3, 2, padding=1), nn.ReLU()))
         self.settle()
