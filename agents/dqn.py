@@ -55,7 +55,7 @@ class Config(runs.Options):
     batch: int = 64  # transitions per update
     learning_rate: float = 1.5e-4  # Adam
     anneal: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 1e-6  # added to Adam's root of squared gradients; 1e-4 is above most and halts learning
+    adam_epsilon: float = 1e-6  # added to the root of squared gradients in Adam; far below them
     discount: float = 0.99  # of the return, per step
     copy_every: int = 2_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
