@@ -1,7 +1,11 @@
 """What decides. Every file is a program: python -m agents.<file> --env <world>
 
-dqn.py    deep Q-learning (Mnih et al. 2015), Double DQN as a switch
-watch.py  plays, scores and films the agent of any run
+tabular.py   value and policy iteration, Q-learning, SARSA and Monte-Carlo control over tables
+dqn.py       deep Q-learning (Mnih et al. 2015), Double DQN as a switch
+rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with its equation in a file of its own:
+             double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py
+pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
+watch.py     plays, scores and films the agent of any run
 """
 
 import os

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents.watch import evaluate, film
+from agents.watch import assess
 from envs import Transition, World
 from replay import FrameReplay, RowReplay
 from vision import backbones
@@ -124,7 +124,7 @@ class QNetwork(nn.Module):
 
     def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, hidden: int):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.actions = backbone, actions
         features = backbone.output_size(shape)
         self.hidden = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
         self.values = nn.Linear(hidden or features, actions)
@@ -175,13 +175,18 @@ def epsilon_at(config: Config, step: int) -> float:
 
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
-    if world.actions is None:
-        raise ValueError(
-            f"DQN needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
-        )
+    check_actions(world)
     backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen)
     network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden)
     return network.to(world.device, memory_format=torch.channels_last)
+
+
+def check_actions(world: World) -> None:
+    """Raises ValueError where actions are not discrete."""
+    if world.actions is None:
+        raise ValueError(
+            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
+        )
 
 
 def options(config: Config) -> dict[str, object]:
@@ -209,11 +214,14 @@ def greedy(config: Config, network: QNetwork, epsilon: float, seed: int) -> Call
 
     @torch.inference_mode()
     def policy(observation: Tensor) -> Tensor:
+        training = network.training
+        network.eval()  # noise on the weights is for learning
         with precision(config, device):
             best = network(observation).argmax(1)
-        shape, actions = best.shape, network.values.out_features
+        network.train(training)
+        shape = best.shape
         explore = torch.rand(shape, generator=generator, device=device) < epsilon
-        return torch.where(explore, torch.randint(actions, shape, generator=generator, device=device), best)
+        return torch.where(explore, torch.randint(network.actions, shape, generator=generator, device=device), best)
 
     return policy
 
@@ -224,11 +232,14 @@ def read_config(values: dict) -> Config:
     return Config(**{key: value for key, value in values.items() if key in known})
 
 
+def own_eyes(config: Config, folder: Path) -> Config:
+    """The config of a saved run: eyes that were lifted from elsewhere lie in its own folder now."""
+    return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
+
+
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
     """The policy that a run's saved parts describe, for agents.watch."""
-    if config.backbone not in backbones.BACKBONES:  # eyes lifted from elsewhere: this run has its own copy now
-        config = dataclasses.replace(config, backbone=str(folder))
-    network = build(config, world)
+    network = build(own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])
     return greedy(config, network, config.evaluate_epsilon, seed)
 
@@ -284,18 +295,6 @@ def train(config: Config) -> None:
     if config.compile:
         act, learn = torch.compile(act), torch.compile(learn)
 
-    def evaluation() -> dict[str, float]:
-        policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
-        return evaluate(policy, config.env, config.evaluate_games, config.seed, device, **chosen)
-
-    def keep_best() -> None:
-        backbones.save(online.backbone, run.folder / "backbone.safetensors")
-        if config.film_seconds:
-            policy = greedy(config, online, config.evaluate_epsilon, seed=config.seed)
-            path = run.folder / "videos" / f"step-{run.step + world.count:012d}.mp4"
-            film(policy, config.env, path, config.film_seconds, config.seed, device, **chosen)
-            run.show(path)
-
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
@@ -309,8 +308,10 @@ def train(config: Config) -> None:
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every) and run.record(evaluation()):
-            keep_best()
+        if run.due(config.evaluate_every):
+            assess(
+                run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
+            )
 
 
 if __name__ == "__main__":

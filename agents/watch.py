@@ -26,6 +26,7 @@ from torch import Tensor
 import envs
 import runs
 from runs import checkpoint
+from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
@@ -131,6 +132,24 @@ def film(
     return total, ended
 
 
+def assess(
+    run: runs.Run, policy: Callable[[], Callable[[Tensor], Tensor]], backbone: backbones.Backbone, **options: object
+) -> None:
+    """Evaluate a run's agent as its config says; of the best so far, keep the eyes and a film.
+
+    policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
+    """
+    config = run.config
+    where = dict(seed=config.seed, device=run.device, **options)
+    if not run.record(evaluate(policy(), config.env, config.evaluate_games, **where)):
+        return
+    backbones.save(backbone, run.folder / "backbone.safetensors")
+    if config.film_seconds:
+        path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
+        film(policy(), config.env, path, config.film_seconds, **where)
+        run.show(path)
+
+
 def main(config: Config) -> None:
     folder = config.folder
     if not (folder / "config.json").exists():
@@ -141,7 +160,7 @@ def main(config: Config) -> None:
         )
     device = runs.prepare(config.device, config.seed)
     described = json.loads((folder / "config.json").read_text())
-    program = importlib.import_module(described["program"])
+    program = importlib.import_module(described.get("player", described["program"]))
     trained = program.read_config(described["config"])
     state = saved(folder, config.checkpoint)
     world = envs.make(

@@ -4,6 +4,7 @@
     atari.py      every bundled Atari ROM, protocols classic and sticky
     control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
     catch.py      Catch, learned from pixels in seconds
+    gridworld.py  gridworlds given by a map in text, with their exact model
 
     world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="sticky")
     transition = world.step(action)     # or world.send(action), something else meanwhile, world.recv()
@@ -19,12 +20,12 @@ import inspect
 import gymnasium
 import torch
 
-from envs import atari, catch, control
+from envs import atari, catch, control, gridworld
 from envs.world import Transition, World
 
 __all__ = ["WORLDS", "Transition", "World", "family", "make"]
 
-OURS = {"Catch": catch.ID}  # by being imported here they are registered
+OURS = {"Catch": catch.ID, "Gridworld": gridworld.ID}  # by being imported here they are registered
 
 WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` takes it
     "ours": list(OURS),

@@ -1,15 +1,19 @@
-"""What is remembered.
+"""What is remembered, and what it was worth.
 
-memory.py    Memory: what every memory shares (checks, storage, incremental save and load)
-rows.py      RowReplay: uniform replay of whole rows, for vectors and small pictures
-frames.py    FrameReplay: uniform replay of stacked frames, every frame stored once
-segments.py  the file format of a save
+memory.py       Memory: what every memory shares (checks, storage, n-step windows, incremental save and load)
+rows.py         RowReplay: uniform replay of whole rows, for vectors and small pictures
+frames.py       FrameReplay: uniform replay of stacked frames, every frame stored once
+prioritized.py  PrioritizedReplay: draws from either of them by surprise
+priorities.py   Priorities: the sum tree that it draws with
+segments.py     the file format of a save
 """
 
 from replay.frames import FrameReplay
 from replay.memory import Memory
+from replay.priorities import Priorities
+from replay.prioritized import Drawn, PrioritizedReplay
 from replay.rows import RowReplay
 
 MEMORIES = {"rows": RowReplay, "frames": FrameReplay}
 
-__all__ = ["MEMORIES", "FrameReplay", "Memory", "RowReplay"]
+__all__ = ["MEMORIES", "Drawn", "FrameReplay", "Memory", "PrioritizedReplay", "Priorities", "RowReplay"]

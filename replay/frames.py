@@ -92,33 +92,71 @@ class FrameReplay(Memory):
         self.adds += 1
         self._evict()
 
-    @torch.no_grad()
-    def sample(self, batch: int) -> NamedTuple:
-        """Draw `batch` transitions with replacement: every field (B, ...), on the memory's device.
-
-        observation and next_observation are views of the same (B, (k + 1) * c, ...) frames: copy before
-        writing into one of them.
-        """
-        self._check_sample(batch)
-        ends = (self.adds - self._tail).cumsum(0)  # (N,) live rows up to and with each world
-        # The number of live rows is known on the device only, hence a remainder; its bias is below 1e-12.
+    def draw(self, batch: int, steps: int = 1) -> Tensor:
+        """Uniform places (B,) int64 of transitions that have steps - 1 successors. Raises as sample() does."""
+        self.check_draw(batch, steps)
+        ready = self.adds - (steps - 1)
+        ends = (ready - self._tail).clamp_(min=0).cumsum(0)  # (N,) rows to draw from up to and with each world
+        # Their number is known on the device only, hence a remainder; its bias is below 1e-12.
         drawn = torch.randint(1 << 62, (batch,), generator=self.generator, device=self.device) % ends[-1]
         world = torch.searchsorted(ends, drawn, right=True)
-        row = self.adds + drawn - ends[world]  # a world's live rows end at self.adds
-        flat = row % self.rows * self.worlds + world
-        kept = {name: self._store[name].flatten(0, 1).index_select(0, flat) for name in self._kept}
-        blanks = self._store["_blanks"].view(-1)[flat].unsqueeze(1)  # (B, 1)
-        position = self._store["_oldest"].view(-1)[flat].unsqueeze(1) - blanks + self._span  # (B, k + 1)
-        slot = self._first[world].unsqueeze(1) + position % self.slots
-        slot.masked_fill_(self._span < blanks, BLANK)
-        frames = self._frames.index_select(0, slot.view(-1)).view(torch.uint8)
-        frames = frames.view(batch, (self.stack + 1) * self._channels, *self._picture)
-        kept["observation"] = frames[:, : -self._channels]
-        kept["next_observation"] = frames[:, self._channels :]
-        return self.record(**kept)
+        row = ready + drawn - ends[world]  # a world's rows end at `ready`
+        return row % self.rows * self.worlds + world
+
+    def unroll(self, place: Tensor, length: int) -> NamedTuple:
+        """What sequences(batch, length) returns, for chosen places (B,) int64, each with length - 1 successors."""
+        window = self._window(place, length)
+        fields = {name: self._take(name, window) for name in self._kept}
+        slot = self._slots(window.view(-1))  # (B * L, k + 1)
+        fields["observation"] = self._pictures(slot[:, :-1]).unflatten(0, window.shape)
+        fields["next_observation"] = self._pictures(slot[length - 1 :: length, 1:])
+        return self.record(**fields)
+
+    def lost(self, index: Tensor) -> Tensor:
+        """Whether transitions, counted from the first ever added, can no longer be drawn: (...) int64 to bool."""
+        return index // self.worlds < self._tail[index % self.worlds]
+
+    def evicted(self, since: int) -> Tensor:
+        """Places that ceased to be drawable, though nothing took their place, since there were `since` adds.
+
+        May name others that are not drawable as well, and rows * worlds, which is no place.
+        """
+        most = min((self.adds - since) * len(self._reach), self.rows)  # of each world
+        row = self._tail.unsqueeze(1) - 1 - torch.arange(most, device=self.device)  # (N, M)
+        place = row % self.rows * self.worlds + self._worlds.unsqueeze(1)
+        return place.masked_fill_(row < max(self.adds - self.rows, 0), self.rows * self.worlds).flatten()
+
+    @property
+    def least(self) -> int:
+        """Steps of each world that can be drawn for certain once as many were added."""
+        return min(self.rows, self.slots // (self.stack + 1))  # if every one of them began a chain
 
     def __len__(self) -> int:
         return int((self.adds - self._tail).sum())  # waits for the device, if it is not the cpu
+
+    def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
+        fields |= {name: self._take(name, place) for name in self._kept if name not in fields}
+        slot = self._slots(place)
+        if final is place:
+            frames = self._pictures(slot)  # (B, (k + 1) * c, ...): both observations are views of them
+            fields["next_observation"] = frames[:, self._channels :]
+        else:
+            frames = self._pictures(torch.cat([slot[:, :-1], self._slots(final)[:, 1:]], 1))
+            fields["next_observation"] = frames[:, self.stack * self._channels :]
+        fields["observation"] = frames[:, : self.stack * self._channels]
+        return self.record(**fields)
+
+    def _slots(self, place: Tensor) -> Tensor:
+        """(M,) places -> (M, k + 1), where the frames of their observation and next_observation lie."""
+        blanks = self._take("_blanks", place).unsqueeze(1)  # (M, 1)
+        position = self._take("_oldest", place).unsqueeze(1) - blanks + self._span
+        slot = self._first[place % self.worlds].unsqueeze(1) + position % self.slots
+        return slot.masked_fill_(self._span < blanks, BLANK)
+
+    def _pictures(self, slot: Tensor) -> Tensor:
+        """(M, K) slots -> (M, K * c, ...) uint8."""
+        frames = self._frames.index_select(0, slot.reshape(-1)).view(torch.uint8)
+        return frames.view(len(slot), slot.shape[1] * self._channels, *self._picture)
 
     def _check_chain(self, observation: Tensor, following: Tensor) -> None:
         """Raise ValueError where an observation, or what follows it, does not continue what came before.

@@ -17,10 +17,15 @@ from torch import Tensor
 from replay import segments
 
 Field = tuple[torch.dtype, tuple[int, ...]]  # dtype and shape
+COUNTED = ("reward", "discount", "last")  # the fields that an n-step sample holds for each of its steps
 
 
 class Memory:
-    """Base of the memories in replay.MEMORIES, which say what is kept (_layout, _rings) and draw from it."""
+    """Base of the memories in replay.MEMORIES, which say what is kept (_layout, _rings) and draw from it.
+
+    A sample is drawn and then gathered. What is drawn are places: a world's row r lies in place
+    r % rows * worlds + world, and its next step `worlds` places further, around the ring.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,60 @@ class Memory:
         self._store: dict[str, Tensor] = {}
         self._segments: list[segments.Segment] = []  # what the last save or load referred to, oldest first
         self._saves = 0
+
+    def sample(self, batch: int, steps: int = 1) -> NamedTuple:
+        """Draw `batch` transitions uniformly, with replacement: every field (B, ...), on the memory's device.
+
+        With steps = n > 1 a draw is the n steps that followed one another in a world: reward, discount and last
+        are (B, n), next_observation is where the last step that counts led, and every other field is the first
+        step's. What comes after the first `last` does not count and is reward 0, discount 1, last True. So m =
+        min(n, 1 + the number of last False) steps count, discount.prod(1) is the m-th step's discount, and with
+        rewards as they came (clip them before summing) the target of Watkins 1989 is
+
+            y = sum of gamma^i reward[:, i] + gamma^m discount.prod(1) max_a Q(next_observation, a)
+
+        The newest n - 1 steps of each world have no n - 1 successors yet and are not drawn. In a FrameReplay
+        the observations may be views of the same frames: copy before writing into one of them.
+        Raises ValueError when there is nothing to draw (yet), or never would be.
+        """
+        return self.gather(self.draw(batch, steps), steps)
+
+    def sequences(self, batch: int, length: int) -> NamedTuple:
+        """Draw `batch` times L = `length` consecutive steps of one world: every field (B, L, ...).
+
+        Only next_observation is (B, ...), the last step's: the others mostly are observation[:, 1:]. Starts are
+        uniform over all that have L - 1 successors. Episodes may end inside, and the next one follows on: a
+        learner resets its state after each `last`, and does not bootstrap across it. Raises as sample() does.
+        """
+        return self.unroll(self.draw(batch, length), length)
+
+    def draw(self, batch: int, steps: int = 1) -> Tensor:
+        """Uniform places (B,) int64 of transitions that have steps - 1 successors. Raises as sample() does."""
+        raise NotImplementedError
+
+    def gather(self, place: Tensor, steps: int = 1) -> NamedTuple:
+        """What sample(batch, steps) returns, for chosen places (B,) int64, each with steps - 1 successors."""
+        if steps == 1:
+            return self._rebuild(place, place, {})
+        missing = [name for name in (*COUNTED, "next_observation") if name not in self.fields]
+        if missing or any(self.fields[name][1] for name in COUNTED):
+            raise ValueError(
+                f"steps={steps} needs next_observation and one reward, discount and last of shape (N,), "
+                f"and the record has {self.fields}"
+            )
+        window = self._window(place, steps)
+        fields = {name: self._take(name, window) for name in COUNTED}  # (B, n) each
+        last = fields["last"]
+        over = (last.cumsum(1) - last.long()) > 0  # (B, n) after the first last
+        fields["reward"].masked_fill_(over, 0)
+        fields["discount"].masked_fill_(over, 1)
+        fields["last"] = last | over
+        final = window.gather(1, (~over).sum(1, keepdim=True) - 1).squeeze(1)  # (B,)
+        return self._rebuild(place, final, fields)
+
+    def unroll(self, place: Tensor, length: int) -> NamedTuple:
+        """What sequences(batch, length) returns, for chosen places (B,) int64, each with length - 1 successors."""
+        raise NotImplementedError
 
     @property
     def nbytes(self) -> int:
@@ -129,6 +188,29 @@ class Memory:
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
+        raise NotImplementedError
+
+    def lost(self, index: Tensor) -> Tensor:
+        """Whether transitions, counted from the first ever added, can no longer be drawn: (...) int64 to bool.
+
+        The number of a world's row r is r * worlds + world.
+        """
+        raise NotImplementedError
+
+    def evicted(self, since: int) -> Tensor | None:
+        """Places that ceased to be drawable, though nothing took their place, since there were `since` adds.
+
+        May name others that are not drawable as well, and rows * worlds, which is no place; None is none.
+        """
+        return None
+
+    @property
+    def least(self) -> int:
+        """Steps of each world that can be drawn for certain once as many were added."""
+        return self.rows
+
+    def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
+        """The record of the places (B,), with next_observation from `final` (B,) and `fields` as they are."""
         raise NotImplementedError
 
     def _layout(self) -> dict[str, Field]:
@@ -230,8 +312,30 @@ class Memory:
             raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error
         return torch.from_numpy(raw).view(dtype).view(shape)
 
-    def _check_sample(self, batch: int) -> None:
+    def _take(self, name: str, place: Tensor) -> Tensor:
+        """A field of the places (...): (..., *shape)."""
+        stored = self._store[name].flatten(0, 1)
+        if place.ndim == 1:
+            return stored.index_select(0, place)
+        return stored.index_select(0, place.reshape(-1)).unflatten(0, place.shape)
+
+    def _window(self, place: Tensor, steps: int) -> Tensor:
+        """(B,) places -> (B, steps), those of the steps that follow in the same world."""
+        ahead = torch.arange(0, steps * self.worlds, self.worlds, device=self.device)
+        return (place.unsqueeze(1) + ahead) % (self.rows * self.worlds)
+
+    def check_draw(self, batch: int, steps: int) -> None:
+        """Raise ValueError where draw(batch, steps) has nothing to draw (yet), or never would have."""
         if batch < 1:
             raise ValueError(f"a batch of {batch}: draw at least 1")
+        if steps < 1:
+            raise ValueError(f"{steps} steps: draw at least 1")
         if self.adds == 0:
             raise ValueError("sample() from an empty memory: add transitions first")
+        if steps > self.least:
+            raise ValueError(
+                f"{steps} steps in a row from a memory that is certain to hold only {self.least} of each world: "
+                "raise --capacity, or draw fewer steps"
+            )
+        if steps > self.adds:
+            raise ValueError(f"{steps} steps in a row after only {self.adds} of each world: add more first")

@@ -29,16 +29,35 @@ class RowReplay(Memory):
             kept[row].copy_(value)
         self.adds += 1
 
-    @torch.no_grad()
-    def sample(self, batch: int) -> NamedTuple:
-        """Draw `batch` transitions with replacement: every field (B, ...), on the memory's device."""
-        self._check_sample(batch)
-        drawn = torch.randint(len(self), (batch,), generator=self.generator, device=self.device)
-        # The rows lie (T, N, ...): while the ring fills up, what is stored are the first len(self) of T * N.
-        return self.record(*(self._store[name].flatten(0, 1).index_select(0, drawn) for name in self.record._fields))
+    def draw(self, batch: int, steps: int = 1) -> Tensor:
+        """Uniform places (B,) int64 of transitions that have steps - 1 successors. Raises as sample() does."""
+        self.check_draw(batch, steps)
+        if steps == 1:  # in the order of places: while the ring fills up, those in use are the first ones
+            return torch.randint(len(self), (batch,), generator=self.generator, device=self.device)
+        ready = len(self) - (steps - 1) * self.worlds
+        drawn = torch.randint(ready, (batch,), generator=self.generator, device=self.device)  # the oldest is 0
+        return (drawn + max(self.adds - self.rows, 0) * self.worlds) % (self.rows * self.worlds)
+
+    def unroll(self, place: Tensor, length: int) -> NamedTuple:
+        """What sequences(batch, length) returns, for chosen places (B,) int64, each with length - 1 successors."""
+        window = self._window(place, length)
+        fields = {name: self._take(name, window) for name in self.fields if name != "next_observation"}
+        return self._rebuild(place, window[:, -1], fields)
+
+    def lost(self, index: Tensor) -> Tensor:
+        """Whether transitions, counted from the first ever added, can no longer be drawn: (...) int64 to bool."""
+        return index < (self.adds - self.rows) * self.worlds
 
     def __len__(self) -> int:
         return min(self.adds, self.rows) * self.worlds
+
+    def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
+        names = self.record._fields
+        if final is place:  # all of them alike
+            return self.record(*(self._store[name].flatten(0, 1).index_select(0, place) for name in names))
+        if "next_observation" in names:
+            fields["next_observation"] = self._take("next_observation", final)
+        return self.record(*(fields[name] if name in fields else self._take(name, place) for name in names))
 
     def _layout(self) -> dict[str, Field]:
         return {name: (dtype, (self.rows, self.worlds, *shape)) for name, (dtype, shape) in self.fields.items()}

@@ -33,14 +33,19 @@ class Segment(NamedTuple):
 
 
 def write(
-    folder: Path, number: int, adds: int, rings: dict[str, Tensor], spans: dict[str, tuple[int, int]]
+    folder: Path,
+    number: int,
+    adds: int,
+    rings: dict[str, Tensor],
+    spans: dict[str, tuple[int, int]],
+    kind: str = "memory",
 ) -> Segment:
     """Write the spans of the rings, each (S, ...), as a new file, which appears whole or not at all.
 
     The name holds part of the file's hash, so that no two contents ever share a name: a run that went back
     to an older checkpoint cannot overwrite what a newer one refers to. Raises OSError when the disk is full.
     """
-    unfinished = folder / f"memory-{number:06d}-{adds}.tmp"
+    unfinished = folder / f"{kind}-{number:06d}-{adds}.tmp"
     digest = hashlib.sha256()
     try:
         with open(unfinished, "wb") as file:
@@ -58,7 +63,7 @@ def write(
                         put(packed)
             file.flush()
             os.fsync(file.fileno())
-        name = f"memory-{number:06d}-{adds}-{digest.hexdigest()[:12]}.segment"
+        name = f"{kind}-{number:06d}-{adds}-{digest.hexdigest()[:12]}.segment"
         os.replace(unfinished, folder / name)
     except BaseException:
         unfinished.unlink(missing_ok=True)  # leaves the room to whoever ran out of it

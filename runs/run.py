@@ -70,6 +70,7 @@ class Run:
         world: canonical name of the world (or data set): the folder above the run's.
         protocol: how scores are taken there, if there is more than one way.
         note: a sentence to be shown at the start.
+        player: the module whose load() makes a policy of what is saved; the program itself unless given.
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
@@ -77,8 +78,16 @@ class Run:
 
     stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
 
-    def __init__(self, config: Any, program: str, world: str, protocol: str | None = None, note: str | None = None):
-        self.note = note
+    def __init__(
+        self,
+        config: Any,
+        program: str,
+        world: str,
+        protocol: str | None = None,
+        note: str | None = None,
+        player: str | None = None,
+    ):
+        self.note, self.player = note, player or program
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
@@ -115,6 +124,7 @@ class Run:
                 raise RunError(f"{self.folder} is in use by another program; choose --name or --seed") from error
         described = {
             "program": self.program,
+            "player": self.player,
             "world": {"name": self.world, "protocol": protocol},
             "config": _plain(self.config),
             "command": shlex.join(["python", "-m", self.program, *sys.argv[1:]]),

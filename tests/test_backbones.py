@@ -11,6 +11,7 @@ from torch import nn
 from vision import backbones
 from vision.backbones import BACKBONES
 from vision.backbones.lifting import adapt
+from vision.backbones.normalisation import NORMS
 
 IMAGES = [(name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
 
@@ -130,10 +131,11 @@ def test_mlp():
         backbones.build("mlp", (6,), activation="sine")
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_bfloat16_and_channels_last(name):
+def test_bfloat16_and_channels_last(name, norm):
     shape = (9,) if name == "mlp" else (4, 44, 44)
-    backbone = backbones.build(name, shape)
+    backbone = backbones.build(name, shape, norm=norm)
     x = torch.rand(8, *shape)
     expected = backbone(x)
     if len(shape) == 3:
@@ -147,11 +149,12 @@ def test_bfloat16_and_channels_last(name):
     every_weight_learns(backbone, maps)
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_meta_device(name):
+def test_meta_device(name, norm):
     shape = (9,) if name == "mlp" else (4, 84, 84)
     with torch.device("meta"):
-        backbone = backbones.build(name, shape, init="orthogonal")
+        backbone = backbones.build(name, shape, init="orthogonal", norm=norm)
         maps = backbone(torch.empty(2, *shape))
     assert all(p.is_meta for p in backbone.parameters())
     assert [m.shape[1] for m in maps] == backbone.channels
@@ -201,10 +204,11 @@ def test_measuring_leaves_no_trace():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", BACKBONES)
-def test_saved_and_built_again(name, tmp_path):
+def test_saved_and_built_again(name, norm, tmp_path):
     shape = (9,) if name == "mlp" else (4, 44, 44)
-    backbone = backbones.build(name, shape, width=0.5, init="torch")
+    backbone = backbones.build(name, shape, width=0.5, init="torch", norm=norm)
     if name == "nature":  # safetensors refuses strided weights unless save makes them contiguous
         backbone = backbone.to(memory_format=torch.channels_last)
     backbones.save(backbone, tmp_path / "x.safetensors")
@@ -213,6 +217,48 @@ def test_saved_and_built_again(name, tmp_path):
     assert again.spec == backbone.spec
     for (key, ours), (_, theirs) in zip(again.named_parameters(), backbone.named_parameters(), strict=True):
         assert torch.equal(ours, theirs), key
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_layer_norm(name):
+    """A norm after each layer, of each image by itself: it undoes a scale of the weights, and sees no neighbour."""
+    shape = (9,) if name == "mlp" else (4, 44, 44)
+    torch.manual_seed(0)
+    plain = backbones.build(name, shape)
+    torch.manual_seed(0)
+    normed = backbones.build(name, shape, norm="layer")
+    layers = [m for m in normed.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    norms = [m for m in normed.modules() if isinstance(m, nn.GroupNorm | nn.LayerNorm)]
+    wide = [getattr(m, "out_channels", None) or m.out_features for m in layers]
+    assert [m.weight.numel() for m in norms] == wide
+    assert not any(isinstance(m, nn.GroupNorm | nn.LayerNorm) for m in plain.modules())
+    for ours, theirs in zip((m.weight for m in layers), (p for p in plain.parameters() if p.dim() > 1), strict=True):
+        assert torch.equal(ours, theirs), "one seed gives equal weights, norms or not"
+    x = torch.rand(3, *shape)
+    maps = normed(x)
+    every_weight_learns(normed, maps)
+    torch.testing.assert_close(normed(x[:1])[-1], maps[-1][:1])
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight *= 7
+    torch.testing.assert_close(normed(x)[0], maps[0], rtol=1e-3, atol=1e-3)
+    if name != "mlp":
+        x = torch.rand(2, 4, 60, 70)
+        image = normed.stages[0][1](normed.stages[0][0](x))[1]
+        torch.testing.assert_close(image.mean(), torch.tensor(0.0), rtol=0, atol=1e-5)
+        torch.testing.assert_close(image.std(correction=0), torch.tensor(1.0), rtol=0, atol=1e-3)
+
+
+def test_eyes_saved_before_norms_were_known(tmp_path):
+    for name in BACKBONES:
+        backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
+        del backbone.spec["norm"]
+        backbones.save(backbone, tmp_path / "old.safetensors")
+        again = backbones.load(tmp_path / "old.safetensors")
+        assert again.spec == backbone.spec | {"norm": "none"}
+        assert again.state_dict().keys() == backbone.state_dict().keys()
+    with pytest.raises(ValueError, match="have norm='none', not 'layer'"):
+        backbones.build(tmp_path / "old.safetensors", (9,), norm="layer")
 
 
 def test_eyes_lifted_from_a_run(tmp_path):
@@ -264,6 +310,8 @@ def test_unknown_words():
         backbones.build("xyz", (4, 84, 84))
     with pytest.raises(ValueError, match="unknown stem 'atarri' for nature"):
         backbones.build("nature", (4, 84, 84), stem="atarri")
+    with pytest.raises(ValueError, match="unknown norm 'batch': choose one of none, layer"):
+        backbones.build("nature", (4, 84, 84), norm="batch")
     with pytest.raises(ValueError, match="use 'mlp' for vectors"):
         backbones.build("nature", (4,))
     with pytest.raises(ValueError, match="C = 4"):

@@ -163,6 +163,147 @@ def test_frames_without_ever_waiting_for_the_device():
     for _ in range(8):
         play(memory, game, 13)
         check(memory, game)
+        check_steps(memory, game, 3)
+
+
+# Several steps at once.
+
+
+def starts(memory: Memory, game: Game, steps: int) -> set[int]:
+    """The transitions that have steps - 1 successors in the memory."""
+    return {number for number in alive(memory, game) if number // game.worlds + steps <= len(game.history)}
+
+
+def followed(game: Game, number: int, steps: int) -> Record:
+    """The n-step transition of a start, found in plain Python."""
+    row, world = divmod(number, game.worlds)
+    first = Record(*(value[world] for value in game.history[row]))
+    reward, discount, last = [], [], []
+    for record in game.history[row : row + steps]:
+        over = any(last)
+        reward.append(0.0 if over else record.reward[world].item())
+        discount.append(1.0 if over else record.discount[world].item())
+        last.append(over or record.last[world].item())
+        if not over:
+            led = record.next_observation[world]
+    return first._replace(
+        reward=torch.tensor(reward), discount=torch.tensor(discount), last=torch.tensor(last), next_observation=led
+    )
+
+
+def sequence(game: Game, number: int, length: int) -> Record:
+    row, world = divmod(number, game.worlds)
+    columns = zip(*game.history[row : row + length], strict=True)
+    all_steps = Record(*(torch.stack([value[world] for value in column]) for column in columns))
+    return all_steps._replace(next_observation=all_steps.next_observation[-1])
+
+
+def check_several(batch: Record, expected: set[int], numbers: Tensor, model) -> None:
+    """Every transition of `expected` was drawn, and each is what the model says of its number."""
+    batch = Record(*(value.cpu() for value in batch))
+    assert set(numbers.tolist()) == expected
+    order = {number: i for i, number in enumerate(sorted(expected))}
+    truth = Record(*map(torch.stack, zip(*map(model, order), strict=True)))
+    which = torch.tensor([order[number] for number in numbers.tolist()])
+    assert equal(batch, Record(*(value[which] for value in truth)))
+
+
+def check_steps(memory: Memory, game: Game, steps: int) -> None:
+    expected = starts(memory, game, steps)
+    batch = memory.sample(20 * len(expected), steps)
+    check_several(batch, expected, batch.action.cpu(), lambda number: followed(game, number, steps))
+
+
+def check_sequences(memory: Memory, game: Game, length: int) -> None:
+    expected = starts(memory, game, length)
+    batch = memory.sequences(20 * len(expected), length)
+    check_several(batch, expected, batch.action[:, 0].cpu(), lambda number: sequence(game, number, length))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("worlds", "stack", "channels"), [(1, 4, 1), (3, 4, 1), (2, 2, 3), (2, 1, 1)])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_several_steps_come_back_as_they_followed(name, worlds, stack, channels, device):
+    for length in (1.5, 6, 40):
+        memory = make(name, 20 * worlds, worlds, stack, device=device)
+        game = Game(worlds, stack, channels, length=length, seed=int(length))
+        for steps in (4, 15, 1, 1, 30):  # not full, just full, around the rings
+            play(memory, game, steps)
+            for several in (2, 3, 4):
+                check_steps(memory, game, several)
+                check_sequences(memory, game, several)
+        check(memory, game)
+
+
+def test_n_steps_by_hand():
+    """One world of pictures 1, 2, 3 ...: a life is lost by step 2, step 4 is cut off, the game goes on from 0."""
+    for name in MEMORIES:
+        memory = make(name, 10, 1, 1)
+        pictures = [[1, 2], [2, 3], [3, 4], [4, 5], [9, 10], [10, 11]]  # observation, next_observation
+        for number, (before, after) in enumerate(pictures, 1):
+            memory.add(
+                Record(
+                    torch.full((1, 1, 1, 1), before, dtype=torch.uint8),
+                    torch.tensor([number]),
+                    torch.tensor([10.0**number]),
+                    torch.tensor([0.0 if number == 2 else 1.0]),
+                    torch.full((1, 1, 1, 1), after, dtype=torch.uint8),
+                    torch.tensor([number in (2, 4)]),
+                    torch.zeros(1, 3, dtype=torch.float16),
+                )
+            )
+        batch = memory.gather(torch.arange(4), steps=3)
+        assert batch.action.tolist() == [1, 2, 3, 4]
+        assert batch.observation.flatten().tolist() == [1, 2, 3, 4]
+        assert batch.reward.tolist() == [[1e1, 1e2, 0], [1e2, 0, 0], [1e3, 1e4, 0], [1e4, 0, 0]]
+        assert batch.discount.tolist() == [[1, 0, 1], [0, 1, 1], [1, 1, 1], [1, 1, 1]]
+        assert batch.last.tolist() == [[False, True, True], [True] * 3, [False, True, True], [True] * 3]
+        assert batch.next_observation.flatten().tolist() == [3, 3, 5, 5]
+        assert memory.gather(torch.tensor([4]), steps=2).next_observation.item() == 11
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_several_steps_are_drawn_uniformly(name):
+    memory, game = make(name, 60, 3, 4), Game(3, 4, length=1.2, starts="full")
+    play(memory, game, 50)
+    expected = sorted(starts(memory, game, 4))
+    counts = torch.bincount(memory.sample(20_000, 4).action, minlength=expected[-1] + 1)[expected]
+    assert counts.sum() == 20_000
+    assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_several_steps_that_cannot_be_drawn_are_refused(name):
+    memory, game = make(name, 40, 2, 4), Game(2, 4)
+    play(memory, game, 3)
+    for draw in (memory.sample, memory.sequences):
+        draw(4, 3)
+        with pytest.raises(ValueError, match="4 steps in a row after only 3"):
+            draw(4, 4)
+        with pytest.raises(ValueError, match="0 steps"):
+            draw(4, 0)
+        with pytest.raises(ValueError, match="21 steps .* certain to hold only .*--capacity"):
+            draw(4, 21)
+
+
+def test_records_without_a_reward_come_in_sequences_only():
+    class Few(NamedTuple):
+        observation: Tensor
+
+    memory = RowReplay(40, 2)
+    memory.add(Few(torch.zeros(2, 4)))
+    memory.add(Few(torch.ones(2, 4)))
+    assert memory.sequences(8, 2).observation[:, :, 0].tolist() == [[0, 1]] * 8
+    with pytest.raises(ValueError, match="steps=2 needs next_observation"):
+        memory.sample(8, 2)
+
+
+def test_frames_hold_for_certain_what_they_say():
+    memory = FrameReplay(80, 2, stack=4)
+    game = Game(2, 4, length=1.0, starts="full", lives=False)  # every step a chain of its own
+    play(memory, game, 100)
+    assert len(memory) >= 2 * memory.least
+    check_steps(memory, game, memory.least)
 
 
 def test_wide_frames_are_exact_too():

@@ -11,8 +11,8 @@ windows of `--seconds` while the others wait, idle. A ratio is the median over r
 round. Leave the machine alone meanwhile: programs on several threads suffer out of proportion when one of
 their cores is taken, and the table says how many cores others kept busy in the worst window.
 
-- saccade: `agents.dqn` as its recipe has it (batch 256 every 32 steps), without evaluations and checkpoints,
-  which the peers do not make.
+- saccade: `agents.dqn` as its recipe has it, without evaluations and checkpoints, which the peers do not make.
+- saccade-256, saccade-512: the same with batches of 256 every 32 steps and of 512 every 64, and as many worlds.
 - sb3-1, sb3-8: stable_baselines3.DQN("CnnPolicy") over make_atari_env and VecFrameStack with 1 and 8 worlds,
   batch 32, train_freq 4; with 8 worlds gradient_steps is 8, which keeps 8 samples a step.
 - cleanrl: the parts of CleanRL's dqn_atari.py (Huang et al., 2022) in Gymnasium 1.x: one world in SB3's
@@ -162,8 +162,8 @@ def cleanrl(game: str, device: str) -> None:
             target.load_state_dict(online.state_dict())
 
 
-def saccade(game: str, device: str, folder: Path, batch: int) -> None:
-    """Run the program agents.dqn as a user does, its loop gated at its head."""
+def saccade(game: str, device: str, folder: Path, batch: int | None) -> None:
+    """Run the program agents.dqn as a user does, its loop gated at its head. batch: the recipe's, if None."""
     gate, steps = Gate(WARM_UP), runs.Run.steps
 
     def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
@@ -173,14 +173,17 @@ def saccade(game: str, device: str, folder: Path, batch: int) -> None:
 
     runs.Run.steps = gated
     sys.argv = ["agents.dqn", "--env", game, "--device", device, "--folder", str(folder), "--seed", str(SEED)]
-    sys.argv += ["--batch", str(batch), "--learn-every", str(batch // SAMPLES), "--capacity", "100000"]
+    if batch:
+        every = str(batch // SAMPLES)
+        sys.argv += ["--name", f"batch-{batch}", "--batch", str(batch), "--learn-every", every, "--worlds", every]
+    sys.argv += ["--capacity", "100000"]
     sys.argv += ["--learn-start", str(LEARNING_STARTS), "--epsilon-steps", "0"]
     never = "1000000000"  # the peers do not evaluate or save either
     sys.argv += ["--steps", never, "--evaluate-every", never, "--save-every", never, "--wandb", "disabled"]
     runpy.run_module("agents.dqn", run_name="__main__", alter_sys=True)
 
 
-def compete(name: str, game: str, device: str, folder: Path, batch: int) -> None:
+def compete(name: str, game: str, device: str, folder: Path) -> None:
     """Be one contestant: train until the parent goes away."""
     recipe, _, flush = name.partition("+")
     if flush:
@@ -193,7 +196,9 @@ def compete(name: str, game: str, device: str, folder: Path, batch: int) -> None
         case "cleanrl":
             cleanrl(game, device)
         case "saccade":
-            saccade(game, device, folder, batch)
+            saccade(game, device, folder, None)
+        case "saccade-256" | "saccade-512":
+            saccade(game, device, folder, int(recipe.removeprefix("saccade-")))
         case _:
             raise ValueError(f"unknown contestant {name!r}")
 
@@ -207,32 +212,39 @@ def main() -> None:
     parser.add_argument(
         "--contestants",
         nargs="+",
-        default=["saccade", "sb3-1", "sb3-1+flush", "sb3-8", "sb3-8+flush", "cleanrl", "cleanrl+flush"],
+        default=[
+            "saccade",
+            "saccade-256",
+            "saccade-512",
+            "sb3-1",
+            "sb3-1+flush",
+            "sb3-8",
+            "sb3-8+flush",
+            "cleanrl",
+            "cleanrl+flush",
+        ],
     )
-    parser.add_argument("--batch", type=int, default=256, help="of agents.dqn, 8 times its steps per update")
     parser.add_argument("--json", type=Path, help="write the result there")
     # How this program starts its contestants:
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contestant:
-        compete(options.contestant, options.game, options.device, options.folder, options.batch)
+        compete(options.contestant, options.game, options.device, options.folder)
         return
 
     setting = circumstances(options.device)
     command = [sys.executable, __file__, "--game", options.game, "--device", options.device]
     with tempfile.TemporaryDirectory() as folder:
-        commands = {
-            name: [*command, "--contestant", name, "--folder", folder, "--batch", str(options.batch)]
-            for name in options.contestants
-        }
+        commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
         with Contestants(commands, Path(folder)) as contestants:
             rates = contestants.measure(options.rounds, options.seconds)
-    ours = "saccade" if "saccade" in rates else None
-    ratios = {name: ratio(rates, ours, name) for name in rates} if ours else {}
+    ours = [name for name in rates if name.startswith("saccade")]
+    peers = [name for name in rates if name not in ours]
+    ratios = {name: {peer: ratio(rates, name, peer) for peer in peers} for name in ours}
     report(
         f"DQN on {options.game}: agent steps/s, {options.rounds} windows of {options.seconds:g} s",
-        ["contestant", "median", "least", "most", "others' cores", "saccade / it"],
+        ["contestant", "median", "least", "most", "others' cores", *(f"{name} / it" for name in ours)],
         [
             [
                 name,
@@ -240,7 +252,7 @@ def main() -> None:
                 min(windows),
                 max(windows),
                 f"{max(contestants.others[name]):.2f}",
-                f"{ratios[name]:.2f}" if ours else "-",
+                *(f"{ratios[our][name]:.2f}" if name in peers else "" for our in ours),
             ]
             for name, windows in rates.items()
         ],
@@ -249,7 +261,6 @@ def main() -> None:
             "game": options.game,
             "seconds": options.seconds,
             "learn_start": LEARNING_STARTS,
-            "batch": options.batch,
             "steps_per_second": rates,
             "ratios": ratios,
             "cores_busy_with_others": contestants.others,

@@ -1,17 +1,24 @@
-"""Bytes, add rates and sample rates of replay.FrameReplay against SB3's ReplayBuffer, on 84 x 84 x 4 uint8.
+"""Bytes, add rates and sample rates of replay.FrameReplay against SB3's ReplayBuffer, on 84 x 84 x 4 uint8;
+and of replay.PrioritizedReplay against cpprb's, on vectors of 4.
 
     pip install -e ".[bench]"
     python tests/benchmarks/replay_speed.py
     python tests/benchmarks/replay_speed.py --capacity 200000 --json results/replay_speed.json
+    python tests/benchmarks/replay_speed.py --part prioritized
 
 Windows of the three memories alternate within one process; all hold the same number of transitions and are
 full before they are sampled. SB3's is measured plain and with optimize_memory_usage. All samples come as
 uint8 tensors on the CPU; ours as two views of the same frames, which the learner copies as it makes them
 floats. The last line runs agents.dqn with a full memory and updates of 512 samples, and compares the time of
 drawing them with the time of learning from them, both inside its own loop.
+
+The prioritized part draws 512 transitions and sets their priorities anew, in memories of several sizes, all full
+and all of random priorities; cpprb's are NumPy arrays, ours tensors. Its transitions are small, so that choosing
+them is what is measured.
 """
 
 import argparse
+import math
 import runpy
 import sys
 import tempfile
@@ -21,12 +28,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from paired import alternate, circumstances, median, report
+from paired import alternate, circumstances, median, ratio, report
 
 import replay
 import runs
 from envs import Transition
-from replay import FrameReplay
+from replay import FrameReplay, PrioritizedReplay, RowReplay
 
 SHAPE = (4, 84, 84)  # stacked frames of an observation, uint8
 EPISODE = 128  # steps; about a life in Breakout
@@ -158,17 +165,8 @@ def share_of_update(memory: FrameReplay, batch: int, updates: int) -> dict[str, 
     return {"batch": batch, "sample_ms": drawn, "learn_ms": learned, "share": drawn / learned}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capacity", type=int, default=50_000, help="transitions (SB3 needs 56 kB for each)")
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 16], help="transitions of one add")
-    parser.add_argument("--batches", type=int, nargs="+", default=[32, 512], help="sampled at once")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a window (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="windows of each (default %(default)s)")
-    parser.add_argument("--updates", type=int, default=40, help="of agents.dqn for the last line; 0 leaves it out")
-    parser.add_argument("--json", type=Path, help="write the result there")
-    options = parser.parse_args()
-
+def uniform(options: argparse.Namespace) -> None:
+    """Adds and draws of frames against SB3's, bytes of each, and the share of an update that drawing takes."""
     setting = circumstances()
     adds: dict[int, dict[str, list[float]]] = {}
     samples: dict[int, dict[str, list[float]]] = {}
@@ -229,6 +227,121 @@ def main() -> None:
             f"agents.dqn, batch {share['batch']}: sampling {share['sample_ms']:.1f} ms, "
             f"learning {share['learn_ms']:.1f} ms, ratio {share['share']:.3f}"
         )
+
+
+# The prioritized part.
+
+EXPONENT, BETA, AT_ONCE = 0.6, 0.4, 8  # AT_ONCE: worlds, and transitions of one add
+
+
+def prioritized_cycle(capacity: int, batch: int) -> tuple[PrioritizedReplay, Callable[[], int]]:
+    """A full memory, and a call that draws from it and sets the priorities of what was drawn."""
+    memory = PrioritizedReplay(RowReplay(capacity, AT_ONCE), EXPONENT)
+    zeros = torch.zeros(AT_ONCE)
+    observation = torch.rand(AT_ONCE, 4)
+    step = Transition(observation, zeros.long(), zeros, zeros + 1, observation, zeros.bool())
+    for _ in range(capacity // AT_ONCE):
+        memory.add(step)
+    memory.sample(1)  # from now on all priorities are known
+    for index in torch.arange(capacity // AT_ONCE * AT_ONCE).split(1 << 16):
+        memory.update(index, torch.rand(len(index)))
+    errors = torch.rand(batch)
+
+    def call() -> int:
+        memory.update(memory.sample(batch, beta=BETA).index, errors)
+        return 1
+
+    return memory, call
+
+
+def cpprb_cycle(capacity: int, batch: int) -> tuple[object, Callable[[], int]]:
+    from cpprb import PrioritizedReplayBuffer
+
+    vector = {"shape": 4, "dtype": np.float32}
+    flag = {"dtype": np.bool_}
+    fields = {"obs": vector, "act": {"dtype": np.int64}, "rew": {}, "discount": {}, "next_obs": vector, "last": flag}
+    memory = PrioritizedReplayBuffer(capacity, fields, alpha=EXPONENT)
+    random, many = np.random.default_rng(0), 1000
+    for _ in range(-(-capacity // many)):
+        observation, zeros = random.random((many, 4), dtype=np.float32), np.zeros(many)
+        memory.add(
+            obs=observation,
+            act=zeros,
+            rew=zeros,
+            discount=zeros,
+            next_obs=observation,
+            last=zeros,
+            priorities=random.random(many),
+        )
+    errors = random.random(batch)
+
+    def call() -> int:
+        memory.update_priorities(memory.sample(batch, beta=BETA)["indexes"], errors)
+        return 1
+
+    return memory, call
+
+
+def prioritized(options: argparse.Namespace) -> None:
+    """Draw and update in memories of every size, all taking turns; and bytes of a million pictures."""
+    setting = circumstances()
+    calls, kept = {}, []
+    for size in options.sizes:
+        for name, make in [("saccade", prioritized_cycle), ("cpprb", cpprb_cycle)]:
+            memory, calls[name, size] = make(size, options.batch)
+            kept.append(memory)
+    rates = alternate(calls, options.rounds, options.seconds)
+    del kept, calls
+
+    large = PrioritizedReplay(FrameReplay(MILLION, AT_ONCE, stack=SHAPE[0]))
+    large.add(episode(AT_ONCE)[0])
+    gigabytes = large.nbytes / 1e9
+    smallest, biggest = min(options.sizes), max(options.sizes)
+    growth = {name: ratio(rates, (name, smallest), (name, biggest)) for name in ("saccade", "cpprb")}
+    logarithm = math.log(biggest) / math.log(smallest)
+    against = {size: ratio(rates, ("saccade", size), ("cpprb", size)) for size in options.sizes}
+    report(
+        f"draw {options.batch} and update them, {options.rounds} windows of {options.seconds:g} s",
+        ["memory", *(f"cycles/s of {size:,}" for size in options.sizes), "time grows by"],
+        [
+            [name, *(f"{median(rates[name, size]):,.0f}" for size in options.sizes), growth[name]]
+            for name in ("saccade", "cpprb")
+        ],
+        {
+            "benchmark": "replay_speed prioritized",
+            "batch": options.batch,
+            "seconds": options.seconds,
+            "cycles_per_second": {f"{name} {size}": each for (name, size), each in rates.items()},
+            "ratio_to_cpprb": against,
+            "growth": growth,
+            "growth_of_log": logarithm,
+            "gigabytes_for_a_million": gigabytes,
+        }
+        | setting,
+        options.json,
+    )
+    print("times cpprb's rate: " + ", ".join(f"{against[size]:.2f} at {size:,}" for size in options.sizes))
+    print(f"log n grows by {logarithm:.2f} from {smallest:,} to {biggest:,}")
+    print(f"1,000,000 prioritized transitions of 84 x 84 x 4 take {gigabytes:.3f} GB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capacity", type=int, default=50_000, help="transitions (SB3 needs 56 kB for each)")
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 16], help="transitions of one add")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32, 512], help="sampled at once")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a window (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="windows of each (default %(default)s)")
+    parser.add_argument("--updates", type=int, default=40, help="of agents.dqn for the last line; 0 leaves it out")
+    parser.add_argument("--part", choices=["uniform", "prioritized"], default="uniform", help="what to measure")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, MILLION], help="of the prioritized part")
+    parser.add_argument("--batch", type=int, default=512, help="of the prioritized part")
+    parser.add_argument("--json", type=Path, help="write the result there")
+    options = parser.parse_args()
+    if options.part == "uniform":
+        uniform(options)
+    else:
+        prioritized(options)
 
 
 if __name__ == "__main__":

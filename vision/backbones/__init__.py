@@ -8,7 +8,7 @@
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
-initialisation.py, saving and lifting in lifting.py.
+initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
 
 import difflib

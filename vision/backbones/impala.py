@@ -5,35 +5,46 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.normalisation import after
 from vision.backbones.pixels import PixelConv2d
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))), two 3x3 convolutions of equal width."""
+    """x + conv(relu(conv(relu(x)))), two 3x3 convolutions of equal width, each with its norm."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.relu1 = nn.ReLU()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm1 = nn.Sequential(*after(self.conv1, norm))
         self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.Sequential(*after(self.conv2, norm))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(self.relu2(self.conv1(self.relu1(x))))
+        inner = self.norm1(self.conv1(self.relu1(x)))
+        return x + self.norm2(self.conv2(self.relu2(inner)))
 
 
 class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
-    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init: see initialisation.py
+    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialisation.py, normalisation.py
     stem: the first section.
         atari     3x3 convolution, 3x3 / 2 max pool, as in the paper  84 -> 42, 21, 11
         cifar     without its pool, for small images                  32 -> 32, 16, 8
         imagenet  7x7 / 4 convolution before the pool                 224 -> 28, 14, 7
     """
 
-    def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
-        super().__init__("impala", shape, stem=stem, width=width, init=init)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "atari",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+    ) -> None:
+        super().__init__("impala", shape, stem=stem, width=width, init=init, norm=norm)
         before = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):
             conv = (nn.Conv2d if i else PixelConv2d)(before, channels, 3, padding=1)
@@ -42,7 +53,8 @@ class Impala(Backbone):
                 pool = []
             if i == 0 and stem == "imagenet":
                 conv = PixelConv2d(before, channels, 7, 4, padding=3)
-            self.stages.append(nn.Sequential(conv, *pool, Residual(channels), Residual(channels)))
+            residuals = Residual(channels, norm), Residual(channels, norm)
+            self.stages.append(nn.Sequential(conv, *after(conv, norm), *pool, *residuals))
             before = channels
         self.stages[-1].append(nn.ReLU())
         self.settle()

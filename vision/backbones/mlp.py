@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.normalisation import after
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -14,7 +15,7 @@ class MLP(Backbone):
     """A multilayer perceptron. Input (B, *shape), flattened (uint8 pixels as x / 255); one map (B, hidden[-1], 1, 1).
 
     shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer;
-    activation: relu | tanh; width: multiplies hidden; init: see initialisation.py
+    activation: relu | tanh; width: multiplies hidden; init, norm: see initialisation.py, normalisation.py
     Raises ValueError for another activation, or when hidden is empty.
     """
 
@@ -28,8 +29,9 @@ class MLP(Backbone):
         activation: str = "relu",
         width: float = 1.0,
         init: str = "he",
+        norm: str = "none",
     ) -> None:
-        arguments = dict(hidden=list(hidden), activation=activation, width=width, init=init)
+        arguments = dict(hidden=list(hidden), activation=activation, width=width, init=init, norm=norm)
         super().__init__("mlp", shape, **arguments)
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
@@ -39,7 +41,8 @@ class MLP(Backbone):
         for n in self.shape:
             before *= n
         for units in widths(hidden, width):
-            layers += [nn.Linear(before, units), ACTIVATIONS[activation]()]
+            dense = nn.Linear(before, units)
+            layers += [dense, *after(dense, norm), ACTIVATIONS[activation]()]
             before = units
         self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (before, 1, 1))))
         self.settle()

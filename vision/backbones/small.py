@@ -5,24 +5,33 @@ from collections.abc import Sequence
 from torch import nn
 
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.normalisation import after
 from vision.backbones.pixels import PixelConv2d
 
 
 class Small(Backbone):
     """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
 
-    shape: (C, H, W); width: multiplies the channels 16, 32; init: see initialisation.py
+    shape: (C, H, W); width: multiplies the channels 16, 32; init, norm: see initialisation.py, normalisation.py
     stem: the first convolution.
         atari     3x3 / 2   40 -> 20, 10
         cifar     3x3 / 1   32 -> 32, 16
         imagenet  7x7 / 4   224 -> 56, 28
     """
 
-    def __init__(self, shape: Sequence[int], stem: str = "atari", width: float = 1.0, init: str = "he") -> None:
-        super().__init__("small", shape, stem=stem, width=width, init=init)
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "atari",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+    ) -> None:
+        super().__init__("small", shape, stem=stem, width=width, init=init, norm=norm)
         one, two = widths((16, 32), width)
         kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
         first = PixelConv2d(self.shape[0], one, kernel, stride, padding=kernel // 2)
-        self.stages.append(nn.Sequential(first, nn.ReLU()))
-        self.stages.append(nn.Sequential(nn.Conv2d(one, two, 3, 2, padding=1), nn.ReLU()))
+        second = nn.Conv2d(one, two, 3, 2, padding=1)
+        self.stages.append(nn.Sequential(first, *after(first, norm), nn.ReLU()))
+        self.stages.append(nn.Sequential(second, *after(second, norm), nn.ReLU()))
         self.settle()

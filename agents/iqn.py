@@ -1,0 +1,34 @@
+"""IQN: the network is told a fraction and predicts that quantile of the return, for any fraction.
+
+Dabney et al. 2018, "Implicit quantile networks for distributional reinforcement learning".
+
+    python -m agents.iqn --env Breakout
+
+The loop is agents/rainbow.py's with only this component on; its loss is agents/qr_dqn.py's quantile_huber. As in the
+paper, 32 fractions in acting (drawn; evenly spaced in evaluation) and 64 cosines. Deviation: 8 fractions a transition
+in learning instead of 64, each of which costs another pass through the dense layers (--fractions 64 has them).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Fractions(nn.Module):
+    """phi(tau) = ReLU(sum of cos(pi i tau) w_i + b), equation 4: fractions (B, K) -> (B, K, features)."""
+
+    def __init__(self, features: int, cosines: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("frequency", math.pi * torch.arange(cosines), persistent=False)
+        self.dense = nn.Linear(cosines, features)
+        self.relu = nn.ReLU()
+
+    def forward(self, fractions: Tensor) -> Tensor:
+        return self.relu(self.dense((fractions[..., None] * self.frequency).cos()))
+
+
+if __name__ == "__main__":
+    from agents import rainbow
+
+    rainbow.launch("iqn", __doc__)

@@ -1,0 +1,279 @@
+"""PQN: Q-learning from what just happened, without replay or target network; layer norms keep it stable.
+
+Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407.04811), with the numbers of CleanRL's
+pqn_atari_envpool.py for Atari.
+
+    python -m agents.pqn --env Breakout
+    python -m agents.pqn --env CartPole --seed 3
+
+Deviations from the paper:
+1. CleanRL's batches: 8 worlds x 128 steps, 4 epochs of 4 minibatches; the paper's 128 x 32, 2 epochs of 32. A return
+   ends with its episode, as in the paper; CleanRL's runs on into the next.
+2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
+   CleanRL's with a scale and a shift a pixel.
+3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
+4. He initialisation, and a last layer that begins with no opinion.
+5. A time limit is no end: the return goes on with the value of where it led.
+6. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import envs
+import runs
+from agents.dqn import QNetwork, check_actions, greedy, options, own_eyes, precision, td_loss
+from agents.watch import assess
+from envs import World
+from vision import backbones
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Options):
+    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+    protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
+    frame_skip: int = 4  # Atari frames an action is held
+    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
+    colour: bool = False  # Atari: three channels a frame
+    pixels: bool = False  # control: learn from the rendered picture
+    steps: int = 10_000_000  # agent steps (four Atari frames each)
+    worlds: int = 8  # games side by side
+    rollout: int = 128  # steps each of them plays between two rounds of learning
+    epochs: int = 4  # passes over a rollout
+    minibatches: int = 4  # updates a pass
+    backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
+    frozen: bool = False  # keep the backbone's weights as they are
+    hidden: int = 512  # units between backbone and values; 0 for none
+    norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
+    learning_rate: float = 2.5e-4  # RAdam
+    anneal: bool = True  # the learning rate falls linearly to 0 over the run
+    adam_epsilon: float = 1e-8  # added to the root of squared gradients in RAdam; far below them
+    discount: float = 0.99  # of the return, per step
+    trace: float = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
+    clip_reward: bool = True  # learn from the sign of the reward
+    max_norm: float = 10.0  # of the gradient, larger ones are scaled down
+    epsilon: float = 0.01  # of exploration, at the end
+    epsilon_fraction: float = 0.1  # of the run's steps, in which it falls from 1 to that
+    evaluate_every: int = 100_000  # steps between evaluations
+    evaluate_games: int = 10  # whole games each
+    evaluate_epsilon: float = 0.01  # of exploration, in evaluations
+    film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
+    bf16: bool = True  # bf16 autocast where the device is fast at it
+    compile: bool = False  # torch.compile act and learn
+
+
+CONTROL = dict(
+    steps=200_000,
+    worlds=16,
+    rollout=32,
+    backbone="mlp",
+    hidden=0,
+    learning_rate=1e-3,
+    clip_reward=False,
+    epsilon=0.05,
+    epsilon_fraction=0.3,
+    evaluate_every=10_000,
+    evaluate_games=20,
+    evaluate_epsilon=0.0,
+    film_seconds=0.0,  # Gymnasium's screen needs pygame
+    log_every=2_000,
+    bf16=False,
+    threads=1,  # a small network waits longer for a second thread than it gains
+)
+CATCH = CONTROL | dict(
+    steps=24_000,
+    rollout=16,
+    backbone="small",
+    hidden=64,
+    trace=0.8,  # the one reward comes at the end
+    epsilon_fraction=0.5,
+    evaluate_every=6_000,
+    evaluate_games=40,
+    film_seconds=6.0,
+)
+PIXELS = dict(steps=1_000_000, clip_reward=False, evaluate_every=50_000)
+RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    return Config(env=asked.env, **RECIPES[family])
+
+
+class Rollout(NamedTuple):
+    """T steps of N worlds, every observation once."""
+
+    observation: Tensor  # (T, N, ...) uint8 or float32
+    action: Tensor  # (T, N) int64
+    reward: Tensor  # (T, N) float32, as learned from
+    discount: Tensor  # (T, N) float32, 0 where the world truly ended
+    last: Tensor  # (T, N) bool, the episode stopped here
+    value: Tensor  # (T + 1, N) float32, of the best action in each state and in the one after the last
+    final: Tensor  # (T, N) float32, the same of where a game was cut short; 0 where none was
+
+    @classmethod
+    def empty(cls, length: int, world: World) -> Rollout:
+        """Room for `length` steps of a world, on its device."""
+
+        def room(dtype: torch.dtype, *shape: int, steps: int = length) -> Tensor:
+            return torch.zeros(steps, world.count, *shape, dtype=dtype, device=world.device)
+
+        observation = room(world.observation.dtype, *world.observation_shape)
+        reward, discount, final = (room(torch.float32) for _ in range(3))
+        value = room(torch.float32, steps=length + 1)
+        return cls(observation, room(torch.int64), reward, discount, room(torch.bool), value, final)
+
+
+def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, trace: float) -> Tensor:
+    """G_t = r_t + gamma_t * (lambda * G_t+1 + (1 - lambda) * max_a Q(s_t+1, a)), calculated backwards as by Gallici
+    2024 and Daley & Amato 2019 (arXiv 1810.09967).
+
+    Where an episode stops, and after the last step, max_a Q alone follows: the next return is another episode's.
+
+    Args:
+        reward: (T, N).
+        discount: (T, N), gamma, and 0 where the world truly ended.
+        next_value: (T, N), max_a Q of where each step led; anything finite where discount is 0.
+        last: (T, N) bool.
+        trace: lambda.
+
+    Returns:
+        (T, N).
+    """
+    assert reward.shape == discount.shape == next_value.shape == last.shape and reward.dim() == 2
+    returns = torch.empty_like(reward)
+    following = next_value[-1]
+    for t in reversed(range(len(reward))):
+        mixed = torch.lerp(next_value[t], following, trace)
+        returns[t] = following = reward[t] + discount[t] * torch.where(last[t], next_value[t], mixed)
+    return returns
+
+
+def rectification(update: int, beta: float = 0.999) -> float:
+    """What RAdam multiplies Adam's rate by at its update (1, 2, ...). Liu et al. 2020, arXiv 1908.03265, algorithm 2.
+
+    beta: decay of the squared gradients, whose mean is too uncertain to divide by in the first updates: 0 there.
+    """
+    longest = 2 / (1 - beta) - 1
+    length = longest - 2 * update * beta**update / (1 - beta**update)
+    if length <= 5:
+        return 0.0
+    return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+
+
+def epsilon_at(config: Config, step: int) -> float:
+    """Exploration at a step: linearly from 1 to config.epsilon."""
+    fraction = min(step / max(config.epsilon_fraction * config.steps, 1), 1.0)
+    return 1.0 + fraction * (config.epsilon - 1.0)
+
+
+def build(config: Config, world: World) -> QNetwork:
+    """The network for a world, on its device."""
+    check_actions(world)
+    norm = {"norm": config.norm} if config.backbone in backbones.BACKBONES else {}
+    backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **norm)
+    network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden)
+    if config.hidden and config.norm == "layer":
+        network.hidden.insert(1, nn.LayerNorm(config.hidden))
+    return network.to(world.device, memory_format=torch.channels_last)
+
+
+def read_config(values: dict) -> Config:
+    """A Config from the "config" of a run's config.json."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    return Config(**{key: value for key, value in values.items() if key in known})
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    network = build(own_eyes(config, folder), world)
+    network.load_state_dict(parts["network"])
+    return greedy(config, network, config.evaluate_epsilon, seed)
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    slow = device.type == "cpu" and world.family == "atari"
+    note = "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)" if slow else None
+    run = runs.Run(config, "agents.pqn", world.name, world.protocol, note)
+
+    network = build(config, world)
+    optimizer = torch.optim.Adam(
+        [weight for weight in network.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        eps=config.adam_epsilon,
+        fused=device.type != "mps",
+    )
+    run.track(network=network, optimizer=optimizer, world=world)
+    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
+    batch = config.rollout * world.count
+
+    @torch.inference_mode()
+    def look(observation: Tensor) -> tuple[Tensor, Tensor]:
+        with precision(config, device):
+            value, best = network(observation).max(1)
+        return value, best
+
+    @torch.inference_mode()
+    def act(observation: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
+        value, best = look(observation)
+        explore = torch.rand(best.shape, device=device) < epsilon
+        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), value
+
+    def learn(observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
+        with precision(config, device):
+            values = network(observation)
+        loss = td_loss(values, action, target, huber=False)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        optimizer.step()
+        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
+
+    if config.compile:
+        look, act, learn = torch.compile(look), torch.compile(act), torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=batch):
+        for t in range(config.rollout):
+            epsilon = epsilon_at(config, step + t * world.count)
+            action, rollout.value[t] = act(world.observation, torch.tensor(epsilon, device=device))
+            world.send(action)
+            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            came = world.recv()
+            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
+            rollout.discount[t], rollout.last[t] = came.discount, came.last
+            rollout.final[t] = look(came.next_observation)[0] if world.finished_worlds else 0
+            run.log(world.finished | {"explore/epsilon": epsilon})
+        rollout.value[-1] = look(world.observation)[0]
+
+        next_value = torch.where(rollout.last, rollout.final, rollout.value[1:])
+        discount = config.discount * rollout.discount
+        target = q_lambda(rollout.reward, discount, next_value, rollout.last, config.trace).flatten()
+        observation, action = rollout.observation.flatten(0, 1), rollout.action.flatten()
+        rate = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        update = step // batch * config.epochs * config.minibatches
+        for _ in range(config.epochs):
+            for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
+                update += 1
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * rectification(update)
+                run.log(learn(observation.index_select(0, rows), action[rows], target[rows]))
+        if run.due(config.evaluate_every):
+            assess(
+                run, lambda: greedy(config, network, config.evaluate_epsilon, config.seed), network.backbone, **chosen
+            )
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.pqn", __doc__)

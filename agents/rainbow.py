@@ -1,0 +1,335 @@
+"""Rainbow: every improvement of deep Q-learning at once, and each of them alone.
+
+Hessel et al. 2018, "Rainbow: combining improvements in deep reinforcement learning": double, dueling, prioritized,
+n-step, noisy, C51. Each has a file with its paper and its equation, and is a program too; here is the loop of them
+all. It differs from agents/dqn.py's by the components and by nothing else.
+
+    python -m agents.rainbow --env Breakout
+    python -m agents.rainbow --env Breakout --no-noisy         # one component out
+    python -m agents.c51 --env Breakout                        # one component alone
+    python -m agents.rainbow --env Breakout --distribution iqn --munchausen --no-double
+
+Deviations from the paper: those of agents/dqn.py; see also each component's file.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import envs
+import runs
+from agents import c51, dqn, munchausen, qr_dqn
+from agents.dqn import epsilon_at, greedy, options, precision
+from agents.dueling import combine
+from agents.iqn import Fractions
+from agents.n_step import n_step_return
+from agents.noisy import NoisyLinear
+from agents.prioritized import beta_at
+from agents.watch import assess
+from envs import Transition, World
+from replay import FrameReplay, PrioritizedReplay, RowReplay
+from vision import backbones
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(dqn.Config):
+    dueling: bool = False  # state value and advantages in streams of their own
+    prioritized: float = 0.0  # exponent of priorities in replay; 0 for uniform
+    beta: float = 0.4  # exponent of importance weights at the start; 1 at the end
+    n_step: int = 1  # rewards a target looks ahead
+    noisy: bool = False  # noise on the dense weights explores instead of epsilon
+    sigma: float = 0.5  # of that noise at the start, times 1 / sqrt(inputs)
+    distribution: Literal["mean", "c51", "qr_dqn", "iqn"] = "mean"  # what is predicted of the return
+    atoms: int = 51  # c51: returns that can be predicted
+    v_min: float = -10.0  # c51: the least of them
+    v_max: float = 10.0  # c51: the greatest
+    quantiles: int = 200  # qr_dqn: fractions, fixed
+    fractions: int = 8  # iqn: fractions drawn for a transition
+    munchausen: bool = False  # reward for being sure, soft target
+    scale: float = 0.9  # munchausen: alpha, of the bonus
+    temperature: float = 0.03  # munchausen: tau, of the policy
+    bonus_low: float = -1.0  # munchausen: l_0, the least log-policy that counts
+
+
+ALONE: dict[str, dict] = {  # what each program switches on
+    "double": dict(double=True),
+    "dueling": dict(dueling=True),
+    "prioritized": dict(prioritized=0.6),
+    "n_step": dict(n_step=3),
+    "noisy": dict(noisy=True),
+    "c51": dict(distribution="c51"),
+    "qr_dqn": dict(distribution="qr_dqn"),
+    "iqn": dict(distribution="iqn"),
+    "munchausen": dict(munchausen=True),
+    "rainbow": dict(double=True, dueling=True, prioritized=0.5, n_step=3, noisy=True, distribution="c51"),
+}
+RANGES = {  # of discounted returns, for c51
+    "atari": dict(v_min=-10.0, v_max=10.0),
+    "catch": dict(v_min=-1.0, v_max=1.0),
+    "control": dict(v_min=-100.0, v_max=100.0, atoms=201),
+    "pixels": dict(v_min=-100.0, v_max=100.0, atoms=201),
+}
+
+
+def recipe(program: str, asked: Config) -> Config:
+    """The config that suits the world and the program asked for. Raises ValueError on an unknown world."""
+    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    plain = dqn.RECIPES[family] | RANGES[family]
+    if family in ("control", "catch"):
+        plain |= dict(double=False)
+    return Config(env=asked.env, **plain | ALONE[program])
+
+
+class Prediction(NamedTuple):
+    """What a network says of the return of each action."""
+
+    atoms: Tensor  # (B, A, Z) values (Z = 1), logits of c51's support, or quantiles
+    fractions: Tensor | None  # (B or 1, Z) which quantiles they are
+
+    def of(self, action: Tensor) -> Tensor:
+        """(B, Z), those of one action (B,) each."""
+        return self.atoms[torch.arange(len(action), device=action.device), action]
+
+
+class Network(nn.Module):
+    """observation (B, C, H, W) uint8 or (B, D) float -> value of each action (B, A) float32.
+
+    `predict` gives the whole distribution. Raises ValueError for components that do not go together.
+    """
+
+    def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, config: Config):
+        super().__init__()
+        if config.munchausen and (config.double or config.distribution == "c51"):
+            raise ValueError(
+                "Munchausen averages over actions and quantiles: it needs --no-double, and --distribution mean, "
+                "qr_dqn or iqn"
+            )
+        self.backbone, self.actions, self.distribution = backbone, actions, config.distribution
+        features = backbone.output_size(shape)
+        self.fractions = config.fractions
+        self.embed = Fractions(features) if config.distribution == "iqn" else None
+        self.outputs = {"mean": 1, "c51": config.atoms, "qr_dqn": config.quantiles, "iqn": 1}[config.distribution]
+        linear = functools.partial(NoisyLinear, sigma=config.sigma) if config.noisy else nn.Linear
+        self.advantage = stream(linear, features, config.hidden, actions * self.outputs)
+        self.value = stream(linear, features, config.hidden, self.outputs) if config.dueling else None
+        if config.distribution == "c51":
+            z = c51.support(config.v_min, config.v_max, config.atoms, torch.device("cpu"))
+            self.register_buffer("support", z, persistent=False)
+
+    def predict(self, observation: Tensor, fractions: int | None = None) -> Prediction:
+        """The distribution of each action's return; fractions: how many quantiles IQN draws."""
+        coarsest = self.backbone(observation)[-1]
+        x = coarsest.permute(0, 2, 3, 1).flatten(1)  # (B, F), as channels_last lies in memory
+        if self.embed is None:
+            atoms = self._streams(x).unflatten(1, (-1, self.outputs))  # (B, A, Z)
+            fixed = qr_dqn.midpoints(self.outputs, x.device) if self.distribution == "qr_dqn" else None
+            return Prediction(atoms, fixed)
+        count = fractions or self.fractions
+        if self.training:
+            drawn = torch.rand(len(x), count, device=x.device)
+        else:
+            drawn = qr_dqn.midpoints(count, x.device).expand(len(x), count)
+        x = x[:, None] * self.embed(drawn)  # (B, K, F)
+        return Prediction(self._streams(x.flatten(0, 1)).unflatten(0, drawn.shape).transpose(1, 2), drawn)
+
+    def values(self, atoms: Tensor) -> Tensor:
+        """The mean of each distribution: (B, A, Z) -> (B, A)."""
+        return (atoms.softmax(2) * self.support).sum(2) if self.distribution == "c51" else atoms.mean(2)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.values(self.predict(observation, fractions=32).atoms)
+
+    def _streams(self, x: Tensor) -> Tensor:
+        advantage = _apply(self.advantage, x)
+        if self.value is None:
+            return advantage
+        value = _apply(self.value, x).unflatten(1, (1, self.outputs))
+        return combine(value, advantage.unflatten(1, (self.actions, self.outputs))).flatten(1)
+
+
+def stream(linear: Callable[[int, int], nn.Module], features: int, hidden: int, outputs: int) -> nn.Sequential:
+    """features -> hidden (0 for none) -> outputs."""
+    layers = [linear(features, hidden), nn.ReLU()] if hidden else []
+    layers.append(linear(hidden or features, outputs))
+    if linear is nn.Linear:
+        if hidden:
+            nn.init.kaiming_normal_(layers[0].weight, nonlinearity="relu")
+            nn.init.zeros_(layers[0].bias)
+        nn.init.uniform_(layers[-1].weight, -1e-3, 1e-3)  # no opinion at the start
+        nn.init.zeros_(layers[-1].bias)
+    return nn.Sequential(*layers)
+
+
+def _apply(layers: nn.Sequential, x: Tensor) -> Tensor:
+    x = layers[:-1](x)
+    with torch.autocast(x.device.type, enabled=False):
+        return layers[-1](x.float())  # bf16 would round away the gap between two actions
+
+
+def loss_of(config: Config, network: Network, online: Prediction, action: Tensor, target: Tensor) -> Tensor:
+    """How far the prediction (B, A, Z) for the actions (B,) is from the target, (B,).
+
+    target: (B, 1) a value, (B, Z) probabilities of c51's atoms, or (B, M) samples of the return.
+    """
+    taken = online.of(action)
+    if config.distribution == "c51":
+        return c51.cross_entropy(taken, target)
+    if config.distribution == "mean":
+        return (nn.functional.smooth_l1_loss if config.huber else nn.functional.mse_loss)(
+            taken, target, reduction="none"
+        ).squeeze(1)
+    return qr_dqn.quantile_huber(taken, online.fractions, target)
+
+
+def target_of(
+    config: Config, network: Network, following: Prediction, chosen: Tensor, reward: Tensor, discount: Tensor
+) -> Tensor:
+    """r + discount * what the target network predicts for the next actions, in the form that loss_of wants.
+
+    following: the target network's prediction (B, A, Z) at the next state. chosen: (B,), the next action.
+    reward, discount: (B,).
+    """
+    if config.distribution == "c51":
+        return c51.project(following.of(chosen).softmax(1), reward, discount, network.support)
+    if config.munchausen:
+        future = munchausen.soft_target(following.atoms, network.values(following.atoms), config.temperature)
+    else:
+        future = following.of(chosen)
+    return reward[:, None] + discount[:, None] * future
+
+
+def build(config: Config, world: World) -> Network:
+    """The network for a world, on its device."""
+    dqn.check_actions(world)
+    backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen)
+    network = Network(backbone, world.observation_shape, world.actions, config)
+    return network.to(world.device, memory_format=torch.channels_last)
+
+
+def read_config(values: dict) -> Config:
+    """A Config from the "config" of a run's config.json."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    return Config(**{key: value for key, value in values.items() if key in known})
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    network = build(dqn.own_eyes(config, folder), world)
+    network.load_state_dict(parts["online"])
+    return greedy(config, network, config.evaluate_epsilon, seed)
+
+
+def train(program: str, config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    run = runs.Run(config, f"agents.{program}", world.name, world.protocol, player="agents.rainbow")
+
+    online = build(config, world)
+    target = copy.deepcopy(online).requires_grad_(False)
+    if dqn.low(config, device):  # rounded once a copy, where autocast would do it at every use
+        target.backbone.bfloat16()
+    optimizer = torch.optim.Adam(
+        [weight for weight in online.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        eps=config.adam_epsilon,
+        fused=device.type != "mps",
+    )
+    where = dict(device=device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
+    if world.observation.dtype == torch.uint8:
+        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
+    else:
+        memory = RowReplay(config.capacity, world.count, **where)
+    if config.prioritized:
+        memory = PrioritizedReplay(memory, config.prioritized)
+    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
+
+    @torch.inference_mode()
+    def act(observation: Tensor, epsilon: Tensor) -> Tensor:
+        with precision(config, device):
+            best = online(observation).argmax(1)
+        explore = torch.rand(best.shape, device=device) < epsilon
+        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best)
+
+    def learn(batch: Transition, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        reward = batch.reward.sign() if config.clip_reward else batch.reward
+        if config.n_step > 1:
+            reward, discount = n_step_return(reward, batch.discount, batch.last, config.discount)
+        else:
+            discount = config.discount * batch.discount
+        with torch.no_grad(), precision(config, device):
+            following = target.predict(batch.next_observation)
+            judge = online(batch.next_observation) if config.double else target.values(following.atoms)
+            if config.munchausen:
+                before = target(batch.observation)
+                reward = reward + config.scale * munchausen.bonus(
+                    before, batch.action, config.temperature, config.bonus_low
+                )
+            y = target_of(config, target, following, judge.argmax(1), reward, discount)
+        with precision(config, device):
+            prediction = online.predict(batch.observation)
+        each = loss_of(config, online, prediction, batch.action, y)
+        loss = each.mean() if weight is None else (weight * each).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(online.parameters(), config.max_norm)
+        optimizer.step()
+        with torch.no_grad():
+            if config.distribution == "mean":
+                surprise = (y - prediction.of(batch.action)).abs().squeeze(1)
+            else:
+                surprise = each.detach()
+            mean = online.values(prediction.atoms).mean()
+        return {"loss/td": loss.detach(), "value/mean": mean}, surprise
+
+    if config.compile:
+        act, learn = torch.compile(act), torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=world.count):
+        epsilon = 0.0 if config.noisy and step >= config.learn_start else epsilon_at(config, step)
+        world.send(act(world.observation, torch.tensor(epsilon, device=device)))
+        if step >= config.learn_start:  # while the emulator plays
+            if config.anneal:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * (1 - step / config.steps)
+            for _ in run.due(config.learn_every):
+                if config.prioritized:
+                    beta = beta_at(step, config.steps, config.beta)
+                    drawn = memory.sample(config.batch, config.n_step, beta)
+                    metrics, surprise = learn(drawn.record, drawn.weight)
+                    memory.update(drawn.index, surprise)
+                else:
+                    metrics, _ = learn(memory.sample(config.batch, config.n_step), None)
+                run.log(metrics)
+            if run.due(config.copy_every):
+                target.load_state_dict(online.state_dict())
+        memory.add(world.recv())
+        run.log(world.finished | {"explore/epsilon": epsilon})
+        if run.due(config.evaluate_every):
+            assess(
+                run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
+            )
+
+
+def launch(program: str, description: str | None) -> None:
+    """The program called `program`: this loop, with what ALONE switches on for it."""
+    runs.launch(
+        functools.partial(train, program),
+        Config,
+        functools.partial(recipe, program),
+        f"agents.{program}",
+        description,
+    )
+
+
+if __name__ == "__main__":
+    launch("rainbow", __doc__)

@@ -1,0 +1,586 @@
+"""Tables: the value of every action in every state, planned from a world's exact model or learned by acting in it.
+
+Planned: value iteration (Bellman 1957, "Dynamic programming") and policy iteration (Howard 1960, "Dynamic programming
+and Markov processes"). Learned: Q-learning (Watkins 1989, "Learning from delayed rewards"), SARSA (Rummery & Niranjan
+1994, "On-line Q-learning using connectionist systems") and on-policy Monte-Carlo control (Sutton & Barto 2018,
+section 5.4). Learners never see the model; it only judges them, exactly, by the value of their greedy policy.
+
+    python -m agents.tabular --env FrozenLake --method value_iteration
+    python -m agents.tabular --env CliffWalking --method q_learning
+    python -m agents.tabular --env Gridworld --map "S.../.#.P/...G" --slip 0.1 --method sarsa
+
+Any world works whose `unwrapped.P` is its model, as in Gymnasium's toy texts. The run's folder gets values.png, a
+picture of V, Q and the policy over the map.
+
+Deviations from the sources:
+1. Several worlds side by side; what they do at once to one entry of the table counts as that many updates in a row
+   towards their mean.
+2. Step sizes fall with an entry's visits n as n^-power (Even-Dar & Mansour 2003, "Learning rates for Q-learning").
+3. A time limit is not an end: targets and returns go on with the value of where it led.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrow, Polygon, Rectangle
+from torch import Tensor, nn
+
+import envs
+import runs
+from agents.watch import evaluate
+from envs import Transition, control
+
+PLANNERS = ("value_iteration", "policy_iteration")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Options):
+    env: str = "FrozenLake"  # the world: Gridworld, FrozenLake, FrozenLake8x8, CliffWalking, Taxi, a Gymnasium id
+    method: Literal["value_iteration", "policy_iteration", "q_learning", "sarsa", "monte_carlo"] = "q_learning"
+    map: str | None = None  # Gridworld: 4x3, four-rooms, maze, or its rows as envs/gridworld.py explains
+    slip: float | None = None  # Gridworld: probability of going sideways; 0.2 unless given
+    step_reward: float | None = None  # Gridworld: earned by every step; -0.04 unless given
+    slippery: bool | None = None  # FrozenLake, CliffWalking: whether feet slip; the world's own unless given
+    limit: int | None = None  # steps after which a game is cut short; the world's own unless given
+    discount: float = 0.99  # of the return, per step
+    tolerance: float = 1e-9  # of value iteration: greatest error of any value when it stops
+    steps: int = 500_000  # agent steps of a learner; planners stop by themselves
+    worlds: int = 32  # games side by side
+    learning_rate: float = 1.0  # step size of an entry's first update
+    learning_rate_power: float = 0.6  # it falls with an entry's updates n as n^-power; 0 keeps it
+    epsilon: float = 0.1  # of exploration, at the end
+    epsilon_steps: int = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
+    evaluate_every: int = 50_000  # steps between evaluations
+    evaluate_games: int = 200  # whole games each, played greedily
+    device: str = "cpu"  # auto, cpu, cuda; a table is too small to gain from anything else
+    threads: int = 1  # of torch on the CPU
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world and the method asked for. Raises ValueError on an unknown world."""
+    world = identify(asked.env).rsplit("-v", 1)[0]
+    chosen: dict[str, Any] = {"name": f"tabular-{asked.method}-{asked.seed}"}
+    if asked.method in PLANNERS:
+        chosen["log_every"] = 1
+    if asked.method in ("sarsa", "monte_carlo"):
+        chosen |= dict(epsilon=0.01, epsilon_steps=400_000)  # they value exploration's missteps too: it must cease
+    if world.startswith("CliffWalking"):
+        chosen |= dict(discount=1.0, limit=500, evaluate_games=10)
+    if asked.method != "monte_carlo" and (world == "Taxi" or (world == "CliffWalking" and not asked.slippery)):
+        chosen |= dict(learning_rate=0.5, learning_rate_power=0.0)  # the next state is certain: no need to average
+    if world == "FrozenLake8x8":
+        chosen |= dict(steps=1_500_000, epsilon_steps=750_000, evaluate_every=150_000)
+    if world == "saccade/Gridworld":
+        chosen |= dict(discount=1.0)
+    return Config(env=asked.env, method=asked.method, **chosen)
+
+
+class Model(NamedTuple):
+    """A Markov decision process of S states and A actions, as tables."""
+
+    transition: Tensor  # (S, A, S) float64, probability that an action leads to a state and the game goes on
+    reward: Tensor  # (S, A) float64, expected
+    start: Tensor  # (S,) float64, probability of starting there
+
+
+def model(env: gymnasium.Env) -> Model:
+    """The exact model of a Gymnasium environment, from `unwrapped.P` and `unwrapped.initial_state_distrib`.
+
+    A transition that ends the game leads nowhere, which is a discount of 0; a time limit is no part of the model.
+    States that no game is ever in (ends, walls) keep neither transitions nor rewards, so that their values are 0.
+
+    Raises:
+        ValueError: the environment does not publish its model.
+    """
+    world = env.unwrapped
+    if not hasattr(world, "P") or not hasattr(world, "initial_state_distrib"):
+        raise ValueError(
+            f"{env.spec.id} does not publish its model: a table needs `P` and `initial_state_distrib`, as "
+            "FrozenLake, CliffWalking, Taxi and Gridworld have them"
+        )
+    states, actions = len(world.P), len(world.P[0])
+    transition = torch.zeros(states, actions, states, dtype=torch.float64)
+    reward = torch.zeros(states, actions, dtype=torch.float64)
+    for state, choices in world.P.items():
+        for action, outcomes in choices.items():
+            for probability, following, gain, terminated in outcomes:
+                reward[state, action] += probability * gain
+                if not terminated:
+                    transition[state, action, following] += probability
+    start = torch.as_tensor(world.initial_state_distrib, dtype=torch.float64)
+    lived = reaches(transition.sum(1) > 0)[start > 0].any(0)
+    return Model(transition * lived[:, None, None], reward * lived[:, None], start)
+
+
+def reaches(leads: Tensor) -> Tensor:
+    """Which states lead to which in any number of steps, none included. (S, S) bool -> (S, S) bool."""
+    reached = leads | torch.eye(len(leads), dtype=torch.bool)
+    for _ in range(math.ceil(math.log2(max(len(leads), 2)))):
+        reached = reached.float() @ reached.float() > 0
+    return reached
+
+
+def backup(values: Tensor, world: Model, discount: float) -> Tensor:
+    """Q(s, a) = r(s, a) + gamma * sum_s' p(s' | s, a) V(s'). Bellman 1957. (S,) -> (S, A)."""
+    return world.reward + discount * world.transition @ values
+
+
+def bellman_residual(table: Tensor, world: Model, discount: float) -> Tensor:
+    """max |Q - T Q|, with T the optimal backup: 0 for the optimal table alone. (S, A) -> scalar.
+
+    With a discount below 1 no entry is further than residual / (1 - discount) from the optimal one.
+    """
+    return (table - backup(table.max(1).values, world, discount)).abs().max()
+
+
+def value_iteration(
+    world: Model, discount: float, tolerance: float = 1e-9, sweeps: int = 100_000
+) -> tuple[Tensor, list[Tensor]]:
+    """Q <- T Q from zero. Bellman 1957.
+
+    Args:
+        tolerance: greatest error of any value when it stops, by the contraction of T; with discount 1, where T need
+            not contract, the greatest change in the last sweep.
+        sweeps: after which it gives up.
+
+    Returns:
+        The table (S, A), and how much each sweep changed it.
+
+    Raises:
+        ValueError: the values do not settle.
+    """
+    table, changes = torch.zeros_like(world.reward), []
+    stop = tolerance * (1 - discount) / discount if 0 < discount < 1 else tolerance
+    while not changes or changes[-1] > stop:
+        if len(changes) == sweeps:
+            raise ValueError(
+                f"value iteration still changes by {changes[-1]:.1e} after {sweeps:,} sweeps: choose a larger "
+                "--tolerance or a smaller --discount"
+            )
+        following = backup(table.max(1).values, world, discount)
+        changes.append((following - table).abs().max())
+        table = following
+    return table, changes
+
+
+def policy_evaluation(policy: Tensor, world: Model, discount: float) -> Tensor:
+    """V = (I - gamma P_pi)^-1 r_pi. Howard 1960.
+
+    Args:
+        policy: (S, A), the probability of each action.
+
+    Returns:
+        (S,); NaN where the policy may go on forever undiscounted, which has no value.
+    """
+    policy = policy.double()
+    transition = torch.einsum("sa,sat->st", policy, world.transition)
+    reward = (policy * world.reward).sum(1)
+    if discount == 1:
+        reached = reaches(transition > 0)
+        dead = ~reached[:, transition.sum(1) < 1 - 1e-9].any(1)  # cannot come to an end from here
+        endless = reached[:, dead].any(1)
+        transition = transition * ~endless[:, None]
+    values = torch.linalg.solve(torch.eye(len(reward), dtype=torch.float64) - discount * transition, reward)
+    return torch.where(endless, math.nan, values) if discount == 1 else values
+
+
+def policy_iteration(world: Model, discount: float) -> tuple[Tensor, list[Tensor]]:
+    """Evaluate, then improve, until nothing improves. Howard 1960. Begins at random, which comes to an end anywhere.
+
+    Returns:
+        The table (S, A), and its Bellman residual after each improvement.
+
+    Raises:
+        ValueError: undiscounted, and a policy on the way goes on forever.
+    """
+    policy = torch.full_like(world.reward, 1 / world.reward.shape[1])
+    residuals = []
+    while True:
+        values = policy_evaluation(policy, world, discount)
+        if values.isnan().any():
+            raise ValueError(
+                "with discount 1 policy iteration met a policy that never ends: choose a --discount below 1, or "
+                "--method value_iteration"
+            )
+        table = backup(values, world, discount)
+        residuals.append(bellman_residual(table, world, discount))
+        # Rounding must not make two equally good actions take turns forever.
+        better = table.max(1).values > (policy * table).sum(1) + 1e-12 * table.abs().max()
+        improved = torch.where(better[:, None], greedy(table), policy)
+        if torch.equal(improved, policy):
+            return table, residuals
+        policy = improved
+
+
+def greedy(table: Tensor) -> Tensor:
+    """The policy that takes the best action, the first of equals. (S, A) -> (S, A) probabilities."""
+    return nn.functional.one_hot(table.argmax(1), table.shape[1]).double()
+
+
+def q_learning_target(reward: Tensor, discount: Tensor, following: Tensor) -> Tensor:
+    """y = r + gamma * max_a Q(s', a). Watkins 1989. reward, discount (B,), following (B, A) -> (B,)."""
+    return reward + discount * following.max(1).values
+
+
+def sarsa_target(reward: Tensor, discount: Tensor, following: Tensor, action: Tensor) -> Tensor:
+    """y = r + gamma * Q(s', a'), a' (B,) the action taken next. Rummery & Niranjan 1994. Otherwise as above."""
+    return reward + discount * following.gather(1, action[:, None]).squeeze(1)
+
+
+def monte_carlo_returns(reward: Tensor, discount: float, beyond: Tensor) -> Tensor:
+    """G_t = r_t + gamma * G_{t+1}, with `beyond` after the last reward: 0 where the game ended. (T,) -> (T,)."""
+    total, totals = float(beyond), []
+    for gain in reversed(reward.tolist()):
+        total = gain + discount * total
+        totals.append(total)
+    return torch.tensor(totals[::-1], dtype=torch.float64)
+
+
+def update(
+    table: Tensor, visits: Tensor, state: Tensor, action: Tensor, target: Tensor, rate: float, power: float
+) -> tuple[Tensor, Tensor]:
+    """Q(s, a) <- Q(s, a) + alpha * (y - Q(s, a)), with alpha = rate / n^power at the entry's n-th visit.
+
+    Of k targets for one entry the mean is stepped to k times: 1 - (1 - alpha)^k of the way.
+
+    Args:
+        table, visits: (S, A) float64.
+        state, action, target: (B,).
+
+    Returns:
+        The table and the visits afterwards.
+    """
+    place = state * table.shape[1] + action
+    count = torch.bincount(place, minlength=table.numel()).view_as(table)
+    mean = torch.bincount(place, weights=target, minlength=table.numel()).view_as(table) / count.clamp(min=1)
+    visits = visits + count
+    step = 1 - (1 - rate / visits.clamp(min=1) ** power) ** count
+    return table + step * (mean - table), visits
+
+
+def epsilon_at(config: Config, step: int) -> float:
+    """Exploration at a step: from 1 linearly to config.epsilon in epsilon_steps."""
+    fraction = min(step / config.epsilon_steps, 1.0) if config.epsilon_steps else 1.0
+    return 1.0 + fraction * (config.epsilon - 1.0)
+
+
+class Table(nn.Module):
+    """What a learner knows: values and visits (S, A), and the action (N,) that each world takes next."""
+
+    def __init__(self, states: int, actions: int, worlds: int):
+        super().__init__()
+        self.register_buffer("values", torch.zeros(states, actions, dtype=torch.float64))
+        self.register_buffer("visits", torch.zeros(states, actions, dtype=torch.float64))
+        self.register_buffer("action", torch.zeros(worlds, dtype=torch.int64))
+
+
+class Episodes:
+    """What every world did since its game began."""
+
+    def __init__(self, count: int):
+        self.steps: list[list[list[float]]] = [[] for _ in range(count)]  # of state, action and reward
+
+    def add(self, step: Transition, state: Tensor) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """Take in a step from `state` (N,). Returns the games that stopped: world, state, action and reward (T,)."""
+        for done, *now in zip(self.steps, state.tolist(), step.action.tolist(), step.reward.tolist(), strict=True):
+            done.append(now)
+        stopped = []
+        for n in step.last.nonzero().flatten().tolist():
+            past, action, reward = torch.tensor(self.steps[n], dtype=torch.float64).T
+            stopped.append((n, past.long(), action.long(), reward))
+            self.steps[n] = []
+        return stopped
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = state["steps"]
+
+
+def first_visits(place: Tensor) -> Tensor:
+    """Which entries of (T,) have not occurred before. Returns (T,) bool."""
+    first = torch.zeros(len(place), dtype=torch.bool)
+    first[np.unique(place.numpy(), return_index=True)[1]] = True
+    return first
+
+
+def identify(name: str) -> str:
+    """The Gymnasium id of a world. Raises ValueError on an unknown one, with near matches, and on an Atari game."""
+    if identity := control.canonical(name):
+        return identity
+    envs.family(name)  # raises where nothing is called that
+    raise ValueError(f"{name} does not publish its model: try FrozenLake, CliffWalking, Taxi or Gridworld")
+
+
+def options(config: Config) -> dict[str, object]:
+    """What envs.make is to know beyond the name."""
+    given = {
+        "map": config.map,
+        "slip": config.slip,
+        "step_reward": config.step_reward,
+        "is_slippery": config.slippery,
+        "max_episode_steps": config.limit,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def read_config(values: dict) -> Config:
+    """A Config from the "config" of a run's config.json."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    return Config(**{key: value for key, value in values.items() if key in known})
+
+
+def player(table: Tensor) -> Callable[[Tensor], Tensor]:
+    """The greedy policy to play with: one-hot observations (N, S) -> actions (N,)."""
+    best = table.argmax(1)
+    return lambda observation: best[observation.argmax(1)]
+
+
+def load(config: Config, folder: Path, parts: dict, world: envs.World, seed: int) -> Callable[[Tensor], Tensor]:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    return player(parts["table"]["values"].to(world.device))
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    if device.type != "cpu":
+        raise ValueError(f"a table is too small to gain from {device}: leave --device at cpu")
+    chosen = options(config)
+    identity = identify(config.env)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    env = gymnasium.make(identity, disable_env_checker=True, **chosen)
+    exact = model(env)
+    optimal, changes = value_iteration(exact, config.discount, config.tolerance)
+    run = runs.Run(config, "agents.tabular", world.name)
+    table, episodes = Table(*exact.reward.shape, world.count), Episodes(world.count)
+
+    def act(state: Tensor, epsilon: float) -> Tensor:
+        best = table.values[state].argmax(1)
+        explore = torch.rand(best.shape) < epsilon
+        return torch.where(explore, torch.randint(world.actions, best.shape), best)
+
+    def improve(state: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
+        error = target - table.values[state, action]
+        table.values, table.visits = update(
+            table.values, table.visits, state, action, target, config.learning_rate, config.learning_rate_power
+        )
+        return {"loss/td": error.abs().mean()}
+
+    def assess() -> None:
+        policy = greedy(table.values)
+        begins = exact.start > 0
+        best = exact.start @ optimal.max(1).values
+        reached = exact.start[begins] @ policy_evaluation(policy, exact, config.discount)[begins]
+        figures = {
+            "value/optimal": best.item(),
+            "value/error": (table.values - optimal).abs().max().item(),
+            "loss/residual": bellman_residual(table.values, exact, config.discount).item(),
+        }
+        if not reached.isnan():  # a policy that never ends has no value undiscounted
+            figures["value/start"] = reached.item()
+        played = evaluate(player(table.values), config.env, config.evaluate_games, config.seed, device, **chosen)
+        run.record(played | figures)
+        run.bar.say(f"from the start the greedy policy is worth {reached:.6f}, the optimal one {best:.6f}")
+
+    if config.method in PLANNERS:
+        table.values = optimal
+        if config.method == "policy_iteration":
+            table.values, changes = policy_iteration(exact, config.discount)
+        run.track(table=table)
+        for step in run.steps(len(changes)):
+            run.log({"loss/residual": changes[step]})
+            if step + 1 == len(changes):
+                assess()
+        picture(run, env, table, exact)
+        return
+
+    table.action = act(world.observation.argmax(1), epsilon_at(config, 0))
+    run.track(table=table, episodes=episodes, world=world)
+    for step in run.steps(config.steps, stride=world.count):
+        epsilon = epsilon_at(config, step)
+        state = world.observation.argmax(1)
+        transition = world.step(table.action)
+        arrived, present = transition.next_observation.argmax(1), world.observation.argmax(1)
+        reward, following = transition.reward.double(), table.values[arrived]
+        discount = config.discount * transition.discount.double()
+        if config.method == "q_learning":
+            run.log(improve(state, transition.action, q_learning_target(reward, discount, following)))
+            table.action = act(present, epsilon)
+        elif config.method == "sarsa":
+            then = act(arrived, epsilon)
+            run.log(improve(state, transition.action, sarsa_target(reward, discount, following, then)))
+            table.action = torch.where(transition.last, act(present, epsilon), then)
+        else:
+            for n, past, taken, gained in episodes.add(transition, state):
+                beyond = transition.discount[n] * following[n].max()
+                target = monte_carlo_returns(gained, config.discount, beyond)
+                first = first_visits(past * world.actions + taken)
+                run.log(improve(past[first], taken[first], target[first]))
+            table.action = act(present, epsilon)
+        run.log(world.finished | {"explore/epsilon": epsilon})
+        if run.due(config.evaluate_every) or step + world.count >= config.steps:
+            assess()
+    picture(run, env, table, exact)
+
+
+def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: Model) -> None:
+    """Draw the finished table into the run's folder, where the world has a map."""
+    if maps := boards(env):
+        path = run.folder / "values.png"
+        draw(path, f"{run.world}, {run.config.method.replace('_', ' ')}", table.values, exact, maps)
+        print(f"picture {path}")
+
+
+class Board(NamedTuple):
+    """A map to draw on."""
+
+    title: str
+    states: np.ndarray  # (H, W) int, the state of each cell
+    letters: np.ndarray  # (H, W) of one character: # wall, S start, G goal, P or H or C a fall, others plain
+    moves: dict[int, tuple[int, int]]  # action: rows down and columns right that it means to go
+    names: dict[int, str]  # of the other actions
+    fences: list[tuple[int, int]]  # row and column of cells that have a wall on their right
+
+
+def boards(env: gymnasium.Env) -> list[Board]:
+    """The maps of a world; none where its states lie on no map that is known here."""
+    world, kind = env.unwrapped, env.spec.name
+    left, down, right, up = (0, -1), (1, 0), (0, 1), (-1, 0)
+    if kind.startswith("CliffWalking"):
+        letters = np.full(world.shape, ".")
+        letters[world._cliff], letters[-1, 0], letters[-1, -1] = "C", "S", "G"
+        moves = {0: up, 1: right, 2: down, 3: left}
+    elif kind == "Taxi":
+        letters = np.full((5, 5), ".")
+        for place, letter in zip(world.locs, "RGYB", strict=True):
+            letters[place] = letter.lower()
+        fences = [(r, c) for r in range(5) for c in range(4) if world.desc[1 + r, 2 + 2 * c] == b"|"]
+        moves, names = {0: down, 1: up, 2: right, 3: left}, {4: "pick up", 5: "drop off"}
+        found = []
+        for title, rest in (("waiting at y, bound for b", (2, 3)), ("riding, bound for b", (4, 3))):
+            states = np.array([[world.encode(r, c, *rest) for c in range(5)] for r in range(5)])
+            found.append(Board(f"passenger {title}", states, letters, moves, names, fences))
+        return found
+    elif hasattr(world, "cells"):
+        letters, moves = world.cells, dict(enumerate((left, down, right, up)))
+    elif hasattr(world, "desc") and np.size(world.desc) == len(world.P):
+        letters, moves = np.asarray(world.desc).astype(str), dict(enumerate((left, down, right, up)))
+    else:
+        return []
+    return [Board("", np.arange(letters.size).reshape(letters.shape), letters, moves, {}, [])]
+
+
+def draw(path: Path, title: str, table: Tensor, world: Model, maps: list[Board]) -> None:
+    """Write V as colours and numbers, Q as triangles on the side a move means to go to, the policy as arrows."""
+    height, width = maps[0].states.shape
+    panels = ("V: value of the best action", "Q: value of each move", "policy: the best actions")
+    stacked = width > 2 * height and len(maps) == 1
+    rows, columns = (len(panels), 1) if stacked else (len(maps), len(panels))
+    cell = min(max(4.6 / height, 0.7), 1.1)  # inches
+    figure = Figure((columns * (width * cell + 0.5) + 0.9, rows * (height * cell + 0.6) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    lived = (world.transition.sum((1, 2)) + world.reward.abs().sum(1) > 0).numpy()
+    values = table.numpy()
+    shown = values[np.concatenate([board.states[lived[board.states]] for board in maps])]
+    # A few moves that are far worse than all else, as off the cliff, would leave no colours for the rest.
+    lowest = min(shown.max(1).min(), np.quantile(shown, 0.1))
+    colours = ScalarMappable(Normalize(lowest, shown.max()), "viridis")
+    axes = figure.subplots(rows, columns, squeeze=False).reshape(len(maps), len(panels))
+    for board, line in zip(maps, axes, strict=True):
+        for panel, (ax, name) in enumerate(zip(line, panels, strict=True)):
+            ground(ax, board, lived, cell)
+            ax.set_title(f"{name}\n{board.title}" if board.title else name, fontsize=10)
+            for (row, column), state in np.ndenumerate(board.states):
+                if lived[state]:
+                    (value_cell, triangles, arrows)[panel](ax, row, column, values[state], board, colours, cell)
+    figure.colorbar(
+        colours, ax=axes, shrink=0.8 if stacked else 0.9, aspect=40 if stacked else 25, pad=0.01, extend="min"
+    )
+    figure.savefig(path, dpi=130)
+
+
+def ground(ax: Axes, board: Board, lived: np.ndarray, cell: float) -> None:
+    """The map itself: walls, ends, the grid."""
+    height, width = board.states.shape
+    plain, falls = "#f4f4f0", dict.fromkeys("PHC", "#d66e64")
+    for (row, column), letter in np.ndenumerate(board.letters):
+        colour = {"#": "#464a54", "G": "#78be78"}.get(letter, falls.get(letter, plain))
+        if not lived[board.states[row, column]]:
+            ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="none"))
+            if letter not in "#.":
+                ax.text(
+                    column, row, letter, ha="center", va="center", fontsize=18 * cell, color="white", weight="bold"
+                )
+        elif letter not in "#.F":
+            paper = dict(facecolor="white", edgecolor="none", alpha=0.7, pad=0.8)
+            x, y, size = column - 0.45, row - 0.44, 8 * cell
+            ax.text(x, y, letter, ha="left", va="top", fontsize=size, weight="bold", bbox=paper, zorder=4)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), aspect="equal")
+    ax.set_xticks(np.arange(width + 1) - 0.5, [])
+    ax.set_yticks(np.arange(height + 1) - 0.5, [])
+    ax.grid(color="#dcdcd8", linewidth=0.8, zorder=3)
+    ax.tick_params(length=0)
+    rows, columns = np.array(board.fences).reshape(-1, 2).T
+    ax.vlines(columns + 0.5, rows - 0.5, rows + 0.5, color="black", linewidth=3, zorder=5)
+
+
+def number(ax: Axes, x: float, y: float, value: float, colour: tuple[float, ...], size: float) -> None:
+    """A value in three digits, light on dark."""
+    light = np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
+    text = f"{round(value, 3) + 0.0:.3g}"
+    ax.text(x, y, text, ha="center", va="center", fontsize=size, zorder=4, color="white" if light else "black")
+
+
+def value_cell(
+    ax: Axes, row: int, column: int, values: np.ndarray, board: Board, colours: ScalarMappable, cell: float
+) -> None:
+    colour = colours.to_rgba(values.max())
+    ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour))
+    number(ax, column, row, values.max(), colour, 12 * cell)
+
+
+def triangles(
+    ax: Axes, row: int, column: int, values: np.ndarray, board: Board, colours: ScalarMappable, cell: float
+) -> None:
+    for action, (down, right) in board.moves.items():
+        x, y, colour = column + right / 2, row + down / 2, colours.to_rgba(values[action])
+        corners = [(column, row), (x - down / 2, y - right / 2), (x + down / 2, y + right / 2)]
+        ax.add_patch(Polygon(corners, facecolor=colour, edgecolor="white", linewidth=0.4))
+        number(ax, column + right * 0.31, row + down * 0.33, values[action], colour, 6.5 * cell)
+
+
+def arrows(
+    ax: Axes, row: int, column: int, values: np.ndarray, board: Board, colours: ScalarMappable, cell: float
+) -> None:
+    best = np.flatnonzero(values >= values.max() - 1e-9 * max(np.abs(values).max(), 1e-9))
+    ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="#f4f4f0"))
+    if len(best) == len(values):  # all the same: nothing was learned here, or nothing matters
+        ax.plot(column, row, ".", color="grey", zorder=4)
+        return
+    begin = 0.05 if len(best) > 1 else -0.2  # one arrow stands in the middle, several leave it
+    for action in best:
+        if action in board.names:
+            name = board.names[action].replace(" ", "\n")
+            ax.text(column, row, name, ha="center", va="center", fontsize=9 * cell, zorder=4)
+            continue
+        down, right = board.moves[action]
+        x, y, length = column + right * begin, row + down * begin, 0.35 if len(best) > 1 else 0.4
+        shape = dict(width=0.05, head_width=0.2, head_length=0.14, length_includes_head=True)
+        ax.add_patch(FancyArrow(x, y, right * length, down * length, color="#325aaa", zorder=4, **shape))
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.tabular", __doc__)

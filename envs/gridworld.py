@@ -1,0 +1,251 @@
+"""Gridworlds, given by a map in text: exact Markov decision processes that fit on a page.
+
+The default map is the 4 x 3 world of Russell & Norvig, "Artificial Intelligence: A Modern Approach" (chapter on
+complex decisions), with its slip of 0.2 and its step reward of -0.04; the others are Sutton, Precup & Singh's four
+rooms (1999) and the maze of Dyna (Sutton & Barto 2018, example 8.1). A map of your own is its rows, from the top,
+with a newline or a slash between them:
+
+    #  wall: who walks into it stays    S  start, one of them at random; without any S, any floor
+    .  floor                            G  goal, +1, the end        P  pit, -1, the end
+
+An action moves left, down, right or up (0 to 3). With probability `slip` it goes to one side of that instead, half of
+it each. Every step earns `step_reward`, the last one the goal's or the pit's reward on top.
+
+Registered with Gymnasium as "saccade/Gridworld-v0", also for other libraries, with the exact model in the form of
+Gymnasium's toy texts, `env.unwrapped.P[state][action] = [(probability, next state, reward, terminated), ...]`:
+    gymnasium.make("saccade/Gridworld-v0", map="S..G/.#.P", slip=0.1)
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+ID = "saccade/Gridworld-v0"
+REWARDS = {"G": 1.0, "P": -1.0}
+MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows and columns; left, down, right, up: neighbours are at right angles
+MAPS = {
+    "4x3": "...G/.#.P/S...",
+    "four-rooms": (
+        "#############/#.....#.....#/#.....#.....#/#...........#/#.....#.....#/#.....#.....#/##.####.....#/"
+        "#.....###.###/#.....#.....#/#.....#...G.#/#...........#/#S....#.....#/#############"
+    ),
+    "maze": ".......#G/..#....#./S.#....#./..#....../.....#.../.........",
+}
+CELL = 40  # pixels
+COLOURS = {
+    "#": (70, 74, 84),
+    ".": (244, 244, 240),
+    "S": (206, 222, 244),
+    "G": (120, 190, 120),
+    "P": (214, 110, 100),
+}
+AGENT, LINE = (50, 90, 170), (205, 205, 200)
+
+
+def read_map(name: str) -> np.ndarray:
+    """The cells of a map, (H, W) of one character each; `name` is one of MAPS, or the rows themselves.
+
+    Raises:
+        ValueError: an unknown name or character, rows of unequal length, or nothing to walk on or to end at.
+    """
+    text = MAPS.get(name, name)
+    rows = text.strip().replace("/", "\n").split()
+    unknown = sorted(set("".join(rows)) - set(COLOURS))
+    if unknown:
+        near = difflib.get_close_matches(name, MAPS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"maps by name are {', '.join(MAPS)}"
+        raise ValueError(f"a map is made of {' '.join(COLOURS)}, not of {unknown[0]!r} as in {name!r}: {hint}")
+    if len({len(row) for row in rows}) != 1:
+        raise ValueError(f"the rows of a map are equally long, these have {[len(row) for row in rows]} cells")
+    cells = np.array([list(row) for row in rows])
+    if not np.isin(cells, list(REWARDS)).any() or not np.isin(cells, ["S", "."]).any():
+        raise ValueError(f"a map needs somewhere to walk (. or S) and somewhere to end (G or P), got {name!r}")
+    return cells
+
+
+class GridworldVectorEnv(VectorEnv):
+    """N walks through one map in NumPy. Observations (N,) int64, row * columns + column; actions (N,) 0 to 3.
+
+    Args:
+        num_envs: N.
+        map: a name of MAPS, or the rows.
+        slip: probability of going sideways.
+        step_reward: of every step.
+        max_episode_steps: after which a walk is cut short; None for never.
+        autoreset_mode: Gymnasium's, any of the three.
+        render_mode: "rgb_array" or None.
+
+    Attributes:
+        cells: (H, W) the map.
+        P: the exact model, as in Gymnasium's toy texts. Walls and ends are states that nothing leaves.
+        initial_state_distrib: (H * W,) probability of starting there.
+
+    Raises:
+        ValueError: a slip that is no probability, or as read_map does.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        map: str = "4x3",
+        slip: float = 0.2,
+        step_reward: float = -0.04,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+    ) -> None:
+        if not 0 <= slip <= 1:
+            raise ValueError(f"slip is a probability, 0 to 1, got {slip}")
+        self.cells = read_map(map)
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.render_mode = render_mode
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": 5,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        states = self.cells.size
+        self.single_observation_space = Discrete(states)
+        self.single_action_space = Discrete(len(MOVES))
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._slip, self._limit = slip, max_episode_steps
+        flat = self.cells.ravel()
+        self._ends = np.isin(flat, list(REWARDS))
+        self._gain = step_reward + np.array([REWARDS.get(cell, 0.0) for cell in flat])
+        self._leads = self._destinations()
+        starts = flat == "S" if (flat == "S").any() else flat == "."
+        self.initial_state_distrib = starts / starts.sum()
+        self._starts = np.flatnonzero(starts)
+        self.P = {s: {a: self._outcomes(s, a) for a in range(len(MOVES))} for s in range(states)}
+        self._randoms = [np.random.default_rng() for _ in range(num_envs)]
+        self._state = np.full(num_envs, self._starts[0])
+        self._length = np.zeros(num_envs, np.int64)
+        self._ended = np.zeros(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start the walks, or those of options["reset_mask"] (N,) bool. One seed counts up over the walks."""
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        if seed is None or isinstance(seed, int):
+            seed = [None if seed is None else seed + n for n in range(self.num_envs)]
+        for n in np.flatnonzero(mask):
+            if seed[n] is not None:
+                self._randoms[n] = np.random.default_rng(seed[n])
+        self._start(mask)
+        return self._state.copy(), {}
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One cell on. Gymnasium's five: observations, rewards, terminations, truncations, infos."""
+        idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+            raise RuntimeError("a walk that ended was stepped: reset it first, with options={'reset_mask': ...}")
+        drawn = np.array([random.random() for random in self._randoms])
+        turn = np.where(drawn < 1 - self._slip, 0, np.where(drawn < 1 - self._slip / 2, -1, 1))
+        self._state = self._leads[self._state, (np.asarray(actions) + turn) % len(MOVES)]
+        self._length += 1
+        reward = self._gain[self._state]
+        terminated = self._ends[self._state]
+        truncated = ~terminated & (self._length == self._limit)
+        if idle.any():  # these spend the step on starting again
+            self._start(idle)
+            reward, terminated, truncated = np.where(idle, 0.0, reward), terminated & ~idle, truncated & ~idle
+        infos: dict[str, Any] = {}
+        self._ended = terminated | truncated
+        state, ended = self._state.copy(), self._ended
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
+            infos = {"final_obs": state, "_final_obs": ended}
+            self._start(ended)
+            state = self._state.copy()
+        return state, reward, terminated, truncated, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """N pictures of the map with the walker on it, each (H * CELL, W * CELL, 3) uint8."""
+        if self.render_mode is None:
+            return None
+        colours = np.array([[COLOURS[cell] for cell in row] for row in self.cells], np.uint8)
+        ground = colours.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        ground[::CELL] = ground[:, ::CELL] = LINE
+        offset = np.arange(CELL) - (CELL - 1) / 2
+        disc = offset[:, None] ** 2 + offset**2 < (0.3 * CELL) ** 2
+        pictures = []
+        for row, column in zip(*np.divmod(self._state, self.cells.shape[1]), strict=True):
+            picture = ground.copy()
+            picture[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL][disc] = AGENT
+            pictures.append(picture)
+        return tuple(pictures)
+
+    def _start(self, mask: np.ndarray) -> None:
+        self._ended = self._ended & ~mask
+        self._length[mask] = 0
+        if len(self._starts) == 1:
+            self._state[mask] = self._starts[0]
+        else:
+            self._state[mask] = [self._randoms[n].choice(self._starts) for n in np.flatnonzero(mask)]
+
+    def _destinations(self) -> np.ndarray:
+        """(S, 4) where each direction leads."""
+        height, width = self.cells.shape
+        row, column = np.divmod(np.arange(height * width)[:, None], width)
+        down, right = np.array(MOVES).T
+        there = np.clip(row + down, 0, height - 1) * width + np.clip(column + right, 0, width - 1)
+        here = row * width + column
+        return np.where(self.cells.ravel()[there] == "#", here, there)
+
+    def _outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
+        if self._ends[state] or self.cells.ravel()[state] == "#":
+            return [(1.0, state, 0.0, True)]
+        chances = {0: 1 - self._slip, -1: self._slip / 2, 1: self._slip / 2}
+        found = [(chance, int(self._leads[state, (action + turn) % 4])) for turn, chance in chances.items() if chance]
+        return [(chance, there, float(self._gain[there]), bool(self._ends[there])) for chance, there in found]
+
+
+class GridworldEnv(gymnasium.Env):
+    """One walk, for libraries without vector environments. Arguments and attributes as of GridworldVectorEnv."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+
+    def __init__(
+        self, map: str = "4x3", slip: float = 0.2, step_reward: float = -0.04, render_mode: str | None = None
+    ) -> None:
+        self._walks = GridworldVectorEnv(
+            1, map, slip, step_reward, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode
+        )
+        self.render_mode = render_mode
+        self.observation_space = self._walks.single_observation_space
+        self.action_space = self._walks.single_action_space
+        self.cells, self.P = self._walks.cells, self._walks.P
+        self.initial_state_distrib = self._walks.initial_state_distrib
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """Start a walk."""
+        super().reset(seed=seed)
+        self._walks._randoms = [self.np_random]
+        state, info = self._walks.reset()
+        return int(state[0]), info
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """One cell on."""
+        state, reward, terminated, _, info = self._walks.step(np.array([action]))
+        return int(state[0]), float(reward[0]), bool(terminated[0]), False, info
+
+    def render(self) -> np.ndarray | None:
+        """(H * CELL, W * CELL, 3) uint8."""
+        pictures = self._walks.render()
+        return None if pictures is None else pictures[0]
+
+
+gymnasium.register(
+    id=ID,
+    entry_point="envs.gridworld:GridworldEnv",
+    vector_entry_point="envs.gridworld:GridworldVectorEnv",
+    max_episode_steps=200,
+)

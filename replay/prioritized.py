@@ -1,0 +1,179 @@
+"""Prioritized replay: transitions come back as often as they were last surprising.
+
+Schaul et al. 2016, "Prioritized experience replay", the proportional variant. It stands around a memory, which
+keeps the transitions, and chooses which of them are drawn.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from replay import segments
+from replay.memory import Memory
+from replay.priorities import Priorities
+
+
+class Drawn(NamedTuple):
+    record: NamedTuple  # what the memory's own sample() or sequences() returns
+    index: Tensor  # (B,) int64, the transitions' own numbers, counted from the first ever added: for update()
+    weight: Tensor  # (B,) float32 importance weights, the largest of the batch is 1
+
+
+class PrioritizedReplay:
+    """The transitions of a memory, each drawn with probability P(i) = p_i / sum of all p, p = (|error| + e)^a.
+
+    memory: a RowReplay or FrameReplay; whatever is added from now on goes through here. exponent: a, from 0
+    (uniform) to 1. smallest: e, what an error of 0 counts as. period: only every so many-th step of a world is
+    drawn, as the starts of sequences that overlap by length - period (Kapturowski et al. 2019).
+    Raises ValueError for numbers out of range.
+    """
+
+    def __init__(self, memory: Memory, exponent: float = 0.6, smallest: float = 1e-6, period: int = 1) -> None:
+        if not 0 <= exponent <= 1:
+            raise ValueError(f"exponent {exponent}: 0 draws uniformly, 1 in proportion to the error; choose between")
+        if smallest <= 0:
+            raise ValueError(f"smallest {smallest}: at 0 or below, what was once predicted is never drawn again")
+        if period < 1:
+            raise ValueError(f"a period of {period} steps: it must be at least 1")
+        self.memory = memory
+        self.exponent, self.smallest, self.period = exponent, smallest, period
+        self._size = memory.rows * memory.worlds  # places, and one leaf more for what need not be set
+        self.priorities = Priorities(self._size + 1, memory.device)
+        self._largest = torch.ones((), dtype=torch.float64, device=memory.device)  # priority of what is new
+        self._worlds = torch.arange(memory.worlds, device=memory.device)
+        self._seen = 0  # adds that the priorities know of
+        self._ready = 0  # rows before this one have the successors that the last draw asked for
+        self._saves = 0
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    @property
+    def capacity(self) -> int:
+        return self.memory.capacity
+
+    @property
+    def device(self) -> torch.device:
+        return self.memory.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all storage: the memory's and the priorities'."""
+        return self.memory.nbytes + self.priorities.nbytes
+
+    def add(self, transition: NamedTuple) -> None:
+        """Remember one step of all worlds, as the memory does; its priority is the largest one so far."""
+        self.memory.add(transition)  # the priorities are told before the next draw, of all adds at once
+
+    def sample(self, batch: int, steps: int = 1, beta: float = 1.0) -> Drawn:
+        """Draw `batch` transitions, stratified by priority; for steps > 1 see Memory.sample.
+
+        beta: exponent of the importance weights w_i = (N P(i))^-beta / max w of the batch, from 0 (none) to 1
+        (fully corrected). With other steps than the last time, the newest rows count as new again.
+        Raises ValueError when there is nothing to draw (yet), or never would be.
+        """
+        place, index, weight = self._draw(batch, steps, beta)
+        return Drawn(self.memory.gather(place, steps), index, weight)
+
+    def sequences(self, batch: int, length: int, beta: float = 1.0) -> Drawn:
+        """Draw `batch` sequences of `length` steps by the priority of their first step; see Memory.sequences."""
+        place, index, weight = self._draw(batch, length, beta)
+        return Drawn(self.memory.unroll(place, length), index, weight)
+
+    @torch.no_grad()
+    def update(self, index: Tensor, error: Tensor) -> None:
+        """Set the priorities of transitions that were drawn: index (B,) of Drawn, error (B,) of any sign.
+
+        Those that were overwritten since are passed over. Of several errors for one transition the largest counts.
+        """
+        if index.shape != error.shape or index.ndim != 1:
+            raise ValueError(f"index {tuple(index.shape)} and error {tuple(error.shape)}: both must be (B,)")
+        value = error.float().abs().add_(self.smallest).pow_(self.exponent)
+        self._largest = torch.fmax(self._largest, value.max())  # NaN never is
+        lost = self.memory.lost(index) | (index >= self._ready * self.memory.worlds)
+        self.priorities.set((index % self._size).masked_fill_(lost, self._size), value.masked_fill_(lost, 0.0))
+
+    def save(self, folder: str | Path) -> dict:
+        """Save the memory (see there) and, to a new file beside it, the priorities; return how to restore both."""
+        memory = self.memory.save(folder)
+        self._saves += 1
+        used = min(self._seen, self.memory.rows) * self.memory.worlds  # leaves that were ever set
+        segment = segments.write(
+            Path(folder),
+            self._saves,
+            self._seen,
+            {"leaves": self.priorities.leaves},
+            {"leaves": (0, used)},
+            "priorities",
+        )
+        return {
+            "memory": memory,
+            "priorities": segment.name,
+            "prioritized": self._identity(),
+            "largest": self._largest.item(),
+            "seen": self._seen,
+            "ready": self._ready,
+            "saves": self._saves,
+            "files": memory["files"] | {segment.name: segment.sha256},
+        }
+
+    @torch.no_grad()
+    def load(self, folder: str | Path, state: dict) -> None:
+        """Become what save(folder) described: the same draws follow.
+
+        Raises ValueError, and stays as it is, when a file is missing or damaged or the sizes are others.
+        """
+        if "prioritized" not in state:
+            raise ValueError("the saved memory is not prioritized: make it without priorities, or start a new run")
+        if state["prioritized"] != self._identity():
+            raise ValueError(
+                f"the saved priorities have {state['prioritized']} and these {self._identity()}: "
+                "make them with the same numbers, or start a new run"
+            )
+        file = Path(folder) / state["priorities"]
+        segments.verify(file, state["files"][file.name])
+        self.memory.load(folder, state["memory"])
+        self.priorities.leaves.zero_()
+        segments.read(file, {"leaves": self.priorities.leaves})
+        self.priorities.recount()
+        self._largest.fill_(state["largest"])
+        self._seen, self._ready, self._saves = state["seen"], state["ready"], state["saves"]
+
+    def _identity(self) -> dict:
+        return {"exponent": self.exponent, "smallest": self.smallest, "period": self.period}
+
+    def _draw(self, batch: int, steps: int, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Places, indices and weights, (B,) each."""
+        memory = self.memory
+        memory.check_draw(batch, steps)
+        if steps + self.period - 1 > memory.least:
+            raise ValueError(
+                f"{steps} steps in a row every {self.period} from a memory that is certain to hold only "
+                f"{memory.least} of each world: raise --capacity, or draw fewer steps"
+            )
+        self._catch_up(steps)
+        place = self.priorities.draw(batch, memory.generator)
+        newest = memory.adds * memory.worlds - 1
+        index = newest - (newest - place) % self._size
+        units = self.priorities.leaves.index_select(0, place)
+        weight = (units / units.min()).pow_(-beta)  # N and the sum of all fall out with the largest
+        return place, index, weight
+
+    def _catch_up(self, steps: int) -> None:
+        """Tell the priorities what was added and evicted, and that a draw is to have `steps` - 1 successors."""
+        memory = self.memory
+        ready = memory.adds - (steps - 1)
+        if memory.adds == self._seen and ready == self._ready:
+            return
+        first = max(min(self._ready, ready), memory.adds - memory.rows)
+        row = torch.arange(first, memory.adds, device=memory.device).unsqueeze(1)  # (M, 1)
+        index = row * memory.worlds + self._worlds  # (M, N)
+        drawable = ~memory.lost(index) & (row < ready) & (row % self.period == 0)
+        leaf, value = (index % self._size).flatten(), (self._largest * drawable).flatten()
+        gone = memory.evicted(self._seen)
+        if gone is not None:
+            leaf, value = torch.cat([leaf, gone]), torch.cat([value, value.new_zeros(len(gone))])
+        self.priorities.set(leaf, value)
+        self._seen, self._ready = memory.adds, ready

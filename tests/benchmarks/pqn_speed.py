@@ -1,0 +1,212 @@
+"""Training speed of agents.pqn against CleanRL's pqn_atari_envpool recipe, in agent steps a second.
+
+    python tests/benchmarks/pqn_speed.py
+    python tests/benchmarks/pqn_speed.py --seconds 20 --rounds 4 --json results/pqn_speed.json
+
+Both train the Nature network with layer norms on the same game (84 x 84 grayscale, stack 4, frame skip 4) with the
+same numbers: 8 worlds, rollouts of 128 steps, 4 epochs of 4 minibatches of 256, RAdam, Q(lambda), a gradient of at
+most norm 10. What is measured is the whole loop after a warm-up of two rollouts: acting, emulating, storing,
+learning. Each contestant is a process of its own; they take turns in windows of `--seconds`, which end with a
+rollout, while the others wait, idle. A ratio is the median over rounds of the ratio within a round. Leave the
+machine alone meanwhile.
+
+- saccade: `agents.pqn` as its recipe has it, without evaluations and checkpoints, which the peer does not make.
+- cleanrl: the parts of CleanRL's program (Huang et al., 2022) in their order, fp32 and eager. Its EnvPool is replaced
+  by ALE's own vector environment, which ours wraps too, so that both have the same emulator.
+- "+flush" is the same with torch.set_flush_denormal(True), which agents.pqn does itself.
+"""
+
+import argparse
+import runpy
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from paired import Contestants, Gate, circumstances, median, ratio, report
+
+import runs
+
+WORLDS, ROLLOUT, EPOCHS, MINIBATCHES = 8, 128, 4, 4  # CleanRL's, and those of agents.pqn
+STEPS = 10_000_000  # over which the learning rate falls and, in a tenth, exploration
+WARM_UP = 2 * WORLDS * ROLLOUT  # agent steps before the first window
+SEED = 1
+
+
+def cleanrl(game: str, device: str) -> None:
+    """Train with CleanRL's pqn_atari_envpool recipe: its parts, its order, its hyperparameters."""
+    import re
+
+    import numpy as np
+    from ale_py.vector_env import AtariVectorEnv
+    from gymnasium.vector import AutoresetMode
+    from torch import nn
+    from torch.nn import functional as F
+
+    def begun(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+        nn.init.orthogonal_(layer.weight, 2**0.5)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    torch.manual_seed(SEED)
+    random = np.random.default_rng(SEED)
+    worlds = AtariVectorEnv(
+        game=re.sub(r"(?<!^)(?=[A-Z])", "_", game).lower(),
+        num_envs=WORLDS,
+        episodic_life=True,
+        reward_clipping=True,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    actions = int(worlds.single_action_space.n)
+    network = nn.Sequential(
+        begun(nn.Conv2d(4, 32, 8, stride=4)),
+        nn.LayerNorm([32, 20, 20]),
+        nn.ReLU(),
+        begun(nn.Conv2d(32, 64, 4, stride=2)),
+        nn.LayerNorm([64, 9, 9]),
+        nn.ReLU(),
+        begun(nn.Conv2d(64, 64, 3, stride=1)),
+        nn.LayerNorm([64, 7, 7]),
+        nn.ReLU(),
+        nn.Flatten(),
+        begun(nn.Linear(3136, 512)),
+        nn.LayerNorm(512),
+        nn.ReLU(),
+        begun(nn.Linear(512, actions)),
+    ).to(device)
+    optimizer = torch.optim.RAdam(network.parameters(), lr=2.5e-4)
+    observations = torch.zeros(ROLLOUT, WORLDS, 4, 84, 84, device=device)  # floats, as CleanRL keeps them
+    taken = torch.zeros(ROLLOUT, WORLDS, device=device)
+    rewards, dones, values = (torch.zeros(ROLLOUT, WORLDS, device=device) for _ in range(3))
+    gate = Gate(WARM_UP)
+    present = torch.Tensor(worlds.reset(seed=SEED)[0]).to(device)
+    done = torch.zeros(WORLDS, device=device)
+    batch = ROLLOUT * WORLDS
+    for begin in range(0, 1_000_000_000, batch):
+        gate(begin)
+        optimizer.param_groups[0]["lr"] = max(1 - begin / STEPS, 0) * 2.5e-4
+        for t in range(ROLLOUT):
+            observations[t], dones[t] = present, done
+            epsilon = max(1 - 0.99 * (begin + t * WORLDS) / (0.1 * STEPS), 0.01)
+            with torch.no_grad():
+                values[t], best = network(present / 255.0).max(dim=1)
+            explore = torch.rand(WORLDS, device=device) < epsilon
+            action = torch.where(explore, torch.randint(actions, (WORLDS,), device=device), best)
+            taken[t] = action
+            following, reward, terminated, truncated, _ = worlds.step(action.cpu().numpy())
+            rewards[t] = torch.tensor(reward, device=device)
+            present = torch.Tensor(following).to(device)
+            done = torch.Tensor(terminated | truncated).to(device)
+        with torch.no_grad():
+            returns = torch.zeros_like(rewards)
+            for t in reversed(range(ROLLOUT)):
+                if t == ROLLOUT - 1:
+                    following_value = network(present / 255.0).max(dim=1).values
+                    returns[t] = rewards[t] + 0.99 * following_value * (1 - done)
+                else:
+                    mixed = 0.65 * returns[t + 1] + 0.35 * values[t + 1] * (1 - dones[t + 1])
+                    returns[t] = rewards[t] + 0.99 * mixed
+        rows = np.arange(batch)
+        flat = observations.flatten(0, 1), taken.flatten(), returns.flatten()
+        for _ in range(EPOCHS):
+            random.shuffle(rows)
+            for some in rows.reshape(MINIBATCHES, -1):
+                observation, action, goal = (part[some] for part in flat)
+                value = network(observation / 255.0).gather(1, action[:, None].long()).squeeze()
+                loss = F.mse_loss(goal, value)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+                optimizer.step()
+
+
+def saccade(game: str, device: str, folder: Path) -> None:
+    """Run the program agents.pqn as a user does, its loop gated at its head."""
+    gate, steps = Gate(WARM_UP), runs.Run.steps
+
+    def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
+        for step in steps(run, *arguments, **options):
+            gate(step)
+            yield step
+
+    runs.Run.steps = gated
+    sys.argv = ["agents.pqn", "--env", game, "--device", device, "--folder", str(folder), "--seed", str(SEED)]
+    sys.argv += ["--worlds", str(WORLDS), "--rollout", str(ROLLOUT), "--steps", str(STEPS)]
+    sys.argv += ["--epochs", str(EPOCHS), "--minibatches", str(MINIBATCHES)]
+    never = "1000000000"  # the peer does not evaluate or save either
+    sys.argv += ["--evaluate-every", never, "--save-every", never, "--wandb", "disabled"]
+    runpy.run_module("agents.pqn", run_name="__main__", alter_sys=True)
+
+
+def compete(name: str, game: str, device: str, folder: Path) -> None:
+    """Be one contestant: train until the parent goes away."""
+    recipe, _, flush = name.partition("+")
+    if flush:
+        torch.set_flush_denormal(True)
+    match recipe:
+        case "cleanrl":
+            cleanrl(game, device)
+        case "saccade":
+            saccade(game, device, folder)
+        case _:
+            raise ValueError(f"unknown contestant {name!r}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default="Breakout")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for every contestant")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of a window (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)")
+    parser.add_argument("--contestants", nargs="+", default=["saccade", "cleanrl", "cleanrl+flush"])
+    parser.add_argument("--json", type=Path, help="write the result there")
+    # How this program starts its contestants:
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contestant:
+        compete(options.contestant, options.game, options.device, options.folder)
+        return
+
+    setting = circumstances(options.device)
+    command = [sys.executable, __file__, "--game", options.game, "--device", options.device]
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
+        with Contestants(commands, Path(folder)) as contestants:
+            rates = contestants.measure(options.rounds, options.seconds)
+    ours = "saccade" if "saccade" in rates else None
+    ratios = {name: ratio(rates, ours, name) for name in rates} if ours else {}
+    report(
+        f"PQN on {options.game}: agent steps/s, {options.rounds} windows of {options.seconds:g} s",
+        ["contestant", "median", "least", "most", "others' cores", "saccade / it"],
+        [
+            [
+                name,
+                median(windows),
+                min(windows),
+                max(windows),
+                f"{max(contestants.others[name]):.2f}",
+                f"{ratios[name]:.2f}" if ours else "-",
+            ]
+            for name, windows in rates.items()
+        ],
+        {
+            "benchmark": "pqn_speed",
+            "game": options.game,
+            "seconds": options.seconds,
+            "worlds": WORLDS,
+            "rollout": ROLLOUT,
+            "epochs": EPOCHS,
+            "minibatches": MINIBATCHES,
+            "steps_per_second": rates,
+            "ratios": ratios,
+            "cores_busy_with_others": contestants.others,
+        }
+        | setting,
+        options.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
