@@ -22,6 +22,8 @@ class Fractions(nn.Module):
         super().__init__()
         self.register_buffer("frequency", math.pi * torch.arange(cosines), persistent=False)
         self.dense = nn.Linear(cosines, features)
+        nn.init.kaiming_normal_(self.dense.weight, nonlinearity="relu")  # PyTorch's own would shrink the features
+        nn.init.zeros_(self.dense.bias)
         self.relu = nn.ReLU()
 
     def forward(self, fractions: Tensor) -> Tensor:

@@ -175,22 +175,18 @@ def test_what_does_not_go_together_is_refused():
 def test_same_seed_same_run(tmp_path, program):
     for name in ("a", "b"):
         changes = dict(
-            steps=1600, learn_start=400, capacity=1000, log_every=200, evaluate_every=800, film_seconds=0.0
+            steps=1600, learn_start=400, capacity=1000, log_every=200, evaluate_every=400, film_seconds=0.0
         )
         rainbow.train(program, quick(tmp_path, program, name=name, evaluate_games=4, **changes))
     logs = [(tmp_path / "Catch" / name / "metrics.jsonl").read_bytes() for name in ("a", "b")]
     assert logs[0] == logs[1] and b"loss/td" in logs[0]
 
 
-@pytest.mark.parametrize("program", ["rainbow", "iqn"])
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(program, marks=() if program == "rainbow" else pytest.mark.slow) for program in rainbow.ALONE],
+)
 def test_learns_catch(tmp_path, program):
-    rainbow.train(program, quick(tmp_path, program, film_seconds=0.0))
-    assert evaluations(tmp_path / f"Catch/{program}-1")[-1] >= 0.95
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("program", rainbow.ALONE)
-def test_everyone_learns_catch(tmp_path, program):
     rainbow.train(program, quick(tmp_path, program, film_seconds=0.0))
     assert evaluations(tmp_path / f"Catch/{program}-1")[-1] >= 0.95
 
