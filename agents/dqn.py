@@ -9,7 +9,7 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning"; wit
 Deviations from the paper:
 1. Adam instead of RMSProp; the Huber loss, whose gradient is the paper's clipped error.
 2. Several worlds side by side, and an update of 64 every 8 steps where the paper makes two of 32: the same samples
-   per step, faster on any machine. The target network follows every 2,000 steps instead of 40,000.
+   per step. The target network follows every 2,000 steps instead of 40,000.
 3. The emulator plays the next step while the network learns: a transition reaches the memory one step later.
 4. He initialisation; exploration falls to 0.01 in 250,000 steps instead of to 0.1 in a million.
 5. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.

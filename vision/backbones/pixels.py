@@ -13,7 +13,7 @@ class PixelConv2d(nn.Conv2d):
     The division is done to the weights, which are few, and so pixels stay whole numbers, which bf16 holds exactly.
     Where the kernel is a whole number of strides (8x8 / 4), each patch of stride x stride pixels becomes a pixel of
     as many channels (Shi et al. 2016, arXiv 1609.05158, figure 1, backwards) and the stride 1: the same sums, in the
-    shape that matrix units are made for. On two CPU cores that takes a ninth off a DQN update.
+    shape that matrix units are made for.
 
     x: (B, C, H, W) uint8, or floats as nn.Conv2d takes them. Returns maps in channels_last, in autocast's dtype.
     """
