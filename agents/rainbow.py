@@ -174,7 +174,7 @@ def _apply(layers: nn.Sequential, x: Tensor) -> Tensor:
         return layers[-1](x.float())  # bf16 would round away the gap between two actions
 
 
-def loss_of(config: Config, network: Network, online: Prediction, action: Tensor, target: Tensor) -> Tensor:
+def loss_of(config: Config, online: Prediction, action: Tensor, target: Tensor) -> Tensor:
     """How far the prediction (B, A, Z) for the actions (B,) is from the target, (B,).
 
     target: (B, 1) a value, (B, Z) probabilities of c51's atoms, or (B, M) samples of the return.
@@ -190,19 +190,20 @@ def loss_of(config: Config, network: Network, online: Prediction, action: Tensor
 
 
 def target_of(
-    config: Config, network: Network, following: Prediction, chosen: Tensor, reward: Tensor, discount: Tensor
+    config: Config, network: Network, following: Prediction, judge: Tensor, reward: Tensor, discount: Tensor
 ) -> Tensor:
     """r + discount * what the target network predicts for the next actions, in the form that loss_of wants.
 
-    following: the target network's prediction (B, A, Z) at the next state. chosen: (B,), the next action.
+    following: the target network's prediction (B, A, Z) at the next state. judge: (B, A), the values
+    that choose the next action: the online network's make it Double DQN, following's own the plain one.
     reward, discount: (B,).
     """
     if config.distribution == "c51":
-        return c51.project(following.of(chosen).softmax(1), reward, discount, network.support)
+        return c51.project(following.of(judge.argmax(1)).softmax(1), reward, discount, network.support)
     if config.munchausen:
-        future = munchausen.soft_target(following.atoms, network.values(following.atoms), config.temperature)
+        future = munchausen.soft_target(following.atoms, judge, config.temperature)
     else:
-        future = following.of(chosen)
+        future = following.of(judge.argmax(1))
     return reward[:, None] + discount[:, None] * future
 
 
@@ -273,10 +274,10 @@ def train(program: str, config: Config) -> None:
                 reward = reward + config.scale * munchausen.bonus(
                     before, batch.action, config.temperature, config.bonus_low
                 )
-            y = target_of(config, target, following, judge.argmax(1), reward, discount)
+            y = target_of(config, target, following, judge, reward, discount)
         with precision(config, device):
             prediction = online.predict(batch.observation)
-        each = loss_of(config, online, prediction, batch.action, y)
+        each = loss_of(config, prediction, batch.action, y)
         loss = each.mean() if weight is None else (weight * each).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -139,8 +139,8 @@ def test_every_component_predicts_and_learns_one_batch(program):
     for _ in range(80):
         prediction = network.predict(observation)
         with torch.no_grad():
-            y = rainbow.target_of(config, network, prediction, prediction.atoms[:, :, 0].argmax(1), reward, discount)
-        loss = rainbow.loss_of(config, network, prediction, action, y).mean()
+            y = rainbow.target_of(config, network, prediction, network.values(prediction.atoms), reward, discount)
+        loss = rainbow.loss_of(config, prediction, action, y).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
