@@ -31,7 +31,7 @@ import envs
 import runs
 from agents.watch import assess
 from envs import Transition, World
-from replay import FrameReplay, RowReplay
+from replay import FrameReplay, Memory, RowReplay
 from vision import backbones
 
 
@@ -226,12 +226,6 @@ def greedy(config: Config, network: QNetwork, epsilon: float, seed: int) -> Call
     return policy
 
 
-def read_config(values: dict) -> Config:
-    """A Config from the "config" of a run's config.json."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    return Config(**{key: value for key, value in values.items() if key in known})
-
-
 def own_eyes(config: Config, folder: Path) -> Config:
     """The config of a saved run: eyes that were lifted from elsewhere lie in its own folder now."""
     return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
@@ -244,29 +238,40 @@ def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> 
     return greedy(config, network, config.evaluate_epsilon, seed)
 
 
+def patience(world: World) -> str | None:
+    """What to say at the start of a run that will be long."""
+    if world.device.type == "cpu" and world.family == "atari":
+        return "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)"
+    return None
+
+
+def remember(config: Config, world: World, run: runs.Run) -> Memory:
+    """The memory that suits a world's observations: frames stored once, or rows."""
+    where = dict(device=world.device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
+    if world.observation.dtype == torch.uint8:
+        return FrameReplay(config.capacity, world.count, world.stack, **where)
+    return RowReplay(config.capacity, world.count, **where)
+
+
+def adam(config: Config, network: nn.Module) -> torch.optim.Adam:
+    """Adam over the weights that are to learn."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    fused = next(network.parameters()).device.type != "mps"
+    return torch.optim.Adam(weights, lr=config.learning_rate, eps=config.adam_epsilon, fused=fused)
+
+
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    slow = device.type == "cpu" and world.family == "atari"
-    note = "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)" if slow else None
-    run = runs.Run(config, "agents.dqn", world.name, world.protocol, note)
+    run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
 
     online = build(config, world)
     target = copy.deepcopy(online).requires_grad_(False)
     if low(config, device):  # rounded once a copy, where autocast would do it at every use
         target.backbone.bfloat16(), target.hidden.bfloat16()
-    optimizer = torch.optim.Adam(
-        [weight for weight in online.parameters() if weight.requires_grad],
-        lr=config.learning_rate,
-        eps=config.adam_epsilon,
-        fused=device.type != "mps",
-    )
-    where = dict(device=device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
-    if world.observation.dtype == torch.uint8:
-        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
-    else:
-        memory = RowReplay(config.capacity, world.count, **where)
+    optimizer = adam(config, online)
+    memory = remember(config, world, run)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
 
     @torch.inference_mode()

@@ -30,7 +30,17 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.dqn import QNetwork, check_actions, greedy, options, own_eyes, precision, td_loss
+from agents.dqn import (
+    QNetwork,
+    adam,
+    check_actions,
+    greedy,
+    options,
+    own_eyes,
+    patience,
+    precision,
+    td_loss,
+)
 from agents.watch import assess
 from envs import World
 from vision import backbones
@@ -187,12 +197,6 @@ def build(config: Config, world: World) -> QNetwork:
     return network.to(world.device, memory_format=torch.channels_last)
 
 
-def read_config(values: dict) -> Config:
-    """A Config from the "config" of a run's config.json."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    return Config(**{key: value for key, value in values.items() if key in known})
-
-
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(own_eyes(config, folder), world)
@@ -204,17 +208,10 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    slow = device.type == "cpu" and world.family == "atari"
-    note = "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)" if slow else None
-    run = runs.Run(config, "agents.pqn", world.name, world.protocol, note)
+    run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
 
     network = build(config, world)
-    optimizer = torch.optim.Adam(
-        [weight for weight in network.parameters() if weight.requires_grad],
-        lr=config.learning_rate,
-        eps=config.adam_epsilon,
-        fused=device.type != "mps",
-    )
+    optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)
     rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
     batch = config.rollout * world.count

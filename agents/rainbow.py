@@ -35,7 +35,7 @@ from agents.noisy import NoisyLinear
 from agents.prioritized import beta_at
 from agents.watch import assess
 from envs import Transition, World
-from replay import FrameReplay, PrioritizedReplay, RowReplay
+from replay import PrioritizedReplay
 from vision import backbones
 
 
@@ -215,12 +215,6 @@ def build(config: Config, world: World) -> Network:
     return network.to(world.device, memory_format=torch.channels_last)
 
 
-def read_config(values: dict) -> Config:
-    """A Config from the "config" of a run's config.json."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    return Config(**{key: value for key, value in values.items() if key in known})
-
-
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(dqn.own_eyes(config, folder), world)
@@ -232,23 +226,15 @@ def train(program: str, config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, f"agents.{program}", world.name, world.protocol, player="agents.rainbow")
+    name = f"agents.{program}"
+    run = runs.Run(config, name, world.name, world.protocol, dqn.patience(world), player="agents.rainbow")
 
     online = build(config, world)
     target = copy.deepcopy(online).requires_grad_(False)
     if dqn.low(config, device):  # rounded once a copy, where autocast would do it at every use
         target.backbone.bfloat16()
-    optimizer = torch.optim.Adam(
-        [weight for weight in online.parameters() if weight.requires_grad],
-        lr=config.learning_rate,
-        eps=config.adam_epsilon,
-        fused=device.type != "mps",
-    )
-    where = dict(device=device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
-    if world.observation.dtype == torch.uint8:
-        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
-    else:
-        memory = RowReplay(config.capacity, world.count, **where)
+    optimizer = dqn.adam(config, online)
+    memory = dqn.remember(config, world, run)
     if config.prioritized:
         memory = PrioritizedReplay(memory, config.prioritized)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)

@@ -337,12 +337,6 @@ def options(config: Config) -> dict[str, object]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def read_config(values: dict) -> Config:
-    """A Config from the "config" of a run's config.json."""
-    known = {field.name for field in dataclasses.fields(Config)}
-    return Config(**{key: value for key, value in values.items() if key in known})
-
-
 def player(table: Tensor) -> Callable[[Tensor], Tensor]:
     """The greedy policy to play with: one-hot observations (N, S) -> actions (N,)."""
     best = table.argmax(1)

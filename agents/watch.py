@@ -161,7 +161,8 @@ def main(config: Config) -> None:
     device = runs.prepare(config.device, config.seed)
     described = json.loads((folder / "config.json").read_text())
     program = importlib.import_module(described.get("player", described["program"]))
-    trained = program.read_config(described["config"])
+    known = {field.name for field in dataclasses.fields(program.Config)}
+    trained = program.Config(**{key: value for key, value in described["config"].items() if key in known})
     state = saved(folder, config.checkpoint)
     world = envs.make(
         trained.env,
