@@ -5,6 +5,7 @@
     control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
     catch.py      Catch, learned from pixels in seconds
     gridworld.py  gridworlds given by a map in text, with their exact model
+    board.py      the map of a world of discrete states, and what is known of each drawn on it
 
     world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="sticky")
     transition = world.step(action)     # or world.send(action), something else meanwhile, world.recv()

@@ -32,7 +32,7 @@ def one_thread():
 @pytest.fixture
 def undrawn(monkeypatch):
     """A picture takes as long as 10,000 steps."""
-    monkeypatch.setattr(tabular, "boards", lambda env: [])
+    monkeypatch.setattr(tabular.board, "boards", lambda env: [])
 
 
 def read(name, **settings):
