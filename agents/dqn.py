@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents.watch import assess
+from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from vision import backbones
@@ -42,11 +41,16 @@ class Config(runs.Options):
     frame_skip: int = 4  # Atari frames an action is held
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
     colour: bool = False  # Atari: three channels a frame
+    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
+    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     steps: int = 10_000_000  # agent steps (four Atari frames each)
     worlds: int = 16  # games side by side
     backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
+    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
+    norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
+    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
     hidden: int = 512  # units between backbone and values; 0 for none
     capacity: int = 1_000_000  # transitions remembered
     memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
@@ -122,15 +126,14 @@ def recipe(asked: Config) -> Config:
 class QNetwork(nn.Module):
     """observation (B, C, H, W) uint8 or (B, D) float -> value of each action (B, A) float32."""
 
-    def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, hidden: int):
+    def __init__(
+        self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, hidden: int, norm: str = "none"
+    ):
         super().__init__()
         self.backbone, self.actions = backbone, actions
         features = backbone.output_size(shape)
-        self.hidden = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
+        self.hidden = dense(features, hidden, norm)
         self.values = nn.Linear(hidden or features, actions)
-        if hidden:
-            nn.init.kaiming_normal_(self.hidden[0].weight, nonlinearity="relu")
-            nn.init.zeros_(self.hidden[0].bias)
         nn.init.uniform_(self.values.weight, -1e-3, 1e-3)  # no opinion at the start
         nn.init.zeros_(self.values.bias)
 
@@ -139,6 +142,16 @@ class QNetwork(nn.Module):
         features = self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
         with torch.autocast(observation.device.type, enabled=False):
             return self.values(features.float())  # bf16 would round away the gap between two actions
+
+
+def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:
+    """features -> hidden units (0 for none) behind a ReLU, which norm="layer" puts a layer norm before."""
+    if not hidden:
+        return nn.Identity()
+    linear = nn.Linear(features, hidden)
+    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, *([nn.LayerNorm(hidden)] if norm == "layer" else []), nn.ReLU())
 
 
 def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tensor | None = None) -> Tensor:
@@ -173,11 +186,21 @@ def epsilon_at(config: Config, step: int) -> float:
     return 1.0 + fraction * (config.epsilon - 1.0)
 
 
+def see(config: Config, world: World) -> backbones.Backbone:
+    """The backbone for a world, or the eyes that are lifted, as they are.
+
+    Raises ValueError for an option that the backbone does not have.
+    """
+    options = {}
+    if config.backbone in backbones.BACKBONES:
+        options = {"width": config.width, "norm": config.norm} | ({"spectral": True} if config.spectral else {})
+    return backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **options)
+
+
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
     check_actions(world)
-    backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen)
-    network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden)
+    network = QNetwork(see(config, world), world.observation_shape, world.actions, config.hidden, config.norm)
     return network.to(world.device, memory_format=torch.channels_last)
 
 
@@ -191,10 +214,10 @@ def check_actions(world: World) -> None:
 
 def options(config: Config) -> dict[str, object]:
     """What envs.make is to know beyond the name."""
-    if config.pixels:
-        return {"pixels": True}
-    atari = ("protocol", "frame_skip", "full_actions", "colour")
-    return {key: getattr(config, key) for key in atari} if envs.family(config.env) == "atari" else {}
+    asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
+    if config.pixels or envs.family(config.env) != "atari":
+        return asked
+    return asked | {key: getattr(config, key) for key in ("protocol", "frame_skip", "full_actions", "colour")}
 
 
 def low(config: Config, device: torch.device) -> bool:
@@ -207,13 +230,13 @@ def precision(config: Config, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
 
 
-def greedy(config: Config, network: QNetwork, epsilon: float, seed: int) -> Callable[[Tensor], Tensor]:
+def greedy(config: Config, network: nn.Module, epsilon: float, seed: int) -> Policy:
     """A policy to play with: observation -> action, random with probability epsilon, from its own generator."""
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
 
     @torch.inference_mode()
-    def policy(observation: Tensor) -> Tensor:
+    def policy(observation: Tensor, came: Transition | None = None) -> Tensor:
         training = network.training
         network.eval()  # noise on the weights is for learning
         with precision(config, device):
@@ -231,7 +254,7 @@ def own_eyes(config: Config, folder: Path) -> Config:
     return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])

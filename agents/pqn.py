@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,9 +30,8 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents.dqn import (
-    QNetwork,
     adam,
-    check_actions,
+    build,
     greedy,
     options,
     own_eyes,
@@ -41,9 +39,8 @@ from agents.dqn import (
     precision,
     td_loss,
 )
-from agents.watch import assess
+from agents.watch import Policy, assess
 from envs import World
-from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +50,8 @@ class Config(runs.Options):
     frame_skip: int = 4  # Atari frames an action is held
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
     colour: bool = False  # Atari: three channels a frame
+    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
+    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     steps: int = 10_000_000  # agent steps (four Atari frames each)
     worlds: int = 8  # games side by side
@@ -61,8 +60,10 @@ class Config(runs.Options):
     minibatches: int = 4  # updates a pass
     backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
-    hidden: int = 512  # units between backbone and values; 0 for none
+    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
+    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
+    hidden: int = 512  # units between backbone and values; 0 for none
     learning_rate: float = 2.5e-4  # RAdam
     anneal: bool = True  # the learning rate falls linearly to 0 over the run
     adam_epsilon: float = 1e-8  # added to the root of squared gradients in RAdam; far below them
@@ -186,18 +187,7 @@ def epsilon_at(config: Config, step: int) -> float:
     return 1.0 + fraction * (config.epsilon - 1.0)
 
 
-def build(config: Config, world: World) -> QNetwork:
-    """The network for a world, on its device."""
-    check_actions(world)
-    norm = {"norm": config.norm} if config.backbone in backbones.BACKBONES else {}
-    backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **norm)
-    network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden)
-    if config.hidden and config.norm == "layer":
-        network.hidden.insert(1, nn.LayerNorm(config.hidden))
-    return network.to(world.device, memory_format=torch.channels_last)
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(own_eyes(config, folder), world)
     network.load_state_dict(parts["network"])

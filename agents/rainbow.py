@@ -33,7 +33,7 @@ from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
 from agents.prioritized import beta_at
-from agents.watch import assess
+from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
 from vision import backbones
@@ -118,8 +118,8 @@ class Network(nn.Module):
         self.embed = Fractions(features) if config.distribution == "iqn" else None
         self.outputs = {"mean": 1, "c51": config.atoms, "qr_dqn": config.quantiles, "iqn": 1}[config.distribution]
         linear = functools.partial(NoisyLinear, sigma=config.sigma) if config.noisy else nn.Linear
-        self.advantage = stream(linear, features, config.hidden, actions * self.outputs)
-        self.value = stream(linear, features, config.hidden, self.outputs) if config.dueling else None
+        self.advantage = stream(linear, features, config.hidden, actions * self.outputs, config.norm)
+        self.value = stream(linear, features, config.hidden, self.outputs, config.norm) if config.dueling else None
         if config.distribution == "c51":
             z = c51.support(config.v_min, config.v_max, config.atoms, torch.device("cpu"))
             self.register_buffer("support", z, persistent=False)
@@ -155,8 +155,10 @@ class Network(nn.Module):
         return combine(value, advantage.unflatten(1, (self.actions, self.outputs))).flatten(1)
 
 
-def stream(linear: Callable[[int, int], nn.Module], features: int, hidden: int, outputs: int) -> nn.Sequential:
-    """features -> hidden (0 for none) -> outputs."""
+def stream(
+    linear: Callable[[int, int], nn.Module], features: int, hidden: int, outputs: int, norm: str = "none"
+) -> nn.Sequential:
+    """features -> hidden (0 for none), where asked for with a layer norm -> outputs."""
     layers = [linear(features, hidden), nn.ReLU()] if hidden else []
     layers.append(linear(hidden or features, outputs))
     if linear is nn.Linear:
@@ -165,6 +167,8 @@ def stream(linear: Callable[[int, int], nn.Module], features: int, hidden: int, 
             nn.init.zeros_(layers[0].bias)
         nn.init.uniform_(layers[-1].weight, -1e-3, 1e-3)  # no opinion at the start
         nn.init.zeros_(layers[-1].bias)
+    if hidden and norm == "layer":
+        layers.insert(1, nn.LayerNorm(hidden))
     return nn.Sequential(*layers)
 
 
@@ -210,12 +214,11 @@ def target_of(
 def build(config: Config, world: World) -> Network:
     """The network for a world, on its device."""
     dqn.check_actions(world)
-    backbone = backbones.build(config.backbone, world.observation_shape, frozen=config.frozen)
-    network = Network(backbone, world.observation_shape, world.actions, config)
+    network = Network(dqn.see(config, world), world.observation_shape, world.actions, config)
     return network.to(world.device, memory_format=torch.channels_last)
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Callable[[Tensor], Tensor]:
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(dqn.own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,7 +33,7 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.watch import evaluate
+from agents.watch import Policy, evaluate
 from envs import Transition, board, control
 
 PLANNERS = ("value_iteration", "policy_iteration")
@@ -332,13 +331,13 @@ def options(config: Config) -> dict[str, object]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def player(table: Tensor) -> Callable[[Tensor], Tensor]:
+def player(table: Tensor) -> Policy:
     """The greedy policy to play with: one-hot observations (N, S) -> actions (N,)."""
     best = table.argmax(1)
-    return lambda observation: best[observation.argmax(1)]
+    return lambda observation, came=None: best[observation.argmax(1)]
 
 
-def load(config: Config, folder: Path, parts: dict, world: envs.World, seed: int) -> Callable[[Tensor], Tensor]:
+def load(config: Config, folder: Path, parts: dict, world: envs.World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     return player(parts["table"]["values"].to(world.device))
 

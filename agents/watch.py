@@ -43,7 +43,11 @@ class Config:
     film_seconds: float = 120.0  # at most, of film
 
 
-def play(policy: Callable[[Tensor], Tensor], world: envs.World, games: int) -> dict[str, list[float]]:
+# (N, ...) the present, and the step that led there (None at the start) -> (N,) actions
+Policy = Callable[[Tensor, envs.Transition | None], Tensor]
+
+
+def play(policy: Policy, world: envs.World, games: int) -> dict[str, list[float]]:
     """Play whole games to their ends, an equal share in each world, and return their scores.
 
     Taking the first `games` to finish would favour short ones; so each world plays its own share.
@@ -53,8 +57,9 @@ def play(policy: Callable[[Tensor], Tensor], world: envs.World, games: int) -> d
     """
     share = [games // world.count + (n < games % world.count) for n in range(world.count)]
     scores: list[list[tuple[float, int]]] = [[] for _ in range(world.count)]
+    came = None
     while any(len(done) < wanted for done, wanted in zip(scores, share, strict=True)):
-        world.step(policy(world.observation))
+        came = world.step(policy(world.observation, came))
         finished = world.finished
         for n, total, length in zip(
             world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
@@ -66,7 +71,7 @@ def play(policy: Callable[[Tensor], Tensor], world: envs.World, games: int) -> d
 
 
 def evaluate(
-    policy: Callable[[Tensor], Tensor],
+    policy: Policy,
     name: str,
     games: int,
     seed: int,
@@ -100,7 +105,7 @@ def interval(scores: list[float]) -> tuple[float, float]:
 
 
 def film(
-    policy: Callable[[Tensor], Tensor],
+    policy: Policy,
     name: str,
     path: Path,
     seconds: float,
@@ -117,9 +122,10 @@ def film(
 
     world = envs.make(name, 1, seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     try:
-        frames, total, ended = [world.render()[0]], 0.0, False
+        frames, total, ended, came = [world.render()[0]], 0.0, False, None
         while not ended and len(frames) < seconds * world.frames_per_second:
-            total += world.step(policy(world.observation)).reward.item()
+            came = world.step(policy(world.observation, came))
+            total += came.reward.item()
             frames.append(world.render()[0])
             ended = bool(world.finished["episode/return"])
     finally:
@@ -132,9 +138,7 @@ def film(
     return total, ended
 
 
-def assess(
-    run: runs.Run, policy: Callable[[], Callable[[Tensor], Tensor]], backbone: backbones.Backbone, **options: object
-) -> None:
+def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object) -> None:
     """Evaluate a run's agent as its config says; of the best so far, keep the eyes and a film.
 
     policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.

@@ -64,6 +64,7 @@ class AtariWorld(World):
         threads: emulator threads; 0 means one a core.
         power_cycle: agent steps after which the next game starts from a fresh, seeded console.
             Smaller means quicker resume (at most this many steps a world are played again) and slower play.
+        flicker: probability that a frame is black; see World.
 
     Raises:
         ValueError: an unknown game or protocol.
@@ -86,6 +87,7 @@ class AtariWorld(World):
         max_frames: int = 108_000,
         threads: int = 0,
         power_cycle: int = 16_384,
+        flicker: float = 0.0,
     ) -> None:
         if name not in ROMS:
             raise ValueError(f"unknown game {name!r}; envs.atari.ROMS lists them")
@@ -114,7 +116,7 @@ class AtariWorld(World):
         options = dict(
             protocol=protocol, evaluation=evaluation, frame_skip=frame_skip, stack=stack, size=size,
             full_actions=full_actions, colour=colour, fire_reset=fire_reset, max_frames=max_frames,
-            power_cycle=power_cycle,
+            power_cycle=power_cycle, flicker=flicker,
         )  # fmt: skip
         super().__init__(
             name=name,
@@ -127,6 +129,7 @@ class AtariWorld(World):
             stack=stack,
             actions=int(self._emulators.single_action_space.n),
             options=options,
+            flicker=flicker,
         )
 
     def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:

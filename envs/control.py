@@ -66,6 +66,7 @@ class ControlWorld(World):
         pixels: learn from the rendered picture instead of the environment's own observation.
         stack: frames in an observation of pictures; missing ones are black. None: 4 with `pixels`, else 1.
         size: height and width that pictures are resized to. None: 84 with `pixels`, else as they are.
+        flicker: probability that a frame of a picture is black; see World.
         grey: pictures without colour. None: with `pixels`, else as they are.
         settings: anything else goes to the environment's constructor, e.g. continuous=True.
 
@@ -85,6 +86,7 @@ class ControlWorld(World):
         stack: int | None = None,
         size: int | None = None,
         grey: bool | None = None,
+        flicker: float = 0.0,
         **settings: Any,
     ) -> None:
         self._spec = gymnasium.spec(name)
@@ -113,7 +115,7 @@ class ControlWorld(World):
             self._frames = np.zeros((count, *shape), np.uint8)
         else:
             shape = (int(space.n),) if self._onehot else space.shape
-        options = dict(pixels=pixels, stack=stack, size=size, grey=grey, **settings)
+        options = dict(pixels=pixels, stack=stack, size=size, grey=grey, flicker=flicker, **settings)
         super().__init__(
             name=self._spec.name if self._spec.namespace == "saccade" else name,
             family="pixels" if pictures else "control",
@@ -127,6 +129,7 @@ class ControlWorld(World):
             action_low=None if isinstance(action, Discrete) else action.low,
             action_high=None if isinstance(action, Discrete) else action.high,
             options=options,
+            flicker=flicker,
         )
 
     def _open(self, count: int, settings: dict[str, Any]) -> VectorEnv:

@@ -47,6 +47,8 @@ class World:
         protocol: the rules of the game that a score must be quoted with, e.g. "classic"; or None.
         observation: (N, *observation_shape), the present, on `device`. Never written to again once emitted.
         stack: frames stacked on axis 0 of an observation; 1 means none.
+        flicker: probability that a frame of a picture is black (Hausknecht & Stone 2015, "Deep recurrent Q-learning
+            for partially observable MDPs"); drawn once a frame, which stays black as it moves through the stack.
         actions: number of discrete actions; None if actions are continuous.
         action_shape: shape of one world's action, () or (A,); with action_low and action_high if continuous.
         finished: returns and lengths of the whole games that ended in the last step.
@@ -72,7 +74,12 @@ class World:
         action_low: np.ndarray | None = None,
         action_high: np.ndarray | None = None,
         options: dict[str, Any] | None = None,
+        flicker: float = 0.0,
     ) -> None:
+        if not 0 <= flicker < 1:
+            raise ValueError(f"flicker={flicker}: it is the probability that a frame is black, from 0 to below 1")
+        if flicker and len(observation_shape) != 3:
+            raise ValueError(f"flicker blackens frames, and {name} gives vectors: leave it out, or add pixels=True")
         self.name, self.family, self.protocol = name, family, protocol
         self.count, self.device = count, torch.device(device)
         self.observation_shape, self.stack = observation_shape, stack
@@ -80,6 +87,7 @@ class World:
         self.action_low, self.action_high = action_low, action_high
         self.action_shape = () if action_low is None else action_low.shape
         self.options = options or {}
+        self.flicker = flicker
         self._action_dtype = torch.int64 if actions is not None else torch.float32
         self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
         self._all = np.ones(count, bool)
@@ -98,7 +106,9 @@ class World:
         self._length = np.zeros(self.count, np.int64)
         self._sent: Tensor | None = None
         self._clear_finished()
-        self.observation = self._tensor(self._restart(self._seeds(), self._all))
+        self._lit = np.ones((self.count, self.stack), bool)  # frames of the present that are not black, oldest first
+        self._light(self._all, 1)
+        self.observation = self._tensor(self._shade(self._restart(self._seeds(), self._all)))
         return self.observation
 
     def send(self, action: Tensor) -> None:
@@ -140,6 +150,10 @@ class World:
         self._length += 1
         self._clear_finished()
         present = arrival.present
+        if self.flicker:
+            self._lit = np.roll(self._lit, -1, axis=1)
+            self._light(self._all, 0)
+        following = self._tensor(self._shade(arrival.observation))
         if ended.any():
             self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
@@ -151,9 +165,10 @@ class World:
                 self._seedings[reseed] += 1
                 self._taped[reseed] = 0
                 present = self._restart(self._seeds(), reseed)
+            self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
+            self._light(ended, 1)
         before = self.observation
-        following = self._tensor(arrival.observation)
-        self.observation = following if present is arrival.observation else self._tensor(present)
+        self.observation = following if present is arrival.observation else self._tensor(self._shade(present))
         reward, discount, last = self._signals(arrival.reward, ~over, last)
         return Transition(before, action, reward, discount, following, last)
 
@@ -187,6 +202,7 @@ class World:
             "tape": _storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
             "return": torch.from_numpy(self._return.copy()),
             "length": torch.from_numpy(self._length.copy()),
+            "lit": torch.from_numpy(self._lit.copy()),
             "present": _checksum(self.observation),
         }
 
@@ -211,9 +227,10 @@ class World:
             self._tape[n, : len(piece)] = piece
         self._return = state["return"].numpy().copy()
         self._length = state["length"].numpy().copy()
+        self._lit = state["lit"].numpy().copy()
         self._sent = None
         self._clear_finished()
-        self.observation = self._tensor(self._replay(self._restart, self._advance))
+        self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
         if _checksum(self.observation) != state["present"]:
             warnings.warn(
                 f"{self.name} played the same actions from the same seeds and arrived elsewhere: "
@@ -272,6 +289,25 @@ class World:
                 present = advance(action if self.actions is None else action.astype(np.int64))
         return present
 
+    # flickering
+
+    def _light(self, mask: np.ndarray, start: int) -> None:
+        """Draw whether the newest frame of the worlds in `mask` (N,) is black, a function of seeds and steps alone.
+
+        start: 1 for the first frame of a game, which is not the one that ended the game before in the same step.
+        """
+        if self.flicker:
+            tape = _mix(_mix(np.uint64(self._seed) + self._rows.astype(np.uint64)) + self._seedings.astype(np.uint64))
+            drawn = _mix(tape + np.uint64(2) * self._taped.astype(np.uint64) + np.uint64(start))
+            self._lit[mask, -1] = ((drawn >> np.uint64(11)) * 2.0**-53 >= self.flicker)[mask]
+
+    def _shade(self, picture: np.ndarray) -> np.ndarray:
+        """(N, k * c, H, W) with its black frames blackened; the same array if there are none."""
+        if not self.flicker or self._lit.all():
+            return picture
+        frames = picture.reshape(self.count, self.stack, -1)
+        return (frames * self._lit[:, :, None]).reshape(picture.shape)
+
     # between NumPy and the device
 
     def _checked(self, action: Tensor) -> np.ndarray:
@@ -308,6 +344,15 @@ class World:
     def _clear_finished(self) -> None:
         self.finished_worlds: list[int] = []
         self.finished: dict[str, list[float]] = {"episode/return": [], "episode/length": []}
+
+
+def _mix(key: np.ndarray) -> np.ndarray:
+    """uint64 -> uint64, each bit a coin: SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
+    generators", figure 16)."""
+    key = key + np.uint64(0x9E3779B97F4A7C15)
+    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return key ^ (key >> np.uint64(31))
 
 
 def _checksum(observation: Tensor) -> int:

@@ -165,7 +165,7 @@ def test_eyes_are_lifted_into_another_run(tmp_path):
 
 def test_play_gives_each_world_its_share():
     world = envs.make("Catch", 3, seed=5, device="cpu")
-    scores = play(lambda observation: torch.ones(3, dtype=torch.int64), world, games=7)
+    scores = play(lambda observation, came: torch.ones(3, dtype=torch.int64), world, games=7)
     assert len(scores["return"]) == len(scores["length"]) == 7
     assert set(scores["return"]) <= {-1.0, 1.0}
 

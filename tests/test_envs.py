@@ -26,6 +26,8 @@ SAMPLES = {
     "LunarLander": ("LunarLander", {}),
     "Breakout": ("Breakout", {}),
     "Breakout-sticky": ("Breakout", {"protocol": "sticky", "power_cycle": 150}),
+    "Catch-flicker": ("Catch", {"flicker": 0.5, "stack": 3}),
+    "Breakout-flicker": ("Breakout", {"flicker": 0.5, "power_cycle": 60}),
     "Pong": ("Pong", {"max_frames": 120, "colour": True, "stack": 2}),
 }
 NEEDS = {"CartPole-pixels": "pygame", "LunarLander": "Box2D"}
@@ -318,6 +320,30 @@ def test_stack_begins_black_and_shifts():
     assert world.observation[:, :3].max() == 0 < world.observation[:, 3].max()
     step = world.step(torch.ones(2, dtype=torch.int64))
     assert torch.equal(step.next_observation[:, 2], step.observation[:, 3])
+
+
+def test_flicker_blackens_frames_and_nothing_else():
+    plain, dim = (envs.make("Breakout", 3, seed=2, flicker=p, stack=2) for p in (0.0, 0.4))
+    play, black = Player(plain), []
+    for _ in range(200):
+        action = play()
+        clear, seen = plain.step(action), dim.step(action)
+        for n in range(3):
+            for k in range(2):
+                was_black = not seen.next_observation[n, k].any()
+                assert was_black or torch.equal(seen.next_observation[n, k], clear.next_observation[n, k])
+            black.append(not seen.next_observation[n, 1].any())
+            assert seen.last[n] or torch.equal(dim.observation[n], seen.next_observation[n])
+        assert torch.equal(seen.reward, clear.reward) and torch.equal(seen.last, clear.last)
+        assert torch.equal(seen.next_observation[:, 0], seen.observation[:, 1])  # black frames stay black
+    assert abs(np.mean(black) - 0.4) < 3 * (0.4 * 0.6 / len(black)) ** 0.5
+
+
+def test_flicker_is_for_pictures():
+    with pytest.raises(ValueError, match="CartPole-v1 gives vectors"):
+        envs.make("CartPole", flicker=0.5)
+    with pytest.raises(ValueError, match="probability"):
+        envs.make("Catch", flicker=1.0)
 
 
 def test_render_is_the_same_game_in_colour():

@@ -12,6 +12,7 @@ initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
 
 import difflib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,14 @@ def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **option
     frozen: no gradients, evaluation mode for ever
     options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
         free: the weights are there).
-    Raises ValueError for an unknown name, an image too small, or options that contradict lifted eyes.
+    Raises ValueError for an unknown name, an option that the family lacks, an image too small, or options that
+    contradict lifted eyes.
     """
     if str(name) in BACKBONES:
+        known = inspect.signature(BACKBONES[str(name)]).parameters
+        if lacking := [option for option in options if option not in known]:
+            takes = ", ".join(sorted(known.keys() - {"shape"}))
+            raise ValueError(f"backbone {str(name)!r} has no option {lacking[0]!r}: it takes {takes}")
         backbone = BACKBONES[str(name)](shape, **options)
         return backbone.freeze() if frozen else backbone
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":

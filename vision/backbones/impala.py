@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from vision.backbones import normalisation
 from vision.backbones.backbone import Backbone, widths
 from vision.backbones.normalisation import after
 from vision.backbones.pixels import PixelConv2d
@@ -30,6 +31,8 @@ class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
     shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialisation.py, normalisation.py
+    spectral: the residual blocks' convolutions keep a spectral norm of 1, as by Clark et al. 2024, "Beyond the
+        Rainbow", arXiv 2411.03820 (see normalisation.py)
     stem: the first section.
         atari     3x3 convolution, 3x3 / 2 max pool, as in the paper  84 -> 42, 21, 11
         cifar     without its pool, for small images                  32 -> 32, 16, 8
@@ -43,8 +46,9 @@ class Impala(Backbone):
         width: float = 1.0,
         init: str = "he",
         norm: str = "none",
+        spectral: bool = False,
     ) -> None:
-        super().__init__("impala", shape, stem=stem, width=width, init=init, norm=norm)
+        super().__init__("impala", shape, stem=stem, width=width, init=init, norm=norm, spectral=spectral)
         before = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):
             conv = (nn.Conv2d if i else PixelConv2d)(before, channels, 3, padding=1)
@@ -58,3 +62,8 @@ class Impala(Backbone):
             before = channels
         self.stages[-1].append(nn.ReLU())
         self.settle()
+        if spectral:  # of the weights as they begin
+            for block in list(self.modules()):
+                if isinstance(block, Residual):
+                    normalisation.spectral(block.conv1)
+                    normalisation.spectral(block.conv2)

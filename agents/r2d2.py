@@ -1,0 +1,365 @@
+"""R2D2: Q-learning with a memory of its own, from sequences of replay that begin in the state it was then in.
+
+Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning". One frame at a time is
+enough, also where many of them are black (Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially
+observable MDPs").
+
+    python -m agents.r2d2 --env Breakout
+    python -m agents.r2d2 --env Pong --flicker 0.5
+    python -m agents.r2d2 --env Catch --flicker 0.5
+
+Deviations from the paper: those of agents/dqn.py, and
+1. Sequences of 20 + 40 steps instead of 40 + 80, 16 an update, which is 8 steps learned from per step played.
+2. One player with falling exploration instead of 256 with constant ones.
+3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: where
+   that one led is not kept.
+4. The value function is not rescaled where rewards are clipped (--clip-reward).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import envs
+import runs
+from agents import dqn
+from agents.dqn import epsilon_at, options, precision
+from agents.dueling import combine
+from agents.rainbow import stream
+from agents.watch import Policy, assess
+from envs import Transition, World
+from replay import PrioritizedReplay
+from vision import backbones
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(dqn.Config):
+    units: int = 512  # of the LSTM
+    burn_in: int = 20  # steps that only bring the state up to date
+    length: int = 40  # steps learned from, after those
+    n_step: int = 5  # rewards a target looks ahead
+    prioritized: float = 0.9  # exponent of priorities in replay; 0 for uniform
+    beta: float = 0.6  # exponent of importance weights
+    eta: float = 0.9  # a sequence's priority: eta * its largest error + (1 - eta) * their mean
+
+
+ATARI = dict(
+    stack=1,
+    double=True,
+    clip_reward=False,
+    huber=False,
+    discount=0.997,
+    capacity=500_000,  # a step's state takes 2 kB beside the frame's 7
+    batch=16,
+    learn_every=80,
+    learning_rate=2e-4,
+    copy_every=4_000,
+)
+CONTROL = dqn.CONTROL | dict(
+    units=64, hidden=128, burn_in=8, length=16, n_step=3, batch=16, learn_every=16, discount=0.99, prioritized=0.6
+)
+CATCH = dqn.CATCH | dict(
+    stack=1, units=64, burn_in=3, length=9, n_step=3, batch=16, learn_every=8, double=True, prioritized=0.6
+)
+PIXELS = dqn.PIXELS | ATARI | dict(discount=0.99, capacity=200_000)
+RECIPES = {"atari": ATARI, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    return Config(env=asked.env, **RECIPES[family])
+
+
+class Step(NamedTuple):
+    """A Transition, and what the agent brought into it."""
+
+    observation: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_observation: Tensor
+    last: Tensor
+    state: Tensor  # (N, S) float16
+
+
+class Carried:
+    """What the agent carries from one step of each world into the next, as a part of a run's checkpoints.
+
+    state: (N, S) float32: the LSTM's output and cell, the last action one-hot, and the last reward; 0 at a start.
+    """
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"state": self.state}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        self.state = saved["state"].to(self.state.device)
+
+
+class Network(nn.Module):
+    """Observations, and what was done and received before each -> value of each action, float32."""
+
+    def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, config: Config):
+        super().__init__()
+        self.backbone, self.actions, self.units = backbone, actions, config.units
+        features, hidden, units, norm = backbone.output_size(shape), config.hidden, config.units, config.norm
+        self.hidden = dqn.dense(features, hidden, norm)
+        self.recurrent = nn.LSTMCell((hidden or features) + actions + 1, units)
+        self.value = stream(nn.Linear, units, hidden, 1, norm)
+        self.advantage = stream(nn.Linear, units, hidden, actions, norm)
+
+    def start(self, count: int) -> Tensor:
+        """(N, S) zeros: the state at the start of an episode."""
+        device = self.recurrent.weight_hh.device
+        return torch.zeros(count, 2 * self.units + self.actions + 1, device=device)
+
+    def see(self, observation: Tensor) -> Tensor:
+        """(B, L, C, H, W) uint8 or (B, L, D) float -> features (B, L, F)."""
+        coarsest = self.backbone(observation.flatten(0, 1))[-1]
+        return self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1)).unflatten(0, observation.shape[:2])
+
+    def unroll(
+        self, features: Tensor, said: Tensor, fresh: Tensor, hidden: Tensor, cell: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The LSTM's outputs (B, L, U), and its hidden and cell (B, U) after the last step.
+
+        features: (B, L, F). said: (B, L, A + 1), the action (one-hot) and the reward before each step. fresh: (B, L)
+        bool, the step is an episode's first: the state is 0 there. hidden, cell: (B, U), before the first step.
+        """
+        own = self.recurrent
+        incoming = F.linear(
+            torch.cat([features, said.to(features.dtype)], 2), own.weight_ih, own.bias_ih + own.bias_hh
+        )
+        kept, outputs = (~fresh).to(cell.dtype).unsqueeze(2), []
+        for t in range(features.shape[1]):
+            recurrent = F.linear(hidden * kept[:, t], own.weight_hh)
+            inward, forget, candidate, outward = (incoming[:, t] + recurrent).float().chunk(4, 1)
+            cell = forget.sigmoid() * (cell * kept[:, t]) + inward.sigmoid() * candidate.tanh()
+            hidden = outward.sigmoid() * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs, 1), hidden, cell
+
+    def values(self, output: Tensor) -> Tensor:
+        """The LSTM's outputs (B, L, U) -> (B, L, A) float32."""
+        with torch.autocast(output.device.type, enabled=False):
+            flat = output.flatten(0, 1).float()
+            q = combine(self.value(flat).unsqueeze(1), self.advantage(flat).unsqueeze(2)).squeeze(2)
+        return q.unflatten(0, output.shape[:2])
+
+    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step: observation (N, ...) and state (N, S) -> values (N, A), and hidden and cell (N, U) after it."""
+        hidden, cell, said = split(state, self.units)
+        fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        output, hidden, cell = self.unroll(self.see(observation.unsqueeze(1)), said.unsqueeze(1), fresh, hidden, cell)
+        return self.values(output).squeeze(1), hidden, cell
+
+
+def split(state: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(..., S) -> hidden and cell (..., U), and what was said: the action one-hot and the reward (..., A + 1)."""
+    return state[..., :units], state[..., units : 2 * units], state[..., 2 * units :]
+
+
+def utter(config: Config, action: Tensor, reward: Tensor, actions: int) -> Tensor:
+    """What the network is told of a step: the action (...) one-hot and the reward (...), as (..., A + 1) float32."""
+    told = reward.sign() if config.clip_reward else rescale(reward)
+    return torch.cat([F.one_hot(action, actions).float(), told.unsqueeze(-1)], -1)
+
+
+def rescale(x: Tensor, slope: float = 1e-3) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + slope x. Pohlen et al. 2018, arXiv 1805.11593, proposition A.2."""
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + slope * x
+
+
+def unscale(x: Tensor, slope: float = 1e-3) -> Tensor:
+    """The inverse of rescale."""
+    root = ((1 + 4 * slope * (x.abs() + 1 + slope)).sqrt() - 1) / (2 * slope)
+    return x.sign() * (root.square() - 1)
+
+
+def n_step_targets(
+    reward: Tensor, discount: Tensor, last: Tensor, next_value: Tensor, gamma: float, steps: int
+) -> tuple[Tensor, Tensor]:
+    """For each step of sequences: R + gamma^m V(where it led after m), m = `steps` or what is left. Equation 1.
+
+    Args:
+        reward, discount, last: (B, T), as in Transition.
+        next_value: (B, T + 1), V of each step's observation and, at the end, of where the last step led.
+        gamma: discount of the return, per step.
+
+    Returns:
+        The targets (B, T), and whether each of them is known (B, T) bool: not where a time limit lies within.
+    """
+    assert next_value.shape == (reward.shape[0], reward.shape[1] + 1) and reward.shape == last.shape == discount.shape
+    length = reward.shape[1]
+    total, factor = torch.zeros_like(reward), torch.ones_like(reward)
+    going = torch.ones_like(last)
+    known = torch.ones_like(last)
+    where = torch.arange(length, device=reward.device).expand_as(reward).clone()
+    for k in range(min(steps, length)):
+        ahead = [F.pad(field[:, k:].float(), (0, k)) for field in (reward, discount, last)]
+        counts = going & (torch.arange(length, device=reward.device) + k < length)
+        total += factor * ahead[0] * counts
+        factor = torch.where(counts, factor * gamma * ahead[1], factor)
+        where += counts
+        stops = counts & ahead[2].bool()
+        known &= ~(stops & (ahead[1] > 0) & (where < length))
+        going = counts & ~stops
+    return total + factor * next_value.gather(1, where), known
+
+
+def build(config: Config, world: World) -> Network:
+    """The network for a world, on its device."""
+    dqn.check_actions(world)
+    network = Network(dqn.see(config, world), world.observation_shape, world.actions, config)
+    return network.to(world.device, memory_format=torch.channels_last)
+
+
+def after(config: Config, hidden: Tensor, cell: Tensor, came: Transition, actions: int) -> Tensor:
+    """The state (N, S) after a step that began in hidden and cell (N, U): zeros where the episode stopped."""
+    state = torch.cat([hidden, cell, utter(config, came.action, came.reward, actions)], 1)
+    return state * (~came.last).unsqueeze(1)
+
+
+def lived(config: Config, batch: Step, network: Network) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What unroll needs to live sequences (B, L, ...) again, and one step more, to where the last one led.
+
+    Returns:
+        observation (B, L + 1, ...); said (B, L + 1, A + 1) and fresh (B, L + 1); hidden and cell (B, U) as stored.
+    """
+    observation = torch.cat([batch.observation, batch.next_observation.unsqueeze(1)], 1)
+    hidden, cell, before = split(batch.state[:, 0].float(), network.units)
+    said = torch.cat([before.unsqueeze(1), utter(config, batch.action, batch.reward, network.actions)], 1)
+    fresh = F.pad(batch.last[:, :-1], (1, 1))  # where the last step led is of its own episode in any case
+    return observation, said * (~fresh).unsqueeze(2), fresh, hidden, cell
+
+
+def greedy(config: Config, network: Network, epsilon: float, seed: int) -> Policy:
+    """A policy to play with, random with probability epsilon, from its own generator; it remembers its games."""
+    device = network.recurrent.weight_hh.device
+    generator = torch.Generator(device).manual_seed(seed)
+    remembered: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def policy(observation: Tensor, came: Transition | None = None) -> Tensor:
+        nonlocal remembered
+        if came is None:
+            state = network.start(len(observation))
+        else:
+            state = after(config, *remembered, came, network.actions)
+        with precision(config, device):
+            values, *remembered = network(observation, state)
+        best = values.argmax(1)
+        explore = torch.rand(best.shape, generator=generator, device=device) < epsilon
+        return torch.where(
+            explore, torch.randint(network.actions, best.shape, generator=generator, device=device), best
+        )
+
+    return policy
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    network = build(dqn.own_eyes(config, folder), world)
+    network.load_state_dict(parts["online"])
+    return greedy(config, network, config.evaluate_epsilon, seed)
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    run = runs.Run(config, "agents.r2d2", world.name, world.protocol, dqn.patience(world))
+
+    online = build(config, world)
+    target = copy.deepcopy(online).requires_grad_(False)
+    if dqn.low(config, device):  # rounded once a copy, where autocast would do it at every use
+        target.backbone.bfloat16(), target.hidden.bfloat16()
+    optimizer = dqn.adam(config, online)
+    memory = PrioritizedReplay(dqn.remember(config, world, run), config.prioritized, period=config.length)
+    carried = Carried(online.start(world.count))
+    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world, carried=carried)
+
+    @torch.inference_mode()
+    def act(observation: Tensor, state: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with precision(config, device):
+            values, hidden, cell = online(observation, state)
+        best = values.argmax(1)
+        explore = torch.rand(best.shape, device=device) < epsilon
+        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), hidden, cell
+
+    def learn(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        k = config.burn_in
+        observation, said, fresh, hidden, cell = lived(config, batch, online)
+        with torch.no_grad(), precision(config, device):
+            judged = target.unroll(target.see(observation), said, fresh, hidden, cell)[0]
+            next_values = target.values(judged[:, k:])  # (B, T + 1, A)
+            if k:
+                _, hidden, cell = online.unroll(
+                    online.see(observation[:, :k]), said[:, :k], fresh[:, :k], hidden, cell
+                )
+        with precision(config, device):
+            outputs, _, _ = online.unroll(online.see(observation[:, k:]), said[:, k:], fresh[:, k:], hidden, cell)
+            values = online.values(outputs)  # (B, T + 1, A)
+        with torch.no_grad():
+            chosen = (values if config.double else next_values).argmax(2, keepdim=True)
+            next_value = next_values.gather(2, chosen).squeeze(2)
+            reward = batch.reward.sign() if config.clip_reward else batch.reward
+            if not config.clip_reward:
+                next_value = unscale(next_value)
+            y, known = n_step_targets(
+                reward[:, k:], batch.discount[:, k:], batch.last[:, k:], next_value, config.discount, config.n_step
+            )
+            y = y if config.clip_reward else rescale(y)
+        taken = values[:, :-1].gather(2, batch.action[:, k:].unsqueeze(2)).squeeze(2)
+        each = (F.smooth_l1_loss if config.huber else F.mse_loss)(taken, y, reduction="none")
+        count = known.sum(1).clamp(min=1)
+        loss = (weight * (each * known).sum(1) / count).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(online.parameters(), config.max_norm)
+        optimizer.step()
+        error = (y - taken.detach()).abs() * known
+        surprise = config.eta * error.amax(1) + (1 - config.eta) * error.sum(1) / count
+        return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, surprise
+
+    if config.compile:
+        act, learn = torch.compile(act), torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=world.count):
+        epsilon = epsilon_at(config, step)
+        action, hidden, cell = act(world.observation, carried.state, torch.tensor(epsilon, device=device))
+        world.send(action)
+        if step >= config.learn_start:  # while the emulator plays
+            if config.anneal:
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * (1 - step / config.steps)
+            for _ in run.due(config.learn_every):
+                drawn = memory.sequences(config.batch, config.burn_in + config.length, config.beta)
+                metrics, surprise = learn(drawn.record, drawn.weight)
+                memory.update(drawn.index, surprise)
+                run.log(metrics)
+            if run.due(config.copy_every):
+                target.load_state_dict(online.state_dict())
+        came = world.recv()
+        memory.add(Step(*came, carried.state.half()))
+        carried.state = after(config, hidden, cell, came, world.actions)
+        run.log(world.finished | {"explore/epsilon": epsilon})
+        if run.due(config.evaluate_every):
+            assess(
+                run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
+            )
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.r2d2", __doc__)

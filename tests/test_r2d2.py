@@ -1,0 +1,147 @@
+"""R2D2: its equations by hand, its states lived again, its learning, its resume."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import envs
+from agents import r2d2, watch
+from agents.r2d2 import n_step_targets, rescale, unscale
+from replay import FrameReplay
+from vision import backbones
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def quick(tmp_path, env="Catch", **changes):
+    asked = r2d2.recipe(r2d2.Config(env=env))
+    return dataclasses.replace(asked, folder=tmp_path, wandb="disabled", film_seconds=0.0, **changes)
+
+
+def evaluations(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["eval/return"] for line in lines if "eval/return" in line]
+
+
+def test_rescaling_by_hand():
+    x = torch.tensor([0.0, 3.0, -3.0, 99.0])
+    assert torch.allclose(rescale(x), torch.tensor([0.0, 1.003, -1.003, 9.099]))
+    wide = torch.linspace(-5000, 5000, 101, dtype=torch.float64)
+    assert torch.allclose(unscale(rescale(wide)), wide, atol=1e-6)
+    assert torch.allclose(unscale(rescale(wide.float())), wide.float(), rtol=2e-3, atol=2e-3)
+
+
+def test_targets_by_hand():
+    reward = torch.tensor([[1.0, 2.0, 4.0, 8.0]] * 3)
+    value = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0]] * 3)
+    last = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 1]], dtype=torch.bool)
+    discount = torch.tensor([[1.0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]])  # goes on; an end; two time limits
+    y, known = n_step_targets(reward, discount, last, value, gamma=0.5, steps=3)
+    assert y[0].tolist() == [1 + 1 + 1 + 5, 2 + 2 + 2 + 6.25, 4 + 4 + 12.5, 8 + 25]
+    assert y[1].tolist() == [1 + 1, 2, 4 + 4 + 12.5, 8 + 25]
+    assert y[2, 2:].tolist() == [4 + 4 + 12.5, 8 + 25]
+    assert known.tolist() == [[True] * 4, [True] * 4, [False, False, True, True]]
+
+
+def test_one_step_targets_are_plain():
+    reward, discount, value = torch.randn(5, 7), torch.ones(5, 7), torch.randn(5, 8)
+    y, known = n_step_targets(reward, discount, torch.zeros(5, 7, dtype=torch.bool), value, 0.9, 1)
+    assert torch.allclose(y, reward + 0.9 * value[:, 1:]) and known.all()
+
+
+def test_unroll_is_an_lstm_that_starts_anew():
+    torch.manual_seed(0)
+    network = r2d2.Network(backbones.build("mlp", (4,)), (4,), 2, r2d2.Config(hidden=16, units=8))
+    features, said = torch.randn(3, 5, 16), torch.randn(3, 5, 3)
+    fresh = torch.rand(3, 5) < 0.3
+    hidden, cell = torch.randn(2, 3, 8)
+    outputs, last_hidden, last_cell = network.unroll(features, said, fresh, hidden, cell)
+    for t in range(5):
+        hidden, cell = hidden * ~fresh[:, t, None], cell * ~fresh[:, t, None]
+        hidden, cell = network.recurrent(torch.cat([features[:, t], said[:, t]], 1), (hidden, cell))
+        assert torch.allclose(outputs[:, t], hidden, atol=1e-6)
+    assert torch.allclose(last_hidden, hidden, atol=1e-6) and torch.allclose(last_cell, cell, atol=1e-6)
+
+
+def test_remembered_steps_are_lived_again():
+    """Sequences from replay, begun in their stored state, bring the values that were acted upon."""
+    config = dataclasses.replace(r2d2.recipe(r2d2.Config(env="Catch")), flicker=0.4)
+    world = envs.make("Catch", 3, seed=1, flicker=0.4)
+    torch.manual_seed(0)
+    network = r2d2.build(config, world)
+    nn.init.normal_(network.advantage[-1].weight)
+    memory = FrameReplay(600, world.count, world.stack)
+    state, seen = network.start(world.count), []
+    with torch.no_grad():
+        for _ in range(60):
+            values, hidden, cell = network(world.observation, state)
+            seen.append(values)
+            came = world.step(torch.randint(3, (world.count,)))
+            memory.add(r2d2.Step(*came, state.half()))
+            state = r2d2.after(config, hidden, cell, came, network.actions)
+        seen = torch.stack(seen, 1)  # (N, 60, A)
+        place = torch.arange(45 * 3)  # row r of world n lies in place 3 r + n
+        batch = memory.unroll(place, 15)
+        observation, said, fresh, hidden, cell = r2d2.lived(config, batch, network)
+        again = network.values(network.unroll(network.see(observation), said, fresh, hidden, cell)[0])[:, :-1]
+    expected = torch.stack([seen[n % 3, n // 3 : n // 3 + 15] for n in place.tolist()])
+    assert batch.last.any() and torch.allclose(again, expected, atol=0.02)  # states were rounded to 16 bits
+    assert expected.std() > 0.2
+
+
+def test_learning_moves_every_weight(tmp_path):
+    changes = dict(worlds=4, steps=320, learn_start=160, learn_every=40, batch=2, burn_in=4, length=8, capacity=2000)
+    config = quick(tmp_path, "Breakout", **changes)
+    r2d2.train(config)
+    end = torch.load(tmp_path / "Breakout/r2d2-1/checkpoint/000000000320.pt", weights_only=True)["parts"]["online"]
+    torch.manual_seed(config.seed)
+    begin = r2d2.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
+    still = [name for name in begin if torch.equal(begin[name], end[name])]
+    assert not still, f"not learned: {still}"
+
+
+def test_learns_catch_and_is_watched(tmp_path):
+    r2d2.train(quick(tmp_path, steps=7_000, evaluate_every=3_500))
+    folder = tmp_path / "Catch/r2d2-1"
+    assert evaluations(folder)[-1] >= 0.95
+    watch.main(watch.Config(folder, games=10, device="cpu", film=False))
+    assert json.loads((folder / "watch.jsonl").read_text())["mean"] >= 0.8
+
+
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path):
+    changes = dict(steps=1600, learn_start=400, evaluate_every=800, save_every=0.2, log_every=100, flicker=0.3)
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items()]
+    flags += ["--env", "Catch", "--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "agents.r2d2", *flags, "--film-seconds", "0"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and program.poll() is None:
+        time.sleep(0.02)
+    program.send_signal(signal.SIGKILL)
+    assert program.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    for name in ("killed", "whole"):
+        r2d2.train(quick(tmp_path, name=name, **changes))
+    folders = [tmp_path / "Catch" / name for name in ("killed", "whole")]
+    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
+    assert metrics[0] == metrics[1] and b"loss/td" in metrics[0]
+    ends = [torch.load(folder / "checkpoint/000000001600.pt", weights_only=True)["parts"] for folder in folders]
+    for part in ("online", "target", "optimizer", "carried"):
+        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_remembers_what_flickers(tmp_path):
+    """Half of the frames are black: who remembers catches nearly every ball, who does not cannot."""
+    r2d2.train(quick(tmp_path, steps=40_000, epsilon_steps=10_000, flicker=0.5))
+    assert evaluations(tmp_path / "Catch/r2d2-1")[-1] >= 0.7
