@@ -1,8 +1,9 @@
-"""Training speed of agents.dqn against SB3's DQN and CleanRL's dqn_atari recipe, in agent steps a second.
+"""Training speed of agents.dqn against the DQN of SB3, CleanRL, TorchRL and Tianshou, in agent steps a second.
 
     pip install -e ".[bench]"
     python tests/benchmarks/dqn_speed.py
     python tests/benchmarks/dqn_speed.py --seconds 15 --rounds 4 --json results/dqn_speed.json
+    python tests/benchmarks/dqn_speed.py --contestants saccade saccade-512 torchrl tianshou tianshou-400
 
 All train the Nature network on the same game (84 x 84 grayscale, stack 4, frame skip 4), and learn from 8
 samples for every agent step (batch x updates / steps). What is measured is the whole loop after warm-up:
@@ -17,31 +18,38 @@ their cores is taken, and the table says how many cores others kept busy in the 
   batch 32, train_freq 4; with 8 worlds gradient_steps is 8, which keeps 8 samples a step.
 - cleanrl: the parts of CleanRL's dqn_atari.py (Huang et al., 2022) in Gymnasium 1.x: one world in SB3's
   wrappers, SB3's ReplayBuffer, Adam 1e-4, batch 32 every 4 steps, target copied every 1,000, fp32, eager.
+- torchrl: the parts of TorchRL's Atari example (Collector, TensorDictReplayBuffer, DQNLoss, HardUpdate; Adam,
+  gradients of at most norm 10), which collects 400 steps and then makes 100 updates of 32. The world is that of
+  cleanrl: TorchRL's own transforms store floats, 22 GB in 100,000 transitions.
+- tianshou: Tianshou's atari_dqn.py example (DQNet, VectorReplayBuffer of single frames, OffPolicyTrainer), 8 worlds,
+  2 updates of 32 after every step of all. Its example has 10 worlds and 3.2 samples a step, double Q and 3-step
+  returns; here it is plain DQN, as everybody's. Its worlds are EnvPool's.
+- tianshou-400: the same with 100 updates after 400 steps. After every collection its trainer looks for NaNs in the
+  whole memory, all stacks of which it rebuilds for that: rarer collections spare it most of this. The windows see
+  an almost empty memory; the fuller it is, the slower both become.
 - "+flush" is the same with torch.set_flush_denormal(True), which agents.dqn does itself.
 
 Deviations from the recipes, ours included: learning starts after 1,000 steps, exploration is at its final
 rate by then, and memories hold 100,000 transitions; so the windows see what most of a long run looks like.
 """
 
-import argparse
-import runpy
-import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from paired import Contestants, Gate, circumstances, median, ratio, report
+from off_policy import CAPACITY, LEARNING_STARTS, NUMBERS, WARM_UP, saccade, tianshou
+from paired import NEVER, SEED, Gate, Scene, contest
+from torch import nn
 
-import runs
-
-LEARNING_STARTS = 1_000  # agent steps before the first update, every contestant
-WARM_UP = 1_400  # agent steps before the first window: some hundred with learning on
-SAMPLES = 8  # learned from per agent step
-SEED = 1
+if TYPE_CHECKING:
+    import gymnasium
+    from tianshou.algorithm import DQN
+    from tianshou.data import VectorReplayBuffer
 
 
-def sb3(game: str, worlds: int, device: str) -> None:
+def sb3(scene: Scene, worlds: int) -> None:
     """Train SB3's DQN as its documentation and RL Zoo do it on Atari; gated by a callback."""
     import ale_py  # noqa: F401  (registers the games)
     from stable_baselines3 import DQN
@@ -56,12 +64,12 @@ def sb3(game: str, worlds: int, device: str) -> None:
             gate(self.num_timesteps)
             return True
 
-    world = VecFrameStack(make_atari_env(f"{game}NoFrameskip-v4", n_envs=worlds, seed=SEED), n_stack=4)
+    world = VecFrameStack(make_atari_env(f"{scene.game}NoFrameskip-v4", n_envs=worlds, seed=SEED), n_stack=4)
     DQN(
         "CnnPolicy",
         world,
         learning_rate=1e-4,
-        buffer_size=100_000,
+        buffer_size=CAPACITY,
         optimize_memory_usage=True,
         replay_buffer_kwargs={"handle_timeout_termination": False},
         batch_size=32,
@@ -72,62 +80,69 @@ def sb3(game: str, worlds: int, device: str) -> None:
         exploration_initial_eps=0.01,
         exploration_final_eps=0.01,
         seed=SEED,
-        device=device,
-    ).learn(1_000_000_000, callback=Turn())
+        device=scene.device,
+    ).learn(NEVER, callback=Turn())
 
 
-def cleanrl(game: str, device: str) -> None:
-    """Train with CleanRL's dqn_atari recipe: its parts, its order, its hyperparameters."""
+class QNetwork(nn.Module):
+    """CleanRL's: observation (..., 4, 84, 84) uint8 -> value of each action (..., A)."""
+
+    def __init__(self, actions: int):
+        super().__init__()
+        self.network = nn.Sequential(
+            nn.Conv2d(4, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, stride=1),
+            nn.ReLU(),
+            nn.Flatten(-3),
+            nn.Linear(3136, 512),
+            nn.ReLU(),
+            nn.Linear(512, actions),
+        )
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.network(observation / 255.0)
+
+
+def single(game: str) -> "gymnasium.Env":
+    """One world in SB3's wrappers, in CleanRL's order: observations (4, 84, 84) uint8."""
     import ale_py
     import gymnasium
-    import numpy as np
     from gymnasium import wrappers
-    from stable_baselines3.common import atari_wrappers, buffers
-    from torch import nn
-    from torch.nn import functional as F
-
-    def make() -> gymnasium.Env:
-        world = wrappers.RecordEpisodeStatistics(gymnasium.make(f"{game}NoFrameskip-v4"))
-        world = atari_wrappers.NoopResetEnv(world, noop_max=30)
-        world = atari_wrappers.MaxAndSkipEnv(world, skip=4)
-        world = atari_wrappers.EpisodicLifeEnv(world)
-        if "FIRE" in world.unwrapped.get_action_meanings():
-            world = atari_wrappers.FireResetEnv(world)
-        world = atari_wrappers.ClipRewardEnv(world)
-        world = wrappers.GrayscaleObservation(wrappers.ResizeObservation(world, (84, 84)))
-        return wrappers.FrameStackObservation(world, 4)
-
-    class QNetwork(nn.Module):
-        def __init__(self, actions: int):
-            super().__init__()
-            self.network = nn.Sequential(
-                nn.Conv2d(4, 32, 8, stride=4),
-                nn.ReLU(),
-                nn.Conv2d(32, 64, 4, stride=2),
-                nn.ReLU(),
-                nn.Conv2d(64, 64, 3, stride=1),
-                nn.ReLU(),
-                nn.Flatten(),
-                nn.Linear(3136, 512),
-                nn.ReLU(),
-                nn.Linear(512, actions),
-            )
-
-        def forward(self, observation: torch.Tensor) -> torch.Tensor:
-            return self.network(observation / 255.0)
+    from stable_baselines3.common import atari_wrappers
 
     gymnasium.register_envs(ale_py)
+    world = wrappers.RecordEpisodeStatistics(gymnasium.make(f"{game}NoFrameskip-v4"))
+    world = atari_wrappers.NoopResetEnv(world, noop_max=30)
+    world = atari_wrappers.MaxAndSkipEnv(world, skip=4)
+    world = atari_wrappers.EpisodicLifeEnv(world)
+    if "FIRE" in world.unwrapped.get_action_meanings():
+        world = atari_wrappers.FireResetEnv(world)
+    world = atari_wrappers.ClipRewardEnv(world)
+    world = wrappers.GrayscaleObservation(wrappers.ResizeObservation(world, (84, 84)))
+    return wrappers.FrameStackObservation(world, 4)
+
+
+def cleanrl(scene: Scene) -> None:
+    """Train with CleanRL's dqn_atari recipe: its parts, its order, its hyperparameters."""
+    import gymnasium
+    from stable_baselines3.common import buffers
+    from torch.nn import functional as F
+
+    device = scene.device
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
     worlds = gymnasium.vector.SyncVectorEnv(
-        [make], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP
+        [partial(single, scene.game)], autoreset_mode=gymnasium.vector.AutoresetMode.SAME_STEP
     )  # as the Gymnasium 0.2x that CleanRL pins
     online = QNetwork(worlds.single_action_space.n).to(device)
     target = QNetwork(worlds.single_action_space.n).to(device)
     target.load_state_dict(online.state_dict())
     optimizer = torch.optim.Adam(online.parameters(), lr=1e-4)
     memory = buffers.ReplayBuffer(
-        100_000,
+        CAPACITY,
         worlds.single_observation_space,
         worlds.single_action_space,
         device,
@@ -136,7 +151,7 @@ def cleanrl(game: str, device: str) -> None:
     )
     gate = Gate(WARM_UP)
     observation, _ = worlds.reset(seed=SEED)
-    for step in range(1_000_000_000):
+    for step in range(NEVER):
         gate(step)
         if random.random() < 0.01:
             action = np.array([worlds.single_action_space.sample()])
@@ -162,113 +177,90 @@ def cleanrl(game: str, device: str) -> None:
             target.load_state_dict(online.state_dict())
 
 
-def saccade(game: str, device: str, folder: Path, batch: int | None) -> None:
-    """Run the program agents.dqn as a user does, its loop gated at its head. batch: the recipe's, if None."""
-    gate, steps = Gate(WARM_UP), runs.Run.steps
+def torchrl(scene: Scene) -> None:
+    """Train with the parts and numbers of TorchRL's Atari example."""
+    from tensordict.nn import TensorDictSequential
+    from torchrl.collectors import Collector
+    from torchrl.data import Composite, LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.envs import GymWrapper
+    from torchrl.modules import EGreedyModule, QValueActor
+    from torchrl.objectives import DQNLoss, HardUpdate
 
-    def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
-        for step in steps(run, *arguments, **options):
-            gate(step)
-            yield step
-
-    runs.Run.steps = gated
-    sys.argv = ["agents.dqn", "--env", game, "--device", device, "--folder", str(folder), "--seed", str(SEED)]
-    if batch:
-        every = str(batch // SAMPLES)
-        sys.argv += ["--name", f"batch-{batch}", "--batch", str(batch), "--learn-every", every, "--worlds", every]
-    sys.argv += ["--capacity", "100000"]
-    sys.argv += ["--learn-start", str(LEARNING_STARTS), "--epsilon-steps", "0"]
-    never = "1000000000"  # the peers do not evaluate or save either
-    sys.argv += ["--steps", never, "--evaluate-every", never, "--save-every", never, "--wandb", "disabled"]
-    runpy.run_module("agents.dqn", run_name="__main__", alter_sys=True)
-
-
-def compete(name: str, game: str, device: str, folder: Path) -> None:
-    """Be one contestant: train until the parent goes away."""
-    recipe, _, flush = name.partition("+")
-    if flush:
-        torch.set_flush_denormal(True)
-    match recipe:
-        case "sb3-1":
-            sb3(game, 1, device)
-        case "sb3-8":
-            sb3(game, 8, device)
-        case "cleanrl":
-            cleanrl(game, device)
-        case "saccade":
-            saccade(game, device, folder, None)
-        case "saccade-256" | "saccade-512":
-            saccade(game, device, folder, int(recipe.removeprefix("saccade-")))
-        case _:
-            raise ValueError(f"unknown contestant {name!r}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--game", default="Breakout")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for every contestant")
-    parser.add_argument("--seconds", type=float, default=7.0, help="length of a window (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)")
-    parser.add_argument(
-        "--contestants",
-        nargs="+",
-        default=[
-            "saccade",
-            "saccade-256",
-            "saccade-512",
-            "sb3-1",
-            "sb3-1+flush",
-            "sb3-8",
-            "sb3-8+flush",
-            "cleanrl",
-            "cleanrl+flush",
-        ],
+    together, updates = 400, 100  # agent steps, and their updates of 32
+    torch.manual_seed(SEED)
+    world = GymWrapper(single(scene.game), categorical_action_encoding=True, device=scene.device)
+    world.set_seed(SEED)
+    spec = world.action_spec
+    network = QNetwork(spec.space.n).to(scene.device)
+    actor = QValueActor(network, in_keys=["observation"], spec=Composite(action=spec))
+    explore = EGreedyModule(spec=actor.spec, eps_init=0.01, eps_end=0.01, device=scene.device)
+    memory = TensorDictReplayBuffer(storage=LazyTensorStorage(CAPACITY), batch_size=32)
+    if scene.device != "cpu":
+        memory.append_transform(lambda batch: batch.to(scene.device))
+    objective = DQNLoss(actor, loss_function="l2", delay_value=True)
+    objective.make_value_estimator(gamma=0.99)
+    target = HardUpdate(objective, value_network_update_interval=10_000)  # updates
+    optimizer = torch.optim.Adam(objective.parameters(), lr=2.5e-4)
+    collector = Collector(
+        world,
+        TensorDictSequential(actor, explore),
+        frames_per_batch=together,
+        total_frames=-1,
+        device=scene.device,
+        storing_device=scene.device,
+        max_frames_per_traj=-1,
+        init_random_frames=LEARNING_STARTS,
     )
-    parser.add_argument("--json", type=Path, help="write the result there")
-    # How this program starts its contestants:
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.contestant:
-        compete(options.contestant, options.game, options.device, options.folder)
-        return
+    gate, collected = Gate(WARM_UP), 0
+    for steps in collector:
+        memory.extend(steps.reshape(-1))
+        collected += steps.numel()
+        if collected > LEARNING_STARTS:
+            for _ in range(updates):
+                loss = objective(memory.sample())["loss"]
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(objective.parameters(), max_norm=10.0)
+                optimizer.step()
+                target.step()
+        collector.update_policy_weights_()
+        gate(collected)
 
-    setting = circumstances(options.device)
-    command = [sys.executable, __file__, "--game", options.game, "--device", options.device]
-    with tempfile.TemporaryDirectory() as folder:
-        commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
-        with Contestants(commands, Path(folder)) as contestants:
-            rates = contestants.measure(options.rounds, options.seconds)
-    ours = [name for name in rates if name.startswith("saccade")]
-    peers = [name for name in rates if name not in ours]
-    ratios = {name: {peer: ratio(rates, name, peer) for peer in peers} for name in ours}
-    report(
-        f"DQN on {options.game}: agent steps/s, {options.rounds} windows of {options.seconds:g} s",
-        ["contestant", "median", "least", "most", "others' cores", *(f"{name} / it" for name in ours)],
-        [
-            [
-                name,
-                median(windows),
-                min(windows),
-                max(windows),
-                f"{max(contestants.others[name]):.2f}",
-                *(f"{ratios[our][name]:.2f}" if name in peers else "" for our in ours),
-            ]
-            for name, windows in rates.items()
-        ],
-        {
-            "benchmark": "dqn_speed",
-            "game": options.game,
-            "seconds": options.seconds,
-            "learn_start": LEARNING_STARTS,
-            "steps_per_second": rates,
-            "ratios": ratios,
-            "cores_busy_with_others": contestants.others,
-        }
-        | setting,
-        options.json,
+
+def tianshou_dqn(shape: tuple[int, ...], actions: "gymnasium.Space") -> "DQN":
+    from tianshou.algorithm import DQN
+    from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
+    from tianshou.algorithm.optim import AdamOptimizerFactory
+    from tianshou.env.atari.atari_network import DQNet
+
+    channels, height, width = shape
+    network = DQNet(c=channels, h=height, w=width, action_shape=actions.n)
+    return DQN(
+        policy=DiscreteQLearningPolicy(model=network, action_space=actions, eps_training=0.01),
+        optim=AdamOptimizerFactory(lr=1e-4),
+        gamma=0.99,
+        target_update_freq=500,
+        is_double=False,
     )
 
+
+def tianshou_memory(worlds: int) -> "VectorReplayBuffer":
+    from tianshou.data import VectorReplayBuffer
+
+    return VectorReplayBuffer(CAPACITY, worlds, ignore_obs_next=True, save_only_last_obs=True, stack_num=4)
+
+
+CONTESTANTS: dict[str, Callable[[Scene], None]] = {
+    "saccade": saccade("agents.dqn"),
+    "saccade-256": saccade("agents.dqn", 256),
+    "saccade-512": saccade("agents.dqn", 512),
+    "sb3-1": partial(sb3, worlds=1),
+    "sb3-8": partial(sb3, worlds=8),
+    "cleanrl": cleanrl,
+    "torchrl": torchrl,
+    "tianshou": tianshou(tianshou_dqn, tianshou_memory, together=8),
+    "tianshou-400": tianshou(tianshou_dqn, tianshou_memory, together=400),
+}
 
 if __name__ == "__main__":
-    main()
+    contest("DQN", __doc__, CONTESTANTS, seconds=7.0, numbers=NUMBERS)

@@ -1,21 +1,26 @@
 """Paired measurement: contestants take turns in short windows, so that what a shared machine does meanwhile
 happens to all of them, and only their ratios are quoted.
 
-    with Contestants({"a": command, "b": command}, logs) as contestants:     # processes
-        rates = contestants.measure(rounds=3, seconds=8)
-    rates = alternate({"a": step_a, "b": step_b}, rounds=3, seconds=2)       # functions of one process
+    contest("DQN", __doc__, {"saccade": train_ours, "peer": train_theirs}, seconds=7, numbers={})  # training loops
+    rates = alternate({"a": step_a, "b": step_b}, rounds=3, seconds=2)  # functions of one process
 
-A contestant process calls `gate(steps)` at the head of its training loop: it blocks there, idle, until the
-parent gives it a window.
+In a contest each contestant is a process of its own, warmed up one after the other. Its training loop calls
+`gate(steps)` at its head: it blocks there, idle, until the parent gives it a window. "name+flush" is the contestant
+`name` with torch.set_flush_denormal(True), which our programs do themselves.
 """
 
+import argparse
 import contextlib
 import json
 import os
+import runpy
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from statistics import median
@@ -24,9 +29,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import runs
 from runs import machine
 
 ROOT = Path(__file__).resolve().parents[2]
+SEED = 1  # of every contestant
+NEVER = 1_000_000_000  # steps, or seconds
+PEERS = ("stable-baselines3", "tianshou", "torchrl", "tensordict", "envpool", "cpprb", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every contestant is told."""
+
+    game: str
+    device: str  # cpu or cuda
+    folder: Path  # for what it writes
 
 
 class Gate:
@@ -82,6 +100,7 @@ class Contestants:
                     stderr=log,
                     text=True,
                     env=os.environ | {"PYTHONPATH": path},
+                    start_new_session=True,  # with its workers, so that they are measured and end with it
                 )
             try:
                 self.answer(name)
@@ -92,6 +111,9 @@ class Contestants:
 
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.kill()
             process.wait()
 
@@ -126,17 +148,116 @@ class Contestants:
         return rates
 
 
-def foreign_seconds(pid: int) -> float:
-    """CPU seconds the machine has spent on everything but process `pid`; NaN where there is no /proc."""
+def foreign_seconds(group: int) -> float:
+    """CPU seconds the machine has spent on everything but a process group; NaN where there is no /proc."""
     try:
         user, nice, system, _, _, interrupt, soft, stolen = map(
             int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
         )
-        own = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
     except OSError:
         return float("nan")
-    ticks = user + nice + system + interrupt + soft + stolen - sum(map(int, own))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    own = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            fields = file.read_text().rsplit(")", 1)[1].split()
+            if int(fields[2]) == group:
+                own += int(fields[11]) + int(fields[12])
+    return (user + nice + system + interrupt + soft + stolen - own) / os.sysconf("SC_CLK_TCK")
+
+
+def contest(
+    title: str,
+    description: str,
+    contestants: dict[str, Callable[[Scene], None]],
+    seconds: float,
+    numbers: dict[str, object],
+    default: Sequence[str] = (),
+) -> None:
+    """The program that lets contestants train in turns, and compares ours with the others.
+
+    Args:
+        description: for --help.
+        contestants: by name, training loops that end with the process; ours have names that begin with "saccade".
+        seconds: length of a window unless asked otherwise.
+        numbers: what else the JSON is to say of the setting.
+        default: who competes unless asked otherwise; all of them if empty.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", default="Breakout")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, for every contestant")
+    parser.add_argument("--seconds", type=float, default=seconds, help="length of a window (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)")
+    parser.add_argument(
+        "--contestants",
+        nargs="+",
+        default=list(default or contestants),
+        metavar="NAME",
+        help=f"of {', '.join(contestants)}, each also as NAME+flush (default {' '.join(default) or 'all'})",
+    )
+    parser.add_argument("--json", type=Path, help="write the result there")
+    # How this program starts its contestants:
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for name in options.contestants:
+        if name.partition("+")[0] not in contestants:
+            parser.error(f"unknown contestant {name!r}: there are {', '.join(contestants)}")
+    if options.contestant:
+        recipe, _, flush = options.contestant.partition("+")
+        if flush:
+            torch.set_flush_denormal(True)
+        contestants[recipe](Scene(options.game, options.device, options.folder))
+        return
+
+    setting = circumstances(options.device)
+    command = [sys.executable, sys.argv[0], "--game", options.game, "--device", options.device]
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
+        with Contestants(commands, Path(folder)) as competing:
+            rates = competing.measure(options.rounds, options.seconds)
+    ours = [name for name in rates if name.startswith("saccade")]
+    peers = [name for name in rates if name not in ours]
+    ratios = {name: {peer: ratio(rates, name, peer) for peer in peers} for name in ours}
+    report(
+        f"{title} on {options.game}: agent steps/s, {options.rounds} windows of {options.seconds:g} s",
+        ["contestant", "median", "least", "most", "others' cores", *(f"{name} / it" for name in ours)],
+        [
+            [
+                name,
+                median(windows),
+                min(windows),
+                max(windows),
+                f"{max(competing.others[name]):.2f}",
+                *(f"{ratios[our][name]:.2f}" if name in peers else "" for our in ours),
+            ]
+            for name, windows in rates.items()
+        ],
+        {"benchmark": Path(sys.argv[0]).stem, "game": options.game, "seconds": options.seconds}
+        | numbers
+        | {"steps_per_second": rates, "ratios": ratios, "cores_busy_with_others": competing.others}
+        | setting,
+        options.json,
+    )
+
+
+def program(module: str, scene: Scene, warm_up: int, **flags: object) -> None:
+    """Be one of our programs as a user runs it, its loop gated at its head, without evaluations and checkpoints."""
+    gate, steps = Gate(warm_up), runs.Run.steps
+
+    def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
+        for step in steps(run, *arguments, **options):
+            gate(step)
+            yield step
+
+    runs.Run.steps = gated
+    flags = dict(env=scene.game, device=scene.device, folder=scene.folder, seed=SEED, wandb="disabled") | flags
+    sys.argv = [module, *command_line(evaluate_every=NEVER, save_every=NEVER, **flags)]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def command_line(**flags: object) -> list[str]:
+    """learn_every=8 -> --learn-every 8."""
+    return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def alternate(calls: dict[str, Callable[[], int]], rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -161,7 +282,7 @@ def ratio(rates: dict[str, list[float]], name: str, peer: str) -> float:
 def circumstances(device: str = "cpu") -> dict[str, object]:
     """What a number depends on: hardware, load before measuring, versions, commit."""
     packages = {}
-    for package in ("stable-baselines3", "opencv-python-headless"):
+    for package in PEERS:
         with contextlib.suppress(metadata.PackageNotFoundError):
             packages[package] = metadata.version(package)
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None  # of the last minute

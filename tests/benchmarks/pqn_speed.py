@@ -16,29 +16,20 @@ machine alone meanwhile.
 - "+flush" is the same with torch.set_flush_denormal(True), which agents.pqn does itself.
 """
 
-import argparse
-import runpy
-import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import torch
-from paired import Contestants, Gate, circumstances, median, ratio, report
-
-import runs
+from paired import NEVER, SEED, Gate, Scene, contest, program
 
 WORLDS, ROLLOUT, EPOCHS, MINIBATCHES = 8, 128, 4, 4  # CleanRL's, and those of agents.pqn
 STEPS = 10_000_000  # over which the learning rate falls and, in a tenth, exploration
+LEARNING = dict(rollout=ROLLOUT, epochs=EPOCHS, minibatches=MINIBATCHES)
 WARM_UP = 2 * WORLDS * ROLLOUT  # agent steps before the first window
-SEED = 1
 
 
-def cleanrl(game: str, device: str) -> None:
+def cleanrl(scene: Scene) -> None:
     """Train with CleanRL's pqn_atari_envpool recipe: its parts, its order, its hyperparameters."""
     import re
 
     import numpy as np
+    import torch
     from ale_py.vector_env import AtariVectorEnv
     from gymnasium.vector import AutoresetMode
     from torch import nn
@@ -49,10 +40,11 @@ def cleanrl(game: str, device: str) -> None:
         nn.init.zeros_(layer.bias)
         return layer
 
+    device = scene.device
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
     worlds = AtariVectorEnv(
-        game=re.sub(r"(?<!^)(?=[A-Z])", "_", game).lower(),
+        game=re.sub(r"(?<!^)(?=[A-Z])", "_", scene.game).lower(),
         num_envs=WORLDS,
         episodic_life=True,
         reward_clipping=True,
@@ -83,7 +75,7 @@ def cleanrl(game: str, device: str) -> None:
     present = torch.Tensor(worlds.reset(seed=SEED)[0]).to(device)
     done = torch.zeros(WORLDS, device=device)
     batch = ROLLOUT * WORLDS
-    for begin in range(0, 1_000_000_000, batch):
+    for begin in range(0, NEVER, batch):
         gate(begin)
         optimizer.param_groups[0]["lr"] = max(1 - begin / STEPS, 0) * 2.5e-4
         for t in range(ROLLOUT):
@@ -121,92 +113,17 @@ def cleanrl(game: str, device: str) -> None:
                 optimizer.step()
 
 
-def saccade(game: str, device: str, folder: Path) -> None:
-    """Run the program agents.pqn as a user does, its loop gated at its head."""
-    gate, steps = Gate(WARM_UP), runs.Run.steps
-
-    def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
-        for step in steps(run, *arguments, **options):
-            gate(step)
-            yield step
-
-    runs.Run.steps = gated
-    sys.argv = ["agents.pqn", "--env", game, "--device", device, "--folder", str(folder), "--seed", str(SEED)]
-    sys.argv += ["--worlds", str(WORLDS), "--rollout", str(ROLLOUT), "--steps", str(STEPS)]
-    sys.argv += ["--epochs", str(EPOCHS), "--minibatches", str(MINIBATCHES)]
-    never = "1000000000"  # the peer does not evaluate or save either
-    sys.argv += ["--evaluate-every", never, "--save-every", never, "--wandb", "disabled"]
-    runpy.run_module("agents.pqn", run_name="__main__", alter_sys=True)
-
-
-def compete(name: str, game: str, device: str, folder: Path) -> None:
-    """Be one contestant: train until the parent goes away."""
-    recipe, _, flush = name.partition("+")
-    if flush:
-        torch.set_flush_denormal(True)
-    match recipe:
-        case "cleanrl":
-            cleanrl(game, device)
-        case "saccade":
-            saccade(game, device, folder)
-        case _:
-            raise ValueError(f"unknown contestant {name!r}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--game", default="Breakout")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda, for every contestant")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of a window (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="windows of each contestant (default %(default)s)")
-    parser.add_argument("--contestants", nargs="+", default=["saccade", "cleanrl", "cleanrl+flush"])
-    parser.add_argument("--json", type=Path, help="write the result there")
-    # How this program starts its contestants:
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.contestant:
-        compete(options.contestant, options.game, options.device, options.folder)
-        return
-
-    setting = circumstances(options.device)
-    command = [sys.executable, __file__, "--game", options.game, "--device", options.device]
-    with tempfile.TemporaryDirectory() as folder:
-        commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
-        with Contestants(commands, Path(folder)) as contestants:
-            rates = contestants.measure(options.rounds, options.seconds)
-    ours = "saccade" if "saccade" in rates else None
-    ratios = {name: ratio(rates, ours, name) for name in rates} if ours else {}
-    report(
-        f"PQN on {options.game}: agent steps/s, {options.rounds} windows of {options.seconds:g} s",
-        ["contestant", "median", "least", "most", "others' cores", "saccade / it"],
-        [
-            [
-                name,
-                median(windows),
-                min(windows),
-                max(windows),
-                f"{max(contestants.others[name]):.2f}",
-                f"{ratios[name]:.2f}" if ours else "-",
-            ]
-            for name, windows in rates.items()
-        ],
-        {
-            "benchmark": "pqn_speed",
-            "game": options.game,
-            "seconds": options.seconds,
-            "worlds": WORLDS,
-            "rollout": ROLLOUT,
-            "epochs": EPOCHS,
-            "minibatches": MINIBATCHES,
-            "steps_per_second": rates,
-            "ratios": ratios,
-            "cores_busy_with_others": contestants.others,
-        }
-        | setting,
-        options.json,
-    )
+def saccade(scene: Scene) -> None:
+    """Run agents.pqn with the same numbers."""
+    program("agents.pqn", scene, WARM_UP, worlds=WORLDS, steps=STEPS, **LEARNING)
 
 
 if __name__ == "__main__":
-    main()
+    contest(
+        "PQN",
+        __doc__,
+        {"saccade": saccade, "cleanrl": cleanrl},
+        seconds=10.0,
+        numbers={"worlds": WORLDS} | LEARNING,
+        default=["saccade", "cleanrl", "cleanrl+flush"],
+    )
