@@ -7,6 +7,8 @@ log.py         metrics.jsonl and clock.jsonl
 checkpoint.py  atomic, checksummed files
 mirror.py      the folder's copy in W&B
 progress.py    what a person sees meanwhile
+profile.py     where the time of its iterations goes
+timeline.py    the picture of that
 record.py      a run's folder, read back
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture

@@ -30,6 +30,7 @@ import torch
 from runs import checkpoint, machine
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
+from runs.profile import Recorder
 from runs.progress import Bar, duration
 
 try:
@@ -55,10 +56,11 @@ class Options:
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: float = 120.0  # seconds between checkpoints
     log_every: int = 5_000  # agent steps a line of metrics.jsonl
+    profile: int = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
 
 
 # Flags that change where a run is kept and shown, but not what it computes.
-OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "memory_on_disk")
+OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "threads", "memory_on_disk", "profile")
 
 
 class Run:
@@ -143,6 +145,7 @@ class Run:
             self._write(path, json.dumps(described, indent=1).encode())
 
     def _compare(self, old: dict, new: dict) -> None:
+        old = _plain(type(self.config)()) | old  # flags that came later stood at their defaults
         differences = [
             f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
             for key in sorted(old.keys() | new.keys())
@@ -245,8 +248,9 @@ class Run:
         Saves every config.save_every seconds, at the end, and when Ctrl-C or SIGTERM asks the run to leave.
         """
         self.total, self.stride = total, stride
-        with self._session():
+        with self._session(), Recorder(self) as recorder:
             while self.step < total:
+                recorder.iteration(self._log)
                 yield self.step
                 due = self.due(self.config.log_every)
                 self.step += stride

@@ -10,10 +10,13 @@ from torch import nn
 
 from vision import backbones
 from vision.backbones import BACKBONES
+from vision.backbones.impala import Residual
 from vision.backbones.lifting import adapt
 from vision.backbones.normalisation import NORMS
 
 IMAGES = [(name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
+VARIANTS = [(name, {"norm": norm}) for name in BACKBONES for norm in NORMS]
+VARIANTS += [("impala", {"norm": norm, "spectral": True}) for norm in NORMS]
 
 
 @pytest.fixture(autouse=True)
@@ -131,11 +134,10 @@ def test_mlp():
         backbones.build("mlp", (6,), activation="sine")
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", BACKBONES)
-def test_bfloat16_and_channels_last(name, norm):
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_bfloat16_and_channels_last(name, options):
     shape = (9,) if name == "mlp" else (4, 44, 44)
-    backbone = backbones.build(name, shape, norm=norm)
+    backbone = backbones.build(name, shape, **options)
     x = torch.rand(8, *shape)
     expected = backbone(x)
     if len(shape) == 3:
@@ -149,12 +151,11 @@ def test_bfloat16_and_channels_last(name, norm):
     every_weight_learns(backbone, maps)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", BACKBONES)
-def test_meta_device(name, norm):
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_meta_device(name, options):
     shape = (9,) if name == "mlp" else (4, 84, 84)
     with torch.device("meta"):
-        backbone = backbones.build(name, shape, init="orthogonal", norm=norm)
+        backbone = backbones.build(name, shape, init="orthogonal", **options)
         maps = backbone(torch.empty(2, *shape))
     assert all(p.is_meta for p in backbone.parameters())
     assert [m.shape[1] for m in maps] == backbone.channels
@@ -204,19 +205,18 @@ def test_measuring_leaves_no_trace():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("name", BACKBONES)
-def test_saved_and_built_again(name, norm, tmp_path):
+@pytest.mark.parametrize("name, options", VARIANTS)
+def test_saved_and_built_again(name, options, tmp_path):
     shape = (9,) if name == "mlp" else (4, 44, 44)
-    backbone = backbones.build(name, shape, width=0.5, init="torch", norm=norm)
+    backbone = backbones.build(name, shape, width=0.5, init="torch", **options)
     if name == "nature":  # safetensors refuses strided weights unless save makes them contiguous
         backbone = backbone.to(memory_format=torch.channels_last)
     backbones.save(backbone, tmp_path / "x.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"], "no half-written file stays"
     again = backbones.load(tmp_path / "x.safetensors")
     assert again.spec == backbone.spec
-    for (key, ours), (_, theirs) in zip(again.named_parameters(), backbone.named_parameters(), strict=True):
-        assert torch.equal(ours, theirs), key
+    for key, ours in again.state_dict().items():
+        assert torch.equal(ours, backbone.state_dict()[key]), key
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -249,13 +249,105 @@ def test_layer_norm(name):
         torch.testing.assert_close(image.std(correction=0), torch.tensor(1.0), rtol=0, atol=1e-3)
 
 
+def residual_convolutions(backbone):
+    return [
+        conv for block in backbone.modules() if isinstance(block, Residual) for conv in (block.conv1, block.conv2)
+    ]
+
+
+def largest(weight):
+    return torch.linalg.matrix_norm(weight.flatten(1), 2)
+
+
+def look(backbone):
+    return backbone(torch.rand(1, *backbone.shape))
+
+
+def settle(conv):
+    for _ in range(300):
+        _ = conv.weight  # each use is a power iteration
+
+
+def test_spectral_norm_is_one():
+    torch.manual_seed(0)
+    plain = backbones.build("impala", (4, 16, 16))
+    torch.manual_seed(0)
+    backbone = backbones.build("impala", (4, 16, 16), spectral=True)
+    convolutions = residual_convolutions(backbone)
+    assert len(convolutions) == 12
+    for ours, theirs in zip(convolutions, residual_convolutions(plain), strict=True):
+        original = ours.parametrizations.weight.original
+        assert torch.equal(original, theirs.weight), "one seed gives equal weights, normalised or not"
+        assert largest(ours.weight).item() == pytest.approx(1, rel=0.1), "nearly so at once"
+    for conv in convolutions:
+        settle(conv)
+        assert largest(conv.weight).item() == pytest.approx(1, abs=1e-3)
+    other = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m not in convolutions]
+    assert len(other) == 3 and not any(hasattr(m, "parametrizations") for m in other)
+
+
+def test_spectral_gradient():
+    """Once the singular vectors are found, the gradient is that of weight / its largest singular value."""
+    backbone = backbones.build("impala", (4, 16, 16), spectral=True, width=0.25)
+    conv = residual_convolutions(backbone)[2]
+    settle(conv)
+    original, direction = conv.parametrizations.weight.original, torch.randn(conv.weight.shape)
+    (ours,) = torch.autograd.grad((conv.weight * direction).sum(), original)
+    (exact,) = torch.autograd.grad((original / largest(original) * direction).sum(), original)
+    torch.testing.assert_close(ours, exact, rtol=1e-2, atol=1e-3)
+
+
+def test_spectral_vectors_move_only_where_something_is_learned():
+    backbone = backbones.build("impala", (4, 16, 16), spectral=True)
+
+    def moved(whole=backbone):
+        before = {key: value.clone() for key, value in whole.named_buffers()}
+        look(whole)
+        return [key for key, value in whole.named_buffers() if not torch.equal(value, before[key])]
+
+    assert len(before := moved()) == len(dict(backbone.named_buffers())) == 24, before
+    with torch.inference_mode():
+        assert not moved()
+    with torch.no_grad():
+        assert not moved()
+    backbone.output_size((4, 40, 40))
+    backbone.eval()
+    assert not moved()
+    backbone.train()
+    assert moved() and not any(value.is_inference() for value in backbone.state_dict().values())
+    one, two = look(backbone)[-1], look(backbone)[-1]  # the vectors move on between a use and its gradient
+    (one.sum() + two.sum()).backward()
+    assert not moved(copy.deepcopy(backbone).freeze().train())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_spectral_target_network(norm):
+    """As agents make one: a copy in bfloat16 that follows by load_state_dict."""
+    backbone = backbones.build("impala", (4, 32, 32), spectral=True, norm=norm)
+    backbone = backbone.to(memory_format=torch.channels_last)
+    target = copy.deepcopy(backbone).requires_grad_(False).bfloat16()
+    optimizer = torch.optim.Adam(backbone.parameters(), 1e-3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum(m.square().mean() for m in look(backbone)).backward()
+        optimizer.step()
+    target.load_state_dict(backbone.state_dict())
+    x = torch.randint(256, (8, 4, 32, 32), dtype=torch.uint8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = target(x)[-1], backbone(x)[-1]
+    assert ours.dtype == theirs.dtype == torch.bfloat16
+    assert (ours.float() - theirs.float()).norm() < 0.02 * theirs.float().norm()
+
+
 def test_eyes_saved_before_norms_were_known(tmp_path):
     for name in BACKBONES:
         backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
         del backbone.spec["norm"]
+        backbone.spec.pop("spectral", None)
         backbones.save(backbone, tmp_path / "old.safetensors")
         again = backbones.load(tmp_path / "old.safetensors")
-        assert again.spec == backbone.spec | {"norm": "none"}
+        later = {"norm": "none"} | ({"spectral": False} if name == "impala" else {})
+        assert again.spec == backbone.spec | later
         assert again.state_dict().keys() == backbone.state_dict().keys()
     with pytest.raises(ValueError, match="have norm='none', not 'layer'"):
         backbones.build(tmp_path / "old.safetensors", (9,), norm="layer")
@@ -312,6 +404,8 @@ def test_unknown_words():
         backbones.build("nature", (4, 84, 84), stem="atarri")
     with pytest.raises(ValueError, match="unknown norm 'batch': choose one of none, layer"):
         backbones.build("nature", (4, 84, 84), norm="batch")
+    with pytest.raises(ValueError, match="'nature' has no option 'spectral': it takes init, norm, stem, width"):
+        backbones.build("nature", (4, 84, 84), spectral=True)
     with pytest.raises(ValueError, match="use 'mlp' for vectors"):
         backbones.build("nature", (4,))
     with pytest.raises(ValueError, match="C = 4"):

@@ -1,0 +1,93 @@
+"""The Q-learning programs' eyes by flag: width, norm and spectral norm, in training, resume and lifting."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import envs
+from agents import dqn, pqn, rainbow
+from vision import backbones
+
+OPTIONS = dict(backbone="impala", width=0.25, norm="layer", spectral=True)
+
+
+def quick(tmp_path, module=dqn, env="Catch", **changes):
+    config = module.Config(env=env)
+    config = rainbow.recipe("rainbow", config) if module is rainbow else module.recipe(config)
+    return dataclasses.replace(
+        config, folder=tmp_path, wandb="disabled", film_seconds=0.0, evaluate_games=2, **changes
+    )
+
+
+@pytest.mark.parametrize("module", [dqn, rainbow, pqn])
+def test_flags_reach_the_network(tmp_path, module):
+    world = envs.make("Catch", 2)
+    network = module.build(quick(tmp_path, module, **OPTIONS), world)
+    assert network.backbone.channels == [4, 8, 8] and network.backbone.spec["spectral"]
+    dense = [m for m in network.modules() if isinstance(m, nn.LayerNorm)]
+    assert len(dense) == (2 if module is rainbow else 1), "a norm in each of the head's streams"
+    assert network(world.observation).shape == (2, world.actions)
+    bare = module.build(quick(tmp_path, module, **OPTIONS | dict(norm="none")), world)
+    assert not any(isinstance(m, nn.GroupNorm | nn.LayerNorm) for m in bare.modules())
+    with pytest.raises(ValueError, match="'small' has no option 'spectral'"):
+        module.build(quick(tmp_path, module, **OPTIONS | dict(backbone="small")), world)
+    wide = module.build(quick(tmp_path, module, backbone="small", width=1.5, norm="layer"), world)
+    assert wide.backbone.channels == [24, 48]
+
+
+def test_overfits_one_batch():
+    torch.manual_seed(0)
+    backbone = backbones.build("impala", (4, 36, 36), norm="layer", spectral=True)
+    network = dqn.QNetwork(backbone, (4, 36, 36), actions=4, hidden=64)
+    observation = torch.randint(256, (16, 4, 36, 36), dtype=torch.uint8)
+    action, target = torch.randint(4, (16,)), torch.randn(16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(80):
+        loss = dqn.td_loss(network(observation), action, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1e-3
+
+
+@pytest.mark.parametrize("module", [dqn, rainbow, pqn])
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path, module, monkeypatch):
+    """In bfloat16, with acting, evaluating and target copies between the updates."""
+    train = (lambda config: rainbow.train("rainbow", config)) if module is rainbow else module.train
+    changes = OPTIONS | dict(steps=512, log_every=64, evaluate_every=256, save_every=0.0, bf16=True)
+    changes |= dict(rollout=4) if module is pqn else dict(learn_start=128, copy_every=64, learn_every=16)
+    assess = module.assess
+
+    def kill(*_, **__):
+        raise MemoryError("killed")
+
+    monkeypatch.setattr(module, "assess", kill)
+    with pytest.raises(MemoryError, match="killed"):
+        train(quick(tmp_path, module, name="killed", **changes))
+    monkeypatch.setattr(module, "assess", assess)
+    for name in ("killed", "whole"):
+        train(quick(tmp_path, module, name=name, **changes))
+    folders = [tmp_path / "Catch" / name for name in ("killed", "whole")]
+    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
+    assert metrics[0] == metrics[1] and b"loss/td" in metrics[0]
+    ends = [torch.load(folder / "checkpoint/000000000512.pt", weights_only=True)["parts"] for folder in folders]
+    name = "network" if module is pqn else "online"
+    torch.testing.assert_close(ends[0][name], ends[1][name], rtol=0, atol=0)
+
+
+def test_lifted_eyes_keep_theirs(tmp_path):
+    changes = dict(steps=512, learn_start=128, learn_every=32, evaluate_every=256)
+    dqn.train(quick(tmp_path, **OPTIONS, **changes))
+    eyes = tmp_path / "Catch/dqn-1"
+    saved = backbones.load(eyes)
+    assert {key: saved.spec[key] for key in OPTIONS if key != "backbone"} | {"backbone": "impala"} == OPTIONS
+    dqn.train(quick(tmp_path, name="lifted", backbone=str(eyes), frozen=True, **changes))
+    end = torch.load(tmp_path / "Catch/lifted/checkpoint/000000000512.pt", weights_only=True)["parts"]["online"]
+    for key, value in saved.state_dict().items():
+        assert torch.equal(end[f"backbone.{key}"], value), f"{key} of a frozen backbone has moved"
+    dqn.train(quick(tmp_path, name="further", backbone=str(eyes), **changes))
+    line = json.loads((tmp_path / "Catch/further/config.json").read_text())
+    assert line["config"]["norm"] == "none" and backbones.load(tmp_path / "Catch/further").spec["norm"] == "layer"
