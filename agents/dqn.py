@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +30,7 @@ from torch.nn import functional as F
 import envs
 import runs
 from agents.watch import Policy, assess
-from envs import Transition, World
+from envs import Transition, World, control
 from replay import FrameReplay, Memory, RowReplay
 from vision import backbones
 
@@ -113,14 +114,49 @@ CATCH = CONTROL | dict(
     evaluate_games=40,
     film_seconds=6.0,
 )
+CARTPOLE = CONTROL | dict(
+    steps=50_000,
+    discount=0.98,  # values up to 50 are soon told apart
+    copy_every=100,  # a value of 50 grows by one reward a copy
+    epsilon_steps=8_000,
+)
+ACROBOT = CONTROL | dict(steps=40_000, copy_every=100, epsilon_steps=8_000)
+LUNAR_LANDER = CONTROL | dict(
+    steps=250_000,
+    learning_rate=5e-4,
+    epsilon_steps=30_000,
+    evaluate_every=12_500,
+)
+MOUNTAIN_CAR = CONTROL | dict(
+    learning_rate=2e-3,
+    discount=0.98,
+    copy_every=600,
+    epsilon=0.07,
+    epsilon_steps=25_000,
+)
 PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, clip_reward=False, huber=False, evaluate_every=50_000)
-RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+RECIPES = {  # by world where it has one of its own, else by family
+    "atari": {},
+    "control": CONTROL,
+    "CartPole-v1": CARTPOLE,
+    "Acrobot-v1": ACROBOT,
+    "LunarLander-v3": LUNAR_LANDER,
+    "MountainCar-v0": MOUNTAIN_CAR,
+    "catch": CATCH,
+    "pixels": PIXELS,
+}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)])
+
+
+def kind(asked: Config, known: Collection[str]) -> str:
+    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""
     family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
-    return Config(env=asked.env, **RECIPES[family])
+    identity = control.canonical(asked.env) if family == "control" else None
+    return identity if identity in known else family
 
 
 class QNetwork(nn.Module):

@@ -33,6 +33,7 @@ from agents.dqn import (
     adam,
     build,
     greedy,
+    kind,
     options,
     own_eyes,
     patience,
@@ -110,14 +111,31 @@ CATCH = CONTROL | dict(
     evaluate_games=40,
     film_seconds=6.0,
 )
+ACROBOT = CONTROL | dict(
+    steps=300_000,
+    rollout=64,
+    minibatches=8,
+    learning_rate=2e-3,
+    discount=0.98,  # values settle while nothing is found; from then on every success stands out
+    trace=0.9,
+    epsilon_fraction=0.2,
+    evaluate_every=20_000,
+)
+LUNAR_LANDER = CONTROL | dict(steps=1_000_000, evaluate_every=50_000)
 PIXELS = dict(steps=1_000_000, clip_reward=False, evaluate_every=50_000)
-RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+RECIPES = {  # by world where it has one of its own, else by family
+    "atari": {},
+    "control": CONTROL,
+    "Acrobot-v1": ACROBOT,
+    "LunarLander-v3": LUNAR_LANDER,
+    "catch": CATCH,
+    "pixels": PIXELS,
+}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
-    return Config(env=asked.env, **RECIPES[family])
+    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)])
 
 
 class Rollout(NamedTuple):

@@ -62,20 +62,25 @@ ATARI = dict(
     learning_rate=2e-4,
     copy_every=4_000,
 )
-CONTROL = dqn.CONTROL | dict(
-    units=64, hidden=128, burn_in=8, length=16, n_step=3, batch=16, learn_every=16, discount=0.99, prioritized=0.6
-)
+RECURRENT = dict(units=64, hidden=128, burn_in=8, length=16, n_step=3, batch=16, learn_every=16, prioritized=0.6)
+CONTROL = dqn.CONTROL | RECURRENT
 CATCH = dqn.CATCH | dict(
     stack=1, units=64, burn_in=3, length=9, n_step=3, batch=16, learn_every=8, double=True, prioritized=0.6
 )
 PIXELS = dqn.PIXELS | ATARI | dict(discount=0.99, capacity=200_000)
-RECIPES = {"atari": ATARI, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+RECIPES = {
+    "atari": ATARI,
+    "control": CONTROL,
+    "CartPole-v1": dqn.CARTPOLE | RECURRENT,
+    "Acrobot-v1": dqn.ACROBOT | RECURRENT,
+    "catch": CATCH,
+    "pixels": PIXELS,
+}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
-    return Config(env=asked.env, **RECIPES[family])
+    return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
 
 
 class Step(NamedTuple):

@@ -71,21 +71,23 @@ ALONE: dict[str, dict] = {  # what each program switches on
     "munchausen": dict(munchausen=True),
     "rainbow": dict(double=True, dueling=True, prioritized=0.5, n_step=3, noisy=True, distribution="c51"),
 }
-RANGES = {  # of discounted returns, for c51
+FEW = dict(atoms=101, quantiles=32)  # 200 quantiles are 40,000 pairs a transition: an update 20 times as long
+RANGES = {  # of discounted returns, for c51, and how finely the distribution is told
     "atari": dict(v_min=-10.0, v_max=10.0),
     "catch": dict(v_min=-1.0, v_max=1.0),
-    "control": dict(v_min=-100.0, v_max=100.0, atoms=201),
+    "control": FEW | dict(v_min=-100.0, v_max=100.0, atoms=201),
+    "CartPole-v1": FEW | dict(v_min=0.0, v_max=50.0, atoms=51),
+    "Acrobot-v1": FEW | dict(v_min=-100.0, v_max=0.0),
+    "LunarLander-v3": FEW | dict(v_min=-200.0, v_max=300.0),
+    "MountainCar-v0": FEW | dict(v_min=-100.0, v_max=0.0),
     "pixels": dict(v_min=-100.0, v_max=100.0, atoms=201),
 }
 
 
 def recipe(program: str, asked: Config) -> Config:
     """The config that suits the world and the program asked for. Raises ValueError on an unknown world."""
-    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
-    plain = dqn.RECIPES[family] | RANGES[family]
-    if family in ("control", "catch"):
-        plain |= dict(double=False)
-    return Config(env=asked.env, **plain | ALONE[program])
+    plain = dqn.RECIPES[dqn.kind(asked, dqn.RECIPES)] | RANGES[dqn.kind(asked, RANGES)]
+    return Config(env=asked.env, **plain | dict(double=False) | ALONE[program])
 
 
 class Prediction(NamedTuple):
