@@ -105,6 +105,7 @@ CATCH = CONTROL | dict(
     rollout=16,
     backbone="small",
     hidden=64,
+    learning_rate=2e-3,
     trace=0.8,  # the one reward comes at the end
     epsilon_fraction=0.5,
     evaluate_every=6_000,

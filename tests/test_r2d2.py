@@ -109,7 +109,7 @@ def test_learning_moves_every_weight(tmp_path):
 
 
 def test_learns_catch_and_is_watched(tmp_path):
-    r2d2.train(quick(tmp_path, steps=7_000, evaluate_every=3_500))
+    r2d2.train(quick(tmp_path, steps=9_000, evaluate_every=4_500))
     folder = tmp_path / "Catch/r2d2-1"
     assert evaluations(folder)[-1] >= 0.95
     watch.main(watch.Config(folder, games=10, device="cpu", film=False))

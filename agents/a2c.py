@@ -1,0 +1,131 @@
+"""A2C: the policy gradient every few steps, with a learned value instead of the rest of the episode.
+
+Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", algorithm S3, with its workers in step.
+
+    python -m agents.a2c --env Breakout
+    python -m agents.a2c --env CartPole
+
+Deviations from the paper:
+1. Synchronous: one network plays N worlds and learns from all of them at once.
+2. Advantages by generalised advantage estimation; --trace 1 is the paper's n-step return.
+3. A time limit is no end: the return goes on with the value of where it led.
+4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import envs
+import runs
+from agents import dqn, reinforce
+from agents.dqn import options, precision
+from agents.ppo import Rollout, advantages
+from agents.reinforce import player
+from agents.watch import Policy, assess
+from envs import World
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(reinforce.Config):
+    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+    rollout: int = 5  # steps each world plays between two updates
+    trace: float = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
+    learning_rate: float = 7e-4  # RMSprop
+    decay: float = 0.99  # of RMSprop's mean of squared gradients
+    normalise: bool = False  # advantages are divided by their root mean square
+    evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
+
+
+CONTROL = reinforce.CONTROL | dict(
+    worlds=8, rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_greedy=True
+)
+CATCH = reinforce.CATCH | dict(steps=48_000, worlds=16, rollout=9, learning_rate=1e-3)
+RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.PIXELS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    return reinforce.load(config, folder, parts, world, seed)
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    run = runs.Run(config, "agents.a2c", world.name, world.protocol, dqn.patience(world))
+
+    network = reinforce.build(config, world)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.RMSprop(weights, config.learning_rate, config.decay, config.adam_epsilon)
+    run.track(network=network, optimizer=optimizer, world=world)
+    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
+    batch = config.rollout * world.count
+    head = network.head
+
+    @torch.inference_mode()
+    def act(observation: Tensor) -> tuple[Tensor, Tensor]:
+        with precision(config, device):
+            parameters, value = network(observation)
+        return head.sample(parameters), value
+
+    @torch.inference_mode()
+    def judge(observation: Tensor) -> Tensor:
+        with precision(config, device):
+            return network(observation)[1]
+
+    def learn(observation: Tensor, action: Tensor, value: Tensor, advantage: Tensor) -> dict[str, Tensor]:
+        target = advantage + value
+        if config.normalise:
+            advantage = advantage / (advantage.square().mean().sqrt() + 1e-8)
+        with precision(config, device):
+            parameters, judged = network(observation)
+        policy = -(advantage * head.log_prob(parameters, action)).mean()
+        error = F.mse_loss(judged, target)
+        entropy = head.entropy(parameters).mean()
+        optimizer.zero_grad()
+        (policy - config.entropy * entropy + config.value_weight * error).backward()
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        optimizer.step()
+        losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": judged.mean()}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    if config.compile:
+        act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=batch):
+        for t in range(config.rollout):
+            action, rollout.value[t] = act(world.observation)
+            world.send(head.outward(action))
+            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            came = world.recv()
+            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
+            rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
+            rollout.final[t] = judge(came.next_observation) if world.finished_worlds else 0
+            run.log(world.finished)
+        rollout.value[-1] = judge(world.observation)
+
+        value, following = rollout.value[:-1], rollout.following()
+        advantage = advantages(rollout.reward, rollout.discount, value, following, rollout.last, config.trace)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        flat = (field.flatten(0, 1) for field in (rollout.observation, rollout.action, value, advantage))
+        run.log(learn(*flat))
+        network.scale.update(rollout.observation.flatten(0, 1))
+        if run.due(config.evaluate_every):
+            assess(run, lambda: player(config, network, config.seed), network.backbone, **chosen)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.a2c", __doc__)

@@ -1,0 +1,251 @@
+"""PPO: several steps along the policy gradient from the same experience, each held back where it would go too far.
+
+Schulman et al. 2017, "Proximal policy optimization algorithms", with the details that Huang et al. 2022, "The 37
+implementation details of proximal policy optimization", found to matter.
+
+    python -m agents.ppo --env Breakout
+    python -m agents.ppo --env LunarLander
+    python -m agents.ppo --env HalfCheetah
+
+Deviations from the paper:
+1. A time limit is no end: the return goes on with the value of where it led.
+2. Observations are normalised, and rewards divided by the deviation of the return, by the statistics of all rollouts
+   before the present one (Huang's per step), so that a rollout is judged by one and the same network.
+3. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import envs
+import runs
+from agents import dqn, reinforce
+from agents.dqn import options, precision
+from agents.reinforce import continuous, player
+from agents.watch import Policy, assess
+from envs import World
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(reinforce.Config):
+    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+    worlds: int = 8  # games side by side
+    rollout: int = 128  # steps each of them plays between two rounds of learning
+    epochs: int = 4  # passes over a rollout
+    minibatches: int = 4  # updates a pass
+    trace: float = 0.95  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
+    clip: float = 0.1  # of the ratio of new to old probability, around 1
+    clip_value: bool = True  # the new value is clipped around the old one likewise
+    scale_rewards: bool = False  # divided by the deviation of the discounted return
+    evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
+
+
+CONTROL = reinforce.CONTROL | dict(
+    steps=300_000,
+    worlds=8,
+    rollout=64,
+    learning_rate=1e-3,
+    clip=0.2,
+    clip_value=False,
+    evaluate_every=10_000,
+    evaluate_greedy=True,
+)
+CATCH = reinforce.CATCH | dict(steps=24_000, worlds=8, rollout=36, max_norm=0.5, clip=0.2, evaluate_every=6_000)
+CONTINUOUS = CONTROL | dict(
+    steps=1_000_000,
+    worlds=1,
+    rollout=2_048,
+    epochs=10,
+    minibatches=32,
+    learning_rate=3e-4,
+    clip_value=True,
+    scale=True,
+    scale_rewards=True,
+    entropy=0.0,
+    evaluate_every=50_000,
+    evaluate_games=10,
+)
+RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.PIXELS, "continuous": CONTINUOUS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    kind = dqn.kind(asked, RECIPES)
+    return Config(env=asked.env, **RECIPES["continuous" if kind == "control" and continuous(asked.env) else kind])
+
+
+class Rollout(NamedTuple):
+    """T steps of N worlds, every observation once."""
+
+    observation: Tensor  # (T, N, ...)
+    action: Tensor  # (T, N, ...) as drawn
+    log_prob: Tensor  # (T, N) float32, of the action, when it was drawn
+    reward: Tensor  # (T, N) float32, as learned from
+    discount: Tensor  # (T, N) float32, 0 where the world truly ended
+    last: Tensor  # (T, N) bool, the episode stopped here
+    value: Tensor  # (T + 1, N) float32, of each state and of the one after the last
+    final: Tensor  # (T, N) float32, of where an episode was cut short; 0 where none was
+
+    @classmethod
+    def empty(cls, length: int, world: World) -> Rollout:
+        """Room for `length` steps of a world, on its device."""
+
+        def room(dtype: torch.dtype, *shape: int, steps: int = length) -> Tensor:
+            return torch.zeros(steps, world.count, *shape, dtype=dtype, device=world.device)
+
+        action = room(torch.float32 if world.actions is None else torch.int64, *world.action_shape)
+        observation = room(world.observation.dtype, *world.observation_shape)
+        log_prob, reward, discount, final = (room(torch.float32) for _ in range(4))
+        value = room(torch.float32, steps=length + 1)
+        return cls(observation, action, log_prob, reward, discount, room(torch.bool), value, final)
+
+    def following(self) -> Tensor:
+        """(T, N) the value of where each step led: never the next episode's."""
+        return torch.where(self.last, self.final, self.value[1:])
+
+
+def advantages(
+    reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, last: Tensor, trace: float
+) -> Tensor:
+    """A_t = delta_t + gamma_t lambda A_t+1, delta_t = r_t + gamma_t V(s_t+1) - V(s_t), until the episode stops.
+
+    Schulman et al. 2016, "High-dimensional continuous control using generalized advantage estimation", equation 16.
+
+    Args:
+        reward, value: (T, N). last: (T, N) bool.
+        discount: (T, N), gamma, and 0 where the world truly ended.
+        next_value: (T, N), of where each step led; anything finite where discount is 0.
+        trace: lambda.
+
+    Returns:
+        (T, N).
+    """
+    assert reward.shape == discount.shape == value.shape == next_value.shape == last.shape and reward.dim() == 2
+    delta = reward + discount * next_value - value
+    kept = discount * trace * ~last
+    return reinforce.reward_to_go(delta, kept)
+
+
+def policy_loss(log_prob: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """-min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), the mean over (B,). Schulman 2017, equation 7."""
+    ratio = (log_prob - old).exp()
+    return -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+
+
+def value_loss(value: Tensor, old: Tensor, target: Tensor, clip: float | None) -> Tensor:
+    """Half the mean squared error (B,), and where clipped the larger of it and that of old + clip(value - old)."""
+    error = (value - target).square()
+    if clip is not None:
+        error = torch.max(error, (old + (value - old).clamp(-clip, clip) - target).square())
+    return 0.5 * error.mean()
+
+
+class RewardScale(nn.Module):
+    """Divides rewards by the standard deviation of the discounted return, kept with the run. Huang 2022, detail 8."""
+
+    def __init__(self, count: int, discount: float) -> None:
+        super().__init__()
+        self.discount = discount
+        self.register_buffer("running", torch.zeros(count))  # (N,) each world's return so far
+        self.statistics = reinforce.Normaliser(())
+
+    def forward(self, reward: Tensor, last: Tensor) -> Tensor:
+        """(T, N) rewards, scaled by what was known before them."""
+        scaled = (reward / self.statistics.variance.add(1e-8).sqrt()).clamp(-10, 10)
+        returns = []
+        for t in range(len(reward)):
+            self.running.mul_(self.discount).add_(reward[t])
+            returns.append(self.running.clone())
+            self.running.mul_(~last[t])
+        self.statistics.update(torch.stack(returns).flatten())
+        return scaled
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    return reinforce.load(config, folder, parts, world, seed)
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    chosen = options(config)
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
+    run = runs.Run(config, "agents.ppo", world.name, world.protocol, dqn.patience(world))
+
+    network = reinforce.build(config, world)
+    optimizer = dqn.adam(config, network)
+    rewards = RewardScale(world.count, config.discount).to(device)
+    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards)
+    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
+    batch = config.rollout * world.count
+    head = network.head
+
+    @torch.inference_mode()
+    def act(observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with precision(config, device):
+            parameters, value = network(observation)
+        action = head.sample(parameters)
+        return action, head.log_prob(parameters, action), value
+
+    @torch.inference_mode()
+    def judge(observation: Tensor) -> Tensor:
+        with precision(config, device):
+            return network(observation)[1]
+
+    def learn(
+        observation: Tensor, action: Tensor, log_prob: Tensor, value: Tensor, advantage: Tensor
+    ) -> dict[str, Tensor]:
+        target = advantage + value
+        if config.normalise:
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        with precision(config, device):
+            parameters, judged = network(observation)
+        policy = policy_loss(head.log_prob(parameters, action), log_prob, advantage, config.clip)
+        error = value_loss(judged, value, target, config.clip if config.clip_value else None)
+        entropy = head.entropy(parameters).mean()
+        optimizer.zero_grad()
+        (policy - config.entropy * entropy + config.value_weight * error).backward()
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        optimizer.step()
+        losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": judged.mean()}
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    if config.compile:
+        act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=batch):
+        for t in range(config.rollout):
+            action, rollout.log_prob[t], rollout.value[t] = act(world.observation)
+            world.send(head.outward(action))
+            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            came = world.recv()
+            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
+            rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
+            rollout.final[t] = judge(came.next_observation) if world.finished_worlds else 0
+            run.log(world.finished)
+        rollout.value[-1] = judge(world.observation)
+
+        reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
+        value = rollout.value[:-1]
+        advantage = advantages(reward, rollout.discount, value, rollout.following(), rollout.last, config.trace)
+        flat = [field.flatten(0, 1) for field in (rollout.observation, rollout.action, rollout.log_prob, value)]
+        flat.append(advantage.flatten())
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        for _ in range(config.epochs):
+            for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
+                run.log(learn(*(field.index_select(0, rows) for field in flat)))
+        network.scale.update(flat[0])
+        if run.due(config.evaluate_every):
+            assess(run, lambda: player(config, network, config.seed), network.backbone, **chosen)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.ppo", __doc__)

@@ -1,0 +1,235 @@
+"""REINFORCE, A2C and PPO: their equations by hand, their heads, their learning, their resume."""
+
+import dataclasses
+import importlib
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal, TanhTransform, TransformedDistribution
+
+import envs
+from agents import a2c, ppo, reinforce, watch
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def quick(tmp_path, program, env="Catch", **changes):
+    asked = program.recipe(program.Config(env=env))
+    return dataclasses.replace(asked, folder=tmp_path, wandb="disabled", film_seconds=0.0, **changes)
+
+
+def evaluations(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["eval/return"] for line in lines if "eval/return" in line]
+
+
+def column(*numbers, dtype=torch.float32):
+    return torch.tensor(numbers, dtype=dtype)[:, None]
+
+
+def test_credit_by_hand():
+    config = reinforce.Config(discount=0.5)
+    reward = column(1.0, 2.0, 4.0, 9.0)
+    used = column(1, 1, 1, 0, dtype=torch.bool)  # the fourth step is of the next episode
+    togo = reinforce.credits(config, reward, used, torch.zeros(1))
+    assert togo.flatten().tolist() == [1 + 1 + 1, 2 + 2, 4, 0]
+    cut = reinforce.credits(config, reward, used, torch.tensor([8.0]))  # a time limit, and what it led to
+    assert cut.flatten().tolist() == [4, 6, 8, 0]
+    whole = reinforce.credits(dataclasses.replace(config, credit="return"), reward, used, torch.zeros(1))
+    assert whole.flatten().tolist() == [3, 3, 3, 0]
+
+
+def test_baselines_by_hand():
+    weight = torch.tensor([[4.0, 6.0], [2.0, 0.0]])
+    used = torch.tensor([[True, True], [True, False]])
+    value, moving = torch.full((2, 2), 7.0), torch.tensor(5.0)
+
+    def of(kind):
+        return reinforce.baseline_of(reinforce.Config(baseline=kind), weight, used, value, moving).tolist()
+
+    assert of("none") == [[0, 0], [0, 0]] and of("moving") == [[5, 5], [5, 5]] and of("learned") == [[7, 7], [7, 7]]
+    assert of("constant") == [[6, 3], [6, 3]]  # the mean of the other episode's steps
+
+
+def test_advantages_by_hand():
+    reward, value, following = column(1.0, 1.0, 1.0), column(0.0, 2.0, 4.0), column(2.0, 4.0, 8.0)
+    last = column(False, False, False, dtype=torch.bool)
+    half = torch.full((3, 1), 0.5)
+    a = ppo.advantages(reward, half, value, following, last, 0.5)
+    assert a.flatten().tolist() == [2 + 0.25 * 1.25, 1 + 0.25 * 1.0, 1]  # deltas 2, 1, 1
+    ended = ppo.advantages(reward, half, value, following, column(False, True, False, dtype=torch.bool), 0.5)
+    assert ended.flatten().tolist() == [2 + 0.25 * 1, 1, 1]
+    plain = ppo.advantages(reward, half, value, following, last, 1.0)
+    assert plain[0].item() == 1 + 0.5 * 1 + 0.25 * 1 + 0.125 * 8 - 0  # lambda 1: the discounted rewards
+
+
+def test_policy_loss_by_hand():
+    old, advantage = torch.zeros(4), torch.tensor([1.0, 1.0, -1.0, -1.0])
+    ratio = torch.tensor([1.5, 0.5, 1.5, 0.5])  # too far, and back, for good and for bad
+    loss = ppo.policy_loss(ratio.log(), old, advantage, 0.2)
+    assert loss.item() == pytest.approx(-(1.2 + 0.5 - 1.5 - 0.8) / 4)
+
+
+def test_value_loss_by_hand():
+    value, old, target = torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([2.0])
+    assert ppo.value_loss(value, old, target, None).item() == 0.5
+    assert ppo.value_loss(value, old, target, 0.5).item() == 0.5 * 1.5**2  # as if it had come only half way
+
+
+def bounded(low, high):
+    return SimpleNamespace(
+        name="Box", actions=None, action_shape=(2,), action_low=np.array(low), action_high=np.array(high)
+    )
+
+
+def test_gaussian_is_torchs():
+    torch.manual_seed(0)
+    head = reinforce.Gaussian(3, bounded([-1.0, -2.0], [1.0, 2.0]), squash=False)
+    mean, log_std, action = torch.randn(3, 5, 2)
+    normal = Normal(mean, log_std.exp())
+    parameters = torch.stack([mean, log_std], 1)
+    assert torch.allclose(head.log_prob(parameters, action), normal.log_prob(action).sum(1), atol=1e-5)
+    assert torch.allclose(head.entropy(parameters), normal.entropy().sum(1), atol=1e-5)
+    assert torch.equal(head.outward(torch.tensor([[-3.0, 3.0]])), torch.tensor([[-1.0, 2.0]]))
+
+
+def test_squashed_gaussian_is_torchs():
+    torch.manual_seed(0)
+    head = reinforce.Gaussian(3, bounded([-1.0, 0.0], [1.0, 4.0]), squash=True)
+    mean, log_std, action = torch.randn(3, 5, 2)
+    transformed = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
+    expected = transformed.log_prob(action.tanh()) - torch.tensor([1.0, 2.0]).log()  # half the ranges
+    got = head.log_prob(torch.stack([mean, log_std], 1), action)
+    assert torch.allclose(got, expected.sum(1), atol=1e-4)
+    assert torch.allclose(head.outward(torch.tensor([[50.0, -50.0], [0.0, 0.0]])), torch.tensor([[1.0, 0], [0, 2]]))
+    with pytest.raises(ValueError, match="no bounds"):
+        reinforce.Gaussian(3, bounded([-np.inf, 0.0], [np.inf, 1.0]), squash=True)
+
+
+def test_categorical_by_hand():
+    logits = torch.tensor([[0.0, math.log(3)]])
+    assert reinforce.Categorical.log_prob(logits, torch.tensor([1])).item() == pytest.approx(math.log(0.75))
+    assert reinforce.Categorical.entropy(logits).item() == pytest.approx(
+        -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
+    )
+    drawn = reinforce.Categorical.sample(logits.expand(4000, 2), torch.Generator().manual_seed(0))
+    assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.03)
+
+
+def test_normaliser_knows_mean_and_variance_of_all():
+    torch.manual_seed(0)
+    rows = torch.randn(100, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, -2.0, 7.0])
+    normaliser = reinforce.Normaliser((3,))
+    assert torch.allclose(normaliser(rows), rows.clamp(-10, 10))
+    for piece in rows.split([10, 1, 60, 29]):
+        normaliser.update(piece)
+    assert torch.allclose(normaliser.mean, rows.mean(0), atol=1e-5)
+    assert torch.allclose(normaliser.variance, rows.var(0, correction=0), rtol=1e-4)
+    assert torch.allclose(normaliser(rows).std(0, correction=0), torch.ones(3), atol=1e-3)
+
+
+def test_rewards_are_scaled_by_the_deviation_of_returns():
+    scale = ppo.RewardScale(2, 0.5)
+    reward = torch.tensor([[1.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
+    last = torch.tensor([[False, False], [True, False], [False, False]])
+    assert torch.allclose(scale(reward, last), reward)  # nothing is known yet
+    returns = torch.tensor([1.0, 1.5, 3.0, 0.0, 2.0, 1.0])  # the first world began anew after two steps
+    assert scale.statistics.variance.item() == pytest.approx(returns.var(correction=0).item())
+    assert torch.allclose(scale(reward, last), reward / returns.std(correction=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_atari_moves_every_weight(tmp_path, name):
+    program = PROGRAMS[name]
+    changes = dict(steps=400, worlds=2) if name == "reinforce" else dict(steps=96, worlds=4, rollout=8)
+    config = quick(tmp_path, program, "Breakout", **changes)
+    program.train(config)
+    folder = tmp_path / f"Breakout/{name}-1/checkpoint"
+    end = torch.load(sorted(folder.glob("0*.pt"))[-1], weights_only=True)["parts"]["network"]
+    torch.manual_seed(config.seed)
+    begin = reinforce.build(config, envs.make("Breakout", 1)).state_dict()
+    still = [key for key in begin if torch.equal(begin[key], end[key])]
+    assert not still, f"not learned: {still}"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_learns_catch_and_is_watched(tmp_path, name):
+    PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name]))
+    folder = tmp_path / f"Catch/{name}-1"
+    assert max(evaluations(folder)) >= 0.95
+    watch.main(watch.Config(folder, games=10, device="cpu", film=False))
+    assert json.loads((folder / "watch.jsonl").read_text())["mean"] >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_learns_cartpole(tmp_path, name, seed):
+    PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name], "CartPole", seed=seed))
+    assert max(evaluations(tmp_path / f"CartPole-v1/{name}-{seed}")) >= 475
+
+
+@pytest.mark.parametrize("flags", [{}, {"squash": True, "scale": True}])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_continuous_actions(tmp_path, name, flags):
+    program = PROGRAMS[name]
+    changes = dict(steps=1_600, worlds=4, evaluate_every=800, evaluate_games=2) | flags
+    changes |= {"reinforce": {}, "a2c": dict(rollout=20), "ppo": dict(rollout=20, epochs=2, minibatches=2)}[name]
+    program.train(quick(tmp_path, program, "Pendulum", **changes))
+    folder = tmp_path / f"Pendulum-v1/{name}-1"
+    assert len(evaluations(folder)) == 2
+    watch.main(watch.Config(folder, games=2, device="cpu", film=False))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name):
+    program = PROGRAMS[name]
+    steps = 23_040
+    changes = dict(steps=steps, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100)
+    changes |= {"env": "CartPole", "worlds": 8} | ({} if name == "reinforce" else {"rollout": 8})
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items()]
+    flags += ["--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", f"agents.{name}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and running.poll() is None:
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    for folder in ("killed", "whole"):
+        program.train(quick(tmp_path, program, name=folder, **changes))
+    folders = [tmp_path / "CartPole-v1" / folder for folder in ("killed", "whole")]
+    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
+    assert metrics[0] == metrics[1] and b"loss/policy" in metrics[0]
+    ends = [torch.load(folder / f"checkpoint/{steps:012d}.pt", weights_only=True)["parts"] for folder in folders]
+    for part in ("network", "optimizer"):
+        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("env", ["Breakout", "CartPole", "Catch"])
+def test_every_world_has_its_recipe(name, env):
+    program = importlib.import_module(f"agents.{name}")
+    assert program.recipe(program.Config(env=env)).env == env
