@@ -6,6 +6,11 @@ rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with 
              double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py
 r2d2.py      recurrent Q-learning from sequences (Kapturowski et al. 2019), also where frames are missing
 pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
+reinforce.py the policy gradient from whole episodes (Williams 1992), its steps of variance reduction as switches
+a2c.py       the same every few steps, with a learned value (Mnih et al. 2016)
+ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --units remembers
+attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
+policies.py  no program: the networks and the distributions over actions that those four share
 watch.py     plays, scores and films the agent of any run
 """
 

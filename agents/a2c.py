@@ -4,6 +4,7 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", algori
 
     python -m agents.a2c --env Breakout
     python -m agents.a2c --env CartPole
+    python -m agents.a2c --env Pong --units 128 --stack 1        # remembers, instead of seeing four frames
 
 Deviations from the paper:
 1. Synchronous: one network plays N worlds and learns from all of them at once.
@@ -23,10 +24,10 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, reinforce
+from agents import dqn, policies, reinforce
 from agents.dqn import options, precision
-from agents.ppo import Rollout, advantages
-from agents.reinforce import player
+from agents.ppo import Experience, Rollout, advantages
+from agents.r2d2 import Carried
 from agents.watch import Policy, assess
 from envs import World
 
@@ -37,6 +38,7 @@ class Config(reinforce.Config):
     rollout: int = 5  # steps each world plays between two updates
     trace: float = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
     learning_rate: float = 7e-4  # RMSprop
+    units: int = 0  # of an LSTM between what is seen and what is decided; 0 for none
     decay: float = 0.99  # of RMSprop's mean of squared gradients
     normalise: bool = False  # advantages are divided by their root mean square
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
@@ -45,7 +47,9 @@ class Config(reinforce.Config):
 CONTROL = reinforce.CONTROL | dict(
     worlds=8, rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_greedy=True
 )
-CATCH = reinforce.CATCH | dict(steps=48_000, worlds=16, rollout=9, learning_rate=1e-3)
+CATCH = reinforce.CATCH | dict(
+    steps=60_000, worlds=8, rollout=9, trace=0.95, learning_rate=3e-3, max_norm=0.5, entropy=0.02, normalise=True
+)
 RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.PIXELS}
 
 
@@ -56,7 +60,7 @@ def recipe(asked: Config) -> Config:
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    return reinforce.load(config, folder, parts, world, seed)
+    return policies.load(config, folder, parts, world, seed)
 
 
 def train(config: Config) -> None:
@@ -65,31 +69,33 @@ def train(config: Config) -> None:
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(config, "agents.a2c", world.name, world.protocol, dqn.patience(world))
 
-    network = reinforce.build(config, world)
+    network = policies.build(config, world)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.RMSprop(weights, config.learning_rate, config.decay, config.adam_epsilon)
-    run.track(network=network, optimizer=optimizer, world=world)
+    carried = Carried(network.start(world.count))
+    run.track(network=network, optimizer=optimizer, world=world, carried=carried)
     rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
     batch = config.rollout * world.count
     head = network.head
 
     @torch.inference_mode()
-    def act(observation: Tensor) -> tuple[Tensor, Tensor]:
+    def act(observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with precision(config, device):
-            parameters, value = network(observation)
-        return head.sample(parameters), value
+            parameters, value, state = network.step(observation, state)
+        return head.sample(parameters), value, state
 
     @torch.inference_mode()
-    def judge(observation: Tensor) -> Tensor:
+    def judge(observation: Tensor, state: Tensor) -> Tensor:
         with precision(config, device):
-            return network(observation)[1]
+            return network.step(observation, state)[1]
 
-    def learn(observation: Tensor, action: Tensor, value: Tensor, advantage: Tensor) -> dict[str, Tensor]:
+    def learn(batch: Experience) -> dict[str, Tensor]:
+        action, _, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
         if config.normalise:
             advantage = advantage / (advantage.square().mean().sqrt() + 1e-8)
         with precision(config, device):
-            parameters, judged = network(observation)
+            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state)
         policy = -(advantage * head.log_prob(parameters, action)).mean()
         error = F.mse_loss(judged, target)
         entropy = head.entropy(parameters).mean()
@@ -105,26 +111,27 @@ def train(config: Config) -> None:
         act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
 
     for step in run.steps(config.steps, stride=batch):
+        begin = carried.state
         for t in range(config.rollout):
-            action, rollout.value[t] = act(world.observation)
+            action, rollout.value[t], state = act(world.observation, carried.state)
             world.send(head.outward(action))
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
             came = world.recv()
             rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
             rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
-            rollout.final[t] = judge(came.next_observation) if world.finished_worlds else 0
+            rollout.final[t] = judge(came.next_observation, state) if world.finished_worlds else 0
+            carried.state = state * (~came.last).unsqueeze(1)
             run.log(world.finished)
-        rollout.value[-1] = judge(world.observation)
+        rollout.value[-1] = judge(world.observation, carried.state)
 
         value, following = rollout.value[:-1], rollout.following()
         advantage = advantages(rollout.reward, rollout.discount, value, following, rollout.last, config.trace)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
-        flat = (field.flatten(0, 1) for field in (rollout.observation, rollout.action, value, advantage))
-        run.log(learn(*flat))
+        run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
         network.scale.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every):
-            assess(run, lambda: player(config, network, config.seed), network.backbone, **chosen)
+            assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 
 if __name__ == "__main__":

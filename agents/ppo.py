@@ -6,6 +6,7 @@ implementation details of proximal policy optimization", found to matter.
     python -m agents.ppo --env Breakout
     python -m agents.ppo --env LunarLander
     python -m agents.ppo --env HalfCheetah
+    python -m agents.ppo --env Pong --units 128 --stack 1        # remembers, instead of seeing four frames
 
 Deviations from the paper:
 1. A time limit is no end: the return goes on with the value of where it led.
@@ -17,17 +18,21 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, reinforce
+from agents import dqn, policies, reinforce
 from agents.dqn import options, precision
-from agents.reinforce import continuous, player
+from agents.policies import ActorCritic
+from agents.r2d2 import Carried
+from agents.reinforce import continuous
 from agents.watch import Policy, assess
 from envs import World
 
@@ -43,6 +48,7 @@ class Config(reinforce.Config):
     clip: float = 0.1  # of the ratio of new to old probability, around 1
     clip_value: bool = True  # the new value is clipped around the old one likewise
     scale_rewards: bool = False  # divided by the deviation of the discounted return
+    units: int = 0  # of an LSTM between what is seen and what is decided; 0 for none
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
 
 
@@ -110,6 +116,27 @@ class Rollout(NamedTuple):
         return torch.where(self.last, self.final, self.value[1:])
 
 
+class Experience(NamedTuple):
+    """Sequences of L steps, B of them: whole rollouts of a world for a network that remembers, else steps alone."""
+
+    observation: Tensor  # (B, L, ...)
+    action: Tensor  # (B, L, ...) as drawn
+    log_prob: Tensor  # (B, L), of the action, when it was drawn
+    value: Tensor  # (B, L), as estimated then
+    advantage: Tensor  # (B, L)
+    fresh: Tensor  # (B, L) bool, the step is an episode's first
+    state: Tensor  # (B, S), carried into the first step
+
+    @classmethod
+    def of(cls, rollout: Rollout, advantage: Tensor, state: Tensor, in_order: bool) -> Experience:
+        """All of a rollout; advantage: (T, N), state: (N, S) before it; in_order: as sequences."""
+        fresh = F.pad(rollout.last[:-1], (0, 0, 1, 0))
+        fields = [rollout.observation, rollout.action, rollout.log_prob, rollout.value[:-1], advantage, fresh]
+        if in_order:
+            return cls(*(field.transpose(0, 1) for field in fields), state)
+        return cls(*(field.flatten(0, 1).unsqueeze(1) for field in fields), state.new_zeros(fresh.numel(), 0))
+
+
 def advantages(
     reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, last: Tensor, trace: float
 ) -> Tensor:
@@ -153,7 +180,7 @@ class RewardScale(nn.Module):
         super().__init__()
         self.discount = discount
         self.register_buffer("running", torch.zeros(count))  # (N,) each world's return so far
-        self.statistics = reinforce.Normaliser(())
+        self.statistics = policies.Normaliser(())
 
     def forward(self, reward: Tensor, last: Tensor) -> Tensor:
         """(T, N) rewards, scaled by what was known before them."""
@@ -169,44 +196,51 @@ class RewardScale(nn.Module):
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    return reinforce.load(config, folder, parts, world, seed)
+    return policies.load(config, folder, parts, world, seed)
 
 
-def train(config: Config) -> None:
+def train(
+    config: Config, program: str = "agents.ppo", build: Callable[[Config, World], ActorCritic] = policies.build
+) -> None:
+    """Train what `build` makes; agents/attention.py has a network of its own."""
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.ppo", world.name, world.protocol, dqn.patience(world))
+    run = runs.Run(config, program, world.name, world.protocol, dqn.patience(world))
 
-    network = reinforce.build(config, world)
+    network = build(config, world)
     optimizer = dqn.adam(config, network)
     rewards = RewardScale(world.count, config.discount).to(device)
-    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards)
+    carried = Carried(network.start(world.count))
+    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
     rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
     batch = config.rollout * world.count
     head = network.head
+    if network.remembers and config.minibatches > world.count:
+        raise ValueError(
+            f"--minibatches {config.minibatches}: with --units each needs a world, and {world.count} play"
+        )
 
     @torch.inference_mode()
-    def act(observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def act(observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with precision(config, device):
-            parameters, value = network(observation)
+            parameters, value, state = network.step(observation, state)
         action = head.sample(parameters)
-        return action, head.log_prob(parameters, action), value
+        return action, head.log_prob(parameters, action), value, state
 
     @torch.inference_mode()
-    def judge(observation: Tensor) -> Tensor:
+    def judge(observation: Tensor, state: Tensor) -> Tensor:
         with precision(config, device):
-            return network(observation)[1]
+            return network.step(observation, state)[1]
 
-    def learn(
-        observation: Tensor, action: Tensor, log_prob: Tensor, value: Tensor, advantage: Tensor
-    ) -> dict[str, Tensor]:
+    def learn(batch: Experience) -> dict[str, Tensor]:
+        action, old, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
         if config.normalise:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         with precision(config, device):
-            parameters, judged = network(observation)
-        policy = policy_loss(head.log_prob(parameters, action), log_prob, advantage, config.clip)
+            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state)
+        policy = policy_loss(head.log_prob(parameters, action), old, advantage, config.clip)
         error = value_loss(judged, value, target, config.clip if config.clip_value else None)
         entropy = head.entropy(parameters).mean()
         optimizer.zero_grad()
@@ -221,30 +255,31 @@ def train(config: Config) -> None:
         act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
 
     for step in run.steps(config.steps, stride=batch):
+        begin = carried.state
         for t in range(config.rollout):
-            action, rollout.log_prob[t], rollout.value[t] = act(world.observation)
+            action, rollout.log_prob[t], rollout.value[t], state = act(world.observation, carried.state)
             world.send(head.outward(action))
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
             came = world.recv()
             rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
             rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
-            rollout.final[t] = judge(came.next_observation) if world.finished_worlds else 0
+            rollout.final[t] = judge(came.next_observation, state) if world.finished_worlds else 0
+            carried.state = state * (~came.last).unsqueeze(1)
             run.log(world.finished)
-        rollout.value[-1] = judge(world.observation)
+        rollout.value[-1] = judge(world.observation, carried.state)
 
         reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
-        value = rollout.value[:-1]
-        advantage = advantages(reward, rollout.discount, value, rollout.following(), rollout.last, config.trace)
-        flat = [field.flatten(0, 1) for field in (rollout.observation, rollout.action, rollout.log_prob, value)]
-        flat.append(advantage.flatten())
+        value, following = rollout.value[:-1], rollout.following()
+        advantage = advantages(reward, rollout.discount, value, following, rollout.last, config.trace)
+        whole = Experience.of(rollout, advantage, begin, network.remembers)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
         for _ in range(config.epochs):
-            for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
-                run.log(learn(*(field.index_select(0, rows) for field in flat)))
-        network.scale.update(flat[0])
+            for rows in torch.randperm(len(whole.state), device=device).tensor_split(config.minibatches):
+                run.log(learn(Experience(*(field.index_select(0, rows) for field in whole))))
+        network.scale.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every):
-            assess(run, lambda: player(config, network, config.seed), network.backbone, **chosen)
+            assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 
 if __name__ == "__main__":

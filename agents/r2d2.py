@@ -111,6 +111,26 @@ class Carried:
         self.state = saved["state"].to(self.state.device)
 
 
+class Core(nn.LSTMCell):
+    """An LSTM that lives sequences in which episodes begin anew."""
+
+    def unroll(self, inputs: Tensor, fresh: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Its outputs (B, L, U), and hidden and cell (B, U) after the last step.
+
+        inputs: (B, L, I). fresh: (B, L) bool, the step is an episode's first: the state is 0 there. hidden, cell:
+        (B, U), before the first step.
+        """
+        incoming = F.linear(inputs, self.weight_ih, self.bias_ih + self.bias_hh)
+        kept, outputs = (~fresh).to(cell.dtype).unsqueeze(2), []
+        for t in range(inputs.shape[1]):
+            recurrent = F.linear(hidden * kept[:, t], self.weight_hh)
+            inward, forget, candidate, outward = (incoming[:, t] + recurrent).float().chunk(4, 1)
+            cell = forget.sigmoid() * (cell * kept[:, t]) + inward.sigmoid() * candidate.tanh()
+            hidden = outward.sigmoid() * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs, 1), hidden, cell
+
+
 class Network(nn.Module):
     """Observations, and what was done and received before each -> value of each action, float32."""
 
@@ -119,7 +139,7 @@ class Network(nn.Module):
         self.backbone, self.actions, self.units = backbone, actions, config.units
         features, hidden, units, norm = backbone.output_size(shape), config.hidden, config.units, config.norm
         self.hidden = dqn.dense(features, hidden, norm)
-        self.recurrent = nn.LSTMCell((hidden or features) + actions + 1, units)
+        self.recurrent = Core((hidden or features) + actions + 1, units)
         self.value = stream(nn.Linear, units, hidden, 1, norm)
         self.advantage = stream(nn.Linear, units, hidden, actions, norm)
 
@@ -141,18 +161,7 @@ class Network(nn.Module):
         features: (B, L, F). said: (B, L, A + 1), the action (one-hot) and the reward before each step. fresh: (B, L)
         bool, the step is an episode's first: the state is 0 there. hidden, cell: (B, U), before the first step.
         """
-        own = self.recurrent
-        incoming = F.linear(
-            torch.cat([features, said.to(features.dtype)], 2), own.weight_ih, own.bias_ih + own.bias_hh
-        )
-        kept, outputs = (~fresh).to(cell.dtype).unsqueeze(2), []
-        for t in range(features.shape[1]):
-            recurrent = F.linear(hidden * kept[:, t], own.weight_hh)
-            inward, forget, candidate, outward = (incoming[:, t] + recurrent).float().chunk(4, 1)
-            cell = forget.sigmoid() * (cell * kept[:, t]) + inward.sigmoid() * candidate.tanh()
-            hidden = outward.sigmoid() * cell.tanh()
-            outputs.append(hidden)
-        return torch.stack(outputs, 1), hidden, cell
+        return self.recurrent.unroll(torch.cat([features, said.to(features.dtype)], 2), fresh, hidden, cell)
 
     def values(self, output: Tensor) -> Tensor:
         """The LSTM's outputs (B, L, U) -> (B, L, A) float32."""

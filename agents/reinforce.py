@@ -18,7 +18,6 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,11 +28,10 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn
+from agents import dqn, policies
 from agents.dqn import options, precision
 from agents.watch import Policy, assess
 from envs import Transition, World
-from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,168 +115,6 @@ def continuous(name: str) -> bool:
     world = envs.make(name)
     world.close()
     return world.actions is None
-
-
-class Normaliser(nn.Module):
-    """Running mean and variance of rows (B, *shape), in the parallel form of Chan et al. 1983.
-
-    Called on rows, it gives them mean 0 and deviation 1, clipped to 10. Nothing changes before the first update.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("variance", torch.ones(shape))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        return ((rows - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-10, 10)
-
-    @torch.no_grad()
-    def update(self, rows: Tensor) -> None:
-        """Take in rows (B, *shape)."""
-        mean, variance, count = rows.mean(0), rows.var(0, correction=0), len(rows)
-        share = (count / (self.count + count)).float()
-        apart = mean - self.mean
-        self.variance.lerp_(variance, share).add_(apart.square() * share * (1 - share))
-        self.mean.lerp_(mean, share)
-        self.count += count
-
-
-class Same(nn.Identity):
-    """No normalisation: a Normaliser that lets rows pass, and learns nothing from them."""
-
-    def update(self, rows: Tensor) -> None:
-        """Ignore them."""
-
-
-class Categorical(nn.Module):
-    """features (B, F) -> logits (B, A) of discrete actions."""
-
-    def __init__(self, features: int, world: World) -> None:
-        super().__init__()
-        self.logits = nn.Linear(features, world.actions)
-        small(self.logits)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.logits(features)
-
-    @staticmethod
-    def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B,) int64."""
-        return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
-
-    @staticmethod
-    def mode(logits: Tensor) -> Tensor:
-        """(B,) int64, the likeliest."""
-        return logits.argmax(1)
-
-    @staticmethod
-    def log_prob(logits: Tensor, action: Tensor) -> Tensor:
-        """(B,)."""
-        return -F.cross_entropy(logits, action, reduction="none")
-
-    @staticmethod
-    def entropy(logits: Tensor) -> Tensor:
-        """(B,) nats."""
-        return torch.special.entr(logits.softmax(1)).sum(1)
-
-    @staticmethod
-    def outward(action: Tensor) -> Tensor:
-        """What the world is sent: the action as it is."""
-        return action
-
-
-class Gaussian(nn.Module):
-    """features (B, F) -> means and logarithms of standard deviations (B, 2, A) of continuous actions.
-
-    What is drawn is unbounded; the world is sent its clipped or (squash) its squashed version, which fills
-    [action_low, action_high]. Deviations do not depend on the state (Schulman et al. 2015, arXiv 1506.02438).
-    Raises ValueError for squash in a world whose actions have no bounds.
-    """
-
-    def __init__(self, features: int, world: World, squash: bool) -> None:
-        super().__init__()
-        if squash and not (np.isfinite(world.action_low).all() and np.isfinite(world.action_high).all()):
-            raise ValueError(f"{world.name}'s actions have no bounds to be squashed into: leave --squash out")
-        self.squash = squash
-        self.mean = nn.Linear(features, world.action_shape[0])
-        small(self.mean)
-        self.log_std = nn.Parameter(torch.zeros(world.action_shape[0]))
-        self.register_buffer("low", torch.from_numpy(world.action_low).float(), persistent=False)
-        self.register_buffer("high", torch.from_numpy(world.action_high).float(), persistent=False)
-
-    def forward(self, features: Tensor) -> Tensor:
-        mean = self.mean(features)
-        return torch.stack([mean, self.log_std.expand_as(mean)], 1)
-
-    @staticmethod
-    def sample(parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B, A) float32, before it is bounded."""
-        mean, log_std = parameters.unbind(1)
-        noise = torch.empty_like(mean).normal_(generator=generator)
-        return mean + log_std.exp() * noise
-
-    @staticmethod
-    def mode(parameters: Tensor) -> Tensor:
-        """(B, A), before it is bounded."""
-        return parameters[:, 0]
-
-    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """(B,), of what was drawn, or of what it becomes when squashed (Haarnoja et al. 2018, equation 21)."""
-        mean, log_std = parameters.unbind(1)
-        each = -0.5 * ((action - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
-        if self.squash:  # log(1 - tanh^2 x), written so that it does not vanish
-            each = each - 2 * (math.log(2) - action - F.softplus(-2 * action)) - ((self.high - self.low) / 2).log()
-        return each.sum(1)
-
-    @staticmethod
-    def entropy(parameters: Tensor) -> Tensor:
-        """(B,) nats, of the Gaussian: a squashed one's has no closed form."""
-        return (parameters[:, 1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
-
-    def outward(self, action: Tensor) -> Tensor:
-        """What the world is sent: within its bounds."""
-        if self.squash:
-            return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
-        return torch.clamp(action, self.low, self.high)
-
-
-def small(layer: nn.Linear) -> None:
-    """Begin with hardly an opinion: orthogonal times 0.01, no bias."""
-    nn.init.orthogonal_(layer.weight, gain=0.01)
-    nn.init.zeros_(layer.bias)
-
-
-class ActorCritic(nn.Module):
-    """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,)."""
-
-    def __init__(self, world: World, config: Config) -> None:
-        super().__init__()
-        self.scale = Normaliser(world.observation_shape) if config.scale else Same()
-        self.backbone = dqn.see(config, world)
-        features = self.backbone.output_size(world.observation_shape)
-        self.hidden = dqn.dense(features, config.hidden, config.norm)
-        self.judge = nn.ModuleList()  # the value's own eyes and hidden layer, if it has any
-        if config.apart:
-            self.judge.extend([dqn.see(config, world), dqn.dense(features, config.hidden, config.norm)])
-        width = config.hidden or features
-        continuous = world.actions is None
-        self.head = Gaussian(width, world, config.squash) if continuous else Categorical(width, world)
-        self.value = nn.Linear(width, 1)
-        nn.init.orthogonal_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
-
-    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        observation = self.scale(observation)
-        features = _read(self.backbone, self.hidden, observation)
-        judged = _read(*self.judge, observation) if self.judge else features
-        with torch.autocast(observation.device.type, enabled=False):
-            return self.head(features.float()), self.value(judged.float()).squeeze(1)
-
-
-def _read(backbone: backbones.Backbone, hidden: nn.Module, observation: Tensor) -> Tensor:
-    return hidden(backbone(observation)[-1].permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
 
 
 def reward_to_go(reward: Tensor, discount: Tensor, following: Tensor | float = 0.0) -> Tensor:
@@ -368,31 +204,9 @@ def baseline_of(config: Config, weight: Tensor, used: Tensor, value: Tensor, mov
     return ((total - weight.sum(0)) / (count - used.sum(0)).clamp(min=1)).expand_as(weight)
 
 
-def build(config: Config, world: World) -> ActorCritic:
-    """The network for a world, on its device."""
-    return ActorCritic(world, config).to(world.device, memory_format=torch.channels_last)
-
-
-def player(config: Config, network: ActorCritic, seed: int) -> Policy:
-    """A policy to play with: the likeliest action, or one drawn from a generator of its own."""
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-
-    @torch.inference_mode()
-    def policy(observation: Tensor, came: Transition | None = None) -> Tensor:
-        with precision(config, device):
-            parameters, _ = network(observation)
-        head = network.head
-        return head.outward(head.mode(parameters) if config.evaluate_greedy else head.sample(parameters, generator))
-
-    return policy
-
-
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(dqn.own_eyes(config, folder), world)
-    network.load_state_dict(parts["network"])
-    return player(config, network, seed)
+    return policies.load(config, folder, parts, world, seed)
 
 
 class Batch(NamedTuple):
@@ -411,7 +225,7 @@ def train(config: Config) -> None:
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(config, "agents.reinforce", world.name, world.protocol, dqn.patience(world))
 
-    network = build(config, world)
+    network = policies.build(config, world)
     optimizer = dqn.adam(config, network)
     episodes, moving = Episodes(), Moving().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
@@ -474,7 +288,7 @@ def train(config: Config) -> None:
             moving.update(mean, config.memory, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))
         if run.due(config.evaluate_every):
-            assess(run, lambda: player(config, network, config.seed), network.backbone, **chosen)
+            assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 
 if __name__ == "__main__":

@@ -122,12 +122,16 @@ def film(
 
     world = envs.make(name, 1, seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     try:
-        frames, total, ended, came = [world.render()[0]], 0.0, False, None
+        frames, total, ended, came = [], 0.0, False, None
         while not ended and len(frames) < seconds * world.frames_per_second:
-            came = world.step(policy(world.observation, came))
+            frame = world.render()[0]
+            action = policy(world.observation, came)
+            looked = getattr(policy, "looked", None)
+            frames.append(frame if looked is None else light(frame, looked[0].float().cpu().numpy()))
+            came = world.step(action)
             total += came.reward.item()
-            frames.append(world.render()[0])
             ended = bool(world.finished["episode/return"])
+        frames.append(world.render()[0])
     finally:
         world.close()
     scale = max(1, 420 // frames[0].shape[0])
@@ -136,6 +140,21 @@ def film(
     path.parent.mkdir(exist_ok=True)
     imageio.imwrite(path, even, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
     return total, ended
+
+
+def light(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over the picture, of sum 1.
+
+    Each weight is a soft spot; the brightest place keeps its colours.
+    """
+    height, width = frame.shape[:2]
+    spots = weights
+    for axis, length in enumerate((height, width)):
+        cells = weights.shape[axis]
+        apart = (np.arange(length) + 0.5)[:, None] * cells / length - (np.arange(cells) + 0.5)  # in cells
+        spots = np.moveaxis(np.tensordot(np.exp(-2 * apart**2), spots, (1, axis)), 0, axis)
+    seen = 0.25 + 0.75 * spots / max(spots.max(), 1e-8)
+    return (frame * seen[:, :, None]).astype(np.uint8)
 
 
 def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import envs
-from agents import a2c, ppo, reinforce, watch
+from agents import a2c, policies, ppo, reinforce, watch
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
@@ -103,7 +103,7 @@ def bounded(low, high):
 
 def test_gaussian_is_torchs():
     torch.manual_seed(0)
-    head = reinforce.Gaussian(3, bounded([-1.0, -2.0], [1.0, 2.0]), squash=False)
+    head = policies.Gaussian(3, bounded([-1.0, -2.0], [1.0, 2.0]), squash=False)
     mean, log_std, action = torch.randn(3, 5, 2)
     normal = Normal(mean, log_std.exp())
     parameters = torch.stack([mean, log_std], 1)
@@ -114,7 +114,7 @@ def test_gaussian_is_torchs():
 
 def test_squashed_gaussian_is_torchs():
     torch.manual_seed(0)
-    head = reinforce.Gaussian(3, bounded([-1.0, 0.0], [1.0, 4.0]), squash=True)
+    head = policies.Gaussian(3, bounded([-1.0, 0.0], [1.0, 4.0]), squash=True)
     mean, log_std, action = torch.randn(3, 5, 2)
     transformed = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
     expected = transformed.log_prob(action.tanh()) - torch.tensor([1.0, 2.0]).log()  # half the ranges
@@ -122,23 +122,23 @@ def test_squashed_gaussian_is_torchs():
     assert torch.allclose(got, expected.sum(1), atol=1e-4)
     assert torch.allclose(head.outward(torch.tensor([[50.0, -50.0], [0.0, 0.0]])), torch.tensor([[1.0, 0], [0, 2]]))
     with pytest.raises(ValueError, match="no bounds"):
-        reinforce.Gaussian(3, bounded([-np.inf, 0.0], [np.inf, 1.0]), squash=True)
+        policies.Gaussian(3, bounded([-np.inf, 0.0], [np.inf, 1.0]), squash=True)
 
 
 def test_categorical_by_hand():
     logits = torch.tensor([[0.0, math.log(3)]])
-    assert reinforce.Categorical.log_prob(logits, torch.tensor([1])).item() == pytest.approx(math.log(0.75))
-    assert reinforce.Categorical.entropy(logits).item() == pytest.approx(
+    assert policies.Categorical.log_prob(logits, torch.tensor([1])).item() == pytest.approx(math.log(0.75))
+    assert policies.Categorical.entropy(logits).item() == pytest.approx(
         -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     )
-    drawn = reinforce.Categorical.sample(logits.expand(4000, 2), torch.Generator().manual_seed(0))
+    drawn = policies.Categorical.sample(logits.expand(4000, 2), torch.Generator().manual_seed(0))
     assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.03)
 
 
 def test_normaliser_knows_mean_and_variance_of_all():
     torch.manual_seed(0)
     rows = torch.randn(100, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, -2.0, 7.0])
-    normaliser = reinforce.Normaliser((3,))
+    normaliser = policies.Normaliser((3,))
     assert torch.allclose(normaliser(rows), rows.clamp(-10, 10))
     for piece in rows.split([10, 1, 60, 29]):
         normaliser.update(piece)
@@ -166,9 +166,57 @@ def test_atari_moves_every_weight(tmp_path, name):
     folder = tmp_path / f"Breakout/{name}-1/checkpoint"
     end = torch.load(sorted(folder.glob("0*.pt"))[-1], weights_only=True)["parts"]["network"]
     torch.manual_seed(config.seed)
-    begin = reinforce.build(config, envs.make("Breakout", 1)).state_dict()
+    begin = policies.build(config, envs.make("Breakout", 1)).state_dict()
     still = [key for key in begin if torch.equal(begin[key], end[key])]
     assert not still, f"not learned: {still}"
+
+
+def test_unrolled_as_it_was_lived():
+    config = dataclasses.replace(ppo.recipe(ppo.Config(env="Catch")), units=16)
+    world = envs.make("Catch", 3, seed=1)
+    torch.manual_seed(0)
+    network = policies.build(config, world)
+    rollout = ppo.Rollout.empty(20, world)
+    state, lived = network.start(3), []
+    with torch.no_grad():
+        for t in range(-4, 20):  # the rollout begins in the middle of an episode
+            if t == 0:
+                begin = state
+            parameters, value, after = network.step(world.observation, state)
+            observation, came = world.observation, world.step(torch.randint(3, (3,)))
+            if t >= 0:
+                rollout.observation[t], rollout.last[t] = observation, came.last
+                lived.append(torch.cat([parameters, value[:, None]], 1))
+            state = after * (~came.last)[:, None]
+        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
+        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state)
+    assert rollout.last.any() and begin.abs().sum() > 0
+    again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
+    assert torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_memory_is_learned_and_played_with(tmp_path, name):
+    program = PROGRAMS[name]
+    config = quick(tmp_path, program, "Breakout", steps=96, worlds=4, rollout=8, units=16, stack=1)
+    program.train(config)
+    folder = tmp_path / f"Breakout/{name}-1"
+    end = torch.load(folder / "checkpoint/000000000096.pt", weights_only=True)["parts"]["network"]
+    torch.manual_seed(config.seed)
+    begin = policies.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
+    still = [key for key in begin if torch.equal(begin[key], end[key])]
+    assert not still, f"not learned: {still}"
+    with pytest.raises(ValueError, match="apart"):
+        program.train(dataclasses.replace(config, apart=True, name="apart"))
+
+
+@pytest.mark.slow
+def test_memory_sees_through_flicker(tmp_path):
+    changes = dict(steps=100_000, stack=1, flicker=0.5, evaluate_every=20_000)
+    for name, units in (("with", 64), ("without", 0)):
+        ppo.train(quick(tmp_path, ppo, name=name, units=units, **changes))
+    remembering, forgetful = (max(evaluations(tmp_path / "Catch" / name)) for name in ("with", "without"))
+    assert remembering >= 0.7 and remembering > forgetful + 0.2
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -206,7 +254,9 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name):
     steps = 23_040
     changes = dict(steps=steps, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100)
     changes |= {"env": "CartPole", "worlds": 8} | ({} if name == "reinforce" else {"rollout": 8})
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items()]
+    changes |= {"units": 16, "apart": False} if name == "a2c" else {}
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items() if key != "apart"]
+    flags += ["--no-apart"] if "apart" in changes else []
     flags += ["--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
     running = subprocess.Popen(
         [sys.executable, "-m", f"agents.{name}", *flags],

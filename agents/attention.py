@@ -1,0 +1,178 @@
+"""Soft attention that plays: an agent that asks the picture questions, and shows where it looked for the answers.
+
+Mott et al. 2019, "Towards interpretable reinforcement learning using attention augmented agents": queries that come
+from the agent's memory, keys and values from the backbone's map with a fixed basis of space beside them, and nothing
+of the picture reaches the policy but the answers. It sees one frame at a time. Learned by PPO (agents/ppo.py, whose
+loop and flags these are); agents.watch lays the attention over its films.
+
+    python -m agents.attention --env Pong
+    python -m agents.attention --env Breakout --queries 2
+    python -m agents.attention --env Catch
+    python -m agents.watch results/Pong/attention-1
+
+Deviations from the paper:
+1. PPO on a few worlds instead of IMPALA on many.
+2. The vision core is a backbone of the registry (--backbone), without the convolutional LSTM behind it: movement is
+   seen only by the policy's own LSTM, from one answer to the next.
+3. The policy is not told the last action and reward; attention goes to the map of stride 8 that is finest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import runs
+from agents import dqn, policies, ppo
+from agents.dqn import options
+from agents.r2d2 import Core
+from agents.watch import Policy
+from envs import World
+
+__all__ = ["Config", "load", "options", "recipe", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ppo.Config):
+    stack: int = 1  # frames in an observation of pictures
+    units: int = 256  # of the LSTM that asks and decides
+    queries: int = 4  # questions a step
+    keys: int = 8  # channels that are compared with a query, beside those of space
+    values: int = 64  # channels that an answer is made of, beside those of space
+    basis: int = 4  # frequencies of the spatial basis, up and across each: its square times 4 channels
+    level: int = -1  # which of the backbone's maps, from fine to coarse
+
+
+ATARI = dict(stack=1, units=256, level=1)
+CATCH = ppo.CATCH | dict(steps=60_000, stack=1, units=64, values=32, level=-1, evaluate_every=10_000, apart=False)
+PIXELS = ppo.RECIPES["pixels"] | ATARI
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
+    kind = dqn.kind(asked, RECIPES)
+    if kind not in RECIPES:
+        raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
+    return Config(env=asked.env, **RECIPES[kind])
+
+
+def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
+    """Products of waves along both axes, (4 F^2, height, width), within [-1, 1]. Mott 2019, section 2.1.
+
+    sin and cos of pi f y, f = 1 .. F, y from 0 to 1 down the map, each times the same of x.
+    """
+
+    def waves(length: int) -> Tensor:  # (2 F, length)
+        place = torch.linspace(0, 1, length)
+        phase = math.pi * torch.arange(1, frequencies + 1)[:, None] * place
+        return torch.cat([phase.sin(), phase.cos()])
+
+    down, across = waves(height), waves(width)
+    return (down[:, None, :, None] * across[None, :, None, :]).flatten(0, 1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax over places of query . key, and the mean of the values under it. Mott 2019, section 2.2.
+
+    Args:
+        query: (B, Q, K). keys: (B, K, P). values: (B, P, V).
+
+    Returns:
+        Answers (B, Q, V), and weights (B, Q, P), which sum to 1 over places.
+    """
+    weights = torch.bmm(query, keys).softmax(2)
+    return torch.bmm(weights, values), weights
+
+
+class Attending(policies.ActorCritic):
+    """An ActorCritic that reads its backbone's map by soft attention, asked for by its LSTM."""
+
+    remembers = True
+
+    def __init__(self, world: World, config: Config) -> None:
+        if config.apart:
+            raise ValueError("--apart: policy and value get the same answers here")
+        super().__init__(world, dataclasses.replace(config, hidden=0))
+        self.hidden = nn.Identity()
+
+    def _propose(self, width: int, world: World, config: Config) -> None:
+        self.level, self.split, self.queries = config.level, config.keys, config.queries
+        channels = self.backbone.channels[config.level]
+        self.project = nn.Conv2d(channels, config.keys + config.values, 1)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
+        nn.init.zeros_(self.project.bias)
+        with torch.no_grad():
+            _, _, height, width = self._map(world.observation[:1]).shape
+        basis = spatial_basis(height, width, config.basis).flatten(1)  # (S, P)
+        self.register_buffer("basis", basis, persistent=False)
+        self.shape = (height, width)
+        key, value = config.keys + len(basis), config.values + len(basis)
+        self.ask = nn.Sequential(dqn.dense(config.units, 128), nn.Linear(128, config.queries * key))
+        self.digest = dqn.dense(config.queries * (key + value), config.units)
+        self.core = Core(config.units, config.units)
+        nn.init.orthogonal_(self.core.weight_ih), nn.init.orthogonal_(self.core.weight_hh)
+        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
+        super()._propose(config.units, world, config)
+
+    def _map(self, observation: Tensor) -> Tensor:
+        return self.project(self.backbone(observation)[self.level])
+
+    def start(self, count: int) -> Tensor:
+        return torch.zeros(count, 2 * self.core.hidden_size, device=self.value.weight.device)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._live(observation.unsqueeze(1), None, state)[:3]
+
+    def look(self, observation: Tensor, state: Tensor) -> Tensor:
+        """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, h, w) over the map."""
+        return self._live(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
+
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self._live(observation, fresh, state)[:2]
+
+    def _live(
+        self, observation: Tensor, fresh: Tensor | None, state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        seen = self._map(observation.flatten(0, 1)).float().flatten(2)  # (B L, K + V, P)
+        basis = self.basis.expand(len(seen), -1, -1)
+        keys = torch.cat([seen[:, : self.split], basis], 1).unflatten(0, observation.shape[:2])
+        values = torch.cat([seen[:, self.split :], basis], 1).transpose(1, 2).unflatten(0, observation.shape[:2])
+        hidden, cell = state.chunk(2, 1)
+        no = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        outputs, looked = [], []
+        with torch.autocast(observation.device.type, enabled=False):
+            for t in range(observation.shape[1]):
+                if fresh is not None:
+                    kept = (~fresh[:, t : t + 1]).float()
+                    hidden, cell = hidden * kept, cell * kept
+                query = self.ask(hidden).unflatten(1, (self.queries, -1))
+                answer, weights = attend(query, keys[:, t], values[:, t])
+                told = self.digest(torch.cat([answer.flatten(1), query.flatten(1)], 1))
+                output, hidden, cell = self.core.unroll(told.unsqueeze(1), no, hidden, cell)
+                outputs.append(output), looked.append(weights)
+            flat = torch.cat(outputs, 1).flatten(0, 1)
+            after = torch.cat([hidden, cell], 1)
+            return self.head(flat), self.value(flat).squeeze(1), after, torch.stack(looked, 1)
+
+
+def build(config: Config, world: World) -> Attending:
+    """The network for a world, on its device."""
+    return Attending(world, config).to(world.device, memory_format=torch.channels_last)
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch; it also tells where it looks."""
+    return policies.load(config, folder, parts, world, seed, build)
+
+
+def train(config: Config) -> None:
+    ppo.train(config, "agents.attention", build)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.attention", __doc__)

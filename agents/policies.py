@@ -1,0 +1,293 @@
+"""What the policy-gradient agents decide with: distributions over actions, and networks that propose them.
+
+reinforce.py, a2c.py and ppo.py are the programs. A network proposes the parameters of a distribution and values the
+state; the distribution is its head: Categorical for choices, Gaussian for numbers. With --units it remembers: an LSTM
+lies between what it sees and what it proposes, and its state is carried from step to step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents import dqn
+from agents.dqn import precision
+from agents.r2d2 import Core
+from envs import Transition, World
+from vision import backbones
+
+if TYPE_CHECKING:
+    from agents.reinforce import Config
+
+
+class Normaliser(nn.Module):
+    """Running mean and variance of rows (B, *shape), in the parallel form of Chan et al. 1983.
+
+    Called on rows, it gives them mean 0 and deviation 1, clipped to 10. Nothing changes before the first update.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return ((rows - self.mean) / (self.variance + 1e-8).sqrt()).clamp(-10, 10)
+
+    @torch.no_grad()
+    def update(self, rows: Tensor) -> None:
+        """Take in rows (B, *shape)."""
+        mean, variance, count = rows.mean(0), rows.var(0, correction=0), len(rows)
+        share = (count / (self.count + count)).float()
+        apart = mean - self.mean
+        self.variance.lerp_(variance, share).add_(apart.square() * share * (1 - share))
+        self.mean.lerp_(mean, share)
+        self.count += count
+
+
+class Same(nn.Identity):
+    """No normalisation: a Normaliser that lets rows pass, and learns nothing from them."""
+
+    def update(self, rows: Tensor) -> None:
+        """Ignore them."""
+
+
+class Categorical(nn.Module):
+    """features (B, F) -> logits (B, A) of discrete actions."""
+
+    def __init__(self, features: int, world: World) -> None:
+        super().__init__()
+        self.logits = nn.Linear(features, world.actions)
+        small(self.logits)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(features)
+
+    @staticmethod
+    def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B,) int64."""
+        return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+    @staticmethod
+    def mode(logits: Tensor) -> Tensor:
+        """(B,) int64, the likeliest."""
+        return logits.argmax(1)
+
+    @staticmethod
+    def log_prob(logits: Tensor, action: Tensor) -> Tensor:
+        """(B,)."""
+        return -F.cross_entropy(logits, action, reduction="none")
+
+    @staticmethod
+    def entropy(logits: Tensor) -> Tensor:
+        """(B,) nats."""
+        return torch.special.entr(logits.softmax(1)).sum(1)
+
+    @staticmethod
+    def outward(action: Tensor) -> Tensor:
+        """What the world is sent: the action as it is."""
+        return action
+
+
+class Gaussian(nn.Module):
+    """features (B, F) -> means and logarithms of standard deviations (B, 2, A) of continuous actions.
+
+    What is drawn is unbounded; the world is sent its clipped or (squash) its squashed version, which fills
+    [action_low, action_high]. Deviations do not depend on the state (Schulman et al. 2015, arXiv 1506.02438).
+    Raises ValueError for squash in a world whose actions have no bounds.
+    """
+
+    def __init__(self, features: int, world: World, squash: bool) -> None:
+        super().__init__()
+        if squash and not (np.isfinite(world.action_low).all() and np.isfinite(world.action_high).all()):
+            raise ValueError(f"{world.name}'s actions have no bounds to be squashed into: leave --squash out")
+        self.squash = squash
+        self.mean = nn.Linear(features, world.action_shape[0])
+        small(self.mean)
+        self.log_std = nn.Parameter(torch.zeros(world.action_shape[0]))
+        self.register_buffer("low", torch.from_numpy(world.action_low).float(), persistent=False)
+        self.register_buffer("high", torch.from_numpy(world.action_high).float(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = self.mean(features)
+        return torch.stack([mean, self.log_std.expand_as(mean)], 1)
+
+    @staticmethod
+    def sample(parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, A) float32, before it is bounded."""
+        mean, log_std = parameters.unbind(1)
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return mean + log_std.exp() * noise
+
+    @staticmethod
+    def mode(parameters: Tensor) -> Tensor:
+        """(B, A), before it is bounded."""
+        return parameters[:, 0]
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """(B,), of what was drawn, or of what it becomes when squashed (Haarnoja et al. 2018, equation 21)."""
+        mean, log_std = parameters.unbind(1)
+        each = -0.5 * ((action - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+        if self.squash:  # log(1 - tanh^2 x), written so that it does not vanish
+            each = each - 2 * (math.log(2) - action - F.softplus(-2 * action)) - ((self.high - self.low) / 2).log()
+        return each.sum(1)
+
+    @staticmethod
+    def entropy(parameters: Tensor) -> Tensor:
+        """(B,) nats, of the Gaussian: a squashed one's has no closed form."""
+        return (parameters[:, 1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
+
+    def outward(self, action: Tensor) -> Tensor:
+        """What the world is sent: within its bounds."""
+        if self.squash:
+            return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
+        return torch.clamp(action, self.low, self.high)
+
+
+def small(layer: nn.Linear) -> None:
+    """Begin with hardly an opinion: orthogonal times 0.01, no bias."""
+    nn.init.orthogonal_(layer.weight, gain=0.01)
+    nn.init.zeros_(layer.bias)
+
+
+class ActorCritic(nn.Module):
+    """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,).
+
+    `start`, `step` and `unroll` are what a network that remembers has besides; this one carries nothing.
+    """
+
+    remembers = False
+
+    def __init__(self, world: World, config: Config) -> None:
+        super().__init__()
+        self.scale = Normaliser(world.observation_shape) if config.scale else Same()
+        self.backbone = dqn.see(config, world)
+        features = self.backbone.output_size(world.observation_shape)
+        self.hidden = dqn.dense(features, config.hidden, config.norm)
+        self.judge = nn.ModuleList()  # the value's own eyes and hidden layer, if it has any
+        if config.apart:
+            self.judge.extend([dqn.see(config, world), dqn.dense(features, config.hidden, config.norm)])
+        self._propose(config.hidden or features, world, config)
+
+    def _propose(self, width: int, world: World, config: Config) -> None:
+        self.head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
+        self.value = nn.Linear(width, 1)
+        nn.init.orthogonal_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        observation = self.scale(observation)
+        features = read(self.backbone, self.hidden, observation)
+        judged = read(*self.judge, observation) if self.judge else features
+        with torch.autocast(observation.device.type, enabled=False):
+            return self.head(features.float()), self.value(judged.float()).squeeze(1)
+
+    def start(self, count: int) -> Tensor:
+        """(N, S) zeros: what is carried into the first step of an episode."""
+        return torch.zeros(count, 0, device=self.value.weight.device)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step: observation (N, ...), state (N, S) -> parameters (N, ...), value (N,), the state after it."""
+        return *self(observation), state
+
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Many steps: observation (B, L, ...), fresh (B, L) bool -> parameters (B * L, ...), value (B * L,).
+
+        fresh: the step is an episode's first. state: (B, S), before the first step.
+        """
+        return self(observation.flatten(0, 1))
+
+
+class Remembering(ActorCritic):
+    """An ActorCritic with an LSTM of `units` behind its eyes: one frame at a time may be enough for it.
+
+    Raises ValueError for --apart: the value reads the same memory.
+    """
+
+    remembers = True
+
+    def __init__(self, world: World, config: Config) -> None:
+        if config.apart:
+            raise ValueError("--units: the value reads the memory of the policy, leave --apart out (--no-apart)")
+        super().__init__(world, config)
+
+    def _propose(self, width: int, world: World, config: Config) -> None:
+        self.core = Core(width, config.units)
+        for weight in (self.core.weight_ih, self.core.weight_hh):
+            nn.init.orthogonal_(weight)
+        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
+        super()._propose(config.units, world, config)
+
+    def start(self, count: int) -> Tensor:
+        return torch.zeros(count, 2 * self.core.hidden_size, device=self.value.weight.device)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        return self._live(observation.unsqueeze(1), fresh, state)
+
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        parameters, value, _ = self._live(observation, fresh, state)
+        return parameters, value
+
+    def _live(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = read(self.backbone, self.hidden, self.scale(observation.flatten(0, 1)))
+        output, hidden, cell = self.core.unroll(features.unflatten(0, fresh.shape), fresh, *state.chunk(2, 1))
+        with torch.autocast(observation.device.type, enabled=False):
+            flat = output.flatten(0, 1).float()
+            return self.head(flat), self.value(flat).squeeze(1), torch.cat([hidden, cell], 1)
+
+
+def read(backbone: backbones.Backbone, hidden: nn.Module, observation: Tensor) -> Tensor:
+    """The features (B, F) of observations (B, ...)."""
+    return hidden(backbone(observation)[-1].permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
+
+
+def build(config: Config, world: World) -> ActorCritic:
+    """The network for a world, on its device."""
+    network = Remembering if getattr(config, "units", 0) else ActorCritic
+    return network(world, config).to(world.device, memory_format=torch.channels_last)
+
+
+class Player:
+    """A policy to play with: the likeliest action, or one drawn from a generator of its own."""
+
+    def __init__(self, config: Config, network: ActorCritic, seed: int) -> None:
+        self.config, self.network = config, network
+        self.device = network.value.weight.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.looked: Tensor | None = None  # (N, h, w) weights over the picture in the last decision, from attention
+        self._state = network.start(0)
+
+    @torch.inference_mode()
+    def __call__(self, observation: Tensor, came: Transition | None = None) -> Tensor:
+        network, state = self.network, self._state
+        state = network.start(len(observation)) if came is None else state * (~came.last).unsqueeze(1)
+        with precision(self.config, self.device):
+            if hasattr(network, "look"):
+                self.looked = network.look(observation, state).mean(1)
+            parameters, _, self._state = network.step(observation, state)
+        head = network.head
+        greedy = self.config.evaluate_greedy
+        return head.outward(head.mode(parameters) if greedy else head.sample(parameters, self.generator))
+
+
+def load(
+    config: Config,
+    folder: Path,
+    parts: dict,
+    world: World,
+    seed: int,
+    build: Callable[[Config, World], ActorCritic] = build,
+) -> Player:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    network = build(dqn.own_eyes(config, folder), world)
+    network.load_state_dict(parts["network"])
+    return Player(config, network, seed)

@@ -1,0 +1,106 @@
+"""Soft attention: its basis and answers by hand, its state, its learning, its films."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import envs
+from agents import attention, ppo, watch
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def quick(tmp_path, env="Catch", **changes):
+    asked = attention.recipe(attention.Config(env=env))
+    return dataclasses.replace(asked, folder=tmp_path, wandb="disabled", film_seconds=0.0, **changes)
+
+
+def evaluations(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["eval/return"] for line in lines if "eval/return" in line]
+
+
+def test_spatial_basis_by_hand():
+    basis = attention.spatial_basis(3, 5, 2)
+    assert basis.shape == (16, 3, 5)
+    down = [math.sin, lambda x: math.sin(2 * x), math.cos, lambda x: math.cos(2 * x)]
+    for i, first in enumerate(down):
+        for j, second in enumerate(down):
+            expected = first(math.pi * 0.5) * second(math.pi * 0.75)  # the middle row, the fourth column
+            assert basis[4 * i + j, 1, 3].item() == pytest.approx(expected, abs=1e-6)
+    flat = basis.flatten(1).T
+    assert len(torch.unique(flat, dim=0)) == 15, "every place has a name of its own"
+
+
+def test_attend_by_hand():
+    keys = torch.tensor([[[0.0, math.log(3)]]])  # (1, 1, 2)
+    values = torch.tensor([[[1.0, 0.0], [5.0, 8.0]]])  # (1, 2, 2)
+    answers, weights = attention.attend(torch.tensor([[[1.0], [0.0]]]), keys, values)
+    assert torch.allclose(weights, torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]))
+    assert torch.allclose(answers, torch.tensor([[[4.0, 6.0], [3.0, 4.0]]]))
+
+
+def test_unrolled_as_it_was_lived():
+    config = attention.recipe(attention.Config(env="Catch"))
+    world = envs.make("Catch", 3, seed=1, stack=1)
+    torch.manual_seed(0)
+    network = attention.build(config, world)
+    rollout = ppo.Rollout.empty(20, world)
+    state, lived, begin = network.start(3), [], network.start(3)
+    with torch.no_grad():
+        for t in range(20):
+            parameters, value, after = network.step(world.observation, state)
+            looked = network.look(world.observation, state)
+            assert looked.shape[:2] == (3, config.queries) and torch.allclose(looked.sum((2, 3)), torch.ones(3, 4))
+            observation, came = world.observation, world.step(torch.randint(3, (3,)))
+            rollout.observation[t], rollout.last[t] = observation, came.last
+            lived.append(torch.cat([parameters, value[:, None]], 1))
+            state = after * (~came.last)[:, None]
+        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
+        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state)
+    again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
+    assert rollout.last.any() and torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
+
+
+def test_every_weight_is_learned(tmp_path):
+    config = quick(tmp_path, "Breakout", steps=96, worlds=4, rollout=8)
+    attention.train(config)
+    end = torch.load(tmp_path / "Breakout/attention-1/checkpoint/000000000096.pt", weights_only=True)
+    end = end["parts"]["network"]
+    torch.manual_seed(config.seed)
+    begin = attention.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
+    still = [key for key in begin if torch.equal(begin[key], end[key])]
+    unread = [key for key in still if key.startswith("backbone")]  # maps coarser than the one that is read
+    assert set(still) == set(unread) and len(unread) <= 2, f"not learned: {still}"
+
+
+def test_what_it_cannot_see_is_refused():
+    with pytest.raises(ValueError, match="no picture"):
+        attention.recipe(attention.Config(env="CartPole"))
+
+
+def test_light_is_where_it_looked():
+    frame = np.full((20, 40, 3), 200, np.uint8)
+    weights = np.zeros((2, 4))
+    weights[1, 3] = 1.0
+    lit = watch.light(frame, weights)
+    assert lit.shape == frame.shape and lit[14, 35, 0] >= 198 and lit[2, 2, 0] <= 55
+
+
+def test_learns_catch_and_shows_where_it_looks(tmp_path):
+    attention.train(quick(tmp_path))
+    folder = tmp_path / "Catch/attention-1"
+    assert max(evaluations(folder)) >= 0.9
+    watch.main(watch.Config(folder, games=10, device="cpu", film_seconds=3.0))
+    assert list((folder / "videos").glob("*.mp4"))
