@@ -17,7 +17,7 @@ import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import envs
-from agents import a2c, policies, ppo, reinforce, watch
+from agents import a2c, policies, ppo, reinforce, variance, watch
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
@@ -283,3 +283,29 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name):
 def test_every_world_has_its_recipe(name, env):
     program = importlib.import_module(f"agents.{name}")
     assert program.recipe(program.Config(env=env)).env == env
+
+
+def test_variance_is_that_of_each_episodes_gradient():
+    asked = dataclasses.replace(reinforce.recipe(reinforce.Config(env="Catch")), discount=1.0)
+    world = envs.make("Catch", 4, seed=1)
+    torch.manual_seed(0)
+    network = policies.build(asked, world)
+    record, used = variance.gather(network, world, 6, 7)
+    assert used.shape == record.reward.shape == (9, 6) and used.all()
+    weight = reinforce.credits(asked, record.reward, used, torch.zeros(6))
+    found = variance.gradients(network, record, used, torch.stack([weight, 2 * weight]))
+    assert torch.allclose(found[1], 2 * found[0])
+    network.zero_grad()
+    parameters, _ = network(record.observation[:, 4])
+    (weight[:, 4] * network.head.log_prob(parameters, record.action[:, 4])).sum().backward()
+    parts = [w.grad for name, w in network.named_parameters() if not name.startswith("value")]
+    assert torch.allclose(found[0, 4], torch.cat([part.flatten() for part in parts]), atol=1e-5)
+    total, low, high = variance.total_variance(found[0])
+    assert total == pytest.approx(found[0].var(0).sum().item(), rel=1e-4) and low < total < high
+
+
+def test_study_of_variance_is_written(tmp_path):
+    variance.main(variance.Config(env="Catch", stages=(0, 400), episodes=24, folder=tmp_path))
+    folder = tmp_path / "Catch/variance-1"
+    stages = json.loads((folder / "variance.json").read_text())["variance"]
+    assert set(stages) == {"0", "400"} and len(stages["0"]) == 6 and (folder / "variance.png").exists()
