@@ -266,6 +266,15 @@ def precision(config: Config, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
 
 
+def shadow(config: Config, network: nn.Module) -> nn.Module:
+    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use."""
+    result = copy.deepcopy(network).requires_grad_(False)
+    if low(config, next(network.parameters()).device):
+        for name in ("backbone", "hidden", "judge"):
+            getattr(result, name, nn.Identity()).bfloat16()
+    return result
+
+
 def greedy(config: Config, network: nn.Module, epsilon: float, seed: int) -> Policy:
     """A policy to play with: observation -> action, random with probability epsilon, from its own generator."""
     device = next(network.parameters()).device
@@ -326,9 +335,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
 
     online = build(config, world)
-    target = copy.deepcopy(online).requires_grad_(False)
-    if low(config, device):  # rounded once a copy, where autocast would do it at every use
-        target.backbone.bfloat16(), target.hidden.bfloat16()
+    target = shadow(config, online)
     optimizer = adam(config, online)
     memory = remember(config, world, run)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)

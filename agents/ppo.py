@@ -209,6 +209,7 @@ def train(
     run = runs.Run(config, program, world.name, world.protocol, dqn.patience(world))
 
     network = build(config, world)
+    actor = dqn.shadow(config, network)
     optimizer = dqn.adam(config, network)
     rewards = RewardScale(world.count, config.discount).to(device)
     carried = Carried(network.start(world.count))
@@ -224,14 +225,14 @@ def train(
     @torch.inference_mode()
     def act(observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         with precision(config, device):
-            parameters, value, state = network.step(observation, state)
+            parameters, value, state = actor.step(observation, state)
         action = head.sample(parameters)
         return action, head.log_prob(parameters, action), value, state
 
     @torch.inference_mode()
     def judge(observation: Tensor, state: Tensor) -> Tensor:
         with precision(config, device):
-            return network.step(observation, state)[1]
+            return actor.step(observation, state)[1]
 
     def learn(batch: Experience) -> dict[str, Tensor]:
         action, old, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
@@ -255,6 +256,7 @@ def train(
         act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
 
     for step in run.steps(config.steps, stride=batch):
+        actor.load_state_dict(network.state_dict())
         begin = carried.state
         for t in range(config.rollout):
             action, rollout.log_prob[t], rollout.value[t], state = act(world.observation, carried.state)

@@ -38,6 +38,7 @@ from agents.dqn import (
     own_eyes,
     patience,
     precision,
+    shadow,
     td_loss,
 )
 from agents.watch import Policy, assess
@@ -220,6 +221,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
 
     network = build(config, world)
+    actor = shadow(config, network)
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)
     rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
@@ -228,7 +230,7 @@ def train(config: Config) -> None:
     @torch.inference_mode()
     def look(observation: Tensor) -> tuple[Tensor, Tensor]:
         with precision(config, device):
-            value, best = network(observation).max(1)
+            value, best = actor(observation).max(1)
         return value, best
 
     @torch.inference_mode()
@@ -251,6 +253,7 @@ def train(config: Config) -> None:
         look, act, learn = torch.compile(look), torch.compile(act), torch.compile(learn)
 
     for step in run.steps(config.steps, stride=batch):
+        actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
             epsilon = epsilon_at(config, step + t * world.count)
             action, rollout.value[t] = act(world.observation, torch.tensor(epsilon, device=device))

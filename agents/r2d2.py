@@ -18,7 +18,6 @@ Deviations from the paper: those of agents/dqn.py, and
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import NamedTuple
@@ -295,9 +294,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.r2d2", world.name, world.protocol, dqn.patience(world))
 
     online = build(config, world)
-    target = copy.deepcopy(online).requires_grad_(False)
-    if dqn.low(config, device):  # rounded once a copy, where autocast would do it at every use
-        target.backbone.bfloat16(), target.hidden.bfloat16()
+    target = dqn.shadow(config, online)
     optimizer = dqn.adam(config, online)
     memory = PrioritizedReplay(dqn.remember(config, world, run), config.prioritized, period=config.length)
     carried = Carried(online.start(world.count))

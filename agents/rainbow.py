@@ -14,7 +14,6 @@ Deviations from the paper: those of agents/dqn.py; see also each component's fil
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -235,9 +234,7 @@ def train(program: str, config: Config) -> None:
     run = runs.Run(config, name, world.name, world.protocol, dqn.patience(world), player="agents.rainbow")
 
     online = build(config, world)
-    target = copy.deepcopy(online).requires_grad_(False)
-    if dqn.low(config, device):  # rounded once a copy, where autocast would do it at every use
-        target.backbone.bfloat16()
+    target = dqn.shadow(config, online)
     optimizer = dqn.adam(config, online)
     memory = dqn.remember(config, world, run)
     if config.prioritized:

@@ -25,7 +25,19 @@ LINES = ("metrics.jsonl", "curve.jsonl")  # a run's own lines, or a published ru
 RECENT = 100  # games that the training return is a mean over
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
 # Flags that make no other experiment; world and protocol are told apart by what was written about the world.
-SAME = ("seed", "folder", "wandb", "tags", "save_every", "log_every", "device", "env", "protocol")
+SAME = (
+    "seed",
+    "folder",
+    "wandb",
+    "tags",
+    "save_every",
+    "log_every",
+    "film_seconds",
+    "threads",
+    "device",
+    "env",
+    "protocol",
+)
 
 
 @dataclasses.dataclass(frozen=True)
