@@ -74,15 +74,18 @@ def train(config: Config) -> None:
     optimizer = torch.optim.RMSprop(weights, config.learning_rate, config.decay, config.adam_epsilon)
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, carried=carried)
-    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
-    batch = config.rollout * world.count
     head = network.head
+    rollout = Rollout.empty(
+        config.rollout, world, head
+    )  # learned from whole before a checkpoint, and so not part of it
+    batch = config.rollout * world.count
 
     @torch.inference_mode()
     def act(observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with precision(config, device):
             parameters, value, state = network.step(observation, state)
-        return head.sample(parameters), value, state
+        action = head.sample(parameters)
+        return action, value, network.aware(state, action)
 
     @torch.inference_mode()
     def judge(observation: Tensor, state: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ def train(config: Config) -> None:
         if config.normalise:
             advantage = advantage / (advantage.square().mean().sqrt() + 1e-8)
         with precision(config, device):
-            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state)
+            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state, batch.action)
         policy = -(advantage * head.log_prob(parameters, action)).mean()
         error = F.mse_loss(judged, target)
         entropy = head.entropy(parameters).mean()

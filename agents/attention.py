@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -55,10 +56,15 @@ RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
-    kind = dqn.kind(asked, RECIPES)
-    if kind not in RECIPES:
+    return Config(env=asked.env, **RECIPES[pictured(asked, RECIPES)])
+
+
+def pictured(asked: ppo.Config, known: Collection[str]) -> str:
+    """Which of the known recipes suits the world asked for. Raises ValueError on one without a picture."""
+    kind = dqn.kind(asked, known)
+    if kind not in known:
         raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
-    return Config(env=asked.env, **RECIPES[kind])
+    return kind
 
 
 def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
@@ -132,7 +138,7 @@ class Attending(policies.ActorCritic):
         """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, h, w) over the map."""
         return self._live(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
 
-    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         return self._live(observation, fresh, state)[:2]
 
     def _live(

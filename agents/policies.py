@@ -61,7 +61,12 @@ class Same(nn.Identity):
 
 
 class Categorical(nn.Module):
-    """features (B, F) -> logits (B, A) of discrete actions."""
+    """features (B, F) -> logits (B, A) of discrete actions.
+
+    `dtype` and `shape` say what an action is that was drawn.
+    """
+
+    dtype, shape = torch.int64, ()
 
     def __init__(self, features: int, world: World) -> None:
         super().__init__()
@@ -105,8 +110,11 @@ class Gaussian(nn.Module):
     Raises ValueError for squash in a world whose actions have no bounds.
     """
 
+    dtype = torch.float32
+
     def __init__(self, features: int, world: World, squash: bool) -> None:
         super().__init__()
+        self.shape = world.action_shape
         if squash and not (np.isfinite(world.action_low).all() and np.isfinite(world.action_high).all()):
             raise ValueError(f"{world.name}'s actions have no bounds to be squashed into: leave --squash out")
         self.squash = squash
@@ -161,7 +169,7 @@ def small(layer: nn.Linear) -> None:
 class ActorCritic(nn.Module):
     """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,).
 
-    `start`, `step` and `unroll` are what a network that remembers has besides; this one carries nothing.
+    `start`, `step`, `aware` and `unroll` are what a network that remembers has besides; this one carries nothing.
     """
 
     remembers = False
@@ -198,10 +206,14 @@ class ActorCritic(nn.Module):
         """One step: observation (N, ...), state (N, S) -> parameters (N, ...), value (N,), the state after it."""
         return *self(observation), state
 
-    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def aware(self, state: Tensor, action: Tensor) -> Tensor:
+        """The state (N, S) after a step, when it is known which action (N, ...) was drawn."""
+        return state
+
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Many steps: observation (B, L, ...), fresh (B, L) bool -> parameters (B * L, ...), value (B * L,).
 
-        fresh: the step is an episode's first. state: (B, S), before the first step.
+        fresh: the step is an episode's first. state: (B, S), before the first step. action: (B, L, ...), as drawn.
         """
         return self(observation.flatten(0, 1))
 
@@ -233,7 +245,7 @@ class Remembering(ActorCritic):
         fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
         return self._live(observation.unsqueeze(1), fresh, state)
 
-    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         parameters, value, _ = self._live(observation, fresh, state)
         return parameters, value
 
@@ -273,10 +285,12 @@ class Player:
         with precision(self.config, self.device):
             if hasattr(network, "look"):
                 self.looked = network.look(observation, state).mean(1)
-            parameters, _, self._state = network.step(observation, state)
+            parameters, _, state = network.step(observation, state)
         head = network.head
         greedy = self.config.evaluate_greedy
-        return head.outward(head.mode(parameters) if greedy else head.sample(parameters, self.generator))
+        action = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
+        self._state = network.aware(state, action)
+        return head.outward(action)
 
 
 def load(

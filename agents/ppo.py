@@ -63,6 +63,16 @@ CONTROL = reinforce.CONTROL | dict(
     evaluate_greedy=True,
 )
 CATCH = reinforce.CATCH | dict(steps=24_000, worlds=8, rollout=36, max_norm=0.5, clip=0.2, evaluate_every=6_000)
+LUNAR_LANDER = CONTROL | dict(
+    steps=1_000_000,
+    worlds=16,
+    rollout=256,
+    minibatches=16,
+    learning_rate=5e-4,
+    discount=0.999,  # landing comes hundreds of steps after what led to it
+    trace=0.98,
+    evaluate_every=50_000,
+)
 CONTINUOUS = CONTROL | dict(
     steps=1_000_000,
     worlds=1,
@@ -77,7 +87,14 @@ CONTINUOUS = CONTROL | dict(
     evaluate_every=50_000,
     evaluate_games=10,
 )
-RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.PIXELS, "continuous": CONTINUOUS}
+RECIPES = {  # by world where it has one of its own, else by family
+    "atari": {},
+    "control": CONTROL,
+    "continuous": CONTINUOUS,
+    "LunarLander-v3": LUNAR_LANDER,
+    "catch": CATCH,
+    "pixels": reinforce.PIXELS,
+}
 
 
 def recipe(asked: Config) -> Config:
@@ -99,13 +116,13 @@ class Rollout(NamedTuple):
     final: Tensor  # (T, N) float32, of where an episode was cut short; 0 where none was
 
     @classmethod
-    def empty(cls, length: int, world: World) -> Rollout:
-        """Room for `length` steps of a world, on its device."""
+    def empty(cls, length: int, world: World, head: nn.Module) -> Rollout:
+        """Room for `length` steps of a world, with actions as a network's head draws them, on its device."""
 
         def room(dtype: torch.dtype, *shape: int, steps: int = length) -> Tensor:
             return torch.zeros(steps, world.count, *shape, dtype=dtype, device=world.device)
 
-        action = room(torch.float32 if world.actions is None else torch.int64, *world.action_shape)
+        action = room(head.dtype, *head.shape)
         observation = room(world.observation.dtype, *world.observation_shape)
         log_prob, reward, discount, final = (room(torch.float32) for _ in range(4))
         value = room(torch.float32, steps=length + 1)
@@ -214,9 +231,11 @@ def train(
     rewards = RewardScale(world.count, config.discount).to(device)
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
-    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
-    batch = config.rollout * world.count
     head = network.head
+    rollout = Rollout.empty(
+        config.rollout, world, head
+    )  # learned from whole before a checkpoint, and so not part of it
+    batch = config.rollout * world.count
     if network.remembers and config.minibatches > world.count:
         raise ValueError(
             f"--minibatches {config.minibatches}: with --units each needs a world, and {world.count} play"
@@ -227,7 +246,7 @@ def train(
         with precision(config, device):
             parameters, value, state = actor.step(observation, state)
         action = head.sample(parameters)
-        return action, head.log_prob(parameters, action), value, state
+        return action, head.log_prob(parameters, action), value, actor.aware(state, action)
 
     @torch.inference_mode()
     def judge(observation: Tensor, state: Tensor) -> Tensor:
@@ -240,7 +259,7 @@ def train(
         if config.normalise:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         with precision(config, device):
-            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state)
+            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state, batch.action)
         policy = policy_loss(head.log_prob(parameters, action), old, advantage, config.clip)
         error = value_loss(judged, value, target, config.clip if config.clip_value else None)
         entropy = head.entropy(parameters).mean()

@@ -176,7 +176,7 @@ def test_unrolled_as_it_was_lived():
     world = envs.make("Catch", 3, seed=1)
     torch.manual_seed(0)
     network = policies.build(config, world)
-    rollout = ppo.Rollout.empty(20, world)
+    rollout = ppo.Rollout.empty(20, world, network.head)
     state, lived = network.start(3), []
     with torch.no_grad():
         for t in range(-4, 20):  # the rollout begins in the middle of an episode
@@ -189,7 +189,7 @@ def test_unrolled_as_it_was_lived():
                 lived.append(torch.cat([parameters, value[:, None]], 1))
             state = after * (~came.last)[:, None]
         whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
-        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state)
+        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
     assert rollout.last.any() and begin.abs().sum() > 0
     again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
     assert torch.allclose(again, torch.stack(lived, 1), atol=1e-5)

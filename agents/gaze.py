@@ -1,0 +1,186 @@
+"""Hard attention that plays: an agent that sees nothing of the game but where it points a small, foveated eye.
+
+Mnih et al. 2014, "Recurrent models of visual attention" (section 4.2 plays a game too), and Sorokin et al. 2015,
+"Deep attention recurrent Q-network", whose hard variant learned little. Each step the agent draws an action and,
+beside it, where to look next; both are learned by PPO from the same reward (agents/ppo.py, whose loop and flags these
+are).
+
+    python -m agents.gaze --env Catch
+    python -m agents.gaze --env Pong --size 14 --scales 3
+    python -m agents.watch results/Pong/gaze-1                     # dark is what it did not see
+
+Deviations from the paper: PPO instead of REINFORCE, and an LSTM. The eye is a backbone of the registry over the
+patches of all scales, put side by side as channels, and it is told where it looked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import runs
+from agents import attention, dqn, policies, ppo
+from agents.dqn import options
+from agents.r2d2 import Core
+from agents.watch import Policy
+from envs import World
+from envs.glimpse import Retina
+from vision import backbones
+
+__all__ = ["Config", "load", "options", "recipe", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ppo.Config):
+    stack: int = 1  # frames in an observation of pictures
+    units: int = 256  # of the LSTM that points and decides
+    backbone: str = "mlp"  # of the eye; mlp, small, impala, or another that fits its patches
+    size: int = 14  # pixels, side of a patch
+    scales: int = 3  # patches of a glimpse, each twice as wide as the one before
+    spread: float = 0.1  # standard deviation of where it looks, in half widths of the picture
+
+
+ATARI = dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
+CATCH = ppo.CATCH | dict(
+    steps=100_000, stack=1, units=64, backbone="mlp", size=8, scales=2, apart=False, evaluate_every=20_000
+)
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"] | ATARI}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
+    return Config(env=asked.env, **RECIPES[attention.pictured(asked, RECIPES)])
+
+
+class Pointing(nn.Module):
+    """features (B, F) -> logits of the game's actions and the mean of where to look next, (B, A + 2).
+
+    What is drawn is (action, x, y), float32; a place is within [-1, 1] after clipping, as envs.glimpse has it.
+    """
+
+    dtype, shape = torch.float32, (3,)
+
+    def __init__(self, features: int, world: World, spread: float) -> None:
+        super().__init__()
+        self.choice = policies.Categorical(features, world)
+        self.place = nn.Linear(features, 2)
+        policies.small(self.place)
+        self.spread = spread
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([self.choice(features), self.place(features).tanh()], 1)
+
+    def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, 3), the place before it is clipped."""
+        logits, mean = parameters[:, :-2], parameters[:, -2:]
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        choice = self.choice.sample(logits, generator)
+        return torch.cat([choice[:, None].float(), mean + self.spread * noise], 1)
+
+    def mode(self, parameters: Tensor) -> Tensor:
+        """(B, 3), the likeliest."""
+        return torch.cat([parameters[:, :-2].argmax(1, keepdim=True).float(), parameters[:, -2:]], 1)
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """(B,), of action and place together."""
+        apart = (action[:, 1:] - parameters[:, -2:]) / self.spread
+        pointed = -0.5 * apart.square() - math.log(self.spread * math.sqrt(2 * math.pi))
+        return self.choice.log_prob(parameters[:, :-2], action[:, 0].long()) + pointed.sum(1)
+
+    def entropy(self, parameters: Tensor) -> Tensor:
+        """(B,) nats, of the choice: the other is the same everywhere."""
+        return self.choice.entropy(parameters[:, :-2])
+
+    @staticmethod
+    def outward(action: Tensor) -> Tensor:
+        """What the world is sent: the choice."""
+        return action[:, 0].long()
+
+
+class Gazing(policies.ActorCritic):
+    """An ActorCritic that sees (C, H, W) pictures through a retina, at the place that its last action named.
+
+    Its state is the LSTM's, and that place; an episode begins with a look at the middle.
+    """
+
+    remembers = True
+
+    def __init__(self, world: World, config: Config) -> None:
+        nn.Module.__init__(self)
+        if config.apart:
+            raise ValueError("--apart: policy and value see through the same eye here")
+        if world.observation.dtype != torch.uint8:
+            raise ValueError(f"{world.name} has no picture to look at")
+        self.scale = policies.Same()
+        self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
+        self.backbone = backbones.build(config.backbone, self.retina.patches, frozen=config.frozen)
+        self.hidden = dqn.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
+        self.where = dqn.dense(2, 64)
+        self.core = Core((config.hidden or 128) + 64, config.units)
+        nn.init.orthogonal_(self.core.weight_ih), nn.init.orthogonal_(self.core.weight_hh)
+        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
+        self.head = Pointing(config.units, world, config.spread)
+        self.value = nn.Linear(config.units, 1)
+        nn.init.orthogonal_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def start(self, count: int) -> Tensor:
+        return torch.zeros(count, 2 * self.core.hidden_size + 2, device=self.value.weight.device)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        return self._live(observation.unsqueeze(1), fresh, state, state[:, None, -2:])
+
+    def aware(self, state: Tensor, action: Tensor) -> Tensor:
+        return torch.cat([state[:, :-2], action[:, 1:].clamp(-1, 1)], 1)
+
+    def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        place = torch.cat([state[:, None, -2:], action[:, :-1, 1:].clamp(-1, 1)], 1) * ~fresh.unsqueeze(2)
+        return self._live(observation, fresh, state, place)[:2]
+
+    def look(self, observation: Tensor, state: Tensor) -> Tensor:
+        """What of the picture is seen, (N, 1, H, W): 1 in the finest window, half of that in each wider one."""
+        height, width = observation.shape[2:]
+        x, y = ((state[:, -2:] + 1) / 2 * state.new_tensor([width, height])).round().T[:, :, None, None]
+        down = torch.arange(height, device=state.device)[:, None] + 0.5 - y
+        across = torch.arange(width, device=state.device) + 0.5 - x
+        apart = torch.maximum(down.abs(), across.abs())  # (N, H, W) pixels from the middle
+        seen = torch.zeros_like(apart)
+        for k in reversed(range(self.retina.scales)):
+            seen = torch.where(apart < self.retina.size * 2**k / 2, 0.5**k, seen)
+        return seen.unsqueeze(1)
+
+    def _live(
+        self, observation: Tensor, fresh: Tensor, state: Tensor, place: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        pictures = observation.flatten(0, 1).float() / 255
+        glimpse = self.retina.look(self.retina.prepare(pictures), place.flatten(0, 1))
+        features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(place.flatten(0, 1))], 1)
+        hidden, cell = state[:, :-2].chunk(2, 1)
+        output, hidden, cell = self.core.unroll(features.unflatten(0, fresh.shape), fresh, hidden, cell)
+        with torch.autocast(observation.device.type, enabled=False):
+            flat = output.flatten(0, 1).float()
+            after = torch.cat([hidden, cell, state[:, -2:]], 1)
+            return self.head(flat), self.value(flat).squeeze(1), after
+
+
+def build(config: Config, world: World) -> Gazing:
+    """The network for a world, on its device."""
+    return Gazing(world, config).to(world.device, memory_format=torch.channels_last)
+
+
+def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch; it also tells what it saw."""
+    return policies.load(config, folder, parts, world, seed, build)
+
+
+def train(config: Config) -> None:
+    ppo.train(config, "agents.gaze", build)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.gaze", __doc__)
