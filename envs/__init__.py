@@ -4,6 +4,7 @@
     atari.py      every bundled Atari ROM, protocols classic and sticky
     control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
     catch.py      Catch, learned from pixels in seconds
+    glimpse.py    images seen through a small moving window, and a class to name (Mnih et al. 2014)
     gridworld.py  gridworlds given by a map in text, with their exact model
     board.py      the map of a world of discrete states, and what is known of each drawn on it
 
@@ -21,12 +22,16 @@ import inspect
 import gymnasium
 import torch
 
-from envs import atari, catch, control, gridworld
+from envs import atari, catch, control, glimpse, gridworld
 from envs.world import Transition, World
 
 __all__ = ["WORLDS", "Transition", "World", "family", "make"]
 
-OURS = {"Catch": catch.ID, "Gridworld": gridworld.ID}  # by being imported here they are registered
+OURS = {
+    "Catch": catch.ID,
+    "Glimpse": glimpse.ID,
+    "Gridworld": gridworld.ID,
+}  # by being imported here they are registered
 
 WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` takes it
     "ours": list(OURS),

@@ -18,6 +18,7 @@ from envs.world import World
 
 SAMPLES = {
     "Catch": ("Catch", {}),
+    "Glimpse": ("Glimpse", {"task": "Cluttered"}),
     "CartPole": ("CartPole", {}),
     "CartPole-pixels": ("CartPole", {"pixels": True}),
     "Pendulum": ("Pendulum", {}),
