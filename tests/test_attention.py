@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import envs
-from agents import attention, ppo, watch
+from agents import attention, gaze, ppo, watch
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -104,3 +104,60 @@ def test_learns_catch_and_shows_where_it_looks(tmp_path):
     assert max(evaluations(folder)) >= 0.9
     watch.main(watch.Config(folder, games=10, device="cpu", film_seconds=3.0))
     assert list((folder / "videos").glob("*.mp4"))
+
+
+def test_pointing_by_hand():
+    world = envs.make("Catch", 2, stack=1)
+    torch.manual_seed(0)
+    head = gaze.Pointing(4, world, 0.5)
+    parameters = torch.tensor([[0.0, math.log(2), 0.0, 0.2, -0.4]])
+    action = torch.tensor([[1.0, 0.7, -0.4]])
+    density = 2 / (math.pi * 2)  # of both places at their means, a deviation of 0.5 each: (1 / (0.5 sqrt(2 pi)))^2
+    expected = math.log(0.5) + math.log(density) - 0.5 * ((0.7 - 0.2) / 0.5) ** 2
+    assert head.log_prob(parameters, action).item() == pytest.approx(expected, abs=1e-5)
+    assert head.mode(parameters).tolist() == [[1.0, pytest.approx(0.2), pytest.approx(-0.4)]]
+    assert head.outward(action).tolist() == [1]
+    drawn = head.sample(parameters.expand(4000, -1), torch.Generator().manual_seed(1))
+    assert drawn[:, 1].std().item() == pytest.approx(0.5, abs=0.03)
+    assert (drawn[:, 0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_gaze_is_unrolled_as_it_was_lived():
+    config = gaze.recipe(gaze.Config(env="Catch"))
+    world = envs.make("Catch", 3, seed=1, stack=1)
+    torch.manual_seed(0)
+    network = gaze.build(config, world)
+    rollout = ppo.Rollout.empty(20, world, network.head)
+    state, lived, begin = network.start(3), [], network.start(3)
+    with torch.no_grad():
+        for t in range(20):
+            parameters, value, after = network.step(world.observation, state)
+            action = network.head.sample(parameters)
+            after = network.aware(after, action)
+            observation, came = world.observation, world.step(network.head.outward(action))
+            rollout.observation[t], rollout.last[t], rollout.action[t] = observation, came.last, action
+            lived.append(torch.cat([parameters, value[:, None]], 1))
+            state = after * (~came.last)[:, None]
+        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
+        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
+    again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
+    assert rollout.last.any() and torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
+
+
+def test_gaze_sees_only_its_windows():
+    config = gaze.recipe(gaze.Config(env="Catch"))
+    world = envs.make("Catch", 1, stack=1)
+    network = gaze.build(config, world)
+    state = network.start(1)
+    state[0, -2:] = torch.tensor([-0.5, 0.5])  # x, y: the middle of the lower left quarter
+    seen = network.look(world.observation, state)[0, 0]
+    assert (seen == 1).sum() == 8 * 8 and (seen == 0.5).sum() == 16 * 16 - 8 * 8
+    rows, columns = torch.nonzero(seen == 1).unbind(1)
+    assert (rows.float().mean().item(), columns.float().mean().item()) == (29.5, 9.5)
+    picture = world.observation.clone()
+    with torch.no_grad():
+        before = network.step(picture, state)[0]
+        picture[0, 0][seen == 0] = 255
+        assert torch.equal(network.step(picture, state)[0], before)
+        picture[0, 0][seen == 1] = 255
+        assert not torch.equal(network.step(picture, state)[0], before)
