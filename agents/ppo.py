@@ -62,7 +62,9 @@ CONTROL = reinforce.CONTROL | dict(
     evaluate_every=10_000,
     evaluate_greedy=True,
 )
-CATCH = reinforce.CATCH | dict(steps=24_000, worlds=8, rollout=36, max_norm=0.5, clip=0.2, evaluate_every=6_000)
+CATCH = reinforce.CATCH | dict(
+    steps=24_000, rollout=36, learning_rate=2e-3, max_norm=0.5, clip=0.2, evaluate_every=6_000
+)
 LUNAR_LANDER = CONTROL | dict(
     steps=1_000_000,
     worlds=16,

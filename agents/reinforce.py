@@ -90,12 +90,12 @@ CONTROL = dict(
     threads=1,  # a small network waits longer for a second thread than it gains
 )
 CATCH = CONTROL | dict(
-    steps=40_000,
+    steps=64_000,
     backbone="small",
     hidden=64,
     apart=False,
-    worlds=4,
-    learning_rate=2e-3,
+    worlds=8,
+    learning_rate=3e-3,
     max_norm=0.0,
     evaluate_every=8_000,
     evaluate_games=40,
