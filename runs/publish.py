@@ -105,12 +105,23 @@ def thin_curve(run: RunRecord, most: int = CURVE) -> list[dict[str, Any]]:
     return [line for _, line in sorted(kept.items())]
 
 
+def records(published: Path) -> list[Path]:
+    """The records that lie in a folder; a folder within it has a page of its own.
+
+    Raises FileNotFoundError where nothing is published.
+    """
+    found = sorted(path.parent for path in published.glob("*/config.json"))
+    if not found:
+        raise FileNotFoundError(f"nothing is published in {published}")
+    return found
+
+
 def block(published: Path, page: Path) -> str:
     """What stands between the marks of a page: table, picture and recipes of every published run.
 
     Links are relative to the page's folder. Raises FileNotFoundError where nothing is published.
     """
-    groups = group(load([published]))
+    groups = group(load(records(published)))
     picture = os.path.relpath(published / "curves.png", page.resolve().parent).replace(os.sep, "/")
     text = [
         markdown(*table(groups)),
@@ -131,7 +142,7 @@ def write_readme(page: Path, published: Path) -> None:
 
     before, _, after = split(page.read_text(encoding="utf-8"), page)
     text = block(published, page)
-    draw(group(load([published])), published / "curves.png")
+    draw(group(load(records(published))), published / "curves.png")
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
