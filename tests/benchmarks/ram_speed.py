@@ -93,7 +93,8 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
     def train() -> int:
         images, label = batch()
         rollout = network(network.retina.prepare(images), *ram.chances(config, config.batch, device))
-        loss, _ = ram.hybrid_loss(rollout.logits, label, rollout.log_prob, rollout.baseline, 1.0)
+        reward = ram.reward_of(rollout.logits, label, config.reward)
+        loss, _ = ram.hybrid_loss(rollout.logits, label, reward, rollout.log_prob, rollout.baseline, 1.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
