@@ -168,8 +168,8 @@ def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
 def reward_of(logits: Tensor, label: Tensor, kind: str) -> Tensor:
     """R (B,) of answers with logits (B, classes), without gradient.
 
-    "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to the
-    true class, which is the mean of that reward if the answer were drawn by the probabilities: less noise, and images
+    "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to
+    the true class, which is that reward's mean if the answer were drawn by the probabilities: less noise, and images
     that are read rightly either way still tell which glimpses showed more.
     """
     if kind == "right":
