@@ -4,7 +4,8 @@
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
-run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint.
+run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint. Of a run of
+agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
 """
 
 from __future__ import annotations
@@ -187,6 +188,9 @@ def main(config: Config) -> None:
     known = {field.name for field in dataclasses.fields(program.Config)}
     trained = program.Config(**{key: value for key, value in described["config"].items() if key in known})
     state = saved(folder, config.checkpoint)
+    if hasattr(program, "watch"):  # what it learned from is no world with games to score
+        program.watch(trained, folder, state, device, config.seed)
+        return
     world = envs.make(
         trained.env,
         min(config.games, 16),

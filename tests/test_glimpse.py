@@ -230,16 +230,28 @@ def test_a_world_of_glimpses():
 
 @pytest.mark.slow
 def test_another_librarys_ppo_learns_it():
-    """Stable-Baselines3's PPO answers far more often than by chance, 0.1, from the location that it chose."""
+    """Stable-Baselines3's PPO tells three digits apart, from a place that it chose. (All ten take it far longer.)"""
     sb3 = pytest.importorskip("stable_baselines3")
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.evaluation import evaluate_policy
 
-    settings = dict(glimpses=2, size=8, scales=3)
+    images, labels = glimpse.glyphs()
+    few = labels < 3
+    settings = dict(images=images[few], labels=labels[few], glimpses=2, size=8, scales=3)
     games = make_vec_env("saccade/Glimpse-v0", n_envs=16, seed=1, env_kwargs=settings)
     model = sb3.PPO(
-        "MlpPolicy", games, n_steps=64, batch_size=256, gamma=0.9, learning_rate=1e-3, seed=1, device="cpu"
+        "MlpPolicy",
+        games,
+        n_steps=64,
+        batch_size=256,
+        gamma=0.9,
+        learning_rate=1e-3,
+        policy_kwargs={"log_std_init": -1.0},  # a deviation of 1 throws most locations to the edges
+        seed=1,
+        device="cpu",
     )
-    model.learn(150_000)
-    score, _ = evaluate_policy(model, games, n_eval_episodes=500)
-    assert score > 0.3, score
+    before, _ = evaluate_policy(model, games, n_eval_episodes=300)
+    model.learn(30_000)
+    score, _ = evaluate_policy(model, games, n_eval_episodes=300)
+    print(f"{before:.3f} before, {score:.3f} after")
+    assert before < 0.6 and score > 0.9

@@ -1,0 +1,410 @@
+"""The recurrent attention model: a network that reads an image in a few glimpses, and learns where to take them.
+
+Mnih et al. 2014, "Recurrent models of visual attention". What it sees through a small retina goes into a recurrent
+core; from the core's state come the next place to look, learned by REINFORCE, and after the last glimpse the class.
+
+    python -m agents.recurrent_attention --env MNIST
+    python -m agents.recurrent_attention --env Cluttered --seed 3
+    python -m agents.recurrent_attention --env Translated --attention random       # how much does choosing help?
+    python -m agents.recurrent_attention --env Cluttered --images glyphs           # drawn digits, no download
+
+Every scene is made afresh, in training as often as it is shown; those of validation and test stay the same. The
+network that is best on 5,000 validation images is kept, and tested once, at the end. Its glimpses are in videos/, as
+a film and as a sheet.
+
+Deviations from the paper:
+1. Adam instead of momentum, with the learning rate going to 0 along a half cosine.
+2. The location network has a hidden layer and ends in tanh, and gets the core's state without a gradient back: the
+   core learns from the classification alone. Its learning rate is a tenth of the others'.
+3. Evaluated is a moving average of the weights.
+4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import functools
+import math
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import runs
+from agents import saccades
+from envs import glimpse
+from envs.glimpse import Retina, Scenes
+from vision import backbones, data
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Options):
+    env: str = "MNIST"  # the task: MNIST, Translated, Cluttered or Cluttered100
+    images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
+    data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
+    steps: int = 5_500_000  # images shown; 55,000 are an epoch of MNIST
+    batch: int = 100  # images an update
+    rollouts: int = 1  # M, passes over each of them with other glimpses
+    glimpses: int = 6  # looks at an image, the first at a random place
+    size: int = 8  # pixels, side of a patch
+    scales: int = 1  # patches a glimpse, each twice as wide as the one before
+    attention: Literal["reinforce", "differentiable", "random", "centre"] = "reinforce"  # how places are chosen
+    std: float = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
+    backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
+    sight: int = 128  # units of the mlp for what is seen, and of the layer for where
+    units: int = 256  # of a glimpse, and of the core
+    core: Literal["relu", "lstm"] = "relu"  # the recurrent core
+    locator: int = 128  # hidden units of the location network
+    reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
+    reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
+    learning_rate: float = 1e-3  # Adam, at the start
+    locator_rate: float = 0.1  # of that, for the location network: Adam takes whole steps along mere noise too
+    weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019)
+    max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    average: float = 0.999  # of the averaged weights, kept an update; less in the first 10,000
+    evaluate_every: int = 55_000  # images shown between evaluations on validation
+    evaluate_rollouts: int = 1  # M, averaged over in these
+    test_rollouts: int = 10  # M of the second test; the first has one
+    film: bool = True  # write the glimpses at some test images, at the end
+    log_every: int = 55_000  # images shown a line of metrics.jsonl
+    threads: int = 1  # of torch on the CPU
+    compile: bool = False  # torch.compile learn
+
+
+LARGE = dict(glimpses=8, size=12, scales=3, steps=11_000_000)
+RECIPES = {
+    "MNIST": dict(),
+    "Translated": LARGE,
+    "Cluttered": LARGE,
+    "Cluttered100": LARGE | dict(scales=4),
+}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the task asked for. Raises ValueError on an unknown one."""
+    known = {name.lower(): name for name in RECIPES}
+    if asked.env.lower() not in known:
+        near = [known[name] for name in difflib.get_close_matches(asked.env.lower(), known, n=2)]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(RECIPES)}"
+        raise ValueError(f"unknown task {asked.env!r}: {hint}")
+    name = known[asked.env.lower()]
+    return Config(env=name, **RECIPES[name])
+
+
+class Rollout(NamedTuple):
+    """T glimpses at each of B images."""
+
+    logits: Tensor  # (B, classes), after the last glimpse
+    location: Tensor  # (T, B, 2), (x, y) where it looked, in [-1, 1]
+    log_prob: Tensor  # (T - 1, B), of the locations it chose; 0 where it did not choose by chance
+    baseline: Tensor  # (T - 1, B), the reward it expected before each choice
+
+
+class RecurrentAttention(nn.Module):
+    """Prepared images (B, C, P) and chances -> Rollout. Mnih et al. 2014, section 3 and figure 1."""
+
+    def __init__(self, config: Config, retina: Retina, classes: int) -> None:
+        super().__init__()
+        self.config, self.retina = config, retina
+        options = {"hidden": (config.sight,)} if config.backbone == "mlp" else {}
+        self.backbone = backbones.build(config.backbone, retina.patches, **options)
+        self.where = nn.Sequential(nn.Linear(2, config.sight), nn.ReLU())
+        features = self.backbone.output_size(retina.patches)
+        self.glimpse = nn.Sequential(nn.Linear(features + config.sight, config.units), nn.ReLU())
+        if config.core == "lstm":
+            self.core = nn.LSTMCell(config.units, config.units)
+        else:
+            self.core = nn.RNNCell(config.units, config.units, nonlinearity="relu")
+        self.locator = nn.Sequential(nn.Linear(config.units, config.locator), nn.ReLU(), nn.Linear(config.locator, 2))
+        self.baseline = nn.Linear(config.units, 1)
+        self.logits = nn.Linear(config.units, classes)
+        for layer in (self.where[0], self.glimpse[0], self.locator[0]):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, maps: Tensor, first: Tensor, noise: Tensor) -> Rollout:
+        """first: (B, 2) uniform in [-1, 1], where to look first. noise: (T - 1, B, 2), of the later locations,
+        normal, or with random attention uniform in [-1, 1]."""
+        how, soft = self.config.attention, self.config.attention == "differentiable"
+        location = torch.zeros_like(first) if how == "centre" else first
+        hidden, memory = (torch.zeros(len(first), self.config.units, device=first.device) for _ in range(2))
+        locations, log_probs, states = [location], [], []
+        for step in range(len(noise) + 1):
+            seen = self.backbone(self.retina.look(maps, location, smooth=soft))[-1].flatten(1)
+            seen = self.glimpse(torch.cat([seen, self.where(location)], 1))
+            if self.config.core == "lstm":
+                hidden, memory = self.core(seen, (hidden, memory))
+            else:
+                hidden = self.core(seen, hidden)
+            if step == len(noise):
+                break
+            states.append(hidden.detach())
+            if how == "centre":
+                location = locations[0]
+            elif how == "random":
+                location = noise[step]
+            else:
+                mean = self.locator(hidden if soft else states[-1]).tanh()
+                drawn = mean + self.config.std * noise[step]
+                if how == "reinforce":
+                    drawn = drawn.detach()
+                    log_probs.append(gaussian_log_prob(drawn, mean, self.config.std))
+                location = drawn.clamp(-1, 1)
+            locations.append(location)
+        baseline = self.baseline(torch.stack(states)).squeeze(2) if states else first.new_zeros(0, len(first))
+        log_prob = torch.stack(log_probs) if log_probs else torch.zeros_like(baseline)
+        return Rollout(self.logits(hidden), torch.stack(locations), log_prob, baseline)
+
+
+def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
+    """log N(drawn; mean, std^2) of locations (B, 2) -> (B,), without its constant."""
+    return -0.5 * ((drawn - mean) / std).square().sum(-1)
+
+
+def reward_of(logits: Tensor, label: Tensor, kind: str) -> Tensor:
+    """R (B,) of answers with logits (B, classes), without gradient.
+
+    "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to
+    the true class, which is that reward's mean if the answer were drawn by the probabilities: less noise, and images
+    that are read rightly either way still tell which glimpses showed more.
+    """
+    if kind == "right":
+        return (logits.argmax(1) == label).float()
+    return logits.detach().softmax(1).gather(1, label[:, None]).squeeze(1)
+
+
+def hybrid_loss(
+    logits: Tensor, label: Tensor, reward: Tensor, log_prob: Tensor, baseline: Tensor, weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy, REINFORCE with a baseline, and the baseline's squared error. Mnih et al. 2014, section 3.2.
+
+    The term of location t is -log pi(l_t) (R - b_t), b_t held fixed, summed over t and averaged over images.
+
+    Args:
+        logits: (B, classes). label: (B,) int64. reward: (B,), R.
+        log_prob, baseline: (T - 1, B).
+        weight: of the REINFORCE term.
+
+    Returns:
+        A scalar, and its parts to be logged.
+    """
+    assert log_prob.shape == baseline.shape and label.shape == reward.shape == log_prob.shape[1:]
+    classify = F.cross_entropy(logits, label)
+    advantage = reward - baseline.detach()
+    policy = -(log_prob * advantage).sum(0).mean()
+    value = (reward - baseline).square().sum(0).mean()
+    parts = {"loss/classify": classify, "loss/policy": policy, "loss/value": value}
+    parts["episode/return"] = (logits.argmax(1) == label).float().mean()
+    return classify + weight * policy + value, {name: part.detach() for name, part in parts.items()}
+
+
+def chances(config: Config, count: int, device: torch.device, generator: torch.Generator | None = None) -> tuple:
+    """What is random in `count` rollouts: `first` (B, 2) and `noise` (T - 1, B, 2), as the network takes them."""
+    first = torch.rand(count, 2, generator=generator, device=device) * 2 - 1
+    shape = (config.glimpses - 1, count, 2)
+    if config.attention == "random":
+        return first, torch.rand(shape, generator=generator, device=device) * 2 - 1
+    return first, torch.randn(shape, generator=generator, device=device)
+
+
+def image_set(config: Config) -> data.Sets:
+    """The images that a config names. Raises ValueError where they cannot be had."""
+    if config.images == "mnist":
+        return data.mnist(config.data)
+    images, labels = glimpse.glyphs(7_000)
+    parts = (slice(0, 5_000), slice(5_000, 6_000), slice(6_000, 7_000))
+    return data.Sets(*(data.Labelled(images[part], labels[part]) for part in parts))
+
+
+def scenes(config: Config, labelled: data.Labelled, device: torch.device) -> Scenes:
+    """The scenes of a config's task, made of a part of an image set."""
+    task = glimpse.TASKS["Plain" if config.env == "MNIST" else config.env]
+    return Scenes(labelled.images.to(device), labelled.labels.to(device), task)
+
+
+def build(config: Config, world: Scenes) -> RecurrentAttention:
+    """The network for a task, on the device of its images."""
+    device = world.images.device
+    retina = Retina(world.shape, config.size, config.scales, device)
+    return RecurrentAttention(config, retina, world.classes).to(device)
+
+
+@torch.inference_mode()
+def errors(
+    network: RecurrentAttention, world: Scenes, rollouts: int, seed: int, batch: int = 500
+) -> dict[str, float]:
+    """Percent of a set's images whose class is wrong, when the probabilities of `rollouts` passes are averaged.
+
+    Scenes and glimpses follow from the seed: the same ones every time.
+
+    Returns:
+        "error", "loss" (nats) and "games", how many images.
+    """
+    device = world.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    wrong = loss = torch.zeros((), device=device)
+    for rows in torch.arange(len(world), device=device).split(batch):
+        images = world.paint(rows, torch.rand(len(rows), world.draws, generator=generator, device=device))
+        maps = network.retina.prepare(images)
+        probability = sum(
+            network(maps, *chances(network.config, len(rows), device, generator)).logits.softmax(1)
+            for _ in range(rollouts)
+        )
+        label = world.labels[rows]
+        wrong = wrong + (probability.argmax(1) != label).sum()
+        loss = loss - (probability / rollouts).gather(1, label[:, None]).clamp(min=1e-9).log().sum()
+    return {"error": 100 * wrong.item() / len(world), "loss": loss.item() / len(world), "games": len(world)}
+
+
+@torch.no_grad()
+def follow(averaged: nn.Module, network: nn.Module, kept: float) -> None:
+    """averaged <- kept * averaged + (1 - kept) * network, weight by weight."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - kept)
+
+
+def deal(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
+    """The rows (batch,) to show at a step: every epoch all of them once, in an order of its own; remainders rest."""
+    batches = count // batch
+    epoch, number = divmod(step // batch, batches)
+    return order(count, seed, epoch)[number * batch : (number + 1) * batch].to(device)
+
+
+@functools.lru_cache(maxsize=1)
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """0..count - 1 (count,) int64, as shuffled in an epoch."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+
+
+def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
+    """Adam over the weights that are to learn, those of the location network in a group of their own."""
+    locator = list(network.locator.parameters())
+    apart = {id(weight) for weight in locator}
+    others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in apart]
+    fused = locator[0].device.type != "mps"
+    return torch.optim.AdamW([{"params": others}, {"params": locator}], weight_decay=config.weight_decay, fused=fused)
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    sets = image_set(config)
+    world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
+    run = runs.Run(config, "agents.recurrent_attention", world_name(config))
+
+    network = build(config, world)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = adam(config, network)
+    run.track(network=network, averaged=averaged, optimizer=optimizer)
+
+    def learn(maps: Tensor, label: Tensor, first: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        rollout = network(maps, first, noise)
+        logits, _, log_prob, baseline = rollout
+        reward = reward_of(logits, label, config.reward)
+        loss, parts = hybrid_loss(logits, label, reward, log_prob, baseline, config.reinforce_weight)
+        optimizer.zero_grad()
+        loss.backward()
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(weights, config.max_norm)
+        optimizer.step()
+        return parts
+
+    if config.compile:
+        learn = torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=config.batch):
+        for group, rate in zip(optimizer.param_groups, (1.0, config.locator_rate), strict=True):
+            group["lr"] = config.learning_rate * rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        rows = deal(len(world), step, config.batch, config.seed, device)
+        images = world.paint(rows, torch.rand(len(rows), world.draws, device=device))
+        maps, label = network.retina.prepare(images), world.labels[rows]
+        if config.rollouts > 1:
+            maps, label = maps.repeat(config.rollouts, 1, 1), label.repeat(config.rollouts)
+        run.log(learn(maps, label, *chances(config, len(label), device)))
+        updates = step // config.batch
+        follow(averaged, network, min(config.average, (1 + updates) / (10 + updates)))
+        last = step + config.batch >= config.steps
+        if run.due(config.evaluate_every) or last:
+            assess(run, averaged, validation)
+        if last:
+            test(run, averaged, scenes(config, sets.test, device))
+
+
+def world_name(config: Config) -> str:
+    """The folder that a task's runs lie in."""
+    return config.env if config.images == "mnist" else f"{config.images.capitalize()}-{config.env}"
+
+
+def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> None:
+    """Evaluate on the validation images, and keep the eyes of the best so far."""
+    found = errors(network, validation, run.config.evaluate_rollouts, seed=1_000_000)
+    right = 100 - found["error"]
+    line = {
+        "eval/return": right,  # of a hundred images: 1 for each that is right
+        "eval/median": 100.0 if right > 50 else 0.0,
+        "eval/std": math.sqrt(right * (100 - right)),
+        "eval/games": found["games"],
+        "eval/error": found["error"],
+        "eval/loss": found["loss"],
+    }
+    if run.record(line):
+        backbones.save(network.backbone, run.folder / "backbone.safetensors")
+
+
+def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
+    """Test the network of the best evaluation, once, with one rollout and with several, and film its glimpses."""
+    best = torch.load(run.folder / "checkpoint" / "best.pt", map_location=run.device, weights_only=True)
+    network = copy.deepcopy(network)
+    network.load_state_dict(best["parts"]["averaged"])
+    several = run.config.test_rollouts
+    one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
+    run.record(
+        {
+            "test/error": one["error"],
+            "test/loss": one["loss"],
+            f"test/error_{several}": many["error"],
+            f"test/loss_{several}": many["loss"],
+            "test/games": one["games"],
+            "test/of_step": best["step"],
+        }
+    )
+    if run.config.film:
+        film = show(network, world, run.folder / "videos", seed=run.config.seed)
+        run.show(film)
+    run.bar.say(
+        f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"
+    )
+
+
+@torch.inference_mode()
+def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, count: int = 25) -> Path:
+    """Write the glimpses at some random images as saccades.gif and saccades.png. Returns the path of the first."""
+    device = world.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    images, labels = world.sample(count, generator)
+    rollout = network(network.retina.prepare(images), *chances(network.config, count, device, generator))
+    answers, locations = rollout.logits.argmax(1), rollout.location
+    saccades.film(folder / "saccades.gif", images, locations, answers, labels, network.retina)
+    few = slice(0, 8)
+    saccades.sheet(folder / "saccades.png", images[few], locations[:, few], answers[few], labels[few], network.retina)
+    return folder / "saccades.gif"
+
+
+def watch(config: Config, folder: Path, state: dict, device: torch.device, seed: int) -> None:
+    """For agents.watch: validation errors of a run's saved weights, and their glimpses at images of validation."""
+    own = config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
+    world = scenes(config, image_set(config).validation, device)
+    network = build(own, world)
+    network.load_state_dict(state["parts"]["averaged"])
+    for rollouts in (1, config.test_rollouts):
+        found = errors(network, world, rollouts, seed=3_000_000 + seed)
+        print(f"validation error {found['error']:.2f}% of {found['games']:,} images (M={rollouts})", flush=True)
+    film = show(network, world, folder / "videos", seed)
+    print(f"glimpses at {film} and {film.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.recurrent_attention", __doc__)

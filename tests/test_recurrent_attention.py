@@ -1,0 +1,236 @@
+"""Recurrent attention: its loss by hand, what its gradients reach, its learning, its resume, its pictures."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+import runs
+from agents import recurrent_attention as ram
+from agents import watch
+from envs import glimpse
+from vision import data
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
+    threads, flags = torch.get_num_threads(), torch.is_grad_enabled()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    assert torch.is_grad_enabled() == flags
+
+
+def tiny(**changes):
+    """A network for drawn digits, and what it needs to look at 12 of them."""
+    config = dataclasses.replace(ram.Config(images="glyphs", units=16, sight=8, glimpses=3), **changes)
+    world = ram.scenes(config, data.Labelled(*glimpse.glyphs(40)), torch.device("cpu"))
+    torch.manual_seed(0)
+    network = ram.build(config, world)
+    images = world.paint(torch.arange(12), torch.rand(12, world.draws))
+    return config, network, (network.retina.prepare(images), *ram.chances(config, 12, "cpu")), world.labels[:12]
+
+
+# Equations
+
+
+def test_log_prob_is_torchs_but_for_its_constant():
+    drawn, mean = torch.randn(2, 5, 2)
+    expected = Normal(mean, 0.1).log_prob(drawn) + math.log(0.1 * math.sqrt(2 * math.pi))
+    assert torch.allclose(ram.gaussian_log_prob(drawn, mean, 0.1), expected.sum(1), rtol=1e-4)
+
+
+def test_hybrid_loss_by_hand():
+    logits = torch.tensor([[math.log(3.0), 0.0], [math.log(3.0), 0.0]])  # 3/4 against 1/4
+    label = torch.tensor([0, 1])  # right, wrong: rewards 1, 0
+    log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
+    baseline = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+    assert ram.reward_of(logits, label, "probability").tolist() == pytest.approx([0.75, 0.25])
+    reward = ram.reward_of(logits, label, "right")
+    assert reward.tolist() == [1, 0]
+    loss, parts = ram.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1)
+    classify = (math.log(4 / 3) + math.log(4)) / 2
+    policy = -((-1 * 0.5 - 3 * 1) + (-2 * -0.5 - 4 * -1)) / 2  # log-probabilities by advantages, image by image
+    value = ((0.25 + 1) + (0.25 + 1)) / 2
+    assert parts["loss/classify"].item() == pytest.approx(classify)
+    assert parts["loss/policy"].item() == pytest.approx(policy)
+    assert parts["loss/value"].item() == pytest.approx(value)
+    assert parts["episode/return"].item() == 0.5
+    assert loss.item() == pytest.approx(classify + 0.1 * policy + value)
+
+
+def test_policy_gradient_by_hand():
+    """d(-log pi)(R - b)/d mean = -(l - mean)/std^2 (R - b), and the baseline is held fixed in it."""
+    mean = torch.tensor([[0.0, 0.2]], requires_grad=True)
+    baseline = torch.tensor([[0.25]], requires_grad=True)
+    log_prob = ram.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
+    logits, label = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+    loss, _ = ram.hybrid_loss(logits, label, torch.ones(1), log_prob, baseline, weight=2.0)
+    loss.backward()
+    assert mean.grad.flatten().tolist() == pytest.approx([-2 * 0.1 / 0.25 * 0.75, 2 * 0.1 / 0.25 * 0.75])
+    assert baseline.grad.item() == pytest.approx(2 * (0.25 - 1))
+
+
+def test_reinforce_estimates_the_gradient_of_the_expected_reward():
+    """On one step with a known reward, the mean of many rollouts' gradients is the derivative of E[R]."""
+    torch.manual_seed(0)
+    mean = torch.zeros(2, requires_grad=True)
+    location = 0.5 * torch.randn(200_000, 2)  # std 0.5 around 0
+    right = location[:, 0] > 0  # E[R] = Phi(mean / std), derivative 1 / (std sqrt(2 pi)) at 0
+    log_prob = ram.gaussian_log_prob(location, mean, 0.5)[None]
+    logits, label = torch.zeros(len(right), 2), torch.zeros(len(right), dtype=torch.int64)
+    loss, _ = ram.hybrid_loss(logits, label, right.float(), log_prob, torch.full_like(log_prob, 0.3), 1.0)
+    loss.backward()
+    assert -mean.grad[0].item() == pytest.approx(1 / (0.5 * math.sqrt(2 * math.pi)), abs=0.01)
+    assert mean.grad[1].item() == pytest.approx(0, abs=0.01)
+
+
+# What gradients reach
+
+
+@pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "centre"])
+def test_who_teaches_the_locator(attention):
+    config, network, given, label = tiny(attention=attention)
+    rollout = network(*given)
+    torch.nn.functional.cross_entropy(rollout.logits, label).backward(retain_graph=True)
+    touched = network.locator[0].weight.grad is not None
+    assert touched == (attention == "differentiable")
+    if attention == "reinforce":
+        network.zero_grad()
+        rollout.log_prob.sum().backward()
+        taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+        assert taught == {"locator"}
+    if attention == "centre":
+        assert not rollout.location.any()
+    if attention == "random":
+        assert torch.equal(rollout.location[1:], given[2])
+    assert rollout.location.shape == (3, 12, 2) and rollout.location.abs().max() <= 1
+
+
+def test_the_core_sees_a_glimpse_at_a_time():
+    """The rollout is what its parts give when called one after the other."""
+    _, network, (maps, first, noise), _ = tiny(core="lstm")
+    rollout = network(maps, first, noise)
+    hidden = memory = torch.zeros(12, 16)
+    for t in range(3):
+        seen = network.backbone(network.retina.look(maps, rollout.location[t]))[-1].flatten(1)
+        seen = network.glimpse(torch.cat([seen, network.where(rollout.location[t])], 1))
+        hidden, memory = network.core(seen, (hidden, memory))
+        if t < 2:
+            mean = network.locator(hidden).tanh()
+            assert torch.allclose(rollout.location[t + 1], (mean + 0.1 * noise[t]).clamp(-1, 1), atol=1e-6)
+            assert torch.allclose(rollout.baseline[t], network.baseline(hidden).squeeze(1), atol=1e-6)
+    assert torch.allclose(rollout.logits, network.logits(hidden), atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone, size", [("mlp", 8), ("small", 8), ("nature", 44)])
+def test_any_backbone_that_fits_the_patch(backbone, size):
+    _, network, given, _ = tiny(backbone=backbone, size=size, env="Translated", scales=2)
+    assert network(*given).logits.shape == (12, 10)
+
+
+def test_one_glimpse_needs_no_choice():
+    _, network, given, label = tiny(glimpses=1)
+    rollout = network(*given)
+    loss, _ = ram.hybrid_loss(rollout.logits, label, torch.ones(12), rollout.log_prob, rollout.baseline, 1.0)
+    assert torch.isfinite(loss)
+
+
+# What it is shown
+
+
+def test_every_epoch_shows_every_image_once():
+    first = torch.cat([ram.deal(50, step, 10, 1, "cpu") for step in range(0, 50, 10)])
+    second = torch.cat([ram.deal(50, step, 10, 1, "cpu") for step in range(50, 100, 10)])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(50))
+    assert not torch.equal(first, second)
+
+
+def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
+    config, network, _, _ = tiny(env="Cluttered")
+    world = ram.scenes(config, data.Labelled(*glimpse.glyphs(40)), torch.device("cpu"))
+    state = torch.get_rng_state()
+    found = [ram.errors(network, world, rollouts, seed=1) for rollouts in (1, 1, 5)]
+    assert found[0] == found[1] != found[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# Programs
+
+
+def train(folder: Path, **changes) -> Path:
+    asked = ram.Config(env="MNIST", images="glyphs", folder=folder, wandb="disabled", threads=1)
+    ram.train(dataclasses.replace(ram.recipe(asked), **(dataclasses.asdict(asked) | changes)))
+    (config,) = folder.glob("*/*/config.json")
+    return config.parent
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+SHORT = dict(steps=3_000, evaluate_every=1_000, log_every=1_000, batch=50, units=64, sight=32, film=False)
+
+
+def test_learns_where_to_look(tmp_path):
+    """Three small glimpses at drawn digits: chosen ones tell far more than random ones, after as many images."""
+    recipe = dict(glimpses=3, steps=60_000, batch=50, units=128, sight=64, learning_rate=2e-3, film=False)
+    error = {}
+    for attention in ("reinforce", "random"):
+        run = train(tmp_path / attention, attention=attention, evaluate_every=60_000, **recipe)
+        error[attention] = next(line["test/error"] for line in lines(run) if "test/error" in line)
+    assert error["reinforce"] < 0.6 * error["random"], error
+
+
+def test_same_seed_same_run_and_another_seed_another(tmp_path):
+    logs = [
+        (train(tmp_path / str(n), seed=seed, **SHORT) / "metrics.jsonl").read_text()
+        for n, seed in enumerate((1, 1, 2))
+    ]
+    assert logs[0] == logs[1] != logs[2]
+
+
+def test_resume_is_exact(tmp_path, monkeypatch):
+    whole = train(tmp_path / "whole", env="Cluttered", rollouts=2, **SHORT)
+    steps = runs.Run.steps
+
+    def interrupted(run, total, stride=1):
+        for step in steps(run, total, stride):
+            if step == 1_500:
+                run._signal = 15  # as if it had been asked to leave
+            yield step
+
+    monkeypatch.setattr(runs.Run, "steps", interrupted)
+    with pytest.raises(SystemExit):
+        train(tmp_path / "halves", env="Cluttered", rollouts=2, **SHORT)
+    monkeypatch.undo()
+    torch.manual_seed(123)
+    halves = train(tmp_path / "halves", env="Cluttered", rollouts=2, **SHORT)
+    assert (whole / "metrics.jsonl").read_text() == (halves / "metrics.jsonl").read_text()
+    saved = [watch.saved(run, "last")["parts"]["network"] for run in (whole, halves)]
+    assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
+
+
+def test_tests_once_and_draws_what_it_looked_at(tmp_path, capsys):
+    import imageio.v3 as imageio
+
+    run = train(tmp_path, **SHORT | dict(film=True))
+    assert sum("test/error" in line for line in lines(run)) == 1
+    assert imageio.imread(run / "videos" / "saccades.gif").shape[0] == 6 + 1
+    assert imageio.imread(run / "videos" / "saccades.png").ndim == 3
+    assert (run / "backbone.safetensors").exists()
+    (run / "videos" / "saccades.gif").unlink()
+    watch.main(watch.Config(run, device="cpu"))
+    assert "validation error" in capsys.readouterr().out
+    assert (run / "videos" / "saccades.gif").exists()
+
+
+def test_unknown_task_has_its_near_match():
+    with pytest.raises(ValueError, match="did you mean 'Cluttered'"):
+        ram.recipe(ram.Config(env="Clutered"))
+    assert ram.recipe(ram.Config(env="cluttered100")).scales == 4
