@@ -115,7 +115,7 @@ CATCH = CONTROL | dict(
     film_seconds=6.0,
 )
 CARTPOLE = CONTROL | dict(
-    steps=50_000,
+    steps=80_000,
     discount=0.98,  # values up to 50 are soon told apart
     copy_every=100,  # a value of 50 grows by one reward a copy
     epsilon_steps=8_000,
