@@ -63,7 +63,7 @@ CONTROL = reinforce.CONTROL | dict(
     evaluate_greedy=True,
 )
 CATCH = reinforce.CATCH | dict(
-    steps=24_000, rollout=36, learning_rate=2e-3, max_norm=0.5, clip=0.2, evaluate_every=6_000
+    steps=24_000, rollout=36, learning_rate=2e-3, max_norm=0.5, entropy=0.01, clip=0.2, evaluate_every=6_000
 )
 LUNAR_LANDER = CONTROL | dict(
     steps=1_000_000,
