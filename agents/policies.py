@@ -94,7 +94,8 @@ class Categorical(nn.Module):
     @staticmethod
     def entropy(logits: Tensor) -> Tensor:
         """(B,) nats."""
-        return torch.special.entr(logits.softmax(1)).sum(1)
+        log_p = logits.log_softmax(1)  # finite where p is 0, and so is the gradient
+        return -(log_p.exp() * log_p).sum(1)
 
     @staticmethod
     def outward(action: Tensor) -> Tensor:

@@ -95,8 +95,8 @@ class RunRecord:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The highest evaluation, the earliest of equals."""
-        return max(self.evaluations, key=lambda line: line["eval/return"], default=None)
+        """The highest evaluation, the latest of equals, whose weights the run keeps."""
+        return max(reversed(self.evaluations), key=lambda line: line["eval/return"], default=None)
 
     @property
     def training_return(self) -> float | None:

@@ -135,6 +135,12 @@ def test_categorical_by_hand():
     assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.03)
 
 
+def test_entropy_of_a_certain_choice_has_a_gradient():
+    logits = torch.tensor([[0.0, 300.0, -300.0]], requires_grad=True)  # probabilities underflow
+    policies.Categorical.entropy(logits).sum().backward()
+    assert torch.equal(logits.grad, torch.zeros(1, 3))
+
+
 def test_normaliser_knows_mean_and_variance_of_all():
     torch.manual_seed(0)
     rows = torch.randn(100, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, -2.0, 7.0])
