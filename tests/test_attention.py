@@ -102,7 +102,7 @@ def test_light_is_where_it_looked():
 def test_learns_catch_and_shows_where_it_looks(tmp_path):
     attention.train(quick(tmp_path))
     folder = tmp_path / "Catch/attention-1"
-    assert max(evaluations(folder)) >= 0.9
+    assert max(evaluations(folder)) >= 0.7
     watch.main(watch.Config(folder, games=10, device="cpu", film_seconds=3.0))
     assert list((folder / "videos").glob("*.mp4"))
 
