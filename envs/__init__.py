@@ -5,6 +5,7 @@
     control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
     catch.py      Catch, learned from pixels in seconds
     glimpse.py    images seen through a small moving window, and a class to name (Mnih et al. 2014)
+    games.py      what those of our own share: seeds, restarts, one game or many
     gridworld.py  gridworlds given by a map in text, with their exact model
     board.py      the map of a world of discrete states, and what is known of each drawn on it
 

@@ -19,10 +19,11 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.nn import functional as F
+
+from envs.games import GamesVectorEnv, SingleGame
 
 ID = "saccade/Glimpse-v0"
 
@@ -226,7 +227,7 @@ def glyphs(count: int = 2_000, side: int = 28, seed: int = 0) -> tuple[Tensor, T
     return torch.from_numpy((ink * 255).astype(np.uint8)), torch.from_numpy(labels)
 
 
-class GlimpseVectorEnv(VectorEnv):
+class GlimpseVectorEnv(GamesVectorEnv):
     """N images, each seen through a window of its own.
 
     Observations (N, scales * C * size^2 + 2) float32: the patches in [0, 1], finest first, then the location they
@@ -268,67 +269,26 @@ class GlimpseVectorEnv(VectorEnv):
             raise ValueError("images and labels come together, or both stay away")
         if images is None:
             images, labels = glyphs()
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.render_mode = render_mode
-        self.metadata = {
-            "render_modes": ["rgb_array"],
-            "render_fps": 2,
-            "autoreset_mode": self.autoreset_mode,
-        }
         self.device = torch.device(device)
         self.scenes = Scenes(images.to(device), labels.to(device), TASKS[task])
         self.retina = Retina(self.scenes.shape, size, scales, device)
         self.glimpses = glimpses
         pixels = math.prod(self.retina.patches)
-        self.single_observation_space = Box(
-            np.array([0.0] * pixels + [-1.0] * 2, np.float32), np.ones(pixels + 2, np.float32)
-        )
-        self.single_action_space = Box(-1.0, 1.0, (2 + self.scenes.classes,), np.float32)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._randoms = [np.random.default_rng() for _ in range(num_envs)]
+        seen = Box(np.array([0.0] * pixels + [-1.0] * 2, np.float32), np.ones(pixels + 2, np.float32))
+        answer = Box(-1.0, 1.0, (2 + self.scenes.classes,), np.float32)
+        super().__init__(num_envs, seen, answer, autoreset_mode, render_mode, fps=2)
         self._images = torch.zeros(num_envs, *self.scenes.shape, device=device)
         self._maps = self.retina.prepare(self._images)
         self._labels = np.zeros(num_envs, np.int64)
         self._location = np.zeros((num_envs, 2), np.float32)
         self._looks = np.zeros(num_envs, np.int64)  # of this game, so far
-        self._ended = np.zeros(num_envs, bool)
 
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the games, or those of options["reset_mask"] (N,) bool. One seed counts up over the games."""
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
-        if seed is None or isinstance(seed, int):
-            seed = [None if seed is None else seed + n for n in range(self.num_envs)]
-        for n in np.flatnonzero(mask):
-            if seed[n] is not None:
-                self._randoms[n] = np.random.default_rng(seed[n])
-        self._start(mask)
-        return self._observe(), {}
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Look elsewhere, or answer. Gymnasium's five: observations, rewards, terminations, truncations, infos."""
-        idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            raise RuntimeError("a game that ended was stepped: reset it first, with options={'reset_mask': ...}")
-        actions = np.asarray(actions, np.float32)
-        ended = (self._looks == self.glimpses) & ~idle
+    def _play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ended = self._looks == self.glimpses
         right = actions[:, 2:].argmax(1) == self._labels
-        reward = np.where(ended & right, 1.0, 0.0)
-        self._location = actions[:, :2].clip(-1, 1)
+        self._location = actions[:, :2].astype(np.float32).clip(-1, 1)
         self._looks += 1
-        if idle.any():  # these spend the step on starting again
-            self._start(idle)
-        infos: dict[str, Any] = {}
-        self._ended = ended
-        observation = self._observe()
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            infos = {"final_obs": observation, "_final_obs": ended}
-            self._start(ended)
-            observation = self._observe()
-        return observation, reward, ended.copy(), np.zeros(self.num_envs, bool), infos
+        return np.where(ended & right, 1.0, 0.0), ended, np.zeros(self.num_envs, bool)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """N pictures, each (H, W, 3) uint8: the image, the windows of its scales in red."""
@@ -341,7 +301,6 @@ class GlimpseVectorEnv(VectorEnv):
         )
 
     def _start(self, mask: np.ndarray) -> None:
-        self._ended = self._ended & ~mask
         self._looks[mask] = 1
         numbers = np.stack([self._randoms[n].random(3 + self.scenes.draws) for n in np.flatnonzero(mask)])
         self._location[mask] = 2 * numbers[:, 1:3] - 1
@@ -377,35 +336,15 @@ def framed(image: np.ndarray, location: np.ndarray, size: int, scales: int, zoom
     return picture
 
 
-class GlimpseEnv(gymnasium.Env):
-    """One image at a time, for libraries without vector environments. Settings are GlimpseVectorEnv's."""
+class GlimpseEnv(SingleGame):
+    """One image at a time. Settings are GlimpseVectorEnv's."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 2}
+    metadata = SingleGame.metadata | {"render_fps": 2}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
-        self._games = GlimpseVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **settings)
-        self.render_mode = render_mode
-        self.observation_space = self._games.single_observation_space
-        self.action_space = self._games.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start with an image."""
-        super().reset(seed=seed)
-        self._games._randoms = [self.np_random]
-        observation, info = self._games.reset()
-        return observation[0], info
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Look elsewhere, or answer."""
-        observation, reward, ended, _, info = self._games.step(np.asarray(action)[None])
-        return observation[0], float(reward[0]), bool(ended[0]), False, info
-
-    def render(self) -> np.ndarray | None:
-        """(H, W, 3) uint8."""
-        pictures = self._games.render()
-        return None if pictures is None else pictures[0]
+        super().__init__(
+            GlimpseVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **settings)
+        )
 
 
 gymnasium.register(

@@ -17,14 +17,13 @@ Gymnasium's toy texts, `env.unwrapped.P[state][action] = [(probability, next sta
 """
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
+
+from envs.games import GamesVectorEnv, SingleGame
 
 ID = "saccade/Gridworld-v0"
 REWARDS = {"G": 1.0, "P": -1.0}
@@ -69,7 +68,7 @@ def read_map(name: str) -> np.ndarray:
     return cells
 
 
-class GridworldVectorEnv(VectorEnv):
+class GridworldVectorEnv(GamesVectorEnv):
     """N walks through one map in NumPy. Observations (N,) int64, row * columns + column; actions (N,) 0 to 3.
 
     Args:
@@ -103,19 +102,8 @@ class GridworldVectorEnv(VectorEnv):
         if not 0 <= slip <= 1:
             raise ValueError(f"slip is a probability, 0 to 1, got {slip}")
         self.cells = read_map(map)
-        self.num_envs = num_envs
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.render_mode = render_mode
-        self.metadata = {
-            "render_modes": ["rgb_array"],
-            "render_fps": 5,
-            "autoreset_mode": self.autoreset_mode,
-        }
         states = self.cells.size
-        self.single_observation_space = Discrete(states)
-        self.single_action_space = Discrete(len(MOVES))
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        super().__init__(num_envs, Discrete(states), Discrete(len(MOVES)), autoreset_mode, render_mode, fps=5)
         self._slip, self._limit = slip, max_episode_steps
         flat = self.cells.ravel()
         self._ends = np.isin(flat, list(REWARDS))
@@ -125,47 +113,19 @@ class GridworldVectorEnv(VectorEnv):
         self.initial_state_distrib = starts / starts.sum()
         self._starts = np.flatnonzero(starts)
         self.P = {s: {a: self._outcomes(s, a) for a in range(len(MOVES))} for s in range(states)}
-        self._randoms = [np.random.default_rng() for _ in range(num_envs)]
         self._state = np.full(num_envs, self._starts[0])
         self._length = np.zeros(num_envs, np.int64)
-        self._ended = np.zeros(num_envs, bool)
 
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the walks, or those of options["reset_mask"] (N,) bool. One seed counts up over the walks."""
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
-        if seed is None or isinstance(seed, int):
-            seed = [None if seed is None else seed + n for n in range(self.num_envs)]
-        for n in np.flatnonzero(mask):
-            if seed[n] is not None:
-                self._randoms[n] = np.random.default_rng(seed[n])
-        self._start(mask)
-        return self._state.copy(), {}
-
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One cell on. Gymnasium's five: observations, rewards, terminations, truncations, infos."""
-        idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            raise RuntimeError("a walk that ended was stepped: reset it first, with options={'reset_mask': ...}")
+    def _play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         drawn = np.array([random.random() for random in self._randoms])
         turn = np.where(drawn < 1 - self._slip, 0, np.where(drawn < 1 - self._slip / 2, -1, 1))
-        self._state = self._leads[self._state, (np.asarray(actions) + turn) % len(MOVES)]
+        self._state = self._leads[self._state, (actions + turn) % len(MOVES)]
         self._length += 1
-        reward = self._gain[self._state]
         terminated = self._ends[self._state]
-        truncated = ~terminated & (self._length == self._limit)
-        if idle.any():  # these spend the step on starting again
-            self._start(idle)
-            reward, terminated, truncated = np.where(idle, 0.0, reward), terminated & ~idle, truncated & ~idle
-        infos: dict[str, Any] = {}
-        self._ended = terminated | truncated
-        state, ended = self._state.copy(), self._ended
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            infos = {"final_obs": state, "_final_obs": ended}
-            self._start(ended)
-            state = self._state.copy()
-        return state, reward, terminated, truncated, infos
+        return self._gain[self._state], terminated, ~terminated & (self._length == self._limit)
+
+    def _observe(self) -> np.ndarray:
+        return self._state.copy()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """N pictures of the map with the walker on it, each (H * CELL, W * CELL, 3) uint8."""
@@ -184,7 +144,6 @@ class GridworldVectorEnv(VectorEnv):
         return tuple(pictures)
 
     def _start(self, mask: np.ndarray) -> None:
-        self._ended = self._ended & ~mask
         self._length[mask] = 0
         if len(self._starts) == 1:
             self._state[mask] = self._starts[0]
@@ -208,39 +167,17 @@ class GridworldVectorEnv(VectorEnv):
         return [(chance, there, float(self._gain[there]), bool(self._ends[there])) for chance, there in found]
 
 
-class GridworldEnv(gymnasium.Env):
-    """One walk, for libraries without vector environments. Arguments and attributes as of GridworldVectorEnv."""
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+class GridworldEnv(SingleGame):
+    """One walk. Arguments and attributes as of GridworldVectorEnv."""
 
     def __init__(
         self, map: str = "4x3", slip: float = 0.2, step_reward: float = -0.04, render_mode: str | None = None
     ) -> None:
-        self._walks = GridworldVectorEnv(
+        walks = GridworldVectorEnv(
             1, map, slip, step_reward, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode
         )
-        self.render_mode = render_mode
-        self.observation_space = self._walks.single_observation_space
-        self.action_space = self._walks.single_action_space
-        self.cells, self.P = self._walks.cells, self._walks.P
-        self.initial_state_distrib = self._walks.initial_state_distrib
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        """Start a walk."""
-        super().reset(seed=seed)
-        self._walks._randoms = [self.np_random]
-        state, info = self._walks.reset()
-        return int(state[0]), info
-
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        """One cell on."""
-        state, reward, terminated, _, info = self._walks.step(np.array([action]))
-        return int(state[0]), float(reward[0]), bool(terminated[0]), False, info
-
-    def render(self) -> np.ndarray | None:
-        """(H * CELL, W * CELL, 3) uint8."""
-        pictures = self._walks.render()
-        return None if pictures is None else pictures[0]
+        super().__init__(walks)
+        self.cells, self.P, self.initial_state_distrib = walks.cells, walks.P, walks.initial_state_distrib
 
 
 gymnasium.register(
