@@ -1,6 +1,58 @@
-"""Tests run side by side, a process a core (pytest-xdist): so each of them calculates on one thread."""
+"""What tests share: a thread each, because they run side by side, a process a core; and runs that are killed."""
 
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, which starts as many threads as it is told
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, which starts as many threads as it is told
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def kill(tmp_path) -> Callable[..., None]:
+    """kill(program, **flags): start a run called "killed" in tmp_path, and kill it after its second checkpoint."""
+
+    def run(program: str, **flags: object) -> None:
+        flags |= {"folder": tmp_path, "name": "killed", "wandb": "disabled", "film_seconds": 0}
+        words = []
+        for key, value in flags.items():
+            flag = key.replace("_", "-")
+            words.append(f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag}={value}")
+        running = subprocess.Popen(
+            [sys.executable, "-m", program, *words],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and running.poll() is None:
+            time.sleep(0.02)
+        running.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+    return run
+
+
+@pytest.fixture
+def same_ends(tmp_path) -> Callable[..., None]:
+    """same_ends(*parts): the runs "killed" and "whole" in tmp_path wrote the same metrics, and end in equal parts."""
+
+    def check(*parts: str) -> None:
+        folders = [next(tmp_path.glob(f"*/{name}")) for name in ("killed", "whole")]
+        metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
+        assert metrics[0] == metrics[1] and b'"loss/' in metrics[0]
+        files = [max((folder / "checkpoint").glob("0*.pt")) for folder in folders]
+        assert files[0].name == files[1].name
+        ends = [torch.load(file, weights_only=True)["parts"] for file in files]
+        for part in parts:
+            torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+
+    return check

@@ -9,16 +9,7 @@ import pytest
 import torch
 
 import envs
-from agents import attention, gaze, ppo, watch
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from agents import attention, gaze, watch
 
 
 def quick(tmp_path, env="Catch", **changes):
@@ -51,28 +42,6 @@ def test_attend_by_hand():
     assert torch.allclose(answers, torch.tensor([[[4.0, 6.0], [3.0, 4.0]]]))
 
 
-def test_unrolled_as_it_was_lived():
-    config = attention.recipe(attention.Config(env="Catch"))
-    world = envs.make("Catch", 3, seed=1, stack=1)
-    torch.manual_seed(0)
-    network = attention.build(config, world)
-    rollout = ppo.Rollout.empty(20, world, network.head)
-    state, lived, begin = network.start(3), [], network.start(3)
-    with torch.no_grad():
-        for t in range(20):
-            parameters, value, after = network.step(world.observation, state)
-            looked = network.look(world.observation, state)
-            assert looked.shape[:2] == (3, config.queries) and torch.allclose(looked.sum((2, 3)), torch.ones(3, 4))
-            observation, came = world.observation, world.step(torch.randint(3, (3,)))
-            rollout.observation[t], rollout.last[t] = observation, came.last
-            lived.append(torch.cat([parameters, value[:, None]], 1))
-            state = after * (~came.last)[:, None]
-        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
-        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
-    again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
-    assert rollout.last.any() and torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
-
-
 def test_every_weight_is_learned(tmp_path):
     config = quick(tmp_path, "Breakout", steps=96, worlds=4, rollout=8)
     attention.train(config)
@@ -83,6 +52,18 @@ def test_every_weight_is_learned(tmp_path):
     still = [key for key in begin if torch.equal(begin[key], end[key])]
     unread = [key for key in still if key.startswith("backbone")]  # maps coarser than the one that is read
     assert set(still) == set(unread) and len(unread) <= 2, f"not learned: {still}"
+
+
+def test_looks_at_the_whole_picture():
+    world = envs.make("Breakout", 2, stack=1)
+    torch.manual_seed(0)
+    network = attention.build(attention.recipe(attention.Config(env="Breakout")), world)
+    with torch.no_grad():
+        looked = network.look(world.observation, network.start(2))
+    assert looked.shape == (2, 4, 84, 84) and torch.allclose(looked.sum((2, 3)), torch.ones(2, 4))
+    assert looked[:, :, 6:78, 6:78].sum().item() == pytest.approx(8, abs=1e-4), (
+        "nine cells of 8 pixels, in the middle"
+    )
 
 
 def test_what_it_cannot_see_is_refused():
@@ -102,7 +83,7 @@ def test_light_is_where_it_looked():
 def test_learns_catch_and_shows_where_it_looks(tmp_path):
     attention.train(quick(tmp_path))
     folder = tmp_path / "Catch/attention-1"
-    assert max(evaluations(folder)) >= 0.7
+    assert max(evaluations(folder)) >= 0.9
     watch.main(watch.Config(folder, games=10, device="cpu", film_seconds=3.0))
     assert list((folder / "videos").glob("*.mp4"))
 
@@ -121,28 +102,6 @@ def test_pointing_by_hand():
     drawn = head.sample(parameters.expand(4000, -1), torch.Generator().manual_seed(1))
     assert drawn[:, 1].std().item() == pytest.approx(0.5, abs=0.03)
     assert (drawn[:, 0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
-
-
-def test_gaze_is_unrolled_as_it_was_lived():
-    config = gaze.recipe(gaze.Config(env="Catch"))
-    world = envs.make("Catch", 3, seed=1, stack=1)
-    torch.manual_seed(0)
-    network = gaze.build(config, world)
-    rollout = ppo.Rollout.empty(20, world, network.head)
-    state, lived, begin = network.start(3), [], network.start(3)
-    with torch.no_grad():
-        for t in range(20):
-            parameters, value, after = network.step(world.observation, state)
-            action = network.head.sample(parameters)
-            after = network.aware(after, action)
-            observation, came = world.observation, world.step(network.head.outward(action))
-            rollout.observation[t], rollout.last[t], rollout.action[t] = observation, came.last, action
-            lived.append(torch.cat([parameters, value[:, None]], 1))
-            state = after * (~came.last)[:, None]
-        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
-        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
-    again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
-    assert rollout.last.any() and torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
 
 
 def test_gaze_sees_only_its_windows():

@@ -34,15 +34,6 @@ SAMPLES = {
 NEEDS = {"CartPole-pixels": "pygame", "LunarLander": "Box2D"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make(sample: str, count: int = 2, seed: int = 1) -> World:
     if sample in NEEDS:
         pytest.importorskip(NEEDS[sample])

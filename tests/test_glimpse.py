@@ -15,15 +15,6 @@ from envs import glimpse
 from envs.glimpse import TASKS, GlimpseVectorEnv, Retina, Scenes
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def seen_by_loop(image, location, size, scales):
     """One image (C, H, W), one location, one scale after the other, cut out of a black surround."""
     _, height, width = image.shape

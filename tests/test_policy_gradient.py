@@ -4,10 +4,6 @@ import dataclasses
 import importlib
 import json
 import math
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,19 +13,15 @@ import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import envs
-from agents import a2c, policies, ppo, reinforce, variance, watch
+from agents import a2c, attention, gaze, policies, ppo, reinforce, variance, watch
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+REMEMBERING = {  # every network that carries a state from step to step
+    "lstm": (ppo, policies.build, dict(units=16)),
+    "attention": (attention, attention.build, {}),
+    "gaze": (gaze, gaze.build, {}),
+}
 
 
 def quick(tmp_path, program, env="Catch", **changes):
@@ -177,11 +169,13 @@ def test_atari_moves_every_weight(tmp_path, name):
     assert not still, f"not learned: {still}"
 
 
-def test_unrolled_as_it_was_lived():
-    config = dataclasses.replace(ppo.recipe(ppo.Config(env="Catch")), units=16)
-    world = envs.make("Catch", 3, seed=1)
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_unrolled_as_it_was_lived(name):
+    program, build, changes = REMEMBERING[name]
+    config = dataclasses.replace(program.recipe(program.Config(env="Catch")), **changes)
+    world = envs.make("Catch", 3, seed=1, stack=1)
     torch.manual_seed(0)
-    network = policies.build(config, world)
+    network = build(config, world)
     rollout = ppo.Rollout.empty(20, world, network.head)
     state, lived = network.start(3), []
     with torch.no_grad():
@@ -189,11 +183,12 @@ def test_unrolled_as_it_was_lived():
             if t == 0:
                 begin = state
             parameters, value, after = network.step(world.observation, state)
-            observation, came = world.observation, world.step(torch.randint(3, (3,)))
+            action = network.head.sample(parameters)
+            observation, came = world.observation, world.step(network.head.outward(action))
             if t >= 0:
-                rollout.observation[t], rollout.last[t] = observation, came.last
+                rollout.observation[t], rollout.last[t], rollout.action[t] = observation, came.last, action
                 lived.append(torch.cat([parameters, value[:, None]], 1))
-            state = after * (~came.last)[:, None]
+            state = network.aware(after, action) * (~came.last)[:, None]
         whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
         parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
     assert rollout.last.any() and begin.abs().sum() > 0
@@ -255,33 +250,14 @@ def test_continuous_actions(tmp_path, name, flags):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name):
-    program = PROGRAMS[name]
-    steps = 23_040
-    changes = dict(steps=steps, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100)
-    changes |= {"env": "CartPole", "worlds": 8} | ({} if name == "reinforce" else {"rollout": 8})
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name, kill, same_ends):
+    changes = dict(steps=23_040, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100, worlds=8)
+    changes |= {} if name == "reinforce" else {"rollout": 8}
     changes |= {"units": 16, "apart": False} if name == "a2c" else {}
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items() if key != "apart"]
-    flags += ["--no-apart"] if "apart" in changes else []
-    flags += ["--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", f"agents.{name}", *flags],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and running.poll() is None:
-        time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    kill(f"agents.{name}", env="CartPole", **changes)
     for folder in ("killed", "whole"):
-        program.train(quick(tmp_path, program, name=folder, **changes))
-    folders = [tmp_path / "CartPole-v1" / folder for folder in ("killed", "whole")]
-    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
-    assert metrics[0] == metrics[1] and b"loss/policy" in metrics[0]
-    ends = [torch.load(folder / f"checkpoint/{steps:012d}.pt", weights_only=True)["parts"] for folder in folders]
-    for part in ("network", "optimizer"):
-        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+        PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name], "CartPole", name=folder, **changes))
+    same_ends("network", "optimizer")
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

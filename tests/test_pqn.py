@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -170,25 +167,12 @@ def test_a_time_limit_is_bootstrapped(tmp_path, forever):
     assert lines[-1]["value/mean"] == pytest.approx(2, abs=0.1)
 
 
-def test_killed_run_ends_as_if_it_had_not_been(tmp_path):
-    changes = dict(steps=4096, evaluate_every=1024, save_every=0.2, log_every=100)
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items()]
-    flags += ["--env", "Catch", "--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
-    program = subprocess.Popen(
-        [sys.executable, "-m", "agents.pqn", *flags], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and program.poll() is None:
-        time.sleep(0.02)
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
+    changes = dict(steps=4096, evaluate_every=1024, save_every=0.2, log_every=100, film_seconds=0.0)
+    kill("agents.pqn", env="Catch", **changes)
     for name in ("killed", "whole"):
         pqn.train(quick(tmp_path, name=name, **changes))
-    folders = [tmp_path / "Catch" / name for name in ("killed", "whole")]
-    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
-    assert metrics[0] == metrics[1] and b"loss/td" in metrics[0]
-    ends = [torch.load(folder / "checkpoint/000000004096.pt", weights_only=True)["parts"] for folder in folders]
-    for part in ("network", "optimizer"):
-        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+    same_ends("network", "optimizer")
 
 
 def test_eyes_of_another_run(tmp_path):

@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -116,28 +112,12 @@ def test_learns_catch_and_is_watched(tmp_path):
     assert json.loads((folder / "watch.jsonl").read_text())["mean"] >= 0.8
 
 
-def test_killed_run_ends_as_if_it_had_not_been(tmp_path):
+def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
     changes = dict(steps=1600, learn_start=400, evaluate_every=800, save_every=0.2, log_every=100, flicker=0.3)
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in changes.items()]
-    flags += ["--env", "Catch", "--folder", str(tmp_path), "--name", "killed", "--wandb", "disabled"]
-    program = subprocess.Popen(
-        [sys.executable, "-m", "agents.r2d2", *flags, "--film-seconds", "0"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while len(list(tmp_path.glob("*/killed/checkpoint/0*.json"))) < 2 and program.poll() is None:
-        time.sleep(0.02)
-    program.send_signal(signal.SIGKILL)
-    assert program.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    kill("agents.r2d2", env="Catch", **changes)
     for name in ("killed", "whole"):
         r2d2.train(quick(tmp_path, name=name, **changes))
-    folders = [tmp_path / "Catch" / name for name in ("killed", "whole")]
-    metrics = [(folder / "metrics.jsonl").read_bytes() for folder in folders]
-    assert metrics[0] == metrics[1] and b"loss/td" in metrics[0]
-    ends = [torch.load(folder / "checkpoint/000000001600.pt", weights_only=True)["parts"] for folder in folders]
-    for part in ("online", "target", "optimizer", "carried"):
-        torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
+    same_ends("online", "target", "optimizer", "carried")
 
 
 @pytest.mark.slow

@@ -17,12 +17,9 @@ from vision import data
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors gain nothing from more threads, and lose much where cores are shared."""
-    threads, flags = torch.get_num_threads(), torch.is_grad_enabled()
-    torch.set_num_threads(1)
+def gradients_are_left_as_they_were():
+    flags = torch.is_grad_enabled()
     yield
-    torch.set_num_threads(threads)
     assert torch.is_grad_enabled() == flags
 
 

@@ -15,14 +15,6 @@ DEVICES = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tensors this small only wait for each other's threads
-    yield
-    torch.set_num_threads(threads)
-
-
 class Record(NamedTuple):
     observation: Tensor  # (N, k * c, H, W) uint8
     action: Tensor  # (N,) int64, here each transition's own number
