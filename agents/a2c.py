@@ -16,7 +16,6 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +25,12 @@ import envs
 import runs
 from agents import dqn, policies, reinforce
 from agents.dqn import options, precision
+from agents.policies import load
 from agents.ppo import Experience, Rollout, advantages
 from agents.r2d2 import Carried
-from agents.watch import Policy, assess
-from envs import World
+from agents.watch import assess
+
+__all__ = ["Config", "load", "options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +57,6 @@ RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
     return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    return policies.load(config, folder, parts, world, seed)
 
 
 def train(config: Config) -> None:

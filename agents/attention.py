@@ -20,18 +20,17 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Collection
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import runs
 from agents import dqn, policies, ppo
 from agents.dqn import options
-from agents.r2d2 import Core
-from agents.watch import Policy
 from envs import World
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
@@ -104,7 +103,6 @@ class Attending(policies.ActorCritic):
         if config.apart:
             raise ValueError("--apart: policy and value get the same answers here")
         super().__init__(world, dataclasses.replace(config, hidden=0))
-        self.hidden = nn.Identity()
 
     def _propose(self, width: int, world: World, config: Config) -> None:
         self.level, self.split, self.queries = config.level, config.keys, config.queries
@@ -120,23 +118,30 @@ class Attending(policies.ActorCritic):
         key, value = config.keys + len(basis), config.values + len(basis)
         self.ask = nn.Sequential(dqn.dense(config.units, 128), nn.Linear(128, config.queries * key))
         self.digest = dqn.dense(config.queries * (key + value), config.units)
-        self.core = Core(config.units, config.units)
-        nn.init.orthogonal_(self.core.weight_ih), nn.init.orthogonal_(self.core.weight_hh)
-        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
+        self.core = policies.core(config.units, config.units)
         super()._propose(config.units, world, config)
 
     def _map(self, observation: Tensor) -> Tensor:
         return self.project(self.backbone(observation)[self.level])
 
     def start(self, count: int) -> Tensor:
-        return torch.zeros(count, 2 * self.core.hidden_size, device=self.value.weight.device)
+        return self.core.start(count)
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self._live(observation.unsqueeze(1), None, state)[:3]
 
     def look(self, observation: Tensor, state: Tensor) -> Tensor:
-        """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, h, w) over the map."""
-        return self._live(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
+        """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, H, W), which sum to 1.
+
+        A place of the map stands for the stride x stride pixels in the middle of what it sees: without padding a
+        map does not reach the edges of its picture.
+        """
+        weights = self._live(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
+        stride = self.backbone.strides[self.level]
+        pixels = weights.repeat_interleave(stride, 2).repeat_interleave(stride, 3) / stride**2
+        margins = [side - stride * cells for side, cells in zip(observation.shape[2:], self.shape, strict=True)]
+        (top, bottom), (left, right) = ((margin // 2, margin - margin // 2) for margin in margins)
+        return F.pad(pixels, (left, right, top, bottom))
 
     def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         return self._live(observation, fresh, state)[:2]
@@ -171,9 +176,7 @@ def build(config: Config, world: World) -> Attending:
     return Attending(world, config).to(world.device, memory_format=torch.channels_last)
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch; it also tells where it looks."""
-    return policies.load(config, folder, parts, world, seed, build)
+load = functools.partial(policies.load, build=build)  # for agents.watch
 
 
 def train(config: Config) -> None:

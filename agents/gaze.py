@@ -16,17 +16,16 @@ patches of all scales, put side by side as channels, and it is told where it loo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import runs
 from agents import attention, dqn, policies, ppo
 from agents.dqn import options
-from agents.r2d2 import Core
-from agents.watch import Policy
 from envs import World
 from envs.glimpse import Retina
 from vision import backbones
@@ -120,16 +119,11 @@ class Gazing(policies.ActorCritic):
         self.backbone = backbones.build(config.backbone, self.retina.patches, frozen=config.frozen)
         self.hidden = dqn.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
         self.where = dqn.dense(2, 64)
-        self.core = Core((config.hidden or 128) + 64, config.units)
-        nn.init.orthogonal_(self.core.weight_ih), nn.init.orthogonal_(self.core.weight_hh)
-        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
-        self.head = Pointing(config.units, world, config.spread)
-        self.value = nn.Linear(config.units, 1)
-        nn.init.orthogonal_(self.value.weight)
-        nn.init.zeros_(self.value.bias)
+        self.core = policies.core((config.hidden or 128) + 64, config.units)
+        self._decide(Pointing(config.units, world, config.spread), config.units)
 
     def start(self, count: int) -> Tensor:
-        return torch.zeros(count, 2 * self.core.hidden_size + 2, device=self.value.weight.device)
+        return F.pad(self.core.start(count), (0, 2))
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
@@ -173,9 +167,7 @@ def build(config: Config, world: World) -> Gazing:
     return Gazing(world, config).to(world.device, memory_format=torch.channels_last)
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch; it also tells what it saw."""
-    return policies.load(config, folder, parts, world, seed, build)
+load = functools.partial(policies.load, build=build)  # for agents.watch
 
 
 def train(config: Config) -> None:

@@ -167,6 +167,14 @@ def small(layer: nn.Linear) -> None:
     nn.init.zeros_(layer.bias)
 
 
+def core(inputs: int, units: int) -> Core:
+    """An LSTM with orthogonal weights and no bias, as Huang et al. 2022 begin it."""
+    result = Core(inputs, units)
+    nn.init.orthogonal_(result.weight_ih), nn.init.orthogonal_(result.weight_hh)
+    nn.init.zeros_(result.bias_ih), nn.init.zeros_(result.bias_hh)
+    return result
+
+
 class ActorCritic(nn.Module):
     """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,).
 
@@ -187,7 +195,12 @@ class ActorCritic(nn.Module):
         self._propose(config.hidden or features, world, config)
 
     def _propose(self, width: int, world: World, config: Config) -> None:
-        self.head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
+        """Make what comes after the features (B, width)."""
+        head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
+        self._decide(head, width)
+
+    def _decide(self, head: nn.Module, width: int) -> None:
+        self.head = head
         self.value = nn.Linear(width, 1)
         nn.init.orthogonal_(self.value.weight)
         nn.init.zeros_(self.value.bias)
@@ -211,6 +224,10 @@ class ActorCritic(nn.Module):
         """The state (N, S) after a step, when it is known which action (N, ...) was drawn."""
         return state
 
+    def look(self, observation: Tensor, state: Tensor) -> Tensor | None:
+        """Where it looks in pictures (N, C, H, W) before a step, (N, Q, H, W), if it says so."""
+        return None
+
     def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Many steps: observation (B, L, ...), fresh (B, L) bool -> parameters (B * L, ...), value (B * L,).
 
@@ -233,14 +250,11 @@ class Remembering(ActorCritic):
         super().__init__(world, config)
 
     def _propose(self, width: int, world: World, config: Config) -> None:
-        self.core = Core(width, config.units)
-        for weight in (self.core.weight_ih, self.core.weight_hh):
-            nn.init.orthogonal_(weight)
-        nn.init.zeros_(self.core.bias_ih), nn.init.zeros_(self.core.bias_hh)
+        self.core = core(width, config.units)
         super()._propose(config.units, world, config)
 
     def start(self, count: int) -> Tensor:
-        return torch.zeros(count, 2 * self.core.hidden_size, device=self.value.weight.device)
+        return self.core.start(count)
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
@@ -276,22 +290,26 @@ class Player:
         self.config, self.network = config, network
         self.device = network.value.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self.looked: Tensor | None = None  # (N, h, w) weights over the picture in the last decision, from attention
-        self._state = network.start(0)
+        self._before = self._after = network.start(0)  # the state around the last step
 
     @torch.inference_mode()
     def __call__(self, observation: Tensor, came: Transition | None = None) -> Tensor:
-        network, state = self.network, self._state
-        state = network.start(len(observation)) if came is None else state * (~came.last).unsqueeze(1)
+        network = self.network
+        self._before = network.start(len(observation)) if came is None else self._after * (~came.last).unsqueeze(1)
         with precision(self.config, self.device):
-            if hasattr(network, "look"):
-                self.looked = network.look(observation, state).mean(1)
-            parameters, _, state = network.step(observation, state)
+            parameters, _, state = network.step(observation, self._before)
         head = network.head
         greedy = self.config.evaluate_greedy
         action = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
-        self._state = network.aware(state, action)
+        self._after = network.aware(state, action)
         return head.outward(action)
+
+    @torch.inference_mode()
+    def looked(self, observation: Tensor) -> Tensor | None:
+        """Where in the observation (N, C, H, W) of the last step it looked, (N, H, W), if its network says so."""
+        with precision(self.config, self.device):
+            found = self.network.look(observation, self._before)
+        return None if found is None else found.mean(1)
 
 
 def load(

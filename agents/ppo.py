@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -30,11 +29,25 @@ import envs
 import runs
 from agents import dqn, policies, reinforce
 from agents.dqn import options, precision
-from agents.policies import ActorCritic
+from agents.policies import ActorCritic, load
 from agents.r2d2 import Carried
 from agents.reinforce import continuous
-from agents.watch import Policy, assess
+from agents.watch import assess
 from envs import World
+
+__all__ = [
+    "Config",
+    "Experience",
+    "RewardScale",
+    "Rollout",
+    "advantages",
+    "load",
+    "options",
+    "policy_loss",
+    "recipe",
+    "train",
+    "value_loss",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,11 +224,6 @@ class RewardScale(nn.Module):
             self.running.mul_(~last[t])
         self.statistics.update(torch.stack(returns).flatten())
         return scaled
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    return policies.load(config, folder, parts, world, seed)
 
 
 def train(

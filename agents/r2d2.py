@@ -113,6 +113,10 @@ class Carried:
 class Core(nn.LSTMCell):
     """An LSTM that lives sequences in which episodes begin anew."""
 
+    def start(self, count: int) -> Tensor:
+        """(N, 2 U) zeros: hidden and cell at the start of an episode."""
+        return self.weight_hh.new_zeros(count, 2 * self.hidden_size)
+
     def unroll(self, inputs: Tensor, fresh: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Its outputs (B, L, U), and hidden and cell (B, U) after the last step.
 
@@ -144,8 +148,7 @@ class Network(nn.Module):
 
     def start(self, count: int) -> Tensor:
         """(N, S) zeros: the state at the start of an episode."""
-        device = self.recurrent.weight_hh.device
-        return torch.zeros(count, 2 * self.units + self.actions + 1, device=device)
+        return F.pad(self.recurrent.start(count), (0, self.actions + 1))
 
     def see(self, observation: Tensor) -> Tensor:
         """(B, L, C, H, W) uint8 or (B, L, D) float -> features (B, L, F)."""

@@ -18,7 +18,6 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,8 +29,22 @@ import envs
 import runs
 from agents import dqn, policies
 from agents.dqn import options, precision
-from agents.watch import Policy, assess
-from envs import Transition, World
+from agents.policies import load
+from agents.watch import assess
+from envs import Transition
+
+__all__ = [
+    "Config",
+    "Episodes",
+    "baseline_of",
+    "continuous",
+    "credits",
+    "load",
+    "options",
+    "recipe",
+    "reward_to_go",
+    "train",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,11 +216,6 @@ def baseline_of(config: Config, weight: Tensor, used: Tensor, value: Tensor, mov
         return torch.zeros_like(weight)
     total, count = weight.sum(), used.sum()
     return ((total - weight.sum(0)) / (count - used.sum(0)).clamp(min=1)).expand_as(weight)
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    return policies.load(config, folder, parts, world, seed)
 
 
 class Batch(NamedTuple):

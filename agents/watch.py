@@ -127,7 +127,7 @@ def film(
         while not ended and len(frames) < seconds * world.frames_per_second:
             frame = world.render()[0]
             action = policy(world.observation, came)
-            looked = getattr(policy, "looked", None)
+            looked = policy.looked(world.observation) if hasattr(policy, "looked") else None
             frames.append(frame if looked is None else light(frame, looked[0].float().cpu().numpy()))
             came = world.step(action)
             total += came.reward.item()
@@ -144,17 +144,12 @@ def film(
 
 
 def light(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over the picture, of sum 1.
+    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over its own, smaller or larger view.
 
-    Each weight is a soft spot; the brightest place keeps its colours.
+    The brightest place keeps its colours.
     """
-    height, width = frame.shape[:2]
-    spots = weights
-    for axis, length in enumerate((height, width)):
-        cells = weights.shape[axis]
-        apart = (np.arange(length) + 0.5)[:, None] * cells / length - (np.arange(cells) + 0.5)  # in cells
-        spots = np.moveaxis(np.tensordot(np.exp(-2 * apart**2), spots, (1, axis)), 0, axis)
-    seen = 0.25 + 0.75 * spots / max(spots.max(), 1e-8)
+    down, across = (np.arange(long) * short // long for long, short in zip(frame.shape, weights.shape, strict=False))
+    seen = 0.25 + 0.75 * weights[down[:, None], across] / max(weights.max(), 1e-8)
     return (frame * seen[:, :, None]).astype(np.uint8)
 
 
