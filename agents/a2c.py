@@ -71,9 +71,7 @@ def train(config: Config) -> None:
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, carried=carried)
     head = network.head
-    rollout = Rollout.empty(
-        config.rollout, world, head
-    )  # learned from whole before a checkpoint, and so not part of it
+    rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
     batch = config.rollout * world.count
 
     @torch.inference_mode()
@@ -116,8 +114,7 @@ def train(config: Config) -> None:
             world.send(head.outward(action))
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
             came = world.recv()
-            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
-            rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
+            rollout.keep(t, came, config.discount, config.clip_reward)
             rollout.final[t] = judge(came.next_observation, state) if world.finished_worlds else 0
             carried.state = state * (~came.last).unsqueeze(1)
             run.log(world.finished)

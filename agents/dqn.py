@@ -36,7 +36,9 @@ from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Options):
+class Setting(runs.Options):
+    """The world and the eyes that see it: the flags of every agent that learns with a network."""
+
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
     frame_skip: int = 4  # Atari frames an action is held
@@ -45,13 +47,17 @@ class Config(runs.Options):
     stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
     flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
-    steps: int = 10_000_000  # agent steps (four Atari frames each)
-    worlds: int = 16  # games side by side
     backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Setting):
+    steps: int = 10_000_000  # agent steps (four Atari frames each)
+    worlds: int = 16  # games side by side
     hidden: int = 512  # units between backbone and values; 0 for none
     capacity: int = 1_000_000  # transitions remembered
     memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM

@@ -33,7 +33,7 @@ from agents.policies import ActorCritic, load
 from agents.r2d2 import Carried
 from agents.reinforce import continuous
 from agents.watch import assess
-from envs import World
+from envs import Transition, World
 
 __all__ = [
     "Config",
@@ -143,6 +143,11 @@ class Rollout(NamedTuple):
         value = room(torch.float32, steps=length + 1)
         return cls(observation, action, log_prob, reward, discount, room(torch.bool), value, final)
 
+    def keep(self, t: int, came: Transition, discount: float, clip: bool) -> None:
+        """What came of step t, the rewards as their signs if they are clipped."""
+        self.reward[t] = came.reward.sign() if clip else came.reward
+        self.discount[t], self.last[t] = discount * came.discount, came.last
+
     def following(self) -> Tensor:
         """(T, N) the value of where each step led: never the next episode's."""
         return torch.where(self.last, self.final, self.value[1:])
@@ -229,7 +234,7 @@ class RewardScale(nn.Module):
 def train(
     config: Config, program: str = "agents.ppo", build: Callable[[Config, World], ActorCritic] = policies.build
 ) -> None:
-    """Train what `build` makes; agents/attention.py has a network of its own."""
+    """Train what `build` makes; agents/attention.py and gaze.py have networks of their own."""
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
@@ -242,9 +247,7 @@ def train(
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
     head = network.head
-    rollout = Rollout.empty(
-        config.rollout, world, head
-    )  # learned from whole before a checkpoint, and so not part of it
+    rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
     batch = config.rollout * world.count
     if network.remembers and config.minibatches > world.count:
         raise ValueError(
@@ -292,8 +295,7 @@ def train(
             world.send(head.outward(action))
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
             came = world.recv()
-            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
-            rollout.discount[t], rollout.last[t] = config.discount * came.discount, came.last
+            rollout.keep(t, came, config.discount, config.clip_reward)
             rollout.final[t] = judge(came.next_observation, state) if world.finished_worlds else 0
             carried.state = state * (~came.last).unsqueeze(1)
             run.log(world.finished)

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents.dqn import (
+    Setting,
     adam,
     build,
     greedy,
@@ -46,25 +47,13 @@ from envs import World
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Options):
-    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
-    protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
-    frame_skip: int = 4  # Atari frames an action is held
-    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
-    colour: bool = False  # Atari: three channels a frame
-    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
-    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
-    pixels: bool = False  # control: learn from the rendered picture
+class Config(Setting):
     steps: int = 10_000_000  # agent steps (four Atari frames each)
     worlds: int = 8  # games side by side
     rollout: int = 128  # steps each of them plays between two rounds of learning
     epochs: int = 4  # passes over a rollout
     minibatches: int = 4  # updates a pass
-    backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
-    frozen: bool = False  # keep the backbone's weights as they are
-    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
-    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
     hidden: int = 512  # units between backbone and values; 0 for none
     learning_rate: float = 2.5e-4  # RAdam
     anneal: bool = True  # the learning rate falls linearly to 0 over the run

@@ -48,22 +48,10 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Options):
+class Config(dqn.Setting):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
-    protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
-    frame_skip: int = 4  # Atari frames an action is held
-    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
-    colour: bool = False  # Atari: three channels a frame
-    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
-    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
-    pixels: bool = False  # control: learn from the rendered picture
     steps: int = 10_000_000  # agent steps, those of games that wait for the others included
     worlds: int = 16  # games side by side: episodes an update
-    backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
-    frozen: bool = False  # keep the backbone's weights as they are
-    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
-    norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
-    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
     hidden: int = 512  # units between backbone and heads; 0 for none
     apart: bool = False  # the value has a backbone of its own
     scale: bool = False  # vectors: observations are normalised by the mean and deviation of those before

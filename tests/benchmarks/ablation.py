@@ -53,7 +53,7 @@ def variants() -> dict[str, tuple[str, list[str], str]]:
 
 
 def run(name: str, seed: int, options: argparse.Namespace) -> list[float]:
-    """Evaluations of a variant, trained where it is not there yet. Raises CalledProcessError with what it said."""
+    """Evaluations of a variant, trained where it is not there yet. Raises RuntimeError with what it said."""
     program, flags, _ = variants()[name]
     label = name.replace("+ ", "with-").replace("- ", "without-")
     command = [sys.executable, "-m", f"agents.{program}", "--env", options.env, *flags, "--seed", str(seed)]

@@ -18,40 +18,20 @@ machine alone meanwhile.
 - "+flush" is the same with torch.set_flush_denormal(True), which agents.ppo does itself.
 """
 
-from paired import NEVER, SEED, Gate, Scene, contest, program
-
-WORLDS, ROLLOUT, EPOCHS, MINIBATCHES = 8, 128, 4, 4  # everybody's
-STEPS = 10_000_000  # over which the learning rate falls
-LEARNING = dict(rollout=ROLLOUT, epochs=EPOCHS, minibatches=MINIBATCHES)
-WARM_UP = 2 * WORLDS * ROLLOUT  # agent steps before the first window
+import numpy as np
+import torch
+from on_policy import EPOCHS, LEARNING, MINIBATCHES, ROLLOUT, STEPS, WARM_UP, WORLDS, begun, cleanrl_worlds, saccade
+from paired import NEVER, SEED, Gate, Scene, contest
+from torch import nn
+from torch.distributions import Categorical
 
 
 def cleanrl(scene: Scene) -> None:
     """Train with CleanRL's ppo_atari_envpool recipe: its parts, its order, its hyperparameters."""
-    import re
-
-    import numpy as np
-    import torch
-    from ale_py.vector_env import AtariVectorEnv
-    from gymnasium.vector import AutoresetMode
-    from torch import nn
-    from torch.distributions import Categorical
-
-    def begun(layer: nn.Conv2d | nn.Linear, gain: float = 2**0.5) -> nn.Conv2d | nn.Linear:
-        nn.init.orthogonal_(layer.weight, gain)
-        nn.init.zeros_(layer.bias)
-        return layer
-
     device = scene.device
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
-    worlds = AtariVectorEnv(
-        game=re.sub(r"(?<!^)(?=[A-Z])", "_", scene.game).lower(),
-        num_envs=WORLDS,
-        episodic_life=True,
-        reward_clipping=True,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+    worlds = cleanrl_worlds(scene)
     actions = int(worlds.single_action_space.n)
     eyes = nn.Sequential(
         begun(nn.Conv2d(4, 32, 8, stride=4)),
@@ -152,16 +132,11 @@ def sb3(scene: Scene) -> None:
     ).learn(STEPS, callback=Turn())
 
 
-def saccade(scene: Scene) -> None:
-    """Run agents.ppo with the same numbers."""
-    program("agents.ppo", scene, WARM_UP, worlds=WORLDS, steps=STEPS, **LEARNING)
-
-
 if __name__ == "__main__":
     contest(
         "PPO",
         __doc__,
-        {"saccade": saccade, "sb3": sb3, "cleanrl": cleanrl},
+        {"saccade": saccade("agents.ppo"), "sb3": sb3, "cleanrl": cleanrl},
         seconds=10.0,
         numbers={"worlds": WORLDS} | LEARNING,
         default=["saccade", "sb3", "sb3+flush", "cleanrl", "cleanrl+flush"],
