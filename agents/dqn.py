@@ -134,7 +134,10 @@ LUNAR_LANDER = CONTROL | dict(
     evaluate_every=12_500,
 )
 MOUNTAIN_CAR = CONTROL | dict(
-    learning_rate=2e-3,
+    capacity=10_000,  # what led to the top is met often
+    learn_every=2,
+    batch=128,
+    learning_rate=4e-3,
     discount=0.98,
     copy_every=600,
     epsilon=0.07,

@@ -35,6 +35,7 @@ import runs
 from agents import policies, reinforce
 from agents.watch import saved
 from envs import Transition, World
+from runs import machine
 
 LADDER = [  # from the plainest estimator to the best: credit, baseline
     ("return", "none"),
@@ -165,6 +166,7 @@ def main(config: Config) -> None:
     folder = config.folder / world.name / f"variance-{config.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"env": world.name, "episodes": config.episodes, "discount": config.discount, "seed": config.seed}
+    about |= machine.circumstances("agents.variance", device)
     (folder / "variance.json").write_text(json.dumps(about | {"variance": result}, indent=1) + "\n")
     draw(
         result, folder / "variance.png", f"{world.name}: variance of the policy gradient, {config.episodes} episodes"

@@ -6,7 +6,9 @@ import ctypes
 import os
 import platform
 import random
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -147,6 +149,19 @@ def versions() -> dict:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def circumstances(program: str, device: torch.device) -> dict:
+    """What a result depends on: the command that is running, the hardware, versions, the commit.
+
+    program: the module to be named in the command, e.g. "agents.dqn".
+    """
+    return {
+        "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
+        "hardware": hardware(device),
+        "versions": versions(),
+        "commit": commit(),
+    }
 
 
 def commit() -> str | None:

@@ -17,9 +17,7 @@ import dataclasses
 import json
 import math
 import secrets
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,10 +127,7 @@ class Run:
             "player": self.player,
             "world": {"name": self.world, "protocol": protocol},
             "config": _plain(self.config),
-            "command": shlex.join(["python", "-m", self.program, *sys.argv[1:]]),
-            "hardware": machine.hardware(self.device),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
+            **machine.circumstances(self.program, self.device),
             "id": secrets.token_hex(4),
         }
         path = self.folder / "config.json"
