@@ -67,7 +67,9 @@ def train(config: Config) -> None:
 
     network = policies.build(config, world)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.RMSprop(weights, config.learning_rate, config.decay, config.adam_epsilon)
+    optimizer = torch.optim.RMSprop(
+        weights, dqn.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture
+    )
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, carried=carried)
     head = network.head
@@ -105,7 +107,8 @@ def train(config: Config) -> None:
         return {name: loss.detach() for name, loss in losses.items()}
 
     if config.compile:
-        act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
+        judge = torch.compile(judge)
+    act, learn = dqn.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         begin = carried.state
@@ -122,8 +125,7 @@ def train(config: Config) -> None:
 
         value, following = rollout.value[:-1], rollout.following()
         advantage = advantages(rollout.reward, rollout.discount, value, following, rollout.last, config.trace)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
         network.scale.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every):

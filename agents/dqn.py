@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ from vision import backbones
 
 @dataclasses.dataclass(frozen=True)
 class Setting(runs.Options):
-    """The world and the eyes that see it: the flags of every agent that learns with a network."""
+    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
 
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
@@ -52,6 +52,9 @@ class Setting(runs.Options):
     width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
+    bf16: bool = True  # bf16 autocast where the device is fast at it
+    compile: bool = False  # torch.compile act and learn
+    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Config(Setting):
     learn_start: int = 20_000  # steps before the first update
     learn_every: int = 8  # steps per update
     batch: int = 64  # transitions per update
+    updates: int = 1  # in one call, from batches that are drawn together
     learning_rate: float = 1.5e-4  # Adam
     anneal: bool = False  # the learning rate falls linearly to 0 over the run
     adam_epsilon: float = 1e-6  # added to the root of squared gradients in Adam; far below them
@@ -79,8 +83,6 @@ class Config(Setting):
     evaluate_games: int = 10  # whole games each
     evaluate_epsilon: float = 0.01  # of exploration, in evaluations
     film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
-    bf16: bool = True  # bf16 autocast where the device is fast at it
-    compile: bool = False  # torch.compile act and learn
 
 
 CONTROL = dict(
@@ -333,8 +335,41 @@ def remember(config: Config, world: World, run: runs.Run) -> Memory:
 def adam(config: Config, network: nn.Module) -> torch.optim.Adam:
     """Adam over the weights that are to learn."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    fused = next(network.parameters()).device.type != "mps"
-    return torch.optim.Adam(weights, lr=config.learning_rate, eps=config.adam_epsilon, fused=fused)
+    device = next(network.parameters()).device
+    fused = device.type != "mps"
+    return torch.optim.Adam(
+        weights, rate(config, device), eps=config.adam_epsilon, fused=fused, capturable=config.capture
+    )
+
+
+def rate(config: Config, device: torch.device) -> float | Tensor:
+    """The learning rate as an optimizer is to hold it: compiled and captured updates read it from a tensor."""
+    return (
+        torch.tensor(config.learning_rate, device=device)
+        if config.compile or config.capture
+        else config.learning_rate
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate from now on."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def quickened(config: Config, device: torch.device, act: Callable, learn: Callable) -> tuple[Callable, Callable]:
+    """act and learn as the flags --compile and --capture want them."""
+    if config.compile:
+        act, learn = torch.compile(act), torch.compile(learn)
+    return act, runs.Captured(learn, device) if config.capture else learn
+
+
+def mean(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of several updates' metrics."""
+    return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}
 
 
 def train(config: Config) -> None:
@@ -356,7 +391,7 @@ def train(config: Config) -> None:
         explore = torch.rand(best.shape, device=device) < epsilon
         return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best)
 
-    def learn(batch: Transition) -> dict[str, Tensor]:
+    def update(batch: Transition) -> dict[str, Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
         with torch.no_grad(), precision(config, device):
             judge = online(batch.next_observation) if config.double else None
@@ -372,18 +407,20 @@ def train(config: Config) -> None:
         optimizer.step()
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 
-    if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
+    def learn(batches: Transition) -> dict[str, Tensor]:
+        parts = zip(*(field.chunk(config.updates) for field in batches), strict=True)
+        return mean([update(Transition(*rows)) for rows in parts])
+
+    act, learn = quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * (1 - step / config.steps)
-            for _ in run.due(config.learn_every):
-                run.log(learn(memory.sample(config.batch)))
+                set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+            for _ in run.due(config.learn_every * config.updates):
+                run.log(learn(memory.sample(config.batch * config.updates)))
             if run.due(config.copy_every):
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())

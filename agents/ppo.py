@@ -285,7 +285,8 @@ def train(
         return {name: loss.detach() for name, loss in losses.items()}
 
     if config.compile:
-        act, judge, learn = torch.compile(act), torch.compile(judge), torch.compile(learn)
+        judge = torch.compile(judge)
+    act, learn = dqn.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
@@ -305,8 +306,7 @@ def train(
         value, following = rollout.value[:-1], rollout.following()
         advantage = advantages(reward, rollout.discount, value, following, rollout.last, config.trace)
         whole = Experience.of(rollout, advantage, begin, network.remembers)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         for _ in range(config.epochs):
             for rows in torch.randperm(len(whole.state), device=device).tensor_split(config.minibatches):
                 run.log(learn(Experience(*(field.index_select(0, rows) for field in whole))))

@@ -39,6 +39,8 @@ from agents.dqn import (
     own_eyes,
     patience,
     precision,
+    quickened,
+    set_rate,
     shadow,
     td_loss,
 )
@@ -68,8 +70,6 @@ class Config(Setting):
     evaluate_games: int = 10  # whole games each
     evaluate_epsilon: float = 0.01  # of exploration, in evaluations
     film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
-    bf16: bool = True  # bf16 autocast where the device is fast at it
-    compile: bool = False  # torch.compile act and learn
 
 
 CONTROL = dict(
@@ -239,7 +239,8 @@ def train(config: Config) -> None:
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 
     if config.compile:
-        look, act, learn = torch.compile(look), torch.compile(act), torch.compile(learn)
+        look = torch.compile(look)
+    act, learn = quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
@@ -264,8 +265,7 @@ def train(config: Config) -> None:
         for _ in range(config.epochs):
             for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
                 update += 1
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * rectification(update)
+                set_rate(optimizer, rate * rectification(update))
                 run.log(learn(observation.index_select(0, rows), action[rows], target[rows]))
         if run.due(config.evaluate_every):
             assess(

@@ -311,7 +311,7 @@ def train(config: Config) -> None:
         explore = torch.rand(best.shape, device=device) < epsilon
         return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), hidden, cell
 
-    def learn(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def update(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         k = config.burn_in
         observation, said, fresh, hidden, cell = lived(config, batch, online)
         with torch.no_grad(), precision(config, device):
@@ -347,8 +347,12 @@ def train(config: Config) -> None:
         surprise = config.eta * error.amax(1) + (1 - config.eta) * error.sum(1) / count
         return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, surprise
 
-    if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
+    def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        parts = [Step(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
+        metrics, surprise = zip(*map(update, parts, weights.chunk(config.updates)), strict=True)
+        return dqn.mean(metrics), torch.cat(surprise)
+
+    act, learn = dqn.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
@@ -356,10 +360,9 @@ def train(config: Config) -> None:
         world.send(action)
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * (1 - step / config.steps)
-            for _ in run.due(config.learn_every):
-                drawn = memory.sequences(config.batch, config.burn_in + config.length, config.beta)
+                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+            for _ in run.due(config.learn_every * config.updates):
+                drawn = memory.sequences(config.batch * config.updates, config.burn_in + config.length, config.beta)
                 metrics, surprise = learn(drawn.record, drawn.weight)
                 memory.update(drawn.index, surprise)
                 run.log(metrics)

@@ -248,7 +248,7 @@ def train(program: str, config: Config) -> None:
         explore = torch.rand(best.shape, device=device) < epsilon
         return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best)
 
-    def learn(batch: Transition, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+    def update(batch: Transition, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
         if config.n_step > 1:
             reward, discount = n_step_return(reward, batch.discount, batch.last, config.discount)
@@ -280,24 +280,29 @@ def train(program: str, config: Config) -> None:
             mean = online.values(prediction.atoms).mean()
         return {"loss/td": loss.detach(), "value/mean": mean}, surprise
 
-    if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
+    def learn(batches: Transition, weights: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        parts = [Transition(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
+        each = [None] * config.updates if weights is None else weights.chunk(config.updates)
+        metrics, surprise = zip(*map(update, parts, each), strict=True)
+        return dqn.mean(metrics), torch.cat(surprise)
+
+    act, learn = dqn.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = 0.0 if config.noisy and step >= config.learn_start else epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * (1 - step / config.steps)
-            for _ in run.due(config.learn_every):
+                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+            rows = config.batch * config.updates
+            for _ in run.due(config.learn_every * config.updates):
                 if config.prioritized:
                     beta = beta_at(step, config.steps, config.beta)
-                    drawn = memory.sample(config.batch, config.n_step, beta)
+                    drawn = memory.sample(rows, config.n_step, beta)
                     metrics, surprise = learn(drawn.record, drawn.weight)
                     memory.update(drawn.index, surprise)
                 else:
-                    metrics, _ = learn(memory.sample(config.batch, config.n_step), None)
+                    metrics, _ = learn(memory.sample(rows, config.n_step), None)
                 run.log(metrics)
             if run.due(config.copy_every):
                 target.load_state_dict(online.state_dict())

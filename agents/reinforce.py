@@ -72,8 +72,6 @@ class Config(dqn.Setting):
     evaluate_games: int = 10  # whole games each
     evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
     film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
-    bf16: bool = True  # bf16 autocast where the device is fast at it
-    compile: bool = False  # torch.compile act and learn
 
 
 CONTROL = dict(
@@ -217,6 +215,8 @@ class Batch(NamedTuple):
 
 
 def train(config: Config) -> None:
+    if config.capture:
+        raise ValueError("--capture: episodes differ in length, and a graph keeps its shapes")
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
@@ -278,8 +278,7 @@ def train(config: Config) -> None:
             compared = baseline_of(config, weight, used, value, moving.mean)
             batch = Batch(record.observation[used], record.action[used], weight[used], compared[used], togo[used])
             if config.anneal:
-                for group in optimizer.param_groups:
-                    group["lr"] = config.learning_rate * (1 - step / config.steps)
+                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
             network.scale.update(batch.observation)
             moving.update(mean, config.memory, first=episodes.updates == 1)

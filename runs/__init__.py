@@ -7,6 +7,7 @@ log.py         metrics.jsonl and clock.jsonl
 checkpoint.py  atomic, checksummed files
 mirror.py      the folder's copy in W&B
 progress.py    what a person sees meanwhile
+graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes
 timeline.py    the picture of that
 record.py      a run's folder, read back
@@ -19,9 +20,16 @@ published/     those records
 from importlib import import_module
 from typing import Any
 
-_WHERE = {"Options": "run", "Run": "run", "RunError": "run", "launch": "command", "prepare": "machine"}
+_WHERE = {
+    "Captured": "graph",
+    "Options": "run",
+    "Run": "run",
+    "RunError": "run",
+    "launch": "command",
+    "prepare": "machine",
+}
 
-__all__ = ["Options", "Run", "RunError", "launch", "prepare"]
+__all__ = ["Captured", "Options", "Run", "RunError", "launch", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

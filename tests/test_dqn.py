@@ -53,6 +53,16 @@ def test_epsilon_anneals():
     assert at == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
 
 
+def test_updates_drawn_together_are_the_same_updates(tmp_path):
+    ends = []
+    for updates in (1, 2):
+        short = dict(steps=1_200, learn_every=2, evaluate_every=10_000, updates=updates, name=str(updates))
+        dqn.train(quick(tmp_path, **short))  # 4 worlds: two updates fall due at every step
+        file = max((tmp_path / "Catch" / str(updates) / "checkpoint").glob("0*.pt"))
+        ends.append(torch.load(file, weights_only=True)["parts"]["online"])
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("backbone", sorted(backbones.BACKBONES))
 def test_every_backbone_fits_a_q_network(backbone):
     shape = (6,) if backbone == "mlp" else (4, 84, 84)
