@@ -42,8 +42,10 @@ def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **option
     if str(name) in BACKBONES:
         known = inspect.signature(BACKBONES[str(name)]).parameters
         if lacking := [option for option in options if option not in known]:
-            takes = ", ".join(sorted(known.keys() - {"shape"}))
+            takes = ", ".join(sorted(known.keys() - {"shape", "name"}))
             raise ValueError(f"backbone {str(name)!r} has no option {lacking[0]!r}: it takes {takes}")
+        if "name" in known:  # a family of many
+            options["name"] = str(name)
         backbone = BACKBONES[str(name)](shape, **options)
         return backbone.freeze() if frozen else backbone
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":

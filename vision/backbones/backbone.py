@@ -78,6 +78,14 @@ class Backbone(nn.Module):
             maps.append(x)
         return maps
 
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).
+
+        A head whose paper has auxiliary classifiers gives their logits too, by `auxiliary(maps)`, a list.
+        dropout: instead of the paper's probability.
+        """
+        return Pooled(self.channels[-1], classes, dropout or 0.0)
+
     def imagine(self, shape: Sequence[int]) -> list[Tensor]:
         """The maps of one input of this shape on the meta device: sizes without numbers, memory or work."""
         state = {k: torch.empty_like(v, device="meta") for k, v in [*self.named_parameters(), *self.named_buffers()]}
@@ -129,6 +137,20 @@ class Backbone(nn.Module):
         if shape[1] < self.smallest or shape[2] < self.smallest:
             sides = f"{shape[1]} x {shape[2]}"
             raise ValueError(f"{sides} is too small for {name}: its smallest image side is {self.smallest}")
+
+
+class Pooled(nn.Module):
+    """Logits from the last map's mean over its places (Lin et al. 2013, arXiv 1312.4400, and most since)."""
+
+    def __init__(self, channels: int, classes: int, dropout: float = 0.0, name: str = "fc") -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.last = name  # what published files call the layer
+        self.add_module(name, nn.Linear(channels, classes))
+        initialise(self, "he")
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.get_submodule(self.last)(self.dropout(maps[-1].mean((2, 3))))
 
 
 class _Maps(nn.Module):

@@ -8,27 +8,47 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-NORMS = ("none", "layer")
+NORMS = ("none", "batch", "layer", "group", "instance")
 BEGINNING = 15  # power iterations before the first use, as in torch's own spectral_norm
 
 
-def after(layer: nn.Conv2d | nn.Linear, norm: str) -> list[nn.Module]:
-    """The modules that normalise what `layer` puts out: none, or one.
+def normal(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
+    """What normalises maps (B, channels, H, W).
 
     none: nothing.
-    layer: layer normalisation (Ba et al. 2016, arXiv 1607.06450), of each image by itself over channels and places
-        (of a vector over its units), with a scale and a shift a channel, so that images of any size fit. Over maps
-        that is group normalisation with one group (Wu & He 2018, arXiv 1803.08494), which is fast in channels_last.
+    batch: each channel over images and places (Ioffe & Szegedy 2015, arXiv 1502.03167); running means in evaluation.
+    layer: each image by itself over channels and places (Ba et al. 2016, arXiv 1607.06450), with a scale and a shift
+        a channel, so that images of any size fit: group normalisation with one group, fast in channels_last.
+    group: each image over groups of some 16 channels (Wu & He 2018, arXiv 1803.08494).
+    instance: each image over the places of each channel (Ulyanov et al. 2016, arXiv 1607.08022).
 
     Raises ValueError for another word.
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
+    groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
+    return {
+        "none": lambda: nn.Identity(),
+        "batch": lambda: nn.BatchNorm2d(channels, eps=eps),
+        "layer": lambda: nn.GroupNorm(1, channels, eps=eps),
+        "group": lambda: nn.GroupNorm(groups, channels, eps=eps),
+        "instance": lambda: nn.InstanceNorm2d(channels, eps=eps, affine=True),
+    }[norm]()
+
+
+def after(layer: nn.Conv2d | nn.Linear, norm: str) -> list[nn.Module]:
+    """The modules that normalise what `layer` puts out: none, or one; of a linear layer's vectors over their units.
+
+    Raises ValueError for an unknown word, and for one that means nothing for vectors.
+    """
     if norm == "none":
         return []
-    if isinstance(layer, nn.Linear):
-        return [nn.LayerNorm(layer.out_features)]
-    return [nn.GroupNorm(1, layer.out_channels)]
+    if isinstance(layer, nn.Conv2d):
+        return [normal(layer.out_channels, norm)]
+    if norm in ("group", "instance"):
+        raise ValueError(f"norm {norm!r} is for maps, and this layer puts out vectors: choose none, batch or layer")
+    normal(1, norm)  # an unknown word
+    return [nn.LayerNorm(layer.out_features) if norm == "layer" else nn.BatchNorm1d(layer.out_features)]
 
 
 def spectral(layer: nn.Conv2d) -> None:
