@@ -10,12 +10,15 @@ from torch import nn
 
 from vision import backbones
 from vision.backbones import BACKBONES
+from vision.backbones.activation import ACTIVATIONS, activate, before
 from vision.backbones.impala import Residual
 from vision.backbones.lifting import adapt
-from vision.backbones.normalisation import NORMS
+from vision.backbones.normalisation import NORMS, normal
 
-IMAGES = [(name, stem, channels) for name in BACKBONES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
-VARIANTS = [(name, {"norm": norm}) for name in BACKBONES for norm in NORMS]
+EYES = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
+IMAGES = [(name, stem, channels) for name in EYES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
+FLAT = ("none", "batch", "layer")  # norms that mean something for vectors
+VARIANTS = [(name, {"norm": norm}) for name in EYES for norm in (FLAT if name == "mlp" else NORMS)]
 VARIANTS += [("impala", {"norm": norm, "spectral": True}) for norm in NORMS]
 
 
@@ -147,7 +150,8 @@ def test_bfloat16_and_channels_last(name, options):
         maps = backbone(x)
     for low, high in zip(maps, expected, strict=True):
         assert low.dtype is torch.bfloat16
-        assert (low.float() - high).norm() < 0.03 * high.norm()
+        bound = 0.03 if options["norm"] in ("none", "layer") else 0.04  # means over fewer numbers
+        assert (low.float() - high).norm() < bound * high.norm()
     every_weight_learns(backbone, maps)
 
 
@@ -162,7 +166,7 @@ def test_meta_device(name, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", EYES)
 def test_compiles(name):
     shape = (9,) if name == "mlp" else (4, 44, 44)
     backbone = backbones.build(name, shape)
@@ -219,7 +223,7 @@ def test_saved_and_built_again(name, options, tmp_path):
         assert torch.equal(ours, backbone.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", EYES)
 def test_layer_norm(name):
     """A norm after each layer, of each image by itself: it undoes a scale of the weights, and sees no neighbour."""
     shape = (9,) if name == "mlp" else (4, 44, 44)
@@ -247,6 +251,32 @@ def test_layer_norm(name):
         image = normed.stages[0][1](normed.stages[0][0](x))[1]
         torch.testing.assert_close(image.mean(), torch.tensor(0.0), rtol=0, atol=1e-5)
         torch.testing.assert_close(image.std(correction=0), torch.tensor(1.0), rtol=0, atol=1e-3)
+
+
+def test_norms_by_hand():
+    """What each norm takes the mean of: 2 images of 32 channels of 2 x 3 places."""
+    x = torch.randn(2, 32, 2, 3) * 3 + 1
+    apart = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
+    for norm, axes in apart.items():
+        mean, variance = x.mean(axes, keepdim=True), x.var(axes, keepdim=True, correction=0)
+        torch.testing.assert_close(normal(32, norm, eps=0.5)(x), (x - mean) / (variance + 0.5).sqrt())
+    halves = x.view(2, 2, 16, 2, 3)  # groups of 16
+    mean, variance = halves.mean((2, 3, 4), keepdim=True), halves.var((2, 3, 4), keepdim=True, correction=0)
+    torch.testing.assert_close(normal(32, "group")(x), ((halves - mean) / (variance + 1e-5).sqrt()).view_as(x))
+    assert normal(32, "none")(x) is x
+    assert [normal(n, "group").num_groups for n in (3, 16, 31, 48, 100)] == [1, 1, 1, 3, 5]
+
+
+def test_activations_by_hand():
+    x = torch.tensor([[-2.0, 0.5, 3.0, -1.0]])
+    found = {name: activate(name)(x) for name in ACTIVATIONS}
+    assert found["maxout"].tolist() == [[3.0, 0.5]], "two channels for one"
+    assert found["leaky_relu"][0].tolist() == pytest.approx([-0.02, 0.5, 3.0, -0.01])
+    assert found["elu"][0].tolist() == pytest.approx([math.exp(-2) - 1, 0.5, 3.0, math.exp(-1) - 1])
+    assert found["prelu"][0].tolist() == pytest.approx([-0.5, 0.5, 3.0, -0.25])
+    assert (before("maxout", 8), before("relu", 8)) == (16, 8)
+    with pytest.raises(ValueError, match="unknown activation 'swish'"):
+        activate("swish")
 
 
 def residual_convolutions(backbone):
@@ -336,11 +366,12 @@ def test_spectral_target_network(norm):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         ours, theirs = target(x)[-1], backbone(x)[-1]
     assert ours.dtype == theirs.dtype == torch.bfloat16
-    assert (ours.float() - theirs.float()).norm() < 0.02 * theirs.float().norm()
+    bound = 0.05 if norm in ("batch", "instance") else 0.02  # means over fewer numbers
+    assert (ours.float() - theirs.float()).norm() < bound * theirs.float().norm()
 
 
 def test_eyes_saved_before_norms_were_known(tmp_path):
-    for name in BACKBONES:
+    for name in EYES:
         backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
         del backbone.spec["norm"]
         backbone.spec.pop("spectral", None)
@@ -398,12 +429,14 @@ def test_frozen_stays_frozen(tmp_path):
 def test_unknown_words():
     with pytest.raises(ValueError, match="unknown backbone 'natrue': did you mean 'nature'"):
         backbones.build("natrue", (4, 84, 84))
-    with pytest.raises(ValueError, match="choose one of nature, impala, small, mlp"):
+    with pytest.raises(ValueError, match="choose one of nature, "):
         backbones.build("xyz", (4, 84, 84))
     with pytest.raises(ValueError, match="unknown stem 'atarri' for nature"):
         backbones.build("nature", (4, 84, 84), stem="atarri")
-    with pytest.raises(ValueError, match="unknown norm 'batch': choose one of none, layer"):
-        backbones.build("nature", (4, 84, 84), norm="batch")
+    with pytest.raises(ValueError, match="unknown norm 'bach': choose one of none, batch, layer, group, instance"):
+        backbones.build("nature", (4, 84, 84), norm="bach")
+    with pytest.raises(ValueError, match="norm 'group' is for maps"):
+        backbones.build("mlp", (4,), norm="group")
     with pytest.raises(ValueError, match="'nature' has no option 'spectral': it takes init, norm, stem, width"):
         backbones.build("nature", (4, 84, 84), spectral=True)
     with pytest.raises(ValueError, match="use 'mlp' for vectors"):

@@ -63,7 +63,7 @@ def test_updates_drawn_together_are_the_same_updates(tmp_path):
     torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("backbone", sorted(backbones.BACKBONES))
+@pytest.mark.parametrize("backbone", ["impala", "mlp", "nature", "small"])
 def test_every_backbone_fits_a_q_network(backbone):
     shape = (6,) if backbone == "mlp" else (4, 84, 84)
     network = dqn.QNetwork(backbones.build(backbone, shape), shape, actions=3, hidden=16)

@@ -26,7 +26,7 @@ def normal(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
-    groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)
+    groups = next(n for n in range(max(1, channels // 16), 0, -1) if channels % n == 0)  # as many as divide them
     return {
         "none": lambda: nn.Identity(),
         "batch": lambda: nn.BatchNorm2d(channels, eps=eps),
