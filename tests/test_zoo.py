@@ -42,9 +42,16 @@ TORCHVISION = {
     "mobilenet_v2": (3_504_872, 0.300774272, "550f6a9bb99369fb"),
 }
 # name: options, shape, classes, parameters, 10^6 multiply-adds (None: its paper counts otherwise), of the classifier
-PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {}
+PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
+    "alexnet_2012": ({}, (3, 227, 227), 1000, 60_965_224, 724.4),
+    "alexnet_ungrouped": ({}, (3, 227, 227), 1000, 62_378_344, 1135.3),
+    "vgg16_bn": ({"stem": "cifar"}, (3, 32, 32), 10, 14_728_266, 313),
+}
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
-MAPS: dict[str, tuple[list[int], list[int]]] = {}
+MAPS: dict[str, tuple[list[int], list[int]]] = {
+    "alexnet": ([64, 192, 256, 256], [55, 27, 13, 6]),
+    "vgg16": ([64, 128, 256, 512, 512, 512], [224, 112, 56, 28, 14, 7]),
+}
 
 
 def imagined(name: str, shape: tuple[int, ...], classes: int, **options: object) -> nn.Module:

@@ -6,6 +6,7 @@
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
+    vgg11 to vgg19, vgg11_bn to vgg19_bn           alexnet, alexnet_2012, alexnet_ungrouped
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
@@ -17,16 +18,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
 from vision.backbones.impala import Impala
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
 from vision.backbones.nature import Nature
 from vision.backbones.small import Small
+from vision.backbones.vgg import VGG, VGGS
 
 __all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
 
-BACKBONES: dict[str, type[Backbone]] = {"nature": Nature, "impala": Impala, "small": Small, "mlp": MLP}
+BACKBONES: dict[str, type[Backbone]] = {
+    "nature": Nature,
+    "impala": Impala,
+    "small": Small,
+    "mlp": MLP,
+    **dict.fromkeys(ALEXNETS, AlexNet),
+    **dict.fromkeys(VGGS, VGG),
+}
 
 
 def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
