@@ -42,9 +42,24 @@ TORCHVISION = {
     "mobilenet_v2": (3_504_872, 0.300774272, "550f6a9bb99369fb"),
 }
 # name: options, shape, classes, parameters, 10^6 multiply-adds (None: its paper counts otherwise), of the classifier
-PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {}
+PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
+    "lenet300_100": ({}, (1, 28, 28), 10, 266_610, 0.27),
+    "lenet5": ({}, (1, 28, 28), 10, 431_080, 2.29),
+    "lenet5_1998": ({}, (1, 32, 32), 10, 61_706, 0.42),
+    "alexnet_2012": ({}, (3, 227, 227), 1000, 60_965_224, 724.4),
+    "alexnet_ungrouped": ({}, (3, 227, 227), 1000, 62_378_344, 1135.3),
+    "zfnet": ({}, (3, 224, 224), 1000, 62_357_608, 1168),
+    "overfeat_fast": ({}, (3, 231, 231), 1000, 145_920_872, None),
+    "overfeat_accurate": ({}, (3, 221, 221), 1000, 144_656_488, None),
+    "nin": ({}, (3, 32, 32), 10, 966_986, 222.5),
+    "vgg16_bn": ({"stem": "cifar"}, (3, 32, 32), 10, 14_728_266, 313),
+}
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
-MAPS: dict[str, tuple[list[int], list[int]]] = {}
+MAPS: dict[str, tuple[list[int], list[int]]] = {
+    "alexnet": ([64, 192, 256, 256], [55, 27, 13, 6]),
+    "zfnet": ([96, 96, 256, 256, 256], [110, 55, 26, 13, 6]),
+    "vgg16": ([64, 128, 256, 512, 512, 512], [224, 112, 56, 28, 14, 7]),
+}
 
 
 def imagined(name: str, shape: tuple[int, ...], classes: int, **options: object) -> nn.Module:

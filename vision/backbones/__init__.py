@@ -6,6 +6,9 @@
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
+    lenet300_100, lenet5, lenet5_1998              alexnet, alexnet_2012, alexnet_ungrouped
+    zfnet, overfeat_fast, overfeat_accurate        nin
+    vgg11, vgg13, vgg16, vgg19, and each with _bn
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
@@ -17,16 +20,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
 from vision.backbones.impala import Impala
+from vision.backbones.lenet import LENETS, LeNet5, LeNet300
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
 from vision.backbones.nature import Nature
+from vision.backbones.nin import NiN
+from vision.backbones.overfeat import OVERFEATS, OverFeat
 from vision.backbones.small import Small
+from vision.backbones.vgg import VGG, VGGS
+from vision.backbones.zfnet import ZFNet
 
 __all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
 
-BACKBONES: dict[str, type[Backbone]] = {"nature": Nature, "impala": Impala, "small": Small, "mlp": MLP}
+BACKBONES: dict[str, type[Backbone]] = {
+    "nature": Nature,
+    "impala": Impala,
+    "small": Small,
+    "mlp": MLP,
+    "lenet300_100": LeNet300,
+    **dict.fromkeys(LENETS, LeNet5),
+    **dict.fromkeys(ALEXNETS, AlexNet),
+    "zfnet": ZFNet,
+    **dict.fromkeys(OVERFEATS, OverFeat),
+    "nin": NiN,
+    **dict.fromkeys(VGGS, VGG),
+}
 
 
 def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:

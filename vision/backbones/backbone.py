@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vision.backbones.initialisation import initialise
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
+LONGER = 9 * PROBE  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
 
 
 class Backbone(nn.Module):
@@ -54,9 +55,9 @@ class Backbone(nn.Module):
         else:
             channels = self.shape[0]
             maps = self.imagine((channels, PROBE, PROBE))
-            wider = self.imagine((channels, PROBE, 2 * PROBE))
+            wider = self.imagine((channels, PROBE, PROBE + LONGER))
             # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
-            self.strides = [PROBE // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
+            self.strides = [LONGER // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
             self.smallest = self._smallest()
         self.channels = [m.shape[1] for m in maps]
         self._check(self.shape)

@@ -1,0 +1,104 @@
+"""The zoo as a table: parameters, multiply-adds, maps, smallest image and paper of every backbone.
+
+    python -m vision.backbones
+    python -m vision.backbones --stem cifar --shape 3 32 32
+    python -m vision.backbones --draw resnet18 --file resnet18.png
+
+Parameters and multiply-adds are of the classifier of --classes classes, with its paper's head, for one image of
+--shape; nothing is calculated for it (the meta device), and so no weights are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from vision import classifier
+from vision.backbones import BACKBONES
+
+PAPER = re.compile(r"[A-Z][\w&.' -]*? et al\. \d{4}|[A-Z]\w+ & [A-Z]\w+ \d{4}|arXiv [\d.]+|doi \S+[\w)]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    shape: tuple[int, int, int] = (3, 224, 224)  # of one image
+    stem: str = "imagenet"  # imagenet, cifar or atari; a family without it is left out
+    classes: int = 1000
+    draw: str = ""  # the name of one architecture, to be drawn as a picture
+    file: Path = Path("backbone.png")  # where the picture goes
+
+
+def measure(name: str, config: Config) -> dict[str, object]:
+    """What the table says of a backbone. Raises ValueError where it cannot see such images."""
+    with torch.device("meta"):
+        options = {"stem": config.stem} if "stem" in inspect.signature(BACKBONES[name]).parameters else {}
+        model = classifier.build(name, config.shape, config.classes, **options).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.empty(1, *config.shape))
+    maps = model.backbone.imagine(config.shape)
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "multiply_adds": counter.get_total_flops() / 2,
+        "maps": [tuple(m.shape[1:]) for m in maps],
+        "strides": model.backbone.strides,
+        "smallest": model.backbone.smallest,
+        "paper": next(iter(PAPER.findall(inspect.getdoc(BACKBONES[name]) or "")), ""),
+    }
+
+
+def draw(name: str, found: dict[str, object], path: Path) -> None:
+    """The maps as blocks: as high as they are wide in places, as long as the root of their channels."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    panel = figure.subplots()
+    left, highest = 0.0, max(height for _, height, _ in found["maps"])
+    for (channels, height, width), stride in zip(found["maps"], found["strides"], strict=True):
+        long = channels**0.5 * highest / 40
+        panel.add_patch(Rectangle((left, -height / 2), long, height, facecolor="#56B4E9", edgecolor="black"))
+        panel.text(left + long / 2, highest * 0.56, f"{channels}\n{height} x {width}", ha="center", fontsize=8)
+        panel.text(left + long / 2, -highest * 0.56, f"stride {stride}", ha="center", va="top", fontsize=8)
+        left += long + highest / 12
+    panel.set_xlim(-highest / 20, left)
+    panel.set_ylim(-0.7 * highest, 0.75 * highest)
+    panel.set_axis_off()
+    parameters, giga = found["parameters"], found["multiply_adds"] / 1e9
+    panel.set_title(f"{name}: {parameters:,} parameters, {giga:.3f} G multiply-adds, {found['paper']}", fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+def main(config: Config) -> None:
+    console = Console()
+    if config.draw:
+        draw(config.draw, measure(config.draw, config), config.file)
+        console.print(f"drawn in {config.file}", highlight=False)
+        return
+    sides = "x".join(map(str, config.shape))
+    table = Table(title=f"classifiers of {config.classes} classes for {sides}, stem {config.stem}")
+    for column in ("name", "parameters", "G multiply-adds", "maps: channels @ side", "smallest", "paper"):
+        table.add_column(
+            column, justify="right" if column in ("parameters", "G multiply-adds", "smallest") else "left"
+        )
+    for name in BACKBONES:
+        try:
+            found = measure(name, config)
+        except ValueError as error:
+            table.add_row(name, "", "", str(error), "", "")
+            continue
+        maps = " ".join(f"{channels}@{height}" for channels, height, _ in found["maps"])
+        giga = f"{found['multiply_adds'] / 1e9:.3f}"
+        table.add_row(name, f"{found['parameters']:,}", giga, maps, str(found["smallest"]), found["paper"])
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

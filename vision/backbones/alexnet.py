@@ -1,0 +1,96 @@
+"""AlexNet: five convolutions and three dense layers, as it won in 2012, and as one tower two years later."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision.backbones.backbone import widths
+from vision.backbones.chain import Chain, Dense, dense
+
+
+class ResponseNorm(nn.Module):
+    """Maps (B, C, H, W) divided by the energy of five neighbouring channels: Krizhevsky et al. 2012, section 3.3.
+
+    Their k = 2, n = 5, alpha = 1e-4, beta = 0.75, where alpha multiplies the sum (F.local_response_norm's: the mean).
+    In float32, for in bfloat16 the small term would vanish beside k.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.local_response_norm(x.float(), size=5, alpha=5 * 1e-4, beta=0.75, k=2.0).to(x.dtype)
+
+
+class Variant(NamedTuple):
+    channels: tuple[int, int, int, int, int]
+    padding: int  # of the first convolution
+    groups: int = 1  # towers that convolutions two, four and five do not look out of
+    response: bool = False  # local response normalisation after convolutions one and two
+    early: bool = False  # the head drops what its first two dense layers see instead of what they say
+
+
+ALEXNETS = {
+    "alexnet": Variant((64, 192, 384, 256, 256), padding=2, early=True),
+    "alexnet_2012": Variant((96, 256, 384, 384, 256), padding=0, groups=2, response=True),
+    "alexnet_ungrouped": Variant((96, 256, 384, 384, 256), padding=0, response=True),
+}
+
+
+class AlexNet(Chain):
+    """Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", NIPS.
+
+    name: a key of ALEXNETS.
+        alexnet            one tower, Krizhevsky 2014, arXiv 1404.5997, footnote 1, with the sizes of torchvision
+        alexnet_2012       two towers, for images of 227 x 227 (the paper says 224, which its maps contradict)
+        alexnet_ungrouped  the same without towers, as lectures have it
+    shape: (C, H, W); width: multiplies all channels and the head's 4096
+    init, activation: see initialisation.py, activation.py
+    norm: see normalisation.py; any but none takes the place of local response normalisation
+    stem: the first convolution (alexnet; in brackets, the other two).
+        imagenet  11x11 / 4 and a 3x3 / 2 pool, as in the papers  224 -> 55, 27, 13, 6  (227 -> 55, 27, 13, 6)
+        cifar     3x3 / 1, no pool                                32 -> 32, 15, 7
+        atari     11x11 / 4, no pool                              84 -> 20, 9, 4  (84 -> 19, 9, 4)
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        name: str = "alexnet",
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        channels, padding, groups, response, _ = ALEXNETS[name]
+        towers = widths([n // groups for n in channels], width)
+        one, two, three, four, five = (groups * n for n in towers)
+        response = response and norm == "none"
+
+        if stem == "cifar":
+            self.convolve(one, 3, padding=1)
+        else:
+            self.convolve(one, 11, stride=4, padding=padding)
+        self.features.extend([ResponseNorm()] * response)
+        if stem == "imagenet":
+            self.features.append(nn.MaxPool2d(3, 2))
+        self.convolve(two, 5, padding=2, groups=groups)
+        self.features.extend([ResponseNorm()] * response)
+        self.features.append(nn.MaxPool2d(3, 2))
+        self.convolve(three, 3, padding=1)
+        self.convolve(four, 3, padding=1, groups=groups)
+        self.convolve(five, 3, padding=1, groups=groups)
+        self.features.append(nn.MaxPool2d(3, 2))
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """Dense layers of 4096, 4096 and the classes, with dropout 0.5."""
+        p = 0.5 if dropout is None else dropout
+        activation, side, (units,) = self.spec["activation"], 6, widths((4096,), self.spec["width"])
+        first = dense(self.channels[-1] * side * side, units, activation)
+        second = dense(units, units, activation)
+        drops = [nn.Dropout(p), nn.Dropout(p)]
+        if ALEXNETS[self.spec["name"]].early:
+            return Dense(side, [drops[0], *first, drops[1], *second, nn.Linear(units, classes)])
+        return Dense(side, [*first, drops[0], *second, drops[1], nn.Linear(units, classes)])

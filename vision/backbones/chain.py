@@ -1,0 +1,67 @@
+"""What the networks before 2014 share: one chain of convolutions and pools, and dense layers on its last map."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone
+from vision.backbones.initialisation import initialise
+from vision.backbones.normalisation import after
+from vision.backbones.pixels import PixelConv2d
+
+
+class Chain(Backbone):
+    """One nn.Sequential, `features`. Its maps are what enters each layer that downsamples, and what comes out last.
+
+    arguments: as Backbone's, with `norm` and `activation`, which every convolution gets.
+    """
+
+    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
+        super().__init__(name, shape, **arguments)
+        self.features = nn.Sequential()
+        self._channels = self.shape[0]  # that the next convolution sees
+
+    def convolve(self, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
+        """Appends a convolution, its norm and its activation, which leaves `channels`."""
+        norm, activation = self.spec["norm"], self.spec["activation"]
+        kind = nn.Conv2d if len(self.features) else PixelConv2d
+        conv = kind(self._channels, before(activation, channels), kernel, stride, padding, groups=groups)
+        self.features.extend([conv, *after(conv, norm), activate(activation)])
+        self._channels = channels
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for i, layer in enumerate(self.features):
+            if i and _downsamples(layer):
+                maps.append(x)
+            x = layer(x)
+        return [*maps, x]
+
+
+class Dense(nn.Module):
+    """Logits from the last map, averaged to side x side places, through the dense layers that the paper has.
+
+    side: of the map at the paper's image size, where averaging changes nothing; int or (height, width).
+    layers: from vectors (B, channels * height * width) to logits (B, classes).
+    """
+
+    def __init__(self, side: int | tuple[int, int], layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(side)
+        self.classifier = nn.Sequential(*layers)
+        initialise(self, "he")
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.classifier(self.avgpool(maps[-1]).flatten(1))
+
+
+def dense(inputs: int, units: int, activation: str) -> list[nn.Module]:
+    """A linear layer and its activation, which leaves `units`; Maxout takes the larger of two of them."""
+    return [nn.Linear(inputs, before(activation, units)), activate(activation)]
+
+
+def _downsamples(layer: nn.Module) -> bool:
+    stride = getattr(layer, "stride", 1)
+    return (max(stride) if isinstance(stride, tuple) else stride) > 1

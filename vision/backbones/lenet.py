@@ -1,0 +1,108 @@
+"""LeNets: the networks that read digits (LeCun et al. 1998), as they were and as compression papers take them."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone, widths
+from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.normalisation import after
+
+
+class LeNet300(Backbone):
+    """LeNet-300-100, LeCun et al. 1998, doi 10.1109/5.726791, section III-C, on which Han et al. 2015,
+    arXiv 1506.02626, measured pruning. ReLU instead of 1998's tanh. One map (B, 100, 1, 1).
+
+    shape: (1, 28, 28) or any other, the only one that fits then; width: multiplies 300 and 100
+    init, activation: see initialisation.py, activation.py; norm: none, batch or layer, see normalisation.py
+    """
+
+    stems = ()
+    any_size = False
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__("lenet300_100", shape, width=width, init=init, norm=norm, activation=activation)
+        layers, inputs = [nn.Flatten()], prod(self.shape)
+        for units in widths((300, 100), width):
+            linear = nn.Linear(inputs, before(activation, units))
+            layers += [linear, *after(linear, norm), activate(activation)]
+            inputs = units
+        self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
+        self.settle()
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        return super().maps(x / 255 if x.dtype == torch.uint8 else x)
+
+
+class Variant(NamedTuple):
+    channels: tuple[int, int]
+    units: tuple[int, ...]  # of the head's dense layers
+    pool: type[nn.Module]
+    activation: str
+
+
+LENETS = {
+    "lenet5": Variant((20, 50), (500,), nn.MaxPool2d, "relu"),
+    "lenet5_1998": Variant((6, 16), (120, 84), nn.AvgPool2d, "tanh"),
+}
+
+
+class LeNet5(Chain):
+    """LeCun et al. 1998, "Gradient-based learning applied to document recognition", doi 10.1109/5.726791, figure 2.
+
+    name: a key of LENETS.
+        lenet5       as in Caffe's examples, for images of 28 x 28: 20 and 50 channels, 500 units, max pools. Caffe
+                     has a ReLU after the 500 alone, here it is after the convolutions too
+        lenet5_1998  the paper's sizes, for 32 x 32: 6 and 16 channels, 120 and 84 units, mean pools and tanh, but
+                     the second convolution sees all channels, pools learn nothing, and the last layer is linear
+    shape: (C, H, W); width: multiplies channels and units; init, norm: see initialisation.py, normalisation.py
+    activation: see activation.py (default: the variant's)
+    stem: the first convolution.
+        imagenet  8x8 / 8                   224 -> 28, 10, 5
+        cifar     5x5 / 1, as in the paper  28 -> 24, 8, 4 (32 -> 28, 10, 5)
+        atari     8x8 / 4                   84 -> 20, 6, 3
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        name: str = "lenet5",
+        stem: str = "cifar",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+        activation: str | None = None,
+    ) -> None:
+        variant = LENETS[name]
+        activation = variant.activation if activation is None else activation
+        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        one, two = widths(variant.channels, width)
+        kernel, stride = {"imagenet": (8, 8), "cifar": (5, 1), "atari": (8, 4)}[stem]
+        self.convolve(one, kernel, stride)
+        self.features.append(variant.pool(2))
+        self.convolve(two, 5)
+        self.features.append(variant.pool(2))
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """Dense layers on the last map as it is for images of the backbone's shape, dropout (none) before the last.
+
+        Larger and smaller images fit too: their last map is averaged to that size.
+        """
+        height, width = self.imagine(self.shape)[-1].shape[-2:]
+        layers, inputs = [], self.output_size()
+        for units in widths(LENETS[self.spec["name"]].units, self.spec["width"]):
+            layers += dense(inputs, units, self.spec["activation"])
+            inputs = units
+        return Dense((height, width), [*layers, nn.Dropout(dropout or 0.0), nn.Linear(inputs, classes)])

@@ -1,0 +1,74 @@
+"""VGG: nothing but 3x3 convolutions and 2x2 pools (Simonyan & Zisserman 2014, arXiv 1409.1556, table 1)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from vision.backbones.backbone import Pooled, widths
+from vision.backbones.chain import Chain, Dense, dense
+
+
+class Variant(NamedTuple):
+    """A column of table 1. Batch normalisation came after the paper, in torchvision's `_bn` networks."""
+
+    depths: tuple[int, int, int, int, int]  # convolutions of each stage
+    norm: str = "none"
+
+
+COLUMNS = {
+    "vgg11": Variant((1, 1, 2, 2, 2)),  # A
+    "vgg13": Variant((2, 2, 2, 2, 2)),  # B
+    "vgg16": Variant((2, 2, 3, 3, 3)),  # D
+    "vgg19": Variant((2, 2, 4, 4, 4)),  # E
+}
+VGGS = COLUMNS | {f"{name}_bn": Variant(column.depths, "batch") for name, column in COLUMNS.items()}
+
+
+class VGG(Chain):
+    """Simonyan & Zisserman 2014, "Very deep convolutional networks for large-scale image recognition".
+
+    shape: (C, H, W); name: a key of VGGS; width: multiplies the channels 64, 128, 256, 512, 512 and the head's 4096
+    init, activation: see initialisation.py, activation.py; norm: see normalisation.py (default: the variant's)
+    stem: the first convolution, and where pools are.
+        imagenet  3x3 / 1, a pool after each stage, as in the paper    224 -> 224, 112, 56, 28, 14, 7
+        cifar     the same, with a head that is one dense layer        32 -> 32, 16, 8, 4, 2, 1
+        atari     8x8 / 4, pools after stages three and four alone     84 -> 20, 10, 5
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        name: str = "vgg16",
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str | None = None,
+        activation: str = "relu",
+    ) -> None:
+        norm = VGGS[name].norm if norm is None else norm
+        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        channels = widths((64, 128, 256, 512, 512), width)
+        pooled = (3, 4) if stem == "atari" else (1, 2, 3, 4, 5)
+        for stage, (depth, out) in enumerate(zip(VGGS[name].depths, channels, strict=True), start=1):
+            for i in range(depth):
+                if stem == "atari" and stage == 1 and i == 0:
+                    self.convolve(out, 8, stride=4)
+                else:
+                    self.convolve(out, 3, padding=1)
+            if stage in pooled:
+                self.features.append(nn.MaxPool2d(2))
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """Dense layers of 4096, 4096 and the classes, with dropout 0.5; without the stem imagenet, mean pooling and
+        one dense layer, because a map of one place has no use for more.
+        """
+        if self.spec["stem"] != "imagenet":
+            return Pooled(self.channels[-1], classes, dropout or 0.0, name="classifier")
+        p = 0.5 if dropout is None else dropout
+        activation, side, (units,) = self.spec["activation"], 7, widths((4096,), self.spec["width"])
+        first = dense(self.channels[-1] * side * side, units, activation)
+        second = dense(units, units, activation)
+        layers = [*first, nn.Dropout(p), *second, nn.Dropout(p), nn.Linear(units, classes)]
+        return Dense(side, layers)

@@ -1,0 +1,63 @@
+"""ZFNet: AlexNet with finer first layers, after looking at what its filters see (Zeiler & Fergus 2013)."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vision.backbones.alexnet import ResponseNorm
+from vision.backbones.backbone import widths
+from vision.backbones.chain import Chain, Dense, dense
+
+
+class ZFNet(Chain):
+    """Zeiler & Fergus 2013, "Visualizing and understanding convolutional networks", arXiv 1311.2901, figure 3.
+
+    The figure's maps of 110, 55, 26, 13 and 6 pixels need one pixel of border before the first convolution, and
+    pools that count windows which begin inside the image. The constants of its contrast normalisation, after the
+    first two pools, are not given: AlexNet's are taken.
+
+    shape: (C, H, W); width: multiplies the channels 96, 256, 384, 384, 256 and the head's 4096
+    init, activation: see initialisation.py, activation.py
+    norm: see normalisation.py; any but none takes the place of contrast normalisation
+    stem: the first convolution; the second is 5x5 / 2.
+        imagenet  7x7 / 2 and a 3x3 / 2 pool, as in the paper  224 -> 110, 55, 26, 13, 6
+        cifar     3x3 / 1, no pool                             32 -> 32, 14, 7, 3
+        atari     7x7 / 2, no pool                             84 -> 40, 18, 9, 4
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "none",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__("zfnet", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        one, two, three, four, five = widths((96, 256, 384, 384, 256), width)
+        response = norm == "none"
+
+        if stem == "cifar":
+            self.convolve(one, 3, padding=1)
+        else:
+            self.convolve(one, 7, stride=2, padding=1)
+        if stem == "imagenet":
+            self.features.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+        self.features.extend([ResponseNorm()] * response)
+        self.convolve(two, 5, stride=2)
+        self.features.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+        self.features.extend([ResponseNorm()] * response)
+        self.convolve(three, 3, padding=1)
+        self.convolve(four, 3, padding=1)
+        self.convolve(five, 3, padding=1)
+        self.features.append(nn.MaxPool2d(3, 2))
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """Dense layers of 4096, 4096 and the classes, with dropout 0.5 after the first two."""
+        p = 0.5 if dropout is None else dropout
+        activation, side, (units,) = self.spec["activation"], 6, widths((4096,), self.spec["width"])
+        first = dense(self.channels[-1] * side * side, units, activation)
+        second = dense(units, units, activation)
+        return Dense(side, [*first, nn.Dropout(p), *second, nn.Dropout(p), nn.Linear(units, classes)])
