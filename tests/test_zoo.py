@@ -42,9 +42,29 @@ TORCHVISION = {
     "mobilenet_v2": (3_504_872, 0.300774272, "550f6a9bb99369fb"),
 }
 # name: options, shape, classes, parameters, 10^6 multiply-adds (None: its paper counts otherwise), of the classifier
-PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {}
+PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
+    "resnet18": ({"stem": "cifar"}, (3, 32, 32), 10, 11_173_962, 555.4),
+    "resnet50": ({"stem": "cifar"}, (3, 32, 32), 10, 23_520_842, 1297.8),
+    "preact_resnet18": ({"stem": "cifar"}, (3, 32, 32), 10, 11_171_146, 555.4),
+    "resnet20": ({}, (3, 32, 32), 10, 269_722, 40.6),
+    "resnet32": ({}, (3, 32, 32), 10, 464_154, 68.9),
+    "resnet44": ({}, (3, 32, 32), 10, 658_586, 97.2),
+    "resnet56": ({}, (3, 32, 32), 10, 853_018, 125.5),
+    "resnet110": ({}, (3, 32, 32), 10, 1_727_962, 252.9),
+    "wrn_16_4": ({}, (3, 32, 32), 10, 2_748_890, 393),
+    "wrn_16_8": ({}, (3, 32, 32), 10, 10_961_370, 1548),
+    "wrn_28_10": ({}, (3, 32, 32), 10, 36_479_194, 5243),
+    "wrn_34_10": ({}, (3, 32, 32), 10, 46_160_474, 6659),
+    "wrn_40_4": ({}, (3, 32, 32), 10, 8_949_210, 1299),
+}
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
-MAPS: dict[str, tuple[list[int], list[int]]] = {}
+MAPS: dict[str, tuple[list[int], list[int]]] = {
+    "resnet18": ([64, 64, 128, 256, 512], [112, 56, 28, 14, 7]),
+    "resnet50": ([64, 256, 512, 1024, 2048], [112, 56, 28, 14, 7]),
+    "preact_resnet18": ([64, 64, 128, 256, 512], [112, 56, 28, 14, 7]),
+    "resnet20": ([16, 32, 64], [224, 112, 56]),
+    "wrn_28_10": ([160, 320, 640], [224, 112, 56]),
+}
 
 
 def imagined(name: str, shape: tuple[int, ...], classes: int, **options: object) -> nn.Module:

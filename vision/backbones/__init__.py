@@ -7,6 +7,9 @@
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
 
+    resnet18 34 50 101 152, resnext50_32x4d, resnext101_32x8d _64x4d, wide_resnet50_2 101_2  residual networks
+    preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
+
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
@@ -18,15 +21,28 @@ from pathlib import Path
 from typing import Any
 
 from vision.backbones.backbone import Backbone
+from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from vision.backbones.impala import Impala
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
 from vision.backbones.nature import Nature
+from vision.backbones.preact import PREACTS, PreactResNet
+from vision.backbones.resnet import RESNETS, ResNet
 from vision.backbones.small import Small
+from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 
 __all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
 
-BACKBONES: dict[str, type[Backbone]] = {"nature": Nature, "impala": Impala, "small": Small, "mlp": MLP}
+BACKBONES: dict[str, type[Backbone]] = {
+    "nature": Nature,
+    "impala": Impala,
+    "small": Small,
+    "mlp": MLP,
+    **dict.fromkeys(RESNETS, ResNet),
+    **dict.fromkeys(PREACTS, PreactResNet),
+    **dict.fromkeys(CIFAR_RESNETS, CifarResNet),
+    **dict.fromkeys(WIDE_RESNETS, WideResNet),
+}
 
 
 def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
