@@ -56,6 +56,7 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "wrn_28_10": ({}, (3, 32, 32), 10, 36_479_194, 5243),
     "wrn_34_10": ({}, (3, 32, 32), 10, 46_160_474, 6659),
     "wrn_40_4": ({}, (3, 32, 32), 10, 8_949_210, 1299),
+    "fractalnet20": ({}, (3, 32, 32), 10, 33_724_618, 845.2),  # by hand from its authors' generator
 }
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
 MAPS: dict[str, tuple[list[int], list[int]]] = {
@@ -64,6 +65,7 @@ MAPS: dict[str, tuple[list[int], list[int]]] = {
     "preact_resnet18": ([64, 64, 128, 256, 512], [112, 56, 28, 14, 7]),
     "resnet20": ([16, 32, 64], [224, 112, 56]),
     "wrn_28_10": ([160, 320, 640], [224, 112, 56]),
+    "fractalnet20": ([64, 128, 256, 512, 512], [224, 112, 56, 28, 14]),
 }
 
 

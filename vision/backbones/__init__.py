@@ -9,6 +9,7 @@
 
     resnet18 34 50 101 152, resnext50_32x4d, resnext101_32x8d _64x4d, wide_resnet50_2 101_2  residual networks
     preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
+    fractalnet20  Larsson et al. 2016
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
@@ -22,6 +23,7 @@ from typing import Any
 
 from vision.backbones.backbone import Backbone
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
+from vision.backbones.fractalnet import FRACTALNETS, FractalNet
 from vision.backbones.impala import Impala
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
@@ -42,6 +44,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(PREACTS, PreactResNet),
     **dict.fromkeys(CIFAR_RESNETS, CifarResNet),
     **dict.fromkeys(WIDE_RESNETS, WideResNet),
+    **dict.fromkeys(FRACTALNETS, FractalNet),
 }
 
 
