@@ -10,6 +10,10 @@
     zfnet, overfeat_fast, overfeat_accurate        nin
     vgg11, vgg13, vgg16, vgg19, and each with _bn
 
+    resnet18 34 50 101 152, resnext50_32x4d, resnext101_32x8d _64x4d, wide_resnet50_2 101_2  residual networks
+    preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
+    fractalnet20  Larsson et al. 2016
+
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
@@ -22,6 +26,8 @@ from typing import Any
 
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
+from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
+from vision.backbones.fractalnet import FRACTALNETS, FractalNet
 from vision.backbones.impala import Impala
 from vision.backbones.lenet import LENETS, LeNet5, LeNet300
 from vision.backbones.lifting import FILENAME, fit, read, save
@@ -29,8 +35,11 @@ from vision.backbones.mlp import MLP
 from vision.backbones.nature import Nature
 from vision.backbones.nin import NiN
 from vision.backbones.overfeat import OVERFEATS, OverFeat
+from vision.backbones.preact import PREACTS, PreactResNet
+from vision.backbones.resnet import RESNETS, ResNet
 from vision.backbones.small import Small
 from vision.backbones.vgg import VGG, VGGS
+from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 from vision.backbones.zfnet import ZFNet
 
 __all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
@@ -47,6 +56,11 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(OVERFEATS, OverFeat),
     "nin": NiN,
     **dict.fromkeys(VGGS, VGG),
+    **dict.fromkeys(RESNETS, ResNet),
+    **dict.fromkeys(PREACTS, PreactResNet),
+    **dict.fromkeys(CIFAR_RESNETS, CifarResNet),
+    **dict.fromkeys(WIDE_RESNETS, WideResNet),
+    **dict.fromkeys(FRACTALNETS, FractalNet),
 }
 
 

@@ -1,0 +1,83 @@
+"""The thin residual networks made for CIFAR-10: three stages of 16, 32 and 64 channels, shortcuts without weights."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone, widths
+from vision.backbones.normalisation import normal
+from vision.backbones.pixels import PixelConv2d
+
+CIFAR_RESNETS: dict[str, int] = {  # blocks in each stage, n of 6 n + 2 layers
+    "resnet20": 3,
+    "resnet32": 5,
+    "resnet44": 7,
+    "resnet56": 9,
+    "resnet110": 18,
+}
+
+
+class CifarResNet(Backbone):
+    """He et al. 2015, "Deep residual learning for image recognition", arXiv 1512.03385, section 4.2.
+
+    shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels; init, norm, activation: see
+        initialisation.py, normalisation.py, activation.py
+    stem: the first convolution.
+        cifar     3x3, as in the paper                                         32 -> 32, 16, 8
+        imagenet  7x7 / 2, then a 3x3 / 2 max pool                             224 -> 112, 56, 28, 14
+        atari     5x5 / 4                                                      84 -> 21, 11, 6
+    Only before a pool is the stem's output a map: else the first stage's has its size.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        name: str = "resnet20",
+        stem: str = "cifar",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "batch",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        inputs, *channels = widths((16, 16, 32, 64), width)
+        raw = before(activation, inputs)
+        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
+        first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
+        stage = [first, normal(raw, norm), activate(activation)]
+        if stem == "imagenet":
+            self.stages.append(nn.Sequential(*stage))
+            stage = [nn.MaxPool2d(3, 2, padding=1)]
+        for i, planes in enumerate(channels):
+            for j in range(CIFAR_RESNETS[name]):
+                stage.append(Block(inputs, planes, 2 if i > 0 and j == 0 else 1, norm, activation))
+                inputs = planes
+            self.stages.append(nn.Sequential(*stage))
+            stage = []
+        self.settle()
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a shortcut of option A: every stride-th place, and zeros for the new channels."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, activation: str) -> None:
+        super().__init__()
+        bias = norm == "none"
+        raw = before(activation, outputs)
+        self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
+        self.norm1 = normal(raw, norm)
+        self.relu1 = activate(activation)
+        self.conv2 = nn.Conv2d(outputs, raw, 3, padding=1, bias=bias)
+        self.norm2 = normal(raw, norm)
+        self.relu2 = activate(activation)
+        self.stride = stride
+        self.new = raw - inputs  # channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.new > 0:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new))
+        return self.relu2(inner + shortcut)
