@@ -1,6 +1,9 @@
 """The zoo: parameters, multiply-adds and keys of every published network, equal to the last one."""
 
 import hashlib
+import inspect
+import json
+import re
 
 import pytest
 import torch
@@ -8,6 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vision import backbones, classifier, weights
+from vision.backbones import __main__ as program
+from vision.backbones.normalisation import NORMS
 
 # name: parameters, 10^9 multiply-adds at 224 x 224 (inception_v3: 299), sha256 of the sorted (key, shape) pairs of
 # torchvision 0.28's classifier of a thousand classes, auxiliary heads included
@@ -122,3 +127,98 @@ def test_maps_at_their_published_sizes(name):
     backbone = imagined(name, shape, 10).backbone
     assert backbone.channels == channels
     assert [m.shape[-1] for m in backbone.imagine(shape)] == sides
+
+
+ZOO = [name for name in backbones.BACKBONES if name not in ("nature", "impala", "small", "mlp")]
+FIRST = {family: name for name, family in reversed([(name, backbones.BACKBONES[name]) for name in ZOO])}  # of each
+
+
+def sighted(name: str, stem: str | None, channels: int, **options: object) -> backbones.Backbone:
+    """A backbone, for the smallest images that it can see."""
+    options |= {} if stem is None else {"stem": stem}
+    if "drop_path" in inspect.signature(backbones.BACKBONES[name]).parameters:
+        options["drop_path"] = 0.0  # a weight that is left out has no gradient
+    if not backbones.BACKBONES[name].any_size:
+        return backbones.build(name, (channels, 28, 28), **options)
+    with torch.device("meta"):
+        side = backbones.build(name, (channels, 512, 512), **options).smallest
+    return backbones.build(name, (channels, side, side), **options)
+
+
+def holds(backbone: backbones.Backbone) -> None:
+    """The contract: maps as announced, a gradient in every weight, pixels as floats, its spec makes it again."""
+    pixels = torch.randint(256, (4, *backbone.shape), dtype=torch.uint8)
+    maps = backbone(pixels / 255)
+    assert [m.shape[1] for m in maps] == backbone.channels
+    assert backbone.strides == sorted(backbone.strides), "fine to coarse"
+    assert all(min(m.shape[2:]) >= 1 for m in maps)
+    sum(m.square().mean() for m in maps).backward()
+    for key, weight in backbone.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().sum() > 0, key
+    backbone.eval()
+    with torch.no_grad():
+        for ours, floats in zip(backbone(pixels), backbone(pixels / 255), strict=True):
+            torch.testing.assert_close(ours, floats, rtol=1e-3, atol=1e-3)
+    bent = [m for m in backbone.modules() if isinstance(m, nn.ReLU | nn.ReLU6)]
+    assert not any(m.inplace for m in bent) and len(bent) == len(set(bent))
+    assert json.loads(json.dumps(backbone.spec)) == backbone.spec
+    with torch.device("meta"):
+        again = backbones.build(**backbone.spec)
+    assert again.state_dict().keys() == backbone.state_dict().keys()
+
+
+def stems(name: str) -> tuple[str | None, ...]:
+    return backbones.BACKBONES[name].stems if backbones.BACKBONES[name].any_size else (None,)
+
+
+@pytest.mark.parametrize("name, stem", [(name, stem) for name in FIRST.values() for stem in stems(name)])
+def test_contract(name, stem):
+    torch.manual_seed(0)
+    holds(sighted(name, stem, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name, stem", [(name, stem) for name in ZOO for stem in stems(name)])
+def test_contract_of_all(name, stem, channels):
+    torch.manual_seed(0)
+    holds(sighted(name, stem, channels))
+
+
+@pytest.mark.parametrize("name", FIRST.values())
+def test_every_norm_and_activation(name):
+    torch.manual_seed(0)
+    known = inspect.signature(backbones.BACKBONES[name]).parameters
+    for norm, activation in zip(NORMS, ("prelu", "tanh", "maxout", "elu", "leaky_relu"), strict=True):
+        flat = name == "lenet300_100" and norm in ("group", "instance")  # they are for maps
+        options = {"norm": norm} if "norm" in known and not flat else {}
+        options |= {"activation": activation} if "activation" in known else {}
+        with torch.device("meta"):
+            backbone = backbones.build(name, (3, 28, 28) if name == "lenet300_100" else (3, 128, 128), **options)
+            maps = backbone(torch.empty(2, *backbone.shape))
+            assert backbone.head(7)(maps).shape == (2, 7)
+        assert [m.shape[1] for m in maps] == backbone.channels
+
+
+def test_weights_come_back_in_torchvisions_names():
+    torch.manual_seed(0)
+    model = classifier.build("densenet121", (3, 64, 64), 5).eval()
+    state = weights.to_torchvision(model)
+    dotted = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): state[key] for key in state}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in dotted
+    x = torch.rand(1, 3, 64, 64)
+    for given in (state, dotted):
+        again = weights.from_torchvision("densenet121", given).eval()
+        assert torch.equal(again(x), model(x))
+    with pytest.raises(ValueError, match="resnet18 has no 'features"):
+        weights.from_torchvision("resnet18", state)
+    with pytest.raises(ValueError, match="do not fit resnet18"):
+        weights.from_torchvision("resnet18", {"fc.bias": torch.zeros(3)})
+
+
+def test_table_and_picture(tmp_path, capsys):
+    program.main(program.Config(shape=(1, 28, 28), stem="cifar", classes=10, only=("lenet5", "resnet20")))
+    told = capsys.readouterr().out
+    assert "431,080" in told and "LeCun" in told
+    program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=tmp_path / "x.png"))
+    assert (tmp_path / "x.png").stat().st_size > 5_000

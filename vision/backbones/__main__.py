@@ -32,6 +32,7 @@ class Config:
     shape: tuple[int, int, int] = (3, 224, 224)  # of one image
     stem: str = "imagenet"  # imagenet, cifar or atari; a family without it is left out
     classes: int = 1000
+    only: tuple[str, ...] = ()  # names; all of them unless given
     draw: str = ""  # the name of one architecture, to be drawn as a picture
     file: Path = Path("backbone.png")  # where the picture goes
 
@@ -88,7 +89,7 @@ def main(config: Config) -> None:
         table.add_column(
             column, justify="right" if column in ("parameters", "G multiply-adds", "smallest") else "left"
         )
-    for name in BACKBONES:
+    for name in config.only or BACKBONES:
         try:
             found = measure(name, config)
         except ValueError as error:
