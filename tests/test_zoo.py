@@ -42,9 +42,19 @@ TORCHVISION = {
     "mobilenet_v2": (3_504_872, 0.300774272, "550f6a9bb99369fb"),
 }
 # name: options, shape, classes, parameters, 10^6 multiply-adds (None: its paper counts otherwise), of the classifier
-PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {}
+PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
+    "densenet_bc_100_12": ({"stem": "cifar"}, (3, 32, 32), 10, 769_162, 287.9),
+    "densenet_40_12": ({"stem": "cifar"}, (3, 32, 32), 10, 1_019_722, 264.8),
+    "mobilenet_v1": ({}, (3, 224, 224), 1000, 4_231_976, 569),
+}
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
-MAPS: dict[str, tuple[list[int], list[int]]] = {}
+MAPS: dict[str, tuple[list[int], list[int]]] = {
+    "densenet121": ([64, 256, 512, 1024, 1024], [112, 56, 28, 14, 7]),
+    "squeezenet1_0": ([96, 256, 512, 512], [109, 54, 27, 13]),
+    "squeezenet1_1": ([64, 128, 256, 512], [111, 55, 27, 13]),
+    "mobilenet_v1": ([64, 128, 256, 512, 1024], [112, 56, 28, 14, 7]),
+    "mobilenet_v2": ([16, 24, 32, 96, 1280], [112, 56, 28, 14, 7]),
+}
 
 
 def imagined(name: str, shape: tuple[int, ...], classes: int, **options: object) -> nn.Module:

@@ -7,6 +7,10 @@
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
 
+    densenet121 ...     Huang et al. 2016, every layer reads all before it
+    squeezenet1_0 ...   Iandola et al. 2016, few parameters
+    mobilenet_v1, _v2   Howard et al. 2017, Sandler et al. 2018, few multiply-adds
+
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
@@ -18,15 +22,27 @@ from pathlib import Path
 from typing import Any
 
 from vision.backbones.backbone import Backbone
+from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.impala import Impala
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
+from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
 from vision.backbones.small import Small
+from vision.backbones.squeezenet import SQUEEZENETS, SqueezeNet
 
 __all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
 
-BACKBONES: dict[str, type[Backbone]] = {"nature": Nature, "impala": Impala, "small": Small, "mlp": MLP}
+BACKBONES: dict[str, type[Backbone]] = {
+    "nature": Nature,
+    "impala": Impala,
+    "small": Small,
+    "mlp": MLP,
+    **dict.fromkeys(DENSENETS, DenseNet),
+    **dict.fromkeys(SQUEEZENETS, SqueezeNet),
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+}
 
 
 def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:

@@ -121,7 +121,7 @@ class Backbone(nn.Module):
             side = (low + high) // 2
             try:
                 fits = all(min(m.shape[-2:]) > 0 for m in self.imagine((self.shape[0], side, side)))
-            except RuntimeError:  # a kernel does not fit into its input
+            except (RuntimeError, ValueError):  # a kernel does not fit, or one place is too few for instance norms
                 fits = False
             low, high = (low, side) if fits else (side, high)
         return high
