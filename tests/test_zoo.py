@@ -46,6 +46,10 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "densenet_bc_100_12": ({"stem": "cifar"}, (3, 32, 32), 10, 769_162, 287.9),
     "densenet_40_12": ({"stem": "cifar"}, (3, 32, 32), 10, 1_019_722, 264.8),
     "mobilenet_v1": ({}, (3, 224, 224), 1000, 4_231_976, 569),
+    # added up by hand from the papers' figures, without auxiliary heads
+    "inception_v2": ({}, (3, 224, 224), 1000, 11_188_288, None),
+    "inception_v4": ({}, (3, 299, 299), 1000, 42_679_816, None),
+    "inception_resnet_v2": ({}, (3, 299, 299), 1000, 32_433_928, None),
 }
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
 MAPS: dict[str, tuple[list[int], list[int]]] = {
@@ -54,6 +58,9 @@ MAPS: dict[str, tuple[list[int], list[int]]] = {
     "squeezenet1_1": ([64, 128, 256, 512], [111, 55, 27, 13]),
     "mobilenet_v1": ([64, 128, 256, 512, 1024], [112, 56, 28, 14, 7]),
     "mobilenet_v2": ([16, 24, 32, 96, 1280], [112, 56, 28, 14, 7]),
+    "googlenet": ([64, 192, 480, 512, 528, 832, 1024], [112, 56, 28, 14, 14, 14, 7]),
+    "inception_v2": ([64, 192, 320, 576, 1024], [112, 56, 28, 14, 7]),
+    "inception_v3": ([64, 192, 288, 768, 2048], [147, 71, 35, 17, 8]),
 }
 
 

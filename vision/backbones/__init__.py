@@ -10,6 +10,9 @@
     densenet121 ...     Huang et al. 2016, every layer reads all before it
     squeezenet1_0 ...   Iandola et al. 2016, few parameters
     mobilenet_v1, _v2   Howard et al. 2017, Sandler et al. 2018, few multiply-adds
+    googlenet           Szegedy et al. 2014, kernels of several sizes side by side
+    inception_v2, _v3   Ioffe & Szegedy 2015, Szegedy et al. 2015
+    inception_v4, inception_resnet_v2   Szegedy et al. 2016
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
@@ -23,7 +26,10 @@ from typing import Any
 
 from vision.backbones.backbone import Backbone
 from vision.backbones.densenet import DENSENETS, DenseNet
+from vision.backbones.googlenet import GoogLeNet
 from vision.backbones.impala import Impala
+from vision.backbones.inception import InceptionV2, InceptionV3
+from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
@@ -42,6 +48,11 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(SQUEEZENETS, SqueezeNet),
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
+    "googlenet": GoogLeNet,
+    "inception_v2": InceptionV2,
+    "inception_v3": InceptionV3,
+    "inception_v4": InceptionV4,
+    "inception_resnet_v2": InceptionResNetV2,
 }
 
 
