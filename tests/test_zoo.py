@@ -72,6 +72,13 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "wrn_34_10": ({}, (3, 32, 32), 10, 46_160_474, 6659),
     "wrn_40_4": ({}, (3, 32, 32), 10, 8_949_210, 1299),
     "fractalnet20": ({}, (3, 32, 32), 10, 33_724_618, 845.2),  # by hand from its authors' generator
+    "densenet_bc_100_12": ({"stem": "cifar"}, (3, 32, 32), 10, 769_162, 287.9),
+    "densenet_40_12": ({"stem": "cifar"}, (3, 32, 32), 10, 1_019_722, 264.8),
+    "mobilenet_v1": ({}, (3, 224, 224), 1000, 4_231_976, 569),
+    # added up by hand from the papers' figures, without auxiliary heads
+    "inception_v2": ({}, (3, 224, 224), 1000, 11_188_288, None),
+    "inception_v4": ({}, (3, 299, 299), 1000, 42_679_816, None),
+    "inception_resnet_v2": ({}, (3, 299, 299), 1000, 32_433_928, None),
 }
 # name: channels and sides of its maps, fine to coarse, at 224 x 224 (inception_v3: 299)
 MAPS: dict[str, tuple[list[int], list[int]]] = {
@@ -84,6 +91,14 @@ MAPS: dict[str, tuple[list[int], list[int]]] = {
     "resnet20": ([16, 32, 64], [224, 112, 56]),
     "wrn_28_10": ([160, 320, 640], [224, 112, 56]),
     "fractalnet20": ([64, 128, 256, 512, 512], [224, 112, 56, 28, 14]),
+    "densenet121": ([64, 256, 512, 1024, 1024], [112, 56, 28, 14, 7]),
+    "squeezenet1_0": ([96, 256, 512, 512], [109, 54, 27, 13]),
+    "squeezenet1_1": ([64, 128, 256, 512], [111, 55, 27, 13]),
+    "mobilenet_v1": ([64, 128, 256, 512, 1024], [112, 56, 28, 14, 7]),
+    "mobilenet_v2": ([16, 24, 32, 96, 1280], [112, 56, 28, 14, 7]),
+    "googlenet": ([64, 192, 480, 512, 528, 832, 1024], [112, 56, 28, 14, 14, 14, 7]),
+    "inception_v2": ([64, 192, 320, 576, 1024], [112, 56, 28, 14, 7]),
+    "inception_v3": ([64, 192, 288, 768, 2048], [147, 71, 35, 17, 8]),
 }
 
 

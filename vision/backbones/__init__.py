@@ -14,6 +14,13 @@
     preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
     fractalnet20  Larsson et al. 2016
 
+    densenet121 ...     Huang et al. 2016, every layer reads all before it
+    squeezenet1_0 ...   Iandola et al. 2016, few parameters
+    mobilenet_v1, _v2   Howard et al. 2017, Sandler et al. 2018, few multiply-adds
+    googlenet           Szegedy et al. 2014, kernels of several sizes side by side
+    inception_v2, _v3   Ioffe & Szegedy 2015, Szegedy et al. 2015
+    inception_v4, inception_resnet_v2   Szegedy et al. 2016
+
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
 initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
 """
@@ -27,17 +34,23 @@ from typing import Any
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
+from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.fractalnet import FRACTALNETS, FractalNet
+from vision.backbones.googlenet import GoogLeNet
 from vision.backbones.impala import Impala
+from vision.backbones.inception import InceptionV2, InceptionV3
+from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
 from vision.backbones.lenet import LENETS, LeNet5, LeNet300
 from vision.backbones.lifting import FILENAME, fit, read, save
 from vision.backbones.mlp import MLP
+from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
 from vision.backbones.nin import NiN
 from vision.backbones.overfeat import OVERFEATS, OverFeat
 from vision.backbones.preact import PREACTS, PreactResNet
 from vision.backbones.resnet import RESNETS, ResNet
 from vision.backbones.small import Small
+from vision.backbones.squeezenet import SQUEEZENETS, SqueezeNet
 from vision.backbones.vgg import VGG, VGGS
 from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 from vision.backbones.zfnet import ZFNet
@@ -61,6 +74,15 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(CIFAR_RESNETS, CifarResNet),
     **dict.fromkeys(WIDE_RESNETS, WideResNet),
     **dict.fromkeys(FRACTALNETS, FractalNet),
+    **dict.fromkeys(DENSENETS, DenseNet),
+    **dict.fromkeys(SQUEEZENETS, SqueezeNet),
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+    "googlenet": GoogLeNet,
+    "inception_v2": InceptionV2,
+    "inception_v3": InceptionV3,
+    "inception_v4": InceptionV4,
+    "inception_resnet_v2": InceptionResNetV2,
 }
 
 

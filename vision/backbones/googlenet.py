@@ -1,0 +1,189 @@
+"""GoogLeNet, the first Inception: convolutions of several sizes side by side (Szegedy et al. 2014)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone, widths
+from vision.backbones.initialisation import initialise
+from vision.backbones.normalisation import normal
+from vision.backbones.pixels import PixelConv2d
+
+# table 1: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projected pool
+INCEPTIONS = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+class GoogLeNet(Backbone):
+    """Szegedy et al. 2014, arXiv 1409.4842, table 1, in the form whose weights are published.
+
+    That form has batch norms, and 3x3 convolutions in place of 5x5 ones (github.com/pytorch/vision/issues/906).
+
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
+    transform_input: the published weights want pixels in [-1, 1]; this turns images normalised with ImageNet's means
+        and deviations into those
+    stem: the first convolution and pool. Three maps are of one size: what 4a, 4d and 4e put out, because the
+        auxiliary classifiers read the former two.
+        imagenet  7x7 / 2, 3x3 / 2 max pool  224 -> 112, 56, 28, 14, 14, 14, 7
+        cifar     3x3                        32 -> 32, 16, 8, 8, 8, 4
+        atari     8x8 / 4                    84 -> 20, 10, 5, 5, 5, 3
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "batch",
+        activation: str = "relu",
+        transform_input: bool = False,
+    ) -> None:
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        super().__init__("googlenet", shape, **arguments, transform_input=transform_input)
+        self.transform = Renormalise(self.shape[0]) if transform_input else nn.Identity()
+        conv = partial(Convolution, norm=norm, activation=activation)
+        one, three = widths((64, 192), width)
+        kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
+        self.conv1 = conv(self.shape[0], one, kernel, stride, padding, layer=PixelConv2d)
+        self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True) if stem == "imagenet" else nn.Identity()
+        self.conv2 = conv(one, one)
+        self.conv3 = conv(one, three, 3, padding=1)
+        self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
+        channels = three
+        for name, row in INCEPTIONS.items():
+            row = widths(row, width)
+            self.add_module(f"inception{name}", Inception(channels, row, conv))
+            channels = row[0] + row[2] + row[4] + row[5]
+        self.settle()
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        one = self.conv1(self.transform(x))
+        two = self.conv3(self.conv2(self.maxpool1(one)))
+        three = self.inception3b(self.inception3a(self.maxpool2(two)))
+        four_a = self.inception4a(self.maxpool3(three))
+        four_d = self.inception4d(self.inception4c(self.inception4b(four_a)))
+        four_e = self.inception4e(four_d)
+        five = self.inception5b(self.inception5a(self.maxpool4(four_e)))
+        finest = [one] if self.spec["stem"] == "imagenet" else []
+        return [*finest, two, three, four_a, four_d, four_e, five]
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        conv = partial(Convolution, norm=self.spec["norm"], activation=self.spec["activation"])
+        return Head(self.channels, classes, 0.2 if dropout is None else dropout, self.spec["activation"], conv)
+
+
+class Convolution(nn.Module):
+    """x (B, channels, H, W) -> (B, wide, ...): a convolution, its norm and its activation."""
+
+    def __init__(
+        self,
+        channels: int,
+        wide: int,
+        kernel: int | tuple[int, int] = 1,
+        stride: int = 1,
+        padding: int | tuple[int, int] = 0,
+        *,
+        norm: str,
+        activation: str,
+        layer: type[nn.Conv2d] = nn.Conv2d,
+    ) -> None:
+        super().__init__()
+        out = before(activation, wide)
+        self.conv = layer(channels, out, kernel, stride, padding, bias=norm == "none")
+        self.bn = normal(out, norm, eps=1e-3)
+        self.activation = activate(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.bn(self.conv(x)))
+
+
+class Inception(nn.Module):
+    """x (B, channels, H, W) -> the channels of four branches, joined; row as in INCEPTIONS."""
+
+    def __init__(self, channels: int, row: Sequence[int], conv: Callable[..., Convolution]) -> None:
+        super().__init__()
+        one, reduced3, three, reduced5, five, pooled = row
+        self.branch1 = conv(channels, one)
+        self.branch2 = nn.Sequential(conv(channels, reduced3), conv(reduced3, three, 3, padding=1))
+        self.branch3 = nn.Sequential(conv(channels, reduced5), conv(reduced5, five, 3, padding=1))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(channels, pooled))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)), 1)
+
+
+class Head(nn.Module):
+    """maps -> logits (B, classes) of the last; `auxiliary` gives those of 4a and 4d, whose losses count 0.3 each.
+
+    channels: of the maps, fine to coarse; dropout: of the last classifier only
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        classes: int,
+        dropout: float,
+        activation: str,
+        conv: Callable[..., Convolution],
+    ) -> None:
+        super().__init__()
+        self.aux1 = Auxiliary(channels[-4], classes, activation, conv)
+        self.aux2 = Auxiliary(channels[-3], classes, activation, conv)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels[-1], classes)
+        initialise(self, "he")
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.fc(self.dropout(maps[-1].mean((2, 3))))
+
+    def auxiliary(self, maps: list[Tensor]) -> list[Tensor]:
+        return [self.aux1(maps[-4]), self.aux2(maps[-3])]
+
+
+class Auxiliary(nn.Module):
+    """Logits from a map in the middle, so that gradients reach the early layers (section 5)."""
+
+    def __init__(self, channels: int, classes: int, activation: str, conv: Callable[..., Convolution]) -> None:
+        super().__init__()
+        self.conv = conv(channels, 128)
+        self.fc1 = nn.Linear(4 * 4 * 128, before(activation, 1024))
+        self.activation = activate(activation)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(1024, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(F.adaptive_avg_pool2d(x, 4)).flatten(1)
+        return self.fc2(self.dropout(self.activation(self.fc1(x))))
+
+
+class Renormalise(nn.Module):
+    """Images (B, 3, H, W) with ImageNet's means and deviations of 0 and 1 -> pixels in [-1, 1]."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels != 3:
+            raise ValueError(f"transform_input is for images of 3 channels, got {channels}: leave it out")
+        mean, deviation = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        self.register_buffer("scale", (deviation / 0.5).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", ((mean - 0.5) / 0.5).view(3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.uint8:
+            x = x.to(self.scale.dtype) / 255
+        return x * self.scale + self.shift

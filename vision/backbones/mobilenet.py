@@ -1,0 +1,157 @@
+"""MobileNets: convolutions taken apart into depthwise and 1x1 ones (Howard et al. 2017, Sandler et al. 2018)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone, widths
+from vision.backbones.initialisation import initialise
+from vision.backbones.normalisation import normal
+from vision.backbones.pixels import PixelConv2d
+
+# channels and stride of each layer of version 1
+SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+# expansion t, channels c, layers n and stride s of each row of version 2's table 2
+INVERTED = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+class MobileNet(Backbone):
+    """What both versions share: `features` is a chain, whose maps are the last before each stride."""
+
+    def add(self, module: nn.Module, stride: int) -> None:
+        """One layer more; `halves` says whether a map ends before it."""
+        self.halves.append(len(self.features) > 0 and stride > 1)
+        self.features.append(module)
+
+    def begin(self, channels: int, norm: str, activation: str) -> None:
+        """An empty chain and its stem, which leaves `channels`."""
+        self.features, self.halves = nn.Sequential(), []
+        kernel, stride = (8, 4) if self.spec["stem"] == "atari" else (3, 1 if self.spec["stem"] == "cifar" else 2)
+        padding = 0 if stride == 4 else 1
+        conv = PixelConv2d(self.shape[0], before(activation, channels), kernel, stride, padding, bias=norm == "none")
+        self.add(nn.Sequential(conv, normal(conv.out_channels, norm), activate(activation)), stride)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for module, halves in zip(self.features, self.halves, strict=True):
+            if halves:
+                maps.append(x)
+            x = module(x)
+        return [*maps, x]
+
+
+class MobileNetV1(MobileNet):
+    """Howard et al. 2017, arXiv 1704.04861, table 1: a depthwise 3x3 and a 1x1 convolution in each layer.
+
+    shape: (C, H, W); width: the paper's multiplier alpha; init, norm, activation: see their files
+    stem: the first convolution.
+        imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
+        cifar     3x3                                     32 -> 32, 16, 8, 4, 2
+        atari     8x8 / 4, and the first stride after 1   84 -> 20, 10, 5, 3
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "batch",
+        activation: str = "relu",
+    ) -> None:
+        super().__init__("mobilenet_v1", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        channels, *rest = widths((32, *(channels for channels, _ in SEPARABLE)), width)
+        self.begin(channels, norm, activation)
+        for i, (wide, (_, stride)) in enumerate(zip(rest, SEPARABLE, strict=True)):
+            stride = 1 if stem == "atari" and i == 1 else stride
+            depthwise = convolution(channels, channels, 3, stride, channels, norm, activation)
+            self.add(nn.Sequential(*depthwise, *convolution(channels, wide, 1, 1, 1, norm, activation)), stride)
+            channels = wide
+        self.settle()
+
+
+class MobileNetV2(MobileNet):
+    """Sandler et al. 2018, arXiv 1801.04381, table 2: residuals between narrow maps, which no activation follows.
+
+    shape: (C, H, W); width: the paper's multiplier, which leaves the last layer's 1280 channels where it is below 1;
+        init, norm, activation: see their files
+    stem: the first convolution.
+        imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
+        cifar     3x3, and the first stride after 1       32 -> 32, 16, 8, 4
+        atari     8x8 / 4, and the first stride after 1   84 -> 20, 10, 5, 3
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "imagenet",
+        width: float = 1.0,
+        init: str = "he",
+        norm: str = "batch",
+        activation: str = "relu6",
+    ) -> None:
+        super().__init__("mobilenet_v2", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        channels, *rest = widths((32, *(row[1] for row in INVERTED)), width)
+        self.begin(channels, norm, activation)
+        for wide, (expansion, _, layers, stride) in zip(rest, INVERTED, strict=True):
+            for i in range(layers):
+                early = len(self.features) == 2 and stem != "imagenet"
+                step = 1 if i > 0 or early else stride
+                self.add(Inverted(channels, wide, expansion, step, norm, activation), step)
+                channels = wide
+        (last,) = widths((1280,), max(1.0, width))
+        self.add(nn.Sequential(*convolution(channels, last, 1, 1, 1, norm, activation)), 1)
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        return Dropped(self.channels[-1], classes, 0.2 if dropout is None else dropout)
+
+
+class Inverted(nn.Module):
+    """x (B, channels, H, W) -> (B, wide, H / stride, W / stride): widened, filtered by depth, narrowed linearly.
+
+    The input is added where the output has its shape."""
+
+    def __init__(self, channels: int, wide: int, expansion: int, stride: int, norm: str, activation: str) -> None:
+        super().__init__()
+        inner = channels * expansion
+        self.residual = stride == 1 and channels == wide
+        self.conv = nn.Sequential()
+        if expansion > 1:
+            self.conv.append(nn.Sequential(*convolution(channels, inner, 1, 1, 1, norm, activation)))
+        self.conv.append(nn.Sequential(*convolution(inner, inner, 3, stride, inner, norm, activation)))
+        self.conv.append(nn.Conv2d(inner, wide, 1, bias=norm == "none"))
+        self.conv.append(normal(wide, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class Dropped(nn.Module):
+    """Pooled, where published files call the layer classifier.1."""
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, classes))
+        initialise(self, "he")
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.classifier(maps[-1].mean((2, 3)))
+
+
+def convolution(
+    channels: int, wide: int, kernel: int, stride: int, groups: int, norm: str, activation: str
+) -> list[nn.Module]:
+    """A convolution that keeps the size but for its stride, its norm and its activation, which leaves `wide`."""
+    out = before(activation, wide)
+    conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
+    return [conv, normal(out, norm), activate(activation)]
