@@ -39,7 +39,7 @@ RESNETS: dict[str, Variant] = {
 
 
 class ResNet(Backbone):
-    """He et al. 2015, but the stride is in a bottleneck's 3x3, as torchvision has it (Goyal et al. 2017, 1706.02677).
+    """He et al. 2015, but a bottleneck's stride is in its 3x3, as in torchvision (Goyal et al., arXiv 1706.02677).
 
     shape: (C, H, W); name: a key of RESNETS; width: multiplies all channels; init, norm, activation: see
         initialisation.py, normalisation.py, activation.py
