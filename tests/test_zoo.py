@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Iterable
 
 import pytest
 import torch
@@ -114,7 +115,20 @@ def multiply_adds(model: nn.Module, shape: tuple[int, ...]) -> float:
     return counter.get_total_flops() / 2
 
 
-@pytest.mark.parametrize("name", [name for name in TORCHVISION if name in backbones.BACKBONES])
+def sparing(names: Iterable[str], *large: str) -> list:
+    """The names, the large ones marked slow: the smaller of their families are measured in the suite."""
+    return [pytest.param(name, marks=pytest.mark.slow) if name in large else name for name in names]
+
+
+LARGE = ["vgg13", "vgg13_bn", "vgg19", "vgg19_bn", "resnet34", "resnet101", "resnet152", "resnext101_32x8d"]
+LARGE += ["resnext101_64x4d", "wide_resnet101_2", "densenet161", "densenet169", "densenet201"]
+LARGE += ["resnet44", "resnet56", "resnet110", "wrn_16_8", "wrn_34_10", "wrn_40_4"]
+
+
+DEEP = ["inception_v2", "inception_v4", "inception_resnet_v2", "densenet121"]
+
+
+@pytest.mark.parametrize("name", sparing(TORCHVISION, *LARGE))
 def test_is_torchvisions_to_the_last_parameter(name):
     parameters, giga, keys = TORCHVISION[name]
     shape = (3, 299, 299) if name == "inception_v3" else (3, 224, 224)
@@ -125,7 +139,7 @@ def test_is_torchvisions_to_the_last_parameter(name):
     assert hashlib.sha256(repr(state).encode()).hexdigest()[:16] == keys
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", sparing(PAPERS, *LARGE))
 def test_is_its_papers(name):
     options, shape, classes, parameters, mega = PAPERS[name]
     model = imagined(name, shape, classes, **options)
@@ -200,7 +214,7 @@ def test_contract_of_all(name, stem, channels):
     holds(sighted(name, stem, channels))
 
 
-@pytest.mark.parametrize("name", FIRST.values())
+@pytest.mark.parametrize("name", sparing(FIRST.values(), *DEEP))
 def test_every_norm_and_activation(name):
     torch.manual_seed(0)
     known = inspect.signature(backbones.BACKBONES[name]).parameters

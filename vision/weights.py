@@ -28,7 +28,9 @@ def from_torchvision(name: str, state: dict[str, Tensor]) -> Classifier:
     """
     state = {DENSE.sub(r"\1\2", key): value for key, value in state.items()}
     classes = list(state.values())[-1].shape[0]  # the last layer's bias
-    model = classifier.build(name, (3, 299, 299) if name.startswith("inception") else (3, 224, 224), classes)
+    shape = (3, 299, 299) if name == "inception_v3" else (3, 224, 224)
+    own = {"transform_input": True} if name in ("googlenet", "inception_v3") else {}  # theirs came from elsewhere
+    model = classifier.build(name, shape, classes, **own)
     owner = {key.removeprefix("backbone.").removeprefix("head."): key for key in model.state_dict()}
     if strange := [key for key in state if key not in owner]:
         raise ValueError(f"{name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")

@@ -1,5 +1,6 @@
 """The noun every network of eyes is: images in, feature maps out, numbers that describe them."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, Self
@@ -11,6 +12,8 @@ from vision.backbones.initialisation import initialise
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
 LONGER = 9 * PROBE  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
+
+MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: the large ones take seconds
 
 
 class Backbone(nn.Module):
@@ -52,14 +55,13 @@ class Backbone(nn.Module):
             side = self.shape[-1] if len(self.shape) == 3 else 1
             self.strides = [math.ceil(side / m.shape[-1]) for m in maps]
             self.smallest = min(self.shape[-2:]) if len(self.shape) == 3 else 1
+            self.channels = [m.shape[1] for m in maps]
         else:
-            channels = self.shape[0]
-            maps = self.imagine((channels, PROBE, PROBE))
-            wider = self.imagine((channels, PROBE, PROBE + LONGER))
-            # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
-            self.strides = [LONGER // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
-            self.smallest = self._smallest()
-        self.channels = [m.shape[1] for m in maps]
+            architecture = json.dumps(self.spec | {"shape": self.shape[0], "init": None})
+            if architecture not in MEASURED:
+                MEASURED[architecture] = self._measure()
+            channels, strides, self.smallest = MEASURED[architecture]
+            self.channels, self.strides = list(channels), list(strides)
         self._check(self.shape)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -115,6 +117,14 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         return super().train(mode and not self.frozen)
+
+    def _measure(self) -> tuple[list[int], list[int], int]:
+        """Channels and strides of the maps, and the smallest image side."""
+        maps = self.imagine((self.shape[0], PROBE, PROBE))
+        wider = self.imagine((self.shape[0], PROBE, PROBE + LONGER))
+        # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
+        strides = [LONGER // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
+        return [m.shape[1] for m in maps], strides, self._smallest()
 
     def _smallest(self) -> int:
         low, high = 0, PROBE  # too small, large enough
