@@ -224,7 +224,7 @@ def test_memory_sees_through_flicker(tmp_path):
 def test_learns_catch_and_is_watched(tmp_path, name):
     PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name]))
     folder = tmp_path / f"Catch/{name}-1"
-    assert max(evaluations(folder)) >= 0.9
+    assert evaluations(folder)[-1] >= 0.95
     watch.main(watch.Config(folder, games=10, device="cpu", film=False))
     assert json.loads((folder / "watch.jsonl").read_text())["mean"] >= 0.8
 

@@ -50,8 +50,8 @@ def soonest(ratio: int, batch: int, copy_every: int, seed: int, options: argpars
     found, passed = None, 0.0
     while found is None and passed < options.seconds and program.poll() is None:
         time.sleep(0.2)
-        for folder in options.folder.glob(f"*/{name}"):
-            run = read_run(folder)
+        for metrics in options.folder.glob(f"*/{name}/metrics.jsonl"):  # the last file that a run begins with
+            run = read_run(metrics.parent)
             passed = run.seconds or 0.0
             reached = [line["step"] for line in run.evaluations if line["eval/return"] >= options.score]
             ticks = [tick["seconds"] for tick in run.clock if reached and tick["step"] >= reached[0]]
