@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
@@ -47,7 +48,7 @@ class Setting(runs.Options):
     stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
     flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
-    backbone: str = "nature"  # nature, impala, small, mlp, or a run's folder whose eyes are lifted
+    backbone: str = "nature"  # a name of python -m vision.backbones, or a run's folder whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
@@ -240,7 +241,10 @@ def see(config: Config, world: World) -> backbones.Backbone:
     """
     options = {}
     if config.backbone in backbones.BACKBONES:
-        options = {"width": config.width, "norm": config.norm} | ({"spectral": True} if config.spectral else {})
+        known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
+        usual = {"stem": "atari", "width": 1.0, "norm": "none", "spectral": False}
+        asked = {key: getattr(config, key, value) for key, value in usual.items()}
+        options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
     return backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **options)
 
 

@@ -251,3 +251,15 @@ def test_table_and_picture(tmp_path, capsys):
     assert "431,080" in told and "LeCun" in told
     program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=tmp_path / "x.png"))
     assert (tmp_path / "x.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIRST.values())
+def test_compiles(name):
+    torch.manual_seed(0)
+    torch._dynamo.reset()  # or all of them count as one function, compiled too often
+    backbone = sighted(name, None, 3).eval()
+    x = torch.rand(2, *backbone.shape)
+    with torch.no_grad():
+        for ours, theirs in zip(torch.compile(backbone, fullgraph=True)(x), backbone(x), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
