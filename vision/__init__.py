@@ -1,4 +1,10 @@
-"""What is seen: backbones, data, tasks (make a model) and studies (examine any model)."""
+"""What is seen: backbones, data, tasks (make a model) and studies (examine any model).
+
+backbones/     architectures under one contract; python -m vision.backbones is their table
+classifier.py  a backbone and the head that names classes
+weights.py     published weights in torchvision's names, both ways
+data.py        MNIST
+"""
 
 from vision import backbones, data
 
