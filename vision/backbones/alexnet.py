@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.backbones.backbone import widths
-from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.chain import Chain, Dense
 
 
 class ResponseNorm(nn.Module):
@@ -86,11 +86,7 @@ class AlexNet(Chain):
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5."""
-        p = 0.5 if dropout is None else dropout
-        activation, side, (units,) = self.spec["activation"], 6, widths((4096,), self.spec["width"])
-        first = dense(self.channels[-1] * side * side, units, activation)
-        second = dense(units, units, activation)
-        drops = [nn.Dropout(p), nn.Dropout(p)]
-        if ALEXNETS[self.spec["name"]].early:
-            return Dense(side, [drops[0], *first, drops[1], *second, nn.Linear(units, classes)])
-        return Dense(side, [*first, drops[0], *second, drops[1], nn.Linear(units, classes)])
+        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        return Dense.twice(
+            self.channels[-1], 6, units, classes, p, self.spec["activation"], ALEXNETS[self.spec["name"]].early
+        )

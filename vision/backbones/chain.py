@@ -1,7 +1,7 @@
 """What the networks before 2014 share: one chain of convolutions and pools, and dense layers on its last map."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -52,6 +52,17 @@ class Dense(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(*layers)
         initialise(self, "he")
+
+    @classmethod
+    def twice(
+        cls, channels: int, side: int, units: int, classes: int, dropout: float, activation: str, early: bool = False
+    ) -> Self:
+        """Two layers of `units` before the last, with dropout after each of them, or before if it is early."""
+        first, second = dense(channels * side * side, units, activation), dense(units, units, activation)
+        drop, again, last = nn.Dropout(dropout), nn.Dropout(dropout), nn.Linear(units, classes)
+        if early:
+            return cls(side, [drop, *first, again, *second, last])
+        return cls(side, [*first, drop, *second, again, last])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.classifier(self.avgpool(maps[-1]).flatten(1))

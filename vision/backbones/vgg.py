@@ -6,7 +6,7 @@ from typing import NamedTuple
 from torch import nn
 
 from vision.backbones.backbone import Pooled, widths
-from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.chain import Chain, Dense
 
 
 class Variant(NamedTuple):
@@ -66,9 +66,5 @@ class VGG(Chain):
         """
         if self.spec["stem"] != "imagenet":
             return Pooled(self.channels[-1], classes, dropout or 0.0, name="classifier")
-        p = 0.5 if dropout is None else dropout
-        activation, side, (units,) = self.spec["activation"], 7, widths((4096,), self.spec["width"])
-        first = dense(self.channels[-1] * side * side, units, activation)
-        second = dense(units, units, activation)
-        layers = [*first, nn.Dropout(p), *second, nn.Dropout(p), nn.Linear(units, classes)]
-        return Dense(side, layers)
+        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        return Dense.twice(self.channels[-1], 7, units, classes, p, self.spec["activation"])

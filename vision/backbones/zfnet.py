@@ -6,7 +6,7 @@ from torch import nn
 
 from vision.backbones.alexnet import ResponseNorm
 from vision.backbones.backbone import widths
-from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.chain import Chain, Dense
 
 
 class ZFNet(Chain):
@@ -56,8 +56,5 @@ class ZFNet(Chain):
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5 after the first two."""
-        p = 0.5 if dropout is None else dropout
-        activation, side, (units,) = self.spec["activation"], 6, widths((4096,), self.spec["width"])
-        first = dense(self.channels[-1] * side * side, units, activation)
-        second = dense(units, units, activation)
-        return Dense(side, [*first, nn.Dropout(p), *second, nn.Dropout(p), nn.Linear(units, classes)])
+        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        return Dense.twice(self.channels[-1], 6, units, classes, p, self.spec["activation"])
