@@ -53,6 +53,20 @@ def test_epsilon_anneals():
     assert at == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
 
 
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "lenet300_100"])
+def test_an_agent_sees_through_any_network_of_the_zoo(tmp_path, name):
+    config = quick(tmp_path, backbone=name, width=0.25)
+    world = envs.make("Catch", 2, seed=1, device="cpu")
+    network = dqn.build(config, world)
+    network(world.observation).square().sum().backward()
+    spec = network.backbone.spec
+    assert spec.get("stem", "atari") == "atari" and spec["width"] == 0.25 and spec["norm"] == "none"
+    assert all(weight.grad is not None for weight in network.parameters())
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    with pytest.raises(ValueError, match=f"{name}.* has no option 'spectral'"):
+        dqn.see(dataclasses.replace(config, spectral=True), world)
+
+
 def test_updates_drawn_together_are_the_same_updates(tmp_path):
     ends = []
     for updates in (1, 2):
