@@ -16,7 +16,6 @@ from test_replay import (
     equal,
     followed,
     make,
-    one_thread,  # noqa: F401
     play,
     sequence,
     starts,
