@@ -40,9 +40,9 @@ from vision.backbones.googlenet import GoogLeNet
 from vision.backbones.impala import Impala
 from vision.backbones.inception import InceptionV2, InceptionV3
 from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
-from vision.backbones.lenet import LENETS, LeNet5, LeNet300
+from vision.backbones.lenet import LENETS, LeNet5
 from vision.backbones.lifting import FILENAME, fit, read, save
-from vision.backbones.mlp import MLP
+from vision.backbones.mlp import MLP, MLPS
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
 from vision.backbones.nin import NiN
@@ -61,8 +61,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     "nature": Nature,
     "impala": Impala,
     "small": Small,
-    "mlp": MLP,
-    "lenet300_100": LeNet300,
+    **dict.fromkeys(MLPS, MLP),
     **dict.fromkeys(LENETS, LeNet5),
     **dict.fromkeys(ALEXNETS, AlexNet),
     "zfnet": ZFNet,

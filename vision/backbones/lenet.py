@@ -1,48 +1,12 @@
 """LeNets: the networks that read digits (LeCun et al. 1998), as they were and as compression papers take them."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from vision.backbones.activation import activate, before
-from vision.backbones.backbone import Backbone, widths
+from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense, dense
-from vision.backbones.normalisation import after
-
-
-class LeNet300(Backbone):
-    """LeNet-300-100, LeCun et al. 1998, doi 10.1109/5.726791, section III-C, on which Han et al. 2015,
-    arXiv 1506.02626, measured pruning. ReLU instead of 1998's tanh. One map (B, 100, 1, 1).
-
-    shape: (1, 28, 28) or any other, the only one that fits then; width: multiplies 300 and 100
-    init, activation: see initialisation.py, activation.py; norm: none, batch or layer, see normalisation.py
-    """
-
-    stems = ()
-    any_size = False
-
-    def __init__(
-        self,
-        shape: Sequence[int],
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-    ) -> None:
-        super().__init__("lenet300_100", shape, width=width, init=init, norm=norm, activation=activation)
-        layers, inputs = [nn.Flatten()], prod(self.shape)
-        for units in widths((300, 100), width):
-            linear = nn.Linear(inputs, before(activation, units))
-            layers += [linear, *after(linear, norm), activate(activation)]
-            inputs = units
-        self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
-        self.settle()
-
-    def maps(self, x: Tensor) -> list[Tensor]:
-        return super().maps(x / 255 if x.dtype == torch.uint8 else x)
 
 
 class Variant(NamedTuple):

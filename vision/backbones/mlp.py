@@ -1,22 +1,26 @@
 """Dense layers for worlds that are vectors, with a map of one pixel so that any head fits."""
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
+from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
 from vision.backbones.normalisation import after
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+MLPS = {"mlp": (128, 128), "lenet300_100": (300, 100)}  # units of each layer
 
 
 class MLP(Backbone):
     """A multilayer perceptron. Input (B, *shape), flattened (uint8 pixels as x / 255); one map (B, hidden[-1], 1, 1).
 
-    shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer;
-    activation: relu | tanh; width: multiplies hidden; init, norm: see initialisation.py, normalisation.py
-    Raises ValueError for another activation, or when hidden is empty.
+    name: a key of MLPS. lenet300_100 is LeNet-300-100, LeCun et al. 1998, doi 10.1109/5.726791, section III-C, on
+        which Han et al. 2015, arXiv 1506.02626, measured pruning, with ReLU instead of 1998's tanh
+    shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer, unless the name's;
+    width: multiplies hidden; activation, init, norm (none, batch or layer): see their files
+    Raises ValueError for an unknown activation, or when hidden is empty.
     """
 
     stems = ()
@@ -25,26 +29,23 @@ class MLP(Backbone):
     def __init__(
         self,
         shape: Sequence[int],
-        hidden: Sequence[int] = (128, 128),
+        hidden: Sequence[int] | None = None,
         activation: str = "relu",
         width: float = 1.0,
         init: str = "he",
         norm: str = "none",
+        name: str = "mlp",
     ) -> None:
-        arguments = dict(hidden=list(hidden), activation=activation, width=width, init=init, norm=norm)
-        super().__init__("mlp", shape, **arguments)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+        hidden = list(MLPS[name] if hidden is None else hidden)
+        super().__init__(name, shape, hidden=hidden, activation=activation, width=width, init=init, norm=norm)
         if not hidden:
             raise ValueError("mlp needs at least one hidden layer, got hidden=()")
-        before, layers = 1, [nn.Flatten()]
-        for n in self.shape:
-            before *= n
+        inputs, layers = prod(self.shape), [nn.Flatten()]
         for units in widths(hidden, width):
-            dense = nn.Linear(before, units)
-            layers += [dense, *after(dense, norm), ACTIVATIONS[activation]()]
-            before = units
-        self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (before, 1, 1))))
+            dense = nn.Linear(inputs, before(activation, units))
+            layers += [dense, *after(dense, norm), activate(activation)]
+            inputs = units
+        self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
         self.settle()
 
     def maps(self, x: Tensor) -> list[Tensor]:
