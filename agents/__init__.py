@@ -1,17 +1,19 @@
-"""What decides. Every file is a program: python -m agents.<file> --env <world>
+"""What decides. A file is a program, unless it says that it is none: python -m agents.<file> --env <world>
 
 tabular.py   value and policy iteration, Q-learning, SARSA and Monte-Carlo control over tables
 dqn.py       deep Q-learning (Mnih et al. 2015), Double DQN as a switch
 rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with its equation in a file of its own:
              double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py
 r2d2.py      recurrent Q-learning from sequences (Kapturowski et al. 2019), also where frames are missing
-recurrent_attention.py   images read in a few glimpses (Mnih et al. 2014); their pictures: saccades.py
+recurrent_attention.py   images read in a few glimpses (Mnih et al. 2014); their pictures: saccades.py, no program
 pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
 reinforce.py the policy gradient from whole episodes (Williams 1992), its steps of variance reduction as switches
 a2c.py       the same every few steps, with a learned value (Mnih et al. 2016)
 ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --units remembers
 attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
-policies.py  no program: the networks and the distributions over actions that those four share
+gaze.py      an agent that sees only where it points its eye: an experiment, not learned yet
+variance.py  how much noise each estimator of the policy gradient has
+policies.py  no program: the networks and the distributions over actions that the policy gradients share
 watch.py     plays, scores and films the agent of any run
 """
 
