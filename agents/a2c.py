@@ -23,11 +23,12 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, policies, reinforce
-from agents.dqn import options, precision
+from agents import arithmetic, policies, reinforce, setting
+from agents.arithmetic import precision
 from agents.policies import load
 from agents.ppo import Experience, Rollout, advantages
 from agents.r2d2 import Carried
+from agents.setting import options
 from agents.watch import assess
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
@@ -56,19 +57,19 @@ RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.a2c", world.name, world.protocol, dqn.patience(world))
+    run = runs.Run(config, "agents.a2c", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.RMSprop(
-        weights, dqn.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture
+        weights, arithmetic.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture
     )
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, carried=carried)
@@ -108,7 +109,7 @@ def train(config: Config) -> None:
 
     if config.compile:
         judge = torch.compile(judge)
-    act, learn = dqn.quickened(config, device, act, learn)
+    act, learn = arithmetic.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         begin = carried.state
@@ -125,7 +126,7 @@ def train(config: Config) -> None:
 
         value, following = rollout.value[:-1], rollout.following()
         advantage = advantages(rollout.reward, rollout.discount, value, following, rollout.last, config.trace)
-        dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
+        arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
         network.scale.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every):

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from agents import dqn, policies, ppo
-from agents.dqn import options
+from agents import policies, ppo, setting
+from agents.setting import options
 from envs import World
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
@@ -60,7 +60,7 @@ def recipe(asked: Config) -> Config:
 
 def pictured(asked: ppo.Config, known: Collection[str]) -> str:
     """Which of the known recipes suits the world asked for. Raises ValueError on one without a picture."""
-    kind = dqn.kind(asked, known)
+    kind = setting.kind(asked, known)
     if kind not in known:
         raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
     return kind
@@ -116,8 +116,8 @@ class Attending(policies.ActorCritic):
         self.register_buffer("basis", basis, persistent=False)
         self.shape = (height, width)
         key, value = config.keys + len(basis), config.values + len(basis)
-        self.ask = nn.Sequential(dqn.dense(config.units, 128), nn.Linear(128, config.queries * key))
-        self.digest = dqn.dense(config.queries * (key + value), config.units)
+        self.ask = nn.Sequential(setting.dense(config.units, 128), nn.Linear(128, config.queries * key))
+        self.digest = setting.dense(config.queries * (key + value), config.units)
         self.core = policies.core(config.units, config.units)
         super()._propose(config.units, world, config)
 

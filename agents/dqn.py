@@ -17,12 +17,8 @@ Deviations from the paper:
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import inspect
-from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,32 +26,12 @@ from torch.nn import functional as F
 
 import envs
 import runs
+from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
+from agents.setting import Setting, dense, kind, options, own_eyes, patience, see
 from agents.watch import Policy, assess
-from envs import Transition, World, control
+from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from vision import backbones
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting(runs.Options):
-    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
-
-    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
-    protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
-    frame_skip: int = 4  # Atari frames an action is held
-    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
-    colour: bool = False  # Atari: three channels a frame
-    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
-    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
-    pixels: bool = False  # control: learn from the rendered picture
-    backbone: str = "nature"  # a name of python -m vision.backbones, or a run's folder whose eyes are lifted
-    frozen: bool = False  # keep the backbone's weights as they are
-    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
-    norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
-    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
-    bf16: bool = True  # bf16 autocast where the device is fast at it
-    compile: bool = False  # torch.compile act and learn
-    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,13 +140,6 @@ def recipe(asked: Config) -> Config:
     return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)])
 
 
-def kind(asked: Config, known: Collection[str]) -> str:
-    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""
-    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
-    identity = control.canonical(asked.env) if family == "control" else None
-    return identity if identity in known else family
-
-
 class QNetwork(nn.Module):
     """observation (B, C, H, W) uint8 or (B, D) float -> value of each action (B, A) float32."""
 
@@ -190,16 +159,6 @@ class QNetwork(nn.Module):
         features = self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
         with torch.autocast(observation.device.type, enabled=False):
             return self.values(features.float())  # bf16 would round away the gap between two actions
-
-
-def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:
-    """features -> hidden units (0 for none) behind a ReLU, which norm="layer" puts a layer norm before."""
-    if not hidden:
-        return nn.Identity()
-    linear = nn.Linear(features, hidden)
-    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(linear, *([nn.LayerNorm(hidden)] if norm == "layer" else []), nn.ReLU())
 
 
 def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tensor | None = None) -> Tensor:
@@ -234,20 +193,6 @@ def epsilon_at(config: Config, step: int) -> float:
     return 1.0 + fraction * (config.epsilon - 1.0)
 
 
-def see(config: Config, world: World) -> backbones.Backbone:
-    """The backbone for a world, or the eyes that are lifted, as they are.
-
-    Raises ValueError for an option that the backbone does not have.
-    """
-    options = {}
-    if config.backbone in backbones.BACKBONES:
-        known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
-        usual = {"stem": "atari", "width": 1.0, "norm": "none", "spectral": False}
-        asked = {key: getattr(config, key, value) for key, value in usual.items()}
-        options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
-    return backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **options)
-
-
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
     check_actions(world)
@@ -261,33 +206,6 @@ def check_actions(world: World) -> None:
         raise ValueError(
             f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
         )
-
-
-def options(config: Config) -> dict[str, object]:
-    """What envs.make is to know beyond the name."""
-    asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
-    if config.pixels or envs.family(config.env) != "atari":
-        return asked
-    return asked | {key: getattr(config, key) for key in ("protocol", "frame_skip", "full_actions", "colour")}
-
-
-def low(config: Config, device: torch.device) -> bool:
-    """Whether to calculate in bf16: where asked for and fast. A CPU without bf16 arithmetic wants --no-bf16."""
-    return config.bf16 and device.type in ("cpu", "cuda")
-
-
-def precision(config: Config, device: torch.device) -> torch.autocast:
-    """The context in which networks are called."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
-
-
-def shadow(config: Config, network: nn.Module) -> nn.Module:
-    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use."""
-    result = copy.deepcopy(network).requires_grad_(False)
-    if low(config, next(network.parameters()).device):
-        for name in ("backbone", "hidden", "judge"):
-            getattr(result, name, nn.Identity()).bfloat16()
-    return result
 
 
 def greedy(config: Config, network: nn.Module, epsilon: float, seed: int) -> Policy:
@@ -309,23 +227,11 @@ def greedy(config: Config, network: nn.Module, epsilon: float, seed: int) -> Pol
     return policy
 
 
-def own_eyes(config: Config, folder: Path) -> Config:
-    """The config of a saved run: eyes that were lifted from elsewhere lie in its own folder now."""
-    return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
-
-
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])
     return greedy(config, network, config.evaluate_epsilon, seed)
-
-
-def patience(world: World) -> str | None:
-    """What to say at the start of a run that will be long."""
-    if world.device.type == "cpu" and world.family == "atari":
-        return "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)"
-    return None
 
 
 def remember(config: Config, world: World, run: runs.Run) -> Memory:
@@ -334,46 +240,6 @@ def remember(config: Config, world: World, run: runs.Run) -> Memory:
     if world.observation.dtype == torch.uint8:
         return FrameReplay(config.capacity, world.count, world.stack, **where)
     return RowReplay(config.capacity, world.count, **where)
-
-
-def adam(config: Config, network: nn.Module) -> torch.optim.Adam:
-    """Adam over the weights that are to learn."""
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
-    device = next(network.parameters()).device
-    fused = device.type != "mps"
-    return torch.optim.Adam(
-        weights, rate(config, device), eps=config.adam_epsilon, fused=fused, capturable=config.capture
-    )
-
-
-def rate(config: Config, device: torch.device) -> float | Tensor:
-    """The learning rate as an optimizer is to hold it: compiled and captured updates read it from a tensor."""
-    return (
-        torch.tensor(config.learning_rate, device=device)
-        if config.compile or config.capture
-        else config.learning_rate
-    )
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The learning rate from now on."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def quickened(config: Config, device: torch.device, act: Callable, learn: Callable) -> tuple[Callable, Callable]:
-    """act and learn as the flags --compile and --capture want them."""
-    if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
-    return act, runs.Captured(learn, device) if config.capture else learn
-
-
-def mean(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of several updates' metrics."""
-    return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}
 
 
 def train(config: Config) -> None:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from agents import attention, dqn, policies, ppo
-from agents.dqn import options
+from agents import attention, policies, ppo, setting
+from agents.setting import options
 from envs import World
 from envs.glimpse import Retina
 from vision import backbones
@@ -117,8 +117,8 @@ class Gazing(policies.ActorCritic):
         self.scale = policies.Same()
         self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
         self.backbone = backbones.build(config.backbone, self.retina.patches, frozen=config.frozen)
-        self.hidden = dqn.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
-        self.where = dqn.dense(2, 64)
+        self.hidden = setting.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
+        self.where = setting.dense(2, 64)
         self.core = policies.core((config.hidden or 128) + 64, config.units)
         self._decide(Pointing(config.units, world, config.spread), config.units)
 

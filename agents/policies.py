@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents import dqn
-from agents.dqn import precision
+from agents import setting
+from agents.arithmetic import precision
 from agents.r2d2 import Core
 from envs import Transition, World
 from vision import backbones
@@ -186,12 +186,12 @@ class ActorCritic(nn.Module):
     def __init__(self, world: World, config: Config) -> None:
         super().__init__()
         self.scale = Normaliser(world.observation_shape) if config.scale else Same()
-        self.backbone = dqn.see(config, world)
+        self.backbone = setting.see(config, world)
         features = self.backbone.output_size(world.observation_shape)
-        self.hidden = dqn.dense(features, config.hidden, config.norm)
+        self.hidden = setting.dense(features, config.hidden, config.norm)
         self.judge = nn.ModuleList()  # the value's own eyes and hidden layer, if it has any
         if config.apart:
-            self.judge.extend([dqn.see(config, world), dqn.dense(features, config.hidden, config.norm)])
+            self.judge.extend([setting.see(config, world), setting.dense(features, config.hidden, config.norm)])
         self._propose(config.hidden or features, world, config)
 
     def _propose(self, width: int, world: World, config: Config) -> None:
@@ -321,6 +321,6 @@ def load(
     build: Callable[[Config, World], ActorCritic] = build,
 ) -> Player:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(dqn.own_eyes(config, folder), world)
+    network = build(setting.own_eyes(config, folder), world)
     network.load_state_dict(parts["network"])
     return Player(config, network, seed)

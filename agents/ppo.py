@@ -27,11 +27,12 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, policies, reinforce
-from agents.dqn import options, precision
+from agents import arithmetic, policies, reinforce, setting
+from agents.arithmetic import precision
 from agents.policies import ActorCritic, load
 from agents.r2d2 import Carried
 from agents.reinforce import continuous
+from agents.setting import options
 from agents.watch import assess
 from envs import Transition, World
 
@@ -114,7 +115,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    kind = dqn.kind(asked, RECIPES)
+    kind = setting.kind(asked, RECIPES)
     return Config(env=asked.env, **RECIPES["continuous" if kind == "control" and continuous(asked.env) else kind])
 
 
@@ -238,11 +239,11 @@ def train(
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, program, world.name, world.protocol, dqn.patience(world))
+    run = runs.Run(config, program, world.name, world.protocol, setting.patience(world))
 
     network = build(config, world)
-    actor = dqn.shadow(config, network)
-    optimizer = dqn.adam(config, network)
+    actor = arithmetic.shadow(config, network)
+    optimizer = arithmetic.adam(config, network)
     rewards = RewardScale(world.count, config.discount).to(device)
     carried = Carried(network.start(world.count))
     run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
@@ -286,7 +287,7 @@ def train(
 
     if config.compile:
         judge = torch.compile(judge)
-    act, learn = dqn.quickened(config, device, act, learn)
+    act, learn = arithmetic.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
@@ -306,7 +307,7 @@ def train(
         value, following = rollout.value[:-1], rollout.following()
         advantage = advantages(reward, rollout.discount, value, following, rollout.last, config.trace)
         whole = Experience.of(rollout, advantage, begin, network.remembers)
-        dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
+        arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         for _ in range(config.epochs):
             for rows in torch.randperm(len(whole.state), device=device).tensor_split(config.minibatches):
                 run.log(learn(Experience(*(field.index_select(0, rows) for field in whole))))

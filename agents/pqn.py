@@ -29,21 +29,9 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.dqn import (
-    Setting,
-    adam,
-    build,
-    greedy,
-    kind,
-    options,
-    own_eyes,
-    patience,
-    precision,
-    quickened,
-    set_rate,
-    shadow,
-    td_loss,
-)
+from agents.arithmetic import adam, precision, quickened, set_rate, shadow
+from agents.dqn import build, greedy, td_loss
+from agents.setting import Setting, kind, options, own_eyes, patience
 from agents.watch import Policy, assess
 from envs import World
 

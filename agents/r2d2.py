@@ -28,10 +28,12 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn
-from agents.dqn import epsilon_at, options, precision
+from agents import arithmetic, dqn, setting
+from agents.arithmetic import precision
+from agents.dqn import epsilon_at
 from agents.dueling import combine
 from agents.rainbow import stream
+from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
@@ -79,7 +81,7 @@ RECIPES = {
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
 
 
 class Step(NamedTuple):
@@ -141,7 +143,7 @@ class Network(nn.Module):
         super().__init__()
         self.backbone, self.actions, self.units = backbone, actions, config.units
         features, hidden, units, norm = backbone.output_size(shape), config.hidden, config.units, config.norm
-        self.hidden = dqn.dense(features, hidden, norm)
+        self.hidden = setting.dense(features, hidden, norm)
         self.recurrent = Core((hidden or features) + actions + 1, units)
         self.value = stream(nn.Linear, units, hidden, 1, norm)
         self.advantage = stream(nn.Linear, units, hidden, actions, norm)
@@ -236,7 +238,7 @@ def n_step_targets(
 def build(config: Config, world: World) -> Network:
     """The network for a world, on its device."""
     dqn.check_actions(world)
-    network = Network(dqn.see(config, world), world.observation_shape, world.actions, config)
+    network = Network(setting.see(config, world), world.observation_shape, world.actions, config)
     return network.to(world.device, memory_format=torch.channels_last)
 
 
@@ -285,7 +287,7 @@ def greedy(config: Config, network: Network, epsilon: float, seed: int) -> Polic
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(dqn.own_eyes(config, folder), world)
+    network = build(setting.own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])
     return greedy(config, network, config.evaluate_epsilon, seed)
 
@@ -294,11 +296,11 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.r2d2", world.name, world.protocol, dqn.patience(world))
+    run = runs.Run(config, "agents.r2d2", world.name, world.protocol, setting.patience(world))
 
     online = build(config, world)
-    target = dqn.shadow(config, online)
-    optimizer = dqn.adam(config, online)
+    target = arithmetic.shadow(config, online)
+    optimizer = arithmetic.adam(config, online)
     memory = PrioritizedReplay(dqn.remember(config, world, run), config.prioritized, period=config.length)
     carried = Carried(online.start(world.count))
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world, carried=carried)
@@ -350,9 +352,9 @@ def train(config: Config) -> None:
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         parts = [Step(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
         metrics, surprise = zip(*map(update, parts, weights.chunk(config.updates)), strict=True)
-        return dqn.mean(metrics), torch.cat(surprise)
+        return arithmetic.mean(metrics), torch.cat(surprise)
 
-    act, learn = dqn.quickened(config, device, act, learn)
+    act, learn = arithmetic.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
@@ -360,7 +362,7 @@ def train(config: Config) -> None:
         world.send(action)
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal:
-                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+                arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             for _ in run.due(config.learn_every * config.updates):
                 drawn = memory.sequences(config.batch * config.updates, config.burn_in + config.length, config.beta)
                 metrics, surprise = learn(drawn.record, drawn.weight)

@@ -25,13 +25,15 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents import c51, dqn, munchausen, qr_dqn
-from agents.dqn import epsilon_at, greedy, options, precision
+from agents import arithmetic, c51, dqn, munchausen, qr_dqn, setting
+from agents.arithmetic import precision
+from agents.dqn import epsilon_at, greedy
 from agents.dueling import combine
 from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
 from agents.prioritized import beta_at
+from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
@@ -85,7 +87,7 @@ RANGES = {  # of discounted returns, for c51, and how finely the distribution is
 
 def recipe(program: str, asked: Config) -> Config:
     """The config that suits the world and the program asked for. Raises ValueError on an unknown world."""
-    plain = dqn.RECIPES[dqn.kind(asked, dqn.RECIPES)] | RANGES[dqn.kind(asked, RANGES)]
+    plain = dqn.RECIPES[setting.kind(asked, dqn.RECIPES)] | RANGES[setting.kind(asked, RANGES)]
     return Config(env=asked.env, **plain | dict(double=False) | ALONE[program])
 
 
@@ -215,13 +217,13 @@ def target_of(
 def build(config: Config, world: World) -> Network:
     """The network for a world, on its device."""
     dqn.check_actions(world)
-    network = Network(dqn.see(config, world), world.observation_shape, world.actions, config)
+    network = Network(setting.see(config, world), world.observation_shape, world.actions, config)
     return network.to(world.device, memory_format=torch.channels_last)
 
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(dqn.own_eyes(config, folder), world)
+    network = build(setting.own_eyes(config, folder), world)
     network.load_state_dict(parts["online"])
     return greedy(config, network, config.evaluate_epsilon, seed)
 
@@ -231,11 +233,11 @@ def train(program: str, config: Config) -> None:
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     name = f"agents.{program}"
-    run = runs.Run(config, name, world.name, world.protocol, dqn.patience(world), player="agents.rainbow")
+    run = runs.Run(config, name, world.name, world.protocol, setting.patience(world), player="agents.rainbow")
 
     online = build(config, world)
-    target = dqn.shadow(config, online)
-    optimizer = dqn.adam(config, online)
+    target = arithmetic.shadow(config, online)
+    optimizer = arithmetic.adam(config, online)
     memory = dqn.remember(config, world, run)
     if config.prioritized:
         memory = PrioritizedReplay(memory, config.prioritized)
@@ -284,16 +286,16 @@ def train(program: str, config: Config) -> None:
         parts = [Transition(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
         each = [None] * config.updates if weights is None else weights.chunk(config.updates)
         metrics, surprise = zip(*map(update, parts, each), strict=True)
-        return dqn.mean(metrics), torch.cat(surprise)
+        return arithmetic.mean(metrics), torch.cat(surprise)
 
-    act, learn = dqn.quickened(config, device, act, learn)
+    act, learn = arithmetic.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = 0.0 if config.noisy and step >= config.learn_start else epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal:
-                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+                arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             rows = config.batch * config.updates
             for _ in run.due(config.learn_every * config.updates):
                 if config.prioritized:

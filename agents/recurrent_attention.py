@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from agents import dqn, saccades
+from agents import saccades, setting
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
 from vision import backbones, data
@@ -397,7 +397,7 @@ def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, co
 def watch(config: Config, folder: Path, state: dict, device: torch.device, seed: int) -> None:
     """For agents.watch: validation errors of a run's saved weights, and their glimpses at images of validation."""
     world = scenes(config, image_set(config).validation, device)
-    network = build(dqn.own_eyes(config, folder), world)
+    network = build(setting.own_eyes(config, folder), world)
     network.load_state_dict(state["parts"]["averaged"])
     for rollouts in (1, config.test_rollouts):
         found = errors(network, world, rollouts, seed=3_000_000 + seed)

@@ -27,9 +27,10 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, policies
-from agents.dqn import options, precision
+from agents import arithmetic, policies, setting
+from agents.arithmetic import precision
 from agents.policies import load
+from agents.setting import options
 from agents.watch import assess
 from envs import Transition
 
@@ -48,7 +49,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dqn.Setting):
+class Config(setting.Setting):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: int = 10_000_000  # agent steps, those of games that wait for the others included
     worlds: int = 16  # games side by side: episodes an update
@@ -107,7 +108,7 @@ RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[dqn.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
 
 
 def continuous(name: str) -> bool:
@@ -220,10 +221,10 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.reinforce", world.name, world.protocol, dqn.patience(world))
+    run = runs.Run(config, "agents.reinforce", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
-    optimizer = dqn.adam(config, network)
+    optimizer = arithmetic.adam(config, network)
     episodes, moving = Episodes(), Moving().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
@@ -278,7 +279,7 @@ def train(config: Config) -> None:
             compared = baseline_of(config, weight, used, value, moving.mean)
             batch = Batch(record.observation[used], record.action[used], weight[used], compared[used], togo[used])
             if config.anneal:
-                dqn.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+                arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
             network.scale.update(batch.observation)
             moving.update(mean, config.memory, first=episodes.updates == 1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import envs
-from agents import dqn
+from agents import dqn, setting
 from agents.watch import play
 from vision import backbones
 
@@ -64,7 +64,7 @@ def test_an_agent_sees_through_any_network_of_the_zoo(tmp_path, name):
     assert all(weight.grad is not None for weight in network.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
     with pytest.raises(ValueError, match=f"{name}.* has no option 'spectral'"):
-        dqn.see(dataclasses.replace(config, spectral=True), world)
+        setting.see(dataclasses.replace(config, spectral=True), world)
 
 
 def test_updates_drawn_together_are_the_same_updates(tmp_path):

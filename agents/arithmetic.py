@@ -1,0 +1,75 @@
+"""How an agent calculates: in which numbers, by which optimizer, compiled or captured."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import runs
+from agents.setting import Setting
+
+
+def low(config: Setting, device: torch.device) -> bool:
+    """Whether to calculate in bf16: where asked for and fast. A CPU without bf16 arithmetic wants --no-bf16."""
+    return config.bf16 and device.type in ("cpu", "cuda")
+
+
+def precision(config: Setting, device: torch.device) -> torch.autocast:
+    """The context in which networks are called."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
+
+
+def shadow(config: Setting, network: nn.Module) -> nn.Module:
+    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use."""
+    result = copy.deepcopy(network).requires_grad_(False)
+    if low(config, next(network.parameters()).device):
+        for name in ("backbone", "hidden", "judge"):
+            getattr(result, name, nn.Identity()).bfloat16()
+    return result
+
+
+def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
+    """Adam over the weights that are to learn.
+
+    config: a Setting that has a learning_rate and an adam_epsilon.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    device = next(network.parameters()).device
+    fused = device.type != "mps"
+    return torch.optim.Adam(
+        weights, rate(config, device), eps=config.adam_epsilon, fused=fused, capturable=config.capture
+    )
+
+
+def rate(config: Any, device: torch.device) -> float | Tensor:
+    """The learning rate as an optimizer is to hold it: compiled and captured updates read it from a tensor."""
+    return (
+        torch.tensor(config.learning_rate, device=device)
+        if config.compile or config.capture
+        else config.learning_rate
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate from now on."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def quickened(config: Setting, device: torch.device, act: Callable, learn: Callable) -> tuple[Callable, Callable]:
+    """act and learn as the flags --compile and --capture want them."""
+    if config.compile:
+        act, learn = torch.compile(act), torch.compile(learn)
+    return act, runs.Captured(learn, device) if config.capture else learn
+
+
+def mean(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of several updates' metrics."""
+    return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}

@@ -1,0 +1,91 @@
+"""The world an agent faces and the eyes it sees with: the flags of every agent with a network, and what they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from torch import nn
+
+import envs
+import runs
+from envs import World, control
+from vision import backbones
+
+S = TypeVar("S", bound="Setting")
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting(runs.Options):
+    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
+
+    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+    protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
+    frame_skip: int = 4  # Atari frames an action is held
+    full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
+    colour: bool = False  # Atari: three channels a frame
+    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
+    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
+    pixels: bool = False  # control: learn from the rendered picture
+    backbone: str = "nature"  # a name of python -m vision.backbones, or a run's folder whose eyes are lifted
+    frozen: bool = False  # keep the backbone's weights as they are
+    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
+    norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
+    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
+    bf16: bool = True  # bf16 autocast where the device is fast at it
+    compile: bool = False  # torch.compile act and learn
+    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
+
+
+def kind(asked: Setting, known: Collection[str]) -> str:
+    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""
+    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    identity = control.canonical(asked.env) if family == "control" else None
+    return identity if identity in known else family
+
+
+def see(config: Setting, world: World) -> backbones.Backbone:
+    """The backbone for a world, or the eyes that are lifted, as they are.
+
+    Raises ValueError for an option that the backbone does not have.
+    """
+    options = {}
+    if config.backbone in backbones.BACKBONES:
+        known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
+        usual = {"stem": "atari", "width": 1.0, "norm": "none", "spectral": False}
+        asked = {key: getattr(config, key, value) for key, value in usual.items()}
+        options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
+    return backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **options)
+
+
+def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:
+    """features -> hidden units (0 for none) behind a ReLU, which norm="layer" puts a layer norm before."""
+    if not hidden:
+        return nn.Identity()
+    linear = nn.Linear(features, hidden)
+    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
+    return nn.Sequential(linear, *([nn.LayerNorm(hidden)] if norm == "layer" else []), nn.ReLU())
+
+
+def own_eyes(config: S, folder: Path) -> S:
+    """The config of a saved run: eyes that were lifted from elsewhere lie in its own folder now."""
+    return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
+
+
+def options(config: Setting) -> dict[str, object]:
+    """What envs.make is to know beyond the name."""
+    asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
+    if config.pixels or envs.family(config.env) != "atari":
+        return asked
+    return asked | {key: getattr(config, key) for key in ("protocol", "frame_skip", "full_actions", "colour")}
+
+
+def patience(world: World) -> str | None:
+    """What to say at the start of a run that will be long."""
+    if world.device.type == "cpu" and world.family == "atari":
+        return "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)"
+    return None
