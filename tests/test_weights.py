@@ -434,7 +434,11 @@ def test_dropconnect_by_hand():
 FIRST = {family: name for name, family in reversed(BACKBONES.items())}  # of each family
 
 
-@pytest.mark.parametrize("name", FIRST.values())
+DEEP = ("inception_v2", "inception_v4", "inception_resnet_v2", "fractalnet20")
+SPARED = [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in FIRST.values()]
+
+
+@pytest.mark.parametrize("name", SPARED)
 def test_every_body_has_a_dropout_without_a_key(name):
     shape = (1, 28, 28) if name in ("mlp", "lenet300_100") else (3, 96, 96)
     options = {} if name in ("mlp", "lenet300_100") else {"width": 0.125}

@@ -65,7 +65,7 @@ class Backbone(nn.Module):
             self.smallest = min(self.shape[-2:]) if len(self.shape) == 3 else 1
             self.channels = [m.shape[1] for m in maps]
         else:
-            architecture = json.dumps(self.spec | {"shape": self.shape[0], "init": None})
+            architecture = json.dumps(self.spec | {"shape": self.shape[0], "init": None, "dropout": None})
             if architecture not in MEASURED:
                 MEASURED[architecture] = self._measure()
             channels, strides, self.smallest = MEASURED[architecture]
