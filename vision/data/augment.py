@@ -178,10 +178,10 @@ def cutout(
         for side in images.shape[2:]
     )
     inside = [(line >= 0) & (line < size) for line in (down, along)]
-    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.dtype)
     colour = torch.as_tensor(fill, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     colour = _same_type(colour * 255 if images.dtype == torch.uint8 else colour, images)
-    return torch.where(hole, colour, images)
+    return images * (1 - hole) + colour * hole
 
 
 def mixup(
