@@ -199,8 +199,10 @@ def test_normal_is_measured_and_makes_mean_0_and_deviation_1(images):
     by_hand = augment.Normal((0.5,), (0.25,))(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert by_hand.flatten().tolist() == [-2, 2]
     assert set(normal.state_dict()) == {"mean", "std"}
+    grey = torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)
+    assert augment.Normal.of(grey)(grey).abs().max() < 1e-6
     with pytest.raises(ValueError, match="a standard deviation is above 0, not 0"):
-        augment.Normal.of(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+        augment.Normal((0.5, 0.5), (0.1, 0.0))
 
 
 # By name
