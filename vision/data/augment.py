@@ -251,7 +251,7 @@ class Normal(nn.Module):
 
     @classmethod
     def of(cls, images: Tensor) -> Normal:
-        """Measured of a set's training images (N, C, H, W), on their device. A channel that never changes has std 1."""
+        """Measured of a training set (N, C, H, W), on its device. A channel that never changes has std 1."""
         mean, covariance = _moments(images)
         std = covariance.diagonal().clamp(min=0).sqrt()
         return cls(mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()).to(images.device)
