@@ -78,7 +78,9 @@ def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
         torch.where(high == green, (blue - red) / span + 2, (red - green) / span + 4),
     )  # in sixths of the circle, from red over green and blue
     index = (hue * (bins / 6)).long().clamp(max=bins - 1).flatten(1)
-    return red.new_zeros(len(images), bins).scatter_add_(1, index, torch.full_like(hue, 1.0).flatten(1)) / index.shape[1]
+    return (
+        red.new_zeros(len(images), bins).scatter_add_(1, index, torch.full_like(hue, 1.0).flatten(1)) / index.shape[1]
+    )
 
 
 class Scale(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -44,21 +45,21 @@ def nearest(
 ) -> tuple[Tensor, Tensor]:
     """The k nearest examples of each query: their distances and indices, (Q, k) each, nearest first.
 
-    memory: MiB that distances take at a time; as many queries as fit are compared at once.
+    memory: MiB that distances take at a time, beside the examples and a copy of them; as many queries as fit are
+        compared at once.
     Raises ValueError where there are fewer than k examples.
     """
     if not 1 <= k <= len(examples):
         raise ValueError(f"cannot take {k} neighbours of {len(examples)} examples: choose from 1 to {len(examples)}")
     rows = max(1, int(memory * 2**20 / (4 * len(examples))))
-    found = [
-        distances(chunk, examples, metric).topk(k, largest=False)
-        for chunk in track(queries.split(rows), f"{metric}, {len(queries):,} x {len(examples):,}", transient=True)
-    ]
+    hidden = not Console().is_terminal
+    chunks = track(queries.split(rows), f"{len(queries):,} among {len(examples):,}", transient=True, disable=hidden)
+    found = [distances(chunk, examples, metric).topk(k, largest=False) for chunk in chunks]
     return torch.cat([values for values, _ in found]), torch.cat([index for _, index in found])
 
 
 def vote(labels: Tensor, classes: int) -> Tensor:
-    """The most frequent label of each row (Q, k), nearest first -> (Q,). Of equals, the one with the nearest member."""
+    """The most frequent label of each row (Q, k), nearest first: (Q,). Of equals the one with the nearest member."""
     count, k = labels.shape
     votes = torch.zeros(count, classes, dtype=torch.int64, device=labels.device)
     votes.scatter_add_(1, labels, torch.ones_like(labels))
@@ -101,7 +102,12 @@ def cross_validate(
 def _whole(x: Tensor) -> bool:
     """Whether whole numbers serve: bytes, few enough for int32, on a processor that multiplies int8 matrices well."""
     small = x.shape[1] * 255**2 < 2**31
-    return x.dtype == torch.uint8 and small and x.device.type == "cpu" and "AVX" in torch.backends.cpu.get_cpu_capability()
+    return (
+        x.dtype == torch.uint8
+        and small
+        and x.device.type == "cpu"
+        and "AVX" in torch.backends.cpu.get_cpu_capability()
+    )
 
 
 def _signed(x: Tensor) -> Tensor:
@@ -111,7 +117,10 @@ def _signed(x: Tensor) -> Tensor:
 
 def _squared(queries: Tensor, examples: Tensor) -> Tensor:
     """(Q, D), (N, D) int8 -> (Q, N) int32."""
-    squares = [x.to(torch.int32).square_().sum(1, dtype=torch.int32) for x in (queries, examples)]
+    squares = [
+        torch.cat([some.to(torch.int32).square_().sum(1, dtype=torch.int32) for some in x.split(256)])
+        for x in (queries, examples)
+    ]
     return torch._int_mm(queries, examples.T).mul_(-2).add_(squares[0][:, None]).add_(squares[1])
 
 
