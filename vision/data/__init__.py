@@ -10,7 +10,8 @@ shapes                 drawn ones, without a download         drawn.py
 mnist, fashion_mnist   28 x 28, grey                          idx.py
 cifar10, cifar100      32 x 32                                cifar.py
 
-What they are made of is in sets.py; finding, checking and fetching files in files.py.
+Augmentation, normalisation and views for test time are in augment.py: batches of tensors, on any device. What sets
+are made of is in sets.py; finding, checking and fetching files in files.py.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from vision.data import augment
+from vision.data.augment import Augmentation, Normal
 from vision.data.cifar import cifar10, cifar100
 from vision.data.drawn import shapes
 from vision.data.idx import fashion_mnist, mnist
 from vision.data.sets import Labelled, Sets
 
-__all__ = ["SETS", "Labelled", "Sets", "load"]
+__all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Sets", "augment", "load"]
 
 SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "shapes": shapes,
