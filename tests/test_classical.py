@@ -245,7 +245,7 @@ def run(tmp_path, monkeypatch, shapes):
 
 
 def test_neighbours_learn_shapes(run):
-    result = run(method="knn", neighbours=(1, 10, 30), fold_images=500)
+    result = run(method="knn", features="hog", neighbours=(1, 10, 30), fold_images=500)
     assert result["files"] == ["k.png", "result.json"]
     assert result["examples"] == 5_500 and result["test"] > 12  # chance is 10
     folds = result["cross_validation"]

@@ -71,7 +71,7 @@ def vote(labels: Tensor, classes: int) -> Tensor:
 
 def accuracies(neighbours: Tensor, labels: Tensor, ks: Sequence[int], classes: int) -> list[float]:
     """Percent of the labels (Q,) that the first k neighbours' labels (Q, K) vote for, for every k."""
-    return [100 * (vote(neighbours[:, :k], classes) == labels).float().mean().item() for k in ks]
+    return [100 * (vote(neighbours[:, :k], classes) == labels).sum().item() / len(labels) for k in ks]
 
 
 def cross_validate(

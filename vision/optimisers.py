@@ -1,8 +1,8 @@
 """What a network learns with: optimisers by name, which weights learn at all, and how fast each.
 
-    optimisers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
-    optimiser = optimisers.build("nesterov", optimisers.groups(model, weight_decay=5e-4, layer_decay=0.5))
-    optimisers.set_rate(optimiser, 0.1 * factor)         # times each group's own scale
+optimisers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
+optimiser = optimisers.build("nesterov", optimisers.groups(model, weight_decay=5e-4, layer_decay=0.5))
+optimisers.set_rate(optimiser, 0.1 * factor)         # times each group's own scale
 """
 
 from __future__ import annotations
