@@ -70,19 +70,22 @@ class Config:
 PIXELS = {
     "svm": dict(learning_rate=1e-3, decay=0.3),
     "softmax": dict(learning_rate=3e-3, decay=0.01),
-    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=30, hidden=1_000, dropout=0.3, mirror=True),
+    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=20, hidden=500, dropout=0.2, mirror=True),
 }
 FEATURES = {
     "svm": dict(learning_rate=1e-2, decay=1e-3),
     "softmax": dict(learning_rate=3e-2, decay=1e-4),
-    "two-layer": dict(learning_rate=0.1, decay=1e-4, epochs=40, hidden=1_000, dropout=0.3, mirror=True),
+    "two-layer": dict(learning_rate=0.1, decay=3e-4, epochs=20, hidden=1_000, dropout=0.4, mirror=True),
 }
+DIGITS = ("mnist", "svhn")  # mirrored, they are others or none
 
 
 def recipe(asked: Config) -> Config:
-    """The config that suits the method and the features asked for."""
+    """The config that suits the method, the features and the data asked for."""
     known = (PIXELS if asked.features == "pixels" else FEATURES).get(asked.method, {})
-    return dataclasses.replace(Config(), method=asked.method, features=asked.features, **known)
+    if asked.data in DIGITS:
+        known = known | {"mirror": False}
+    return dataclasses.replace(Config(), method=asked.method, features=asked.features, data=asked.data, **known)
 
 
 def build(config: Config, inputs: int, classes: int) -> nn.Module:
@@ -249,6 +252,7 @@ def main(config: Config) -> None:
     name = config.name or f"{what}-{config.features}-{config.seed}"
     folder = config.folder / Path(config.data).name / name
     folder.mkdir(parents=True, exist_ok=True)
+    about = machine.circumstances("vision.classical", device)
     began, worked = time.perf_counter(), time.process_time()
     found = (look_up if config.method == "knn" else learn)(config, sets, device, folder)
     result = {
@@ -261,7 +265,7 @@ def main(config: Config) -> None:
         "processor_seconds": round(time.process_time() - worked, 1),  # less, where other programs had the cores too
         **found,
         "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
-        **machine.circumstances("vision.classical", device),
+        **about,
         "date": datetime.now(UTC).date().isoformat(),
         "note": config.note,
     }
