@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import rgb_to_hsv
+from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from vision import classical, data, features, losses, neighbours, templates
@@ -177,17 +177,8 @@ def test_an_edge_by_hand():
 
 
 def test_hues_of_pure_colours():
-    colours = {
-        "red": (0, 0),
-        "yellow": (60, 1),
-        "lime": (120, 3),
-        "cyan": (180, 5),
-        "blue": (240, 6),
-        "magenta": (300, 8),
-    }
-    from matplotlib.colors import to_rgb
-
-    for name, (_, bin) in colours.items():
+    """A bin has 36 degrees: yellow's hue is 60, lime's 120, cyan's 180, blue's 240, magenta's 300."""
+    for name, bin in {"red": 0, "yellow": 1, "lime": 3, "cyan": 5, "blue": 6, "magenta": 8, "grey": 0}.items():
         image = (torch.tensor(to_rgb(name)) * 255).byte()[None, :, None, None].expand(1, 3, 4, 4)
         assert features.hue_histogram(image).tolist() == [[float(k == bin) for k in range(10)]], name
     half = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
@@ -281,6 +272,12 @@ def test_templates_are_drawn_whole(tmp_path):
     templates.draw_templates(weight, ("a", "b", "c"), tmp_path / "few.png")
     templates.draw_templates(torch.randn(120, 3, 6, 6), None, tmp_path / "many.png")
     assert Image.open(tmp_path / "many.png").size[0] > Image.open(tmp_path / "few.png").size[0]
+
+
+def test_recipes():
+    assert recipe(Config(data="cifar10", method="two-layer")).mirror
+    assert not recipe(Config(data="mnist", method="two-layer")).mirror  # a mirrored 3 is none
+    assert recipe(Config(method="svm")).learning_rate != recipe(Config(method="svm", features="hog")).learning_rate
 
 
 def test_too_many_images_are_refused():
