@@ -70,7 +70,7 @@ class Config:
 PIXELS = {
     "svm": dict(learning_rate=1e-3, decay=0.3),
     "softmax": dict(learning_rate=3e-3, decay=0.01),
-    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=20, hidden=500, dropout=0.2, mirror=True),
+    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=15, hidden=500, dropout=0.2, mirror=True),
 }
 FEATURES = {
     "svm": dict(learning_rate=1e-2, decay=1e-3),
