@@ -271,7 +271,8 @@ def main(config: Config) -> None:
     }
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     chosen = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in result["chosen"].items())
-    validated = f", {result['validation']:.2f}% on validation" if "validation" in result else ""
+    by = "by cross-validation" if config.method == "knn" else "on validation"
+    validated = f", {result['validation']:.2f}% {by}" if "validation" in result else ""
     print(f"{what} on {config.features} of {config.data}, {chosen}: {result['test']:.2f}% of test images{validated}")
     print(f"{result['seconds']} s, {result['processor_seconds']} s of the processor; written to {folder}")
 

@@ -84,7 +84,7 @@ def cross_validate(
     memory: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Percent right by k-fold cross-validation, (folds, len(ks)): each fold once asked, the others known.
+    """Percent right by k-fold cross-validation, (folds, len(ks)) float64: each fold once asked, the others known.
 
     inputs (N, D), labels (N,); the generator deals them into folds of equal size, give or take one.
     Raises ValueError where the folds are too few or too small for the largest k.
@@ -97,7 +97,7 @@ def cross_validate(
         known = torch.cat([part for number, part in enumerate(parts) if number != held])
         _, index = nearest(inputs[parts[held]], inputs[known], max(ks), metric, memory)
         found.append(accuracies(labels[known][index], labels[parts[held]], ks, classes))
-    return torch.tensor(found)
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _whole(x: Tensor) -> bool:
