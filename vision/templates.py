@@ -60,13 +60,15 @@ def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
 def draw_search(tries: list[dict[str, float]], path: Path) -> None:
     """Learning rate against decay, a dot a try, its colour the percent right on validation."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     figure = Figure(figsize=(5, 3.8), layout="constrained")
     panel = figure.subplots()
     columns = [[tried[key] for tried in tries] for key in ("learning_rate", "decay", "validation")]
     dots = panel.scatter(*columns[:2], c=columns[2], s=60)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
+    for axis, scale in ((panel.xaxis, panel.set_xscale), (panel.yaxis, panel.set_yscale)):
+        scale("log")
+        axis.set_minor_formatter(NullFormatter())  # labels between the powers of ten run into each other
     panel.set_xlabel("learning rate")
     panel.set_ylabel("decay")
     figure.colorbar(dots, label="% right, validation")
