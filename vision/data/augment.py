@@ -178,10 +178,10 @@ def cutout(
         for side in images.shape[2:]
     )
     inside = [(line >= 0) & (line < size) for line in (down, along)]
-    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+    hole = (inside[0][:, :, None] & inside[1][:, None, :])[:, None].to(images.dtype)
     colour = torch.as_tensor(fill, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     colour = _same_type(colour * 255 if images.dtype == torch.uint8 else colour, images)
-    return torch.where(hole, colour, images)
+    return images * (1 - hole) + colour * hole
 
 
 def mixup(
@@ -251,9 +251,10 @@ class Normal(nn.Module):
 
     @classmethod
     def of(cls, images: Tensor) -> Normal:
-        """Measured of a set's training images (N, C, H, W), on their device."""
+        """Measured of a set's training images (N, C, H, W), on their device. A channel that never changes has std 1."""
         mean, covariance = _moments(images)
-        return cls(mean.tolist(), covariance.diagonal().sqrt().tolist()).to(images.device)
+        std = covariance.diagonal().clamp(min=0).sqrt()
+        return cls(mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()).to(images.device)
 
     def forward(self, images: Tensor) -> Tensor:
         scale = 1 / (self.std * 255) if images.dtype == torch.uint8 else 1 / self.std
