@@ -284,3 +284,10 @@ def test_too_many_images_are_refused():
     with pytest.raises(ValueError, match="cannot take 99 of 10 training images with --images"):
         part = data.Labelled(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10).long())
         classical.fewer(data.Sets(part, part, part, ("a",)), 99, 1)
+
+
+def test_flags_that_ask_for_nothing_are_refused(run):
+    with pytest.raises(ValueError, match="--neighbours of 1 or more"):
+        run(method="knn", neighbours=(0, 1))
+    with pytest.raises(ValueError, match="nothing is learned in 0 epochs"):
+        run(epochs=0)

@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 import runs
@@ -122,8 +124,10 @@ class Seen:
 def fit(config: Config, train: Seen, validation: Seen, classes: int) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train by SGD: the model, and of every epoch the mean loss and percent right.
 
-    Raises ValueError where the loss is no longer finite.
+    Raises ValueError where there is no epoch, or the loss is no longer finite.
     """
+    if config.epochs < 1:
+        raise ValueError(f"nothing is learned in {config.epochs} epochs: choose 1 or more")
     torch.manual_seed(config.seed)
     device = train.labels.device
     model = build(config, train.inputs.shape[1], classes).to(device)
@@ -133,7 +137,8 @@ def fit(config: Config, train: Seen, validation: Seen, classes: int) -> tuple[nn
     optimizer = torch.optim.SGD(groups, config.learning_rate, config.momentum, nesterov=config.momentum > 0)
     loss_of = losses.hinge if config.method == "svm" else losses.cross_entropy
     total, step, curve = config.epochs * math.ceil(len(train) / config.batch), 0, []
-    for epoch in range(1, config.epochs + 1):
+    hidden = not Console().is_terminal
+    for epoch in track(range(1, config.epochs + 1), "epochs", transient=True, disable=hidden):
         model.train()
         lost = right = torch.zeros((), device=device)
         for rows in torch.randperm(len(train), device=device).split(config.batch):
@@ -214,6 +219,8 @@ def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -
 
 def look_up(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
     """Choose k by cross-validation, ask the test images, draw: the figures of nearest neighbours."""
+    if min(config.neighbours, default=0) < 1:
+        raise ValueError(f"cannot ask {config.neighbours} neighbours: choose --neighbours of 1 or more")
     both = (sets.train, sets.validation)
     known = Seen(data.Labelled(*(torch.cat(part) for part in zip(*both, strict=True))), config, device, None)
     test = Seen(sets.test, config, device, known.scale)
