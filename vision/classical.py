@@ -5,9 +5,9 @@
     python -m vision.classical --data cifar10 --method svm --search 8        # learning rate and decay by validation
     python -m vision.classical --data cifar10 --method two-layer --features hog+colour
 
-Sees raw pixels, or histograms of gradients and hues (vision/features.py). k is chosen by k-fold cross-validation over
-training images, all other numbers on the validation images; the test images are asked once, at the end. Neighbours
-are then looked for among training and validation images together, since k is all that was chosen.
+Sees raw pixels, or histograms of gradients and hues (vision/features.py). The k of neighbours is chosen by k-fold
+cross-validation among training and validation images, which are then all looked through; learning rate and decay are
+chosen on the validation images. The test images are asked once, at the end.
 
 The folder <folder>/<data>/<method>-...-<seed> gets result.json (figures, config, command, hardware, commit) and
 pictures: accuracy against k, the templates of a linear classifier or of the first layer, the search.
@@ -56,7 +56,6 @@ class Config:
     decay: float = 1e-3  # L2: half of this times the squared weights is added to the loss; biases are free
     hidden: int = 500  # two-layer: units between its layers
     dropout: float = 0.0  # two-layer: probability that a hidden unit is left out
-    input_dropout: float = 0.0  # two-layer: probability that an input is left out
     mirror: bool = False  # learn from mirrored images too, twice as many in an epoch
     search: int = 0  # tries of other learning rates and decays, log-uniform, before the one that counts
     search_factor: float = 10.0  # they are up to so many times larger or smaller than the ones above
@@ -102,7 +101,7 @@ def build(config: Config, inputs: int, classes: int) -> nn.Module:
     nn.init.normal_(second.weight, std=config.hidden**-0.5)
     nn.init.zeros_(first.bias)
     nn.init.zeros_(second.bias)
-    return nn.Sequential(nn.Dropout(config.input_dropout), first, nn.ReLU(), nn.Dropout(config.dropout), second)
+    return nn.Sequential(first, nn.ReLU(), nn.Dropout(config.dropout), second)
 
 
 class Seen:
@@ -211,7 +210,7 @@ def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -
     found |= {"chosen": {"learning_rate": config.learning_rate, "decay": config.decay}, "curve": curve}
     found |= {"validation": curve[-1]["validation"], "test": accuracy(model, test)}
     if config.features == "pixels":
-        first = model if isinstance(model, nn.Linear) else model[1]
+        first = model if isinstance(model, nn.Linear) else model[0]
         shape, names = sets.train.images.shape[1:], sets.classes if first is model else None
         templates.draw_templates(first.weight.detach().cpu().unflatten(1, shape), names, folder / "templates.png")
     return found
