@@ -13,7 +13,8 @@ ppo.py       several steps from the same experience, held back (Schulman et al. 
 attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
 gaze.py      an agent that sees only where it points its eye: an experiment, not learned yet
 variance.py  how much noise each estimator of the policy gradient has
-setting.py   no program: the flags for world and eyes, and what they mean; arithmetic.py: precision, optimizer, compiling
+setting.py   no program: the flags for world and eyes, and what they mean
+arithmetic.py no program: precision, optimizer, compiling
 policies.py  no program: the networks and the distributions over actions that the policy gradients share
 watch.py     plays, scores and films the agent of any run
 """

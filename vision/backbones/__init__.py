@@ -14,6 +14,7 @@
     resnet18 34 50 101 152, resnext50_32x4d, resnext101_32x8d _64x4d, wide_resnet50_2 101_2  residual networks
     preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
     fractalnet20  Larsson et al. 2016
+    airbench  Jordan 2024, for CIFAR-10 in the fewest operations
 
     densenet121 ...     Huang et al. 2016, every layer reads all before it
     squeezenet1_0 ...   Iandola et al. 2016, few parameters
@@ -36,6 +37,7 @@ from typing import Any
 import torch
 
 from vision.backbones import published
+from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
@@ -89,6 +91,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     "inception_v3": InceptionV3,
     "inception_v4": InceptionV4,
     "inception_resnet_v2": InceptionResNetV2,
+    "airbench": Airbench,
 }
 
 

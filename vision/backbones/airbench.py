@@ -1,0 +1,67 @@
+"""The network that reaches 94% on CIFAR-10 with the fewest operations: whitened patches, then six 3x3 convolutions."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vision.backbones.activation import activate, before
+from vision.backbones.backbone import Backbone, widths
+from vision.backbones.normalisation import normal
+from vision.backbones.pixels import PixelConv2d
+
+
+class Airbench(Backbone):
+    """Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498, section 3.1 (airbench94).
+
+    shape: (C, H, W); width: multiplies the channels 64, 256, 256; norm, activation: see their files
+    init: torch as in the paper: PyTorch's, but the first filters of every 3x3 hand their inputs on as they are
+    stem: the first convolution, of 8 C filters; with cifar's initialisation.whiten() can make them whiten patches.
+        cifar     2x2 / 1, as in the paper    32 -> 15, 7, 3
+        imagenet  8x8 / 8                     224 -> 14, 7, 3
+        atari     4x4 / 4                     84 -> 10, 5, 2
+    Its batch norms have scales that learn, and torch's usual momentum and epsilon, other than the paper's.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        stem: str = "cifar",
+        width: float = 1.0,
+        init: str = "torch",
+        norm: str = "batch",
+        activation: str = "gelu",
+    ) -> None:
+        super().__init__("airbench", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        inputs = 8 * self.shape[0]
+        kernel, stride = {"imagenet": (8, 8), "cifar": (2, 1), "atari": (4, 4)}[stem]
+        stage = [PixelConv2d(self.shape[0], before(activation, inputs), kernel, stride), activate(activation)]
+        for channels in widths((64, 256, 256), width):
+            raw = before(activation, channels)
+            stage += [identity(inputs, raw, norm), nn.MaxPool2d(2), normal(raw, norm), activate(activation)]
+            stage += [identity(channels, raw, norm), normal(raw, norm), activate(activation)]
+            self.stages.append(nn.Sequential(*stage))
+            stage, inputs = [], channels
+        self.settle()
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        """A linear layer on the last map's largest values, its logits divided by 9 (section 3.1)."""
+        return Largest(self.channels[-1], classes, dropout or 0.0)
+
+
+class Largest(nn.Module):
+    """Logits from the largest value of each of the last map's channels."""
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, classes, bias=False)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.fc(self.dropout(maps[-1].amax((2, 3)))) / 9
+
+
+def identity(inputs: int, outputs: int, norm: str) -> nn.Conv2d:
+    """A 3x3 convolution whose first filters leave each input as it is (Zagoruyko & Komodakis 2017, DiracNets)."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm == "none")
+    nn.init.dirac_(conv.weight.data[:inputs])
+    return conv
