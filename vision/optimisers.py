@@ -1,8 +1,8 @@
 """What a network learns with: optimisers by name, which weights learn at all, and how fast each.
 
-    optimisers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
-    optimiser = optimisers.build("nesterov", optimisers.groups(model, weight_decay=5e-4, layer_decay=0.5))
-    optimisers.set_rate(optimiser, 0.1 * factor)         # times each group's own scale
+optimisers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
+optimiser = optimisers.build("nesterov", optimisers.groups(model, weight_decay=5e-4, layer_decay=0.5))
+optimisers.set_rate(optimiser, 0.1 * factor)         # times each group's own scale
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def stages(backbone: Backbone) -> list[list[str]]:
 
 
 def thaw(model: Classifier, which: str = "all") -> None:
-    """Choose the weights that learn: `all`, `last-N` (the head and the backbone's last N stages) or `last` (the head).
+    """Choose the weights that learn: `all`, `last` (the head) or `last-N` (and the backbone's last N stages).
 
     The others lose their gradients. A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
     Raises ValueError for another word, and for more stages than there are.
@@ -110,7 +110,7 @@ def thaw(model: Classifier, which: str = "all") -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode where something learns: a part of which nothing does keeps its norms' means, and drops nothing."""
+    """Training mode where something learns: a part of which nothing does keeps its norms' means and drops nothing."""
     model.train()
     for module in model.modules():
         weights = list(module.parameters())
