@@ -9,8 +9,11 @@ Choose on `validation`; report `test` once.
 shapes                 drawn ones, without a download         drawn.py
 mnist, fashion_mnist   28 x 28, grey                          idx.py
 cifar10, cifar100      32 x 32                                cifar.py
+svhn                   32 x 32                                svhn.py
+a folder's path        train/<class>/*.jpg, at any size       folders.py; stream.py where it does not fit
 
-What they are made of is in sets.py; finding, checking and fetching files in files.py.
+Augmentation, normalisation and views for test time are in augment.py: batches of tensors, on any device. What sets
+are made of is in sets.py; finding, checking and fetching files in files.py.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from vision.data import augment
+from vision.data.augment import Augmentation, Normal
 from vision.data.cifar import cifar10, cifar100
 from vision.data.drawn import shapes
+from vision.data.folders import listing, read
 from vision.data.idx import fashion_mnist, mnist
 from vision.data.sets import Labelled, Sets
+from vision.data.stream import Stream
+from vision.data.svhn import svhn
 
-__all__ = ["SETS", "Labelled", "Sets", "load"]
+__all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Sets", "Stream", "augment", "listing", "load"]
 
 SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "shapes": shapes,
@@ -32,18 +40,27 @@ SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "svhn": svhn,
 }
 
 
-def load(name: str, folder: str | Path | None = None) -> Sets:
-    """An image set by its name, one of SETS.
+def load(name: str | Path, folder: str | Path | None = None, size: int | None = None) -> Sets:
+    """An image set by its name, one of SETS, or by the path of an ImageNet-style folder.
 
-    folder: where its files lie, and are put if they are missing. None: $SACCADE_DATA/<name>, or without that
-        variable ~/.cache/saccade/<name>.
-    Raises ValueError for an unknown name, and when files are missing, cut short or not the published ones.
+    folder: where a named set's files lie, and are put if they are missing. None: $SACCADE_DATA/<name>, or without
+        that variable ~/.cache/saccade/<name>.
+    size: pixels, side of the images read from a folder; None: 224. Named sets have their own.
+    Raises ValueError for an unknown name, when files are missing, cut short or not the published ones, and when an
+    argument has no use.
     """
-    if name not in SETS:
-        near = difflib.get_close_matches(name.lower(), SETS, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(SETS)}"
-        raise ValueError(f"unknown image set {name!r}: {hint}")
-    return SETS[name](folder)
+    if name in SETS:
+        if size is not None:
+            raise ValueError(f"{name} has images of its own size: size={size} is for folders of images")
+        return SETS[name](folder)
+    if Path(name).is_dir():
+        if folder is not None:
+            raise ValueError(f"{name} is a folder itself: leave out {folder}")
+        return read(name) if size is None else read(name, size)
+    near = difflib.get_close_matches(str(name).lower(), SETS, n=2)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(SETS)}"
+    raise ValueError(f"unknown image set or folder {str(name)!r}: {hint}")

@@ -7,6 +7,9 @@ import os
 import urllib.request
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+
 CHUNK = 1 << 20  # bytes
 PATIENCE = 60  # seconds without an answer
 
@@ -50,13 +53,16 @@ def fetch(address: str, path: Path, md5: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
         with urllib.request.urlopen(address, timeout=PATIENCE) as answer, part.open("wb") as file:
-            announced = answer.headers.get("Content-Length")
-            while chunk := answer.read(CHUNK):
-                file.write(chunk)
-                digest.update(chunk)
-                length += len(chunk)
-        if announced is not None and length < int(announced):
-            raise ConnectionError(f"it stopped after {length:,} of {int(announced):,} bytes")
+            announced = int(answer.headers.get("Content-Length", 0))
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                task = progress.add_task(path.name, total=announced or None)
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    length += len(chunk)
+                    progress.update(task, completed=length)
+        if length < announced:
+            raise ConnectionError(f"it stopped after {length:,} of {announced:,} bytes")
         if digest.hexdigest() != md5:
             raise ValueError(
                 f"{address} sent something else than the published file: the MD5 of its {length:,} bytes is "

@@ -1,0 +1,78 @@
+"""A set as a picture: for each of its first classes some training images, and below them one of these, augmented.
+
+python -m vision.data shapes
+python -m vision.data cifar10 --augment flip,crop,cutout --out cifar10.png
+python -m vision.data path/to/imagenette2 --size 64
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import Tensor
+
+from vision import data
+
+COLUMNS = 10  # classes, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    name: Annotated[str, tyro.conf.Positional] = "shapes"  # of a set, or a folder's path
+    folder: Path | None = None  # of a named set's files; None: $SACCADE_DATA/<name> or ~/.cache/saccade/<name>
+    size: int | None = None  # pixels, side of the images read from a folder
+    augment: str = "flip,crop,jitter"  # of the lower rows, or none
+    rows: int = 5  # of images, and of augmented ones
+    seed: int = 0
+    out: Path = Path("sheet.png")  # where the picture goes
+
+
+def sheet(sets: data.Sets, augment: str, rows: int, seed: int) -> Tensor:
+    """(rows or 2 * rows, classes, C, H, W) uint8: images of each class, and the first of each in other guises.
+
+    Raises ValueError when a class has fewer images.
+    """
+    images, labels = sets.train
+    chosen = []
+    for label, name in list(enumerate(sets.classes))[:COLUMNS]:
+        found = (labels == label).nonzero().squeeze(1)[:rows]
+        if len(found) < rows:
+            raise ValueError(f"class {name!r} has {len(found)} training images, which is less than {rows} rows")
+        chosen.append(images[found])
+    plain = torch.stack(chosen, 1)
+    change = data.Augmentation(augment, images)
+    if not change.steps:
+        return plain
+    generator = torch.Generator().manual_seed(seed)
+    return torch.cat([plain, torch.stack([change(plain[0], generator) for _ in range(rows)])])
+
+
+def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    down, across, _, tall, wide = grid.shape
+    picture = grid.permute(0, 3, 1, 4, 2).reshape(down * tall, across * wide, -1)
+    figure = Figure(figsize=(across, (down * tall / wide) + 0.6), layout="constrained")
+    panel = figure.subplots()
+    panel.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", interpolation="nearest")
+    panel.set_xticks([(column + 0.5) * wide for column in range(across)], sets.classes[:across], fontsize=8)
+    panel.xaxis.tick_top()
+    panel.set_yticks([])
+    panel.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+def main(config: Config) -> None:
+    sets = data.load(config.name, config.folder, config.size)
+    grid = sheet(sets, config.augment, config.rows, config.seed)
+    parts = ", ".join(f"{len(part.images):,} {name}" for name, part in zip(sets._fields, sets[:3], strict=False))
+    draw(grid, sets, f"{config.name}: {parts}; below: {config.augment}", config.out)
+    print(f"{parts}, {len(sets.classes)} classes, normal {data.Normal.of(sets.train.images)}; drawn in {config.out}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
