@@ -2,6 +2,7 @@
 
     eyes = backbones.build("nature", (4, 84, 84))            # a name, and the shape of one input
     eyes = backbones.build("results/Breakout/dqn-1", (4, 84, 84), frozen=True)   # eyes lifted out of a run
+    eyes = backbones.build("resnet18:imagenet", (3, 224, 224))     # published weights, or a file of them
     maps = eyes(images)                                      # list of (B, eyes.channels[i], H_i, W_i)
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
@@ -23,7 +24,8 @@
     inception_v4, inception_resnet_v2   Szegedy et al. 2016
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
-initialisation.py, norms in normalisation.py, saving and lifting in lifting.py.
+initialisation.py, norms in normalisation.py, saving and lifting in lifting.py,
+what published weights were trained on in preprocessing.py.
 """
 
 import difflib
@@ -32,6 +34,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from vision.backbones import published
 from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
@@ -50,6 +55,8 @@ from vision.backbones.nature import Nature
 from vision.backbones.nin import NiN
 from vision.backbones.overfeat import OVERFEATS, OverFeat
 from vision.backbones.preact import PREACTS, PreactResNet
+from vision.backbones.preprocessing import Preprocessing
+from vision.backbones.published import Checkpoint
 from vision.backbones.resnet import RESNETS, ResNet
 from vision.backbones.small import Small
 from vision.backbones.squeezenet import SQUEEZENETS, SqueezeNet
@@ -57,7 +64,7 @@ from vision.backbones.vgg import VGG, VGGS
 from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 from vision.backbones.zfnet import ZFNet
 
-__all__ = ["BACKBONES", "Backbone", "build", "load", "save"]
+__all__ = ["BACKBONES", "Backbone", "Checkpoint", "Preprocessing", "build", "checkpoint", "dress", "load", "save"]
 
 BACKBONES: dict[str, type[Backbone]] = {
     "nature": Nature,
@@ -88,11 +95,22 @@ BACKBONES: dict[str, type[Backbone]] = {
 }
 
 
-def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
+TRAINED_WITH = ("stem", "width", "norm", "activation", "transform_input")  # options that published weights fix
+
+
+def build(
+    name: str | Path,
+    shape: Sequence[int],
+    frozen: bool = False,
+    preprocessing: dict[str, Any] | None = None,
+    **options: Any,
+) -> Backbone:
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
 
-    name: a key of BACKBONES, or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
+    name: a key of BACKBONES; or NAME:imagenet, NAME:imagenet-v2 or NAME:FILE for published weights (see
+        published.read and dress); or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
     frozen: no gradients, evaluation mode for ever
+    preprocessing: as a saved spec has it, of weights that were trained on such images; None: inputs as they come
     options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
         free: the weights are there).
     Raises ValueError for an unknown name, an option that the family lacks, an image too small, or options that
@@ -106,7 +124,11 @@ def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **option
         if "name" in known:  # a family of many
             options["name"] = str(name)
         backbone = BACKBONES[str(name)](shape, **options)
+        if preprocessing is not None:
+            backbone.preprocess(Preprocessing.of(preprocessing))
         return backbone.freeze() if frozen else backbone
+    if (found := checkpoint(name)) is not None:
+        return dress(found, shape, frozen, **options)
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":
         backbone = load(name, shape, frozen)
         for option, wanted in options.items():
@@ -115,9 +137,49 @@ def build(name: str | Path, shape: Sequence[int], frozen: bool = False, **option
                 has = backbone.spec.get(option)
                 raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
-    near = difflib.get_close_matches(str(name), BACKBONES, n=2, cutoff=0.5)
+    near = difflib.get_close_matches(str(name).partition(":")[0], BACKBONES, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(BACKBONES)}"
     raise ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
+
+
+def checkpoint(name: str | Path) -> Checkpoint | None:
+    """The published weights that NAME:SOURCE names (see published.read), or None where it names none."""
+    architecture, colon, source = str(name).partition(":")
+    return published.read(architecture, source) if colon and architecture in BACKBONES else None
+
+
+def dress(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
+    """The backbone of published weights, without their head. Images of any size; where channels are others than
+    three, the first convolution is fitted (see lifting.adapt), and the preprocessing with it.
+
+    options: the family's own, as far as the weights leave them open (dropout, stochastic_depth).
+    Raises ValueError for an option that the weights were not trained with, and where keys or shapes do not fit.
+    """
+    own = (
+        {"transform_input": True} if found.name in ("googlenet", "inception_v3") else {}
+    )  # theirs came from elsewhere
+    three = (3, 512, 512)
+    with torch.device("meta"):
+        trained = build(found.name, three, **own)
+        asked = build(found.name, three, **own | options)
+        head = trained.head(1).state_dict()
+    for option in TRAINED_WITH:
+        has = trained.spec.get(option)
+        if asked.spec.get(option) != has:
+            wanted = asked.spec[option]
+            raise ValueError(
+                f"the weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave the option out"
+            )
+    eyes = trained.state_dict()
+    if strange := [key for key in found.state if key not in eyes and key not in head]:
+        raise ValueError(f"{found.name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")
+    if "transform_input" in own and shape[0] != 3:
+        raise ValueError(f"{found.name}'s weights are for 3 channels, got {shape[0]}: choose another architecture")
+    backbone = build(found.name, shape, **own | options)
+    fit(backbone, {key: value for key, value in found.state.items() if key in eyes})
+    if found.preprocessing is not None:
+        backbone.preprocess(found.preprocessing)
+    return backbone.freeze() if frozen else backbone
 
 
 def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = False) -> Backbone:

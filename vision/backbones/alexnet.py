@@ -46,6 +46,7 @@ class AlexNet(Chain):
     shape: (C, H, W); width: multiplies all channels and the head's 4096
     init, activation: see initialisation.py, activation.py
     norm: see normalisation.py; any but none takes the place of local response normalisation
+    dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution (alexnet; in brackets, the other two).
         imagenet  11x11 / 4 and a 3x3 / 2 pool, as in the papers  224 -> 55, 27, 13, 6  (227 -> 55, 27, 13, 6)
         cifar     3x3 / 1, no pool                                32 -> 32, 15, 7
@@ -61,8 +62,10 @@ class AlexNet(Chain):
         init: str = "he",
         norm: str = "none",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         channels, padding, groups, response, _ = ALEXNETS[name]
         towers = widths([n // groups for n in channels], width)
         one, two, three, four, five = (groups * n for n in towers)

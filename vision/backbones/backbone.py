@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vision.backbones.initialisation import initialise
+from vision.backbones.preprocessing import Normalise, Preprocessing
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
 LONGER = 9 * PROBE  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
@@ -22,11 +23,15 @@ class Backbone(nn.Module):
     A family's __init__ calls super().__init__ with its name and every argument, makes `self.stages` (one map
     after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.settle()`.
 
+    `self.between` is what the next stage's input goes through: a dropout in families whose paper has no other place
+    for one (maps for heads come from before it).
+
     spec:      JSON-able dict, name and every constructor argument: build(**spec) makes the same architecture
     channels:  list of int, one a map
     strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
     smallest:  int, shortest image side for which every map exists
     frozen:    bool, after freeze(): no gradients, and evaluation mode for ever
+    preprocessing: what the weights were trained on, or None; see preprocess()
     """
 
     stems: tuple[str, ...] = ("atari", "cifar", "imagenet")
@@ -45,6 +50,9 @@ class Backbone(nn.Module):
         self.shape = shape
         self.spec = {"name": name, "shape": list(shape), **arguments}
         self.frozen = False
+        self.preprocessing: Preprocessing | None = None
+        self.normalise = nn.Identity()
+        self.between = nn.Identity()
         self.stages = nn.ModuleList()
 
     def settle(self) -> None:
@@ -71,15 +79,26 @@ class Backbone(nn.Module):
         Raises ValueError when the image is smaller than `smallest` or has another number of channels.
         """
         self._check(tuple(x.shape[1:]))
-        return self.maps(x)
+        return self.maps(self.normalise(x))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The maps of x, unchecked: the output of each stage."""
         maps = []
         for stage in self.stages:
-            x = stage(x)
+            x = stage(x if not maps else self.between(x))
             maps.append(x)
         return maps
+
+    def preprocess(self, preprocessing: Preprocessing) -> None:
+        """From now on inputs are normalised as the weights' images were, which the spec says too: every copy of these
+        weights keeps it. Callers give uint8 pixels or floats in [0, 1] as ever, and resize by preprocessing.cut.
+
+        Where channels are others than the published ones, means and deviations follow the first convolution's weights:
+        fewer channels get the mean of all, more repeat them in turn.
+        """
+        self.preprocessing = preprocessing.fitted(self.shape[0])
+        self.spec["preprocessing"] = self.preprocessing.spec()
+        self.normalise = Normalise(self.preprocessing.mean, self.preprocessing.std)
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).

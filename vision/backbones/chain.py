@@ -15,12 +15,14 @@ from vision.backbones.pixels import PixelConv2d
 class Chain(Backbone):
     """One nn.Sequential, `features`. Its maps are what enters each layer that downsamples, and what comes out last.
 
-    arguments: as Backbone's, with `norm` and `activation`, which every convolution gets.
+    arguments: as Backbone's, with `norm` and `activation`, which every convolution gets. `dropout` is of single
+        numbers, of what each pool leaves to the next convolution.
     """
 
     def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
         super().__init__(name, shape, **arguments)
         self.features = nn.Sequential()
+        self.between = nn.Dropout(arguments.get("dropout", 0.0))
         self._channels = self.shape[0]  # that the next convolution sees
 
     def convolve(self, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
@@ -37,6 +39,8 @@ class Chain(Backbone):
             if i and _downsamples(layer):
                 maps.append(x)
             x = layer(x)
+            if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and i + 1 < len(self.features):
+                x = self.between(x)
         return [*maps, x]
 
 

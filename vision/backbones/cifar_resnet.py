@@ -24,6 +24,7 @@ class CifarResNet(Backbone):
 
     shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels; init, norm, activation: see
         initialisation.py, normalisation.py, activation.py
+    dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
     stem: the first convolution.
         cifar     3x3, as in the paper                                         32 -> 32, 16, 8
         imagenet  7x7 / 2, then a 3x3 / 2 max pool                             224 -> 112, 56, 28, 14
@@ -40,8 +41,10 @@ class CifarResNet(Backbone):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         inputs, *channels = widths((16, 16, 32, 64), width)
         raw = before(activation, inputs)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
@@ -52,7 +55,7 @@ class CifarResNet(Backbone):
             stage = [nn.MaxPool2d(3, 2, padding=1)]
         for i, planes in enumerate(channels):
             for j in range(CIFAR_RESNETS[name]):
-                stage.append(Block(inputs, planes, 2 if i > 0 and j == 0 else 1, norm, activation))
+                stage.append(Block(inputs, planes, 2 if i > 0 and j == 0 else 1, norm, activation, dropout))
                 inputs = planes
             self.stages.append(nn.Sequential(*stage))
             stage = []
@@ -62,13 +65,14 @@ class CifarResNet(Backbone):
 class Block(nn.Module):
     """Two 3x3 convolutions beside a shortcut of option A: every stride-th place, and zeros for the new channels."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, activation: str) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()
         bias = norm == "none"
         raw = before(activation, outputs)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
         self.norm1 = normal(raw, norm)
         self.relu1 = activate(activation)
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, raw, 3, padding=1, bias=bias)
         self.norm2 = normal(raw, norm)
         self.relu2 = activate(activation)
@@ -76,7 +80,8 @@ class Block(nn.Module):
         self.new = raw - inputs  # channels
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = self.norm2(self.conv2(self.relu1(self.norm1(self.conv1(x)))))
+        inner = self.dropout(self.relu1(self.norm1(self.conv1(x))))
+        inner = self.norm2(self.conv2(inner))
         shortcut = x[:, :, :: self.stride, :: self.stride]
         if self.new > 0:
             shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new))

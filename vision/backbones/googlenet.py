@@ -12,6 +12,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.initialisation import initialise
 from vision.backbones.normalisation import normal
 from vision.backbones.pixels import PixelConv2d
+from vision.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 # table 1: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projected pool
 INCEPTIONS = {
@@ -35,6 +36,7 @@ class GoogLeNet(Backbone):
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
     transform_input: the published weights want pixels in [-1, 1]; this turns images normalised with ImageNet's means
         and deviations into those
+    dropout: of single numbers, of what each pool but the stem's leaves; the head has its own
     stem: the first convolution and pool. Three maps are of one size: what 4a, 4d and 4e put out, because the
         auxiliary classifiers read the former two.
         imagenet  7x7 / 2, 3x3 / 2 max pool  224 -> 112, 56, 28, 14, 14, 14, 7
@@ -51,9 +53,11 @@ class GoogLeNet(Backbone):
         norm: str = "batch",
         activation: str = "relu",
         transform_input: bool = False,
+        dropout: float = 0.0,
     ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("googlenet", shape, **arguments, transform_input=transform_input)
+        self.between = nn.Dropout(dropout)
         self.transform = Renormalise(self.shape[0]) if transform_input else nn.Identity()
         conv = partial(Convolution, norm=norm, activation=activation)
         one, three = widths((64, 192), width)
@@ -75,11 +79,11 @@ class GoogLeNet(Backbone):
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.conv1(self.transform(x))
         two = self.conv3(self.conv2(self.maxpool1(one)))
-        three = self.inception3b(self.inception3a(self.maxpool2(two)))
-        four_a = self.inception4a(self.maxpool3(three))
+        three = self.inception3b(self.inception3a(self.between(self.maxpool2(two))))
+        four_a = self.inception4a(self.between(self.maxpool3(three)))
         four_d = self.inception4d(self.inception4c(self.inception4b(four_a)))
         four_e = self.inception4e(four_d)
-        five = self.inception5b(self.inception5a(self.maxpool4(four_e)))
+        five = self.inception5b(self.inception5a(self.between(self.maxpool4(four_e))))
         finest = [one] if self.spec["stem"] == "imagenet" else []
         return [*finest, two, three, four_a, four_d, four_e, five]
 
@@ -179,7 +183,7 @@ class Renormalise(nn.Module):
         super().__init__()
         if channels != 3:
             raise ValueError(f"transform_input is for images of 3 channels, got {channels}: leave it out")
-        mean, deviation = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+        mean, deviation = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         self.register_buffer("scale", (deviation / 0.5).view(3, 1, 1), persistent=False)
         self.register_buffer("shift", ((mean - 0.5) / 0.5).view(3, 1, 1), persistent=False)
 

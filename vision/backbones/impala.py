@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vision.backbones import normalisation
+from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
 from vision.backbones.normalisation import after
 from vision.backbones.pixels import PixelConv2d
@@ -13,13 +14,14 @@ from vision.backbones.pixels import PixelConv2d
 class Residual(nn.Module):
     """x + conv(relu(conv(relu(x)))), two 3x3 convolutions of equal width, each with its norm."""
 
-    def __init__(self, channels: int, norm: str) -> None:
+    def __init__(self, channels: int, norm: str, activation: str) -> None:
         super().__init__()
-        self.relu1 = nn.ReLU()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        raw = before(activation, channels)
+        self.relu1 = activate(activation)
+        self.conv1 = nn.Conv2d(channels, raw, 3, padding=1)
         self.norm1 = nn.Sequential(*after(self.conv1, norm))
-        self.relu2 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu2 = activate(activation)
+        self.conv2 = nn.Conv2d(channels, raw, 3, padding=1)
         self.norm2 = nn.Sequential(*after(self.conv2, norm))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,6 +33,7 @@ class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
     shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialisation.py, normalisation.py
+    activation: see activation.py; dropout: of single numbers, of what each section but the first reads
     spectral: the residual blocks' convolutions keep a spectral norm of 1, as by Clark et al. 2024, "Beyond the
         Rainbow", arXiv 2411.03820 (see normalisation.py)
     stem: the first section.
@@ -47,20 +50,25 @@ class Impala(Backbone):
         init: str = "he",
         norm: str = "none",
         spectral: bool = False,
+        activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__("impala", shape, stem=stem, width=width, init=init, norm=norm, spectral=spectral)
-        before = self.shape[0]
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__("impala", shape, **arguments, spectral=spectral)
+        self.between = nn.Dropout(dropout)
+        inputs = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):
-            conv = (nn.Conv2d if i else PixelConv2d)(before, channels, 3, padding=1)
+            raw = before(activation, channels)  # the next activation halves it, where it is Maxout
+            conv = (nn.Conv2d if i else PixelConv2d)(inputs, raw, 3, padding=1)
             pool = [nn.MaxPool2d(3, 2, padding=1)]
             if i == 0 and stem == "cifar":
                 pool = []
             if i == 0 and stem == "imagenet":
-                conv = PixelConv2d(before, channels, 7, 4, padding=3)
-            residuals = Residual(channels, norm), Residual(channels, norm)
+                conv = PixelConv2d(inputs, raw, 7, 4, padding=3)
+            residuals = Residual(channels, norm, activation), Residual(channels, norm, activation)
             self.stages.append(nn.Sequential(conv, *after(conv, norm), *pool, *residuals))
-            before = channels
-        self.stages[-1].append(nn.ReLU())
+            inputs = raw
+        self.stages[-1].append(activate(activation))
         self.settle()
         if spectral:  # of the weights as they begin
             for block in list(self.modules()):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,10 @@ def same(conv: Callable[..., Convolution], channels: int, wide: int, kernel: int
 class Inceptions(Backbone):
     """What the families below share: a stem, and modules by name, before whose reductions the maps end."""
 
+    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
+        super().__init__(name, shape, **arguments)
+        self.between = nn.Dropout(arguments["dropout"])
+
     def mix(self, channels: int, modules: dict[str, tuple[Branches, Pool]], padding: int = 0) -> None:
         """Adds the modules behind a stem that leaves `channels`."""
         conv = partial(Convolution, norm=self.spec["norm"], activation=self.spec["activation"])
@@ -106,6 +111,8 @@ class Inceptions(Backbone):
             if reduces:
                 maps.append(x)
             x = self.get_submodule(name)(x)
+            if reduces:
+                x = self.between(x)
         return [*maps, x]
 
 
@@ -134,6 +141,7 @@ class InceptionV2(Inceptions):
     """BN-Inception: Ioffe & Szegedy 2015, arXiv 1502.03167, figure 5, where batch norms began. It has no dropout.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
+    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     stem: the first convolution, depthwise to 8 maps a channel and then 1x1 to 64, and the first 3x3 / 2 pool.
         imagenet  7x7 / 2, pool  224 -> 112, 56, 28, 14, 7
         cifar     3x3            32 -> 32, 16, 8, 4
@@ -148,8 +156,9 @@ class InceptionV2(Inceptions):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_v2", shape, **arguments)
         conv = partial(Convolution, norm=norm, activation=activation)
         one, three = widths((64, 192), width)
@@ -217,6 +226,7 @@ class InceptionV3(Inceptions):
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
     transform_input: see GoogLeNet, whose reason is the same
+    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     stem: five convolutions, with two 3x3 / 2 max pools as published, or without the first.
         imagenet  3x3 / 2, 3x3, 3x3 padded, pool, 1x1, 3x3, pool  299 -> 147, 71, 35, 17, 8
         cifar     3x3 padded three times, 1x1, 3x3 padded, pool   32 -> 32, 15, 7, 3
@@ -232,8 +242,9 @@ class InceptionV3(Inceptions):
         norm: str = "batch",
         activation: str = "relu",
         transform_input: bool = False,
+        dropout: float = 0.0,
     ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_v3", shape, **arguments, transform_input=transform_input)
         self.transform = Renormalise(self.shape[0]) if transform_input else nn.Identity()
         conv = partial(Convolution, norm=norm, activation=activation)

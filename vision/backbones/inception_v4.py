@@ -95,6 +95,7 @@ class InceptionV4(Stemmed):
     """Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 9.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files; stem: see Stemmed
+    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 
     def __init__(
@@ -105,8 +106,9 @@ class InceptionV4(Stemmed):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_v4", shape, **arguments)
         self.mix(self.begin(), V4)
         self.settle()
@@ -119,6 +121,7 @@ class InceptionResNetV2(Stemmed):
     code has another stem, twice the blocks and one more convolution: these are the paper's.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files; stem: see Stemmed
+    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 
     def __init__(
@@ -129,8 +132,9 @@ class InceptionResNetV2(Stemmed):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_resnet_v2", shape, **arguments)
         conv = partial(Convolution, norm=norm, activation=activation)
         channels = self.begin()

@@ -32,6 +32,7 @@ class LeNet5(Chain):
                      the second convolution sees all channels, pools learn nothing, and the last layer is linear
     shape: (C, H, W); width: multiplies channels and units; init, norm: see initialisation.py, normalisation.py
     activation: see activation.py (default: the variant's)
+    dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
         imagenet  8x8 / 8                   224 -> 28, 10, 5
         cifar     5x5 / 1, as in the paper  28 -> 24, 8, 4 (32 -> 28, 10, 5)
@@ -47,10 +48,12 @@ class LeNet5(Chain):
         init: str = "he",
         norm: str = "none",
         activation: str | None = None,
+        dropout: float = 0.0,
     ) -> None:
         variant = LENETS[name]
         activation = variant.activation if activation is None else activation
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         one, two = widths(variant.channels, width)
         kernel, stride = {"imagenet": (8, 8), "cifar": (5, 1), "atari": (8, 4)}[stem]
         self.convolve(one, kernel, stride)

@@ -68,4 +68,5 @@ def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"these weights do not fit {backbone.spec}: {error}") from None
+        name = backbone.spec["name"]
+        raise ValueError(f"these weights do not fit {name} ({backbone.spec}): {error}") from None

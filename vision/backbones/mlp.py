@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
+from vision.backbones.dropconnect import DropConnect
 from vision.backbones.normalisation import after
 
 MLPS = {"mlp": (128, 128), "lenet300_100": (300, 100)}  # units of each layer
@@ -20,6 +21,7 @@ class MLP(Backbone):
         which Han et al. 2015, arXiv 1506.02626, measured pruning, with ReLU instead of 1998's tanh
     shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer, unless the name's;
     width: multiplies hidden; activation, init, norm (none, batch or layer): see their files
+    dropout: of what each layer but the first reads; dropconnect: of the weights of all of them, see dropconnect.py
     Raises ValueError for an unknown activation, or when hidden is empty.
     """
 
@@ -35,18 +37,25 @@ class MLP(Backbone):
         init: str = "he",
         norm: str = "none",
         name: str = "mlp",
+        dropout: float = 0.0,
+        dropconnect: float = 0.0,
     ) -> None:
         hidden = list(MLPS[name] if hidden is None else hidden)
-        super().__init__(name, shape, hidden=hidden, activation=activation, width=width, init=init, norm=norm)
+        arguments = dict(hidden=hidden, activation=activation, width=width, init=init, norm=norm)
+        super().__init__(name, shape, **arguments, dropout=dropout, dropconnect=dropconnect)
         if not hidden:
             raise ValueError("mlp needs at least one hidden layer, got hidden=()")
+        self.between = nn.Dropout(dropout)
         inputs, layers = prod(self.shape), [nn.Flatten()]
         for units in widths(hidden, width):
-            dense = nn.Linear(inputs, before(activation, units))
+            dense = DropConnect(inputs, before(activation, units), dropconnect)
             layers += [dense, *after(dense, norm), activate(activation)]
             inputs = units
         self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
         self.settle()
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        return super().maps(x / 255 if x.dtype == torch.uint8 else x)
+        x = x / 255 if x.dtype == torch.uint8 else x
+        for i, layer in enumerate(self.stages[0]):
+            x = layer(self.between(x) if i > 1 and isinstance(layer, nn.Linear) else x)
+        return [x]

@@ -35,6 +35,7 @@ class MobileNet(Backbone):
     def begin(self, channels: int, norm: str, activation: str) -> None:
         """An empty chain and its stem, which leaves `channels`."""
         self.features, self.halves = nn.Sequential(), []
+        self.between = nn.Dropout(self.spec["dropout"])
         kernel, stride = (8, 4) if self.spec["stem"] == "atari" else (3, 1 if self.spec["stem"] == "cifar" else 2)
         padding = 0 if stride == 4 else 1
         conv = PixelConv2d(self.shape[0], before(activation, channels), kernel, stride, padding, bias=norm == "none")
@@ -45,6 +46,7 @@ class MobileNet(Backbone):
         for module, halves in zip(self.features, self.halves, strict=True):
             if halves:
                 maps.append(x)
+                x = self.between(x)
             x = module(x)
         return [*maps, x]
 
@@ -53,6 +55,7 @@ class MobileNetV1(MobileNet):
     """Howard et al. 2017, arXiv 1704.04861, table 1: a depthwise 3x3 and a 1x1 convolution in each layer.
 
     shape: (C, H, W); width: the paper's multiplier alpha; init, norm, activation: see their files
+    dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
         cifar     3x3                                     32 -> 32, 16, 8, 4, 2
@@ -67,8 +70,10 @@ class MobileNetV1(MobileNet):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__("mobilenet_v1", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__("mobilenet_v1", shape, **arguments)
         channels, *rest = widths((32, *(channels for channels, _ in SEPARABLE)), width)
         self.begin(channels, norm, activation)
         for i, (wide, (_, stride)) in enumerate(zip(rest, SEPARABLE, strict=True)):
@@ -84,6 +89,7 @@ class MobileNetV2(MobileNet):
 
     shape: (C, H, W); width: the paper's multiplier, which leaves the last layer's 1280 channels where it is below 1;
         init, norm, activation: see their files
+    dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
         cifar     3x3, and the first stride after 1       32 -> 32, 16, 8, 4
@@ -98,8 +104,10 @@ class MobileNetV2(MobileNet):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu6",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__("mobilenet_v2", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__("mobilenet_v2", shape, **arguments)
         channels, *rest = widths((32, *(row[1] for row in INVERTED)), width)
         self.begin(channels, norm, activation)
         for wide, (expansion, _, layers, stride) in zip(rest, INVERTED, strict=True):

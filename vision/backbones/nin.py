@@ -36,6 +36,7 @@ class NiN(Chain):
     ) -> None:
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("nin", shape, **arguments)
+        self.between = nn.Identity()  # `features` has its own dropouts
         wide, middle, narrow = widths((192, 160, 96), width)
         kernel, stride, padding = {"imagenet": (11, 4, 0), "cifar": (5, 1, 2), "atari": (8, 4, 0)}[stem]
         self.convolve(wide, kernel, stride, padding)

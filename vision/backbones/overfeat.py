@@ -30,6 +30,7 @@ class OverFeat(Chain):
     shape: (C, H, W), in the paper 231 x 231 (fast) and 221 x 221 (accurate); name: a key of OVERFEATS
     width: multiplies all channels and the head's dense layers
     init, norm, activation: see initialisation.py, normalisation.py, activation.py
+    dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
         imagenet  11x11 / 4 (accurate: 7x7 / 2) and a pool, as in the paper
                   fast 231 -> 56, 24, 12, 6; accurate 221 -> 108, 30, 15, 5
@@ -46,8 +47,10 @@ class OverFeat(Chain):
         init: str = "he",
         norm: str = "none",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         variant = OVERFEATS[name]
         one, two, *others = widths(variant.channels, width)
         if stem == "cifar":

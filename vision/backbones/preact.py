@@ -19,6 +19,7 @@ class PreactResNet(Backbone):
 
     shape: (C, H, W); name: a key of PREACTS; width: multiplies all channels; init, norm, activation: see
         initialisation.py, normalisation.py, activation.py
+    dropout: of single numbers, before each block's second convolution, as in wide residual networks
     stem: what comes before the four stages.
         imagenet  7x7 / 2, norm, activation, then a 3x3 / 2 max pool           224 -> 112, 56, 28, 14, 7
         cifar     a bare 3x3, no pool; the last map comes as the blocks leave
@@ -37,8 +38,10 @@ class PreactResNet(Backbone):
         init: str = "he",
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         inputs, *channels = widths((64, 64, 128, 256, 512), width)
         raw = before(activation, inputs)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[stem]
@@ -52,7 +55,7 @@ class PreactResNet(Backbone):
             for j in range(count):
                 activated = j == 0 and (i > 0 or stem != "cifar")
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(Block(inputs, planes, stride, norm, activation, activated))
+                stage.append(Block(inputs, planes, stride, norm, activation, activated, dropout))
                 inputs = planes
             if i < 3 or stem != "cifar":
                 stage += [normal(before(activation, planes), norm), activate(activation)]

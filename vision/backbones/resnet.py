@@ -45,6 +45,7 @@ class ResNet(Backbone):
         initialisation.py, normalisation.py, activation.py
     stochastic_depth: the probability that the last block is left out in training, from there linear down to 0 at
         the image (Huang et al.: 0.5)
+    dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
     stem: what comes before the four stages.
         imagenet  7x7 / 2, then a 3x3 / 2 max pool, as in the paper            224 -> 112, 56, 28, 14, 7
         cifar     3x3, no pool (github.com/kuangliu/pytorch-cifar)             32 -> 32, 16, 8, 4
@@ -62,6 +63,7 @@ class ResNet(Backbone):
         norm: str = "batch",
         activation: str = "relu",
         stochastic_depth: float = 0.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(
             name,
@@ -72,6 +74,7 @@ class ResNet(Backbone):
             norm=norm,
             activation=activation,
             stochastic_depth=stochastic_depth,
+            dropout=dropout,
         )
         if not 0 <= stochastic_depth < 1:
             raise ValueError(f"stochastic_depth={stochastic_depth} is no probability below 1")
@@ -91,9 +94,9 @@ class ResNet(Backbone):
                 drop = stochastic_depth * made / sum(variant.blocks)  # Huang et al., equation 4
                 stride = 2 if i > 0 and j == 0 else 1
                 if variant.bottleneck:
-                    blocks.append(Bottleneck(inputs, planes, stride, variant, norm, activation, drop))
+                    blocks.append(Bottleneck(inputs, planes, stride, variant, norm, activation, drop, dropout))
                 else:
-                    blocks.append(Basic(inputs, planes, stride, norm, activation, drop))
+                    blocks.append(Basic(inputs, planes, stride, norm, activation, drop, dropout))
                 inputs = 4 * planes if variant.bottleneck else planes
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.settle()
@@ -113,13 +116,16 @@ class ResNet(Backbone):
 class Basic(nn.Module):
     """Two 3x3 convolutions beside a shortcut, He et al. 2015, figure 5 left: inputs -> planes channels."""
 
-    def __init__(self, inputs: int, planes: int, stride: int, norm: str, activation: str, drop: float = 0.0) -> None:
+    def __init__(
+        self, inputs: int, planes: int, stride: int, norm: str, activation: str, drop: float, dropout: float
+    ) -> None:
         super().__init__()
         bias = norm == "none"
         raw = before(activation, planes)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
         self.bn1 = normal(raw, norm)
         self.relu1 = activate(activation)
+        self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(planes, raw, 3, padding=1, bias=bias)
         self.bn2 = normal(raw, norm)
         self.downsample = projection(inputs, raw, stride, norm)
@@ -128,7 +134,7 @@ class Basic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
-        inner = self.bn2(self.conv2(inner))
+        inner = self.bn2(self.conv2(self.dropout(inner)))
         return self.relu2(self.depth(inner) + self.downsample(x))
 
 
@@ -136,7 +142,15 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 in groups, 1x1 beside a shortcut, He et al. 2015, figure 5 right: inputs -> 4 * planes channels."""
 
     def __init__(
-        self, inputs: int, planes: int, stride: int, variant: Variant, norm: str, activation: str, drop: float
+        self,
+        inputs: int,
+        planes: int,
+        stride: int,
+        variant: Variant,
+        norm: str,
+        activation: str,
+        drop: float,
+        dropout: float,
     ) -> None:
         super().__init__()
         bias = norm == "none"
@@ -148,6 +162,7 @@ class Bottleneck(nn.Module):
         self.conv2 = nn.Conv2d(narrow, raw, 3, stride, padding=1, groups=variant.groups, bias=bias)
         self.bn2 = normal(raw, norm)
         self.relu2 = activate(activation)
+        self.dropout = nn.Dropout(dropout)
         self.conv3 = nn.Conv2d(narrow, out, 1, bias=bias)
         self.bn3 = normal(out, norm)
         self.downsample = projection(inputs, out, stride, norm)
@@ -157,7 +172,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
         inner = self.relu2(self.bn2(self.conv2(inner)))
-        inner = self.bn3(self.conv3(inner))
+        inner = self.bn3(self.conv3(self.dropout(inner)))
         return self.relu3(self.depth(inner) + self.downsample(x))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
 from vision.backbones.normalisation import after
 from vision.backbones.pixels import PixelConv2d
@@ -13,6 +14,7 @@ class Small(Backbone):
     """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
 
     shape: (C, H, W); width: multiplies the channels 16, 32; init, norm: see initialisation.py, normalisation.py
+    activation: see activation.py; dropout: of single numbers, of what each stage but the first reads
     stem: the first convolution.
         atari     3x3 / 2   40 -> 20, 10
         cifar     3x3 / 1   32 -> 32, 16
@@ -26,12 +28,16 @@ class Small(Backbone):
         width: float = 1.0,
         init: str = "he",
         norm: str = "none",
+        activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__("small", shape, stem=stem, width=width, init=init, norm=norm)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__("small", shape, **arguments)
+        self.between = nn.Dropout(dropout)
         one, two = widths((16, 32), width)
         kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
-        first = PixelConv2d(self.shape[0], one, kernel, stride, padding=kernel // 2)
-        second = nn.Conv2d(one, two, 3, 2, padding=1)
-        self.stages.append(nn.Sequential(first, *after(first, norm), nn.ReLU()))
-        self.stages.append(nn.Sequential(second, *after(second, norm), nn.ReLU()))
+        first = PixelConv2d(self.shape[0], before(activation, one), kernel, stride, padding=kernel // 2)
+        second = nn.Conv2d(one, before(activation, two), 3, 2, padding=1)
+        self.stages.append(nn.Sequential(first, *after(first, norm), activate(activation)))
+        self.stages.append(nn.Sequential(second, *after(second, norm), activate(activation)))
         self.settle()

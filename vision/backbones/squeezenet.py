@@ -23,6 +23,7 @@ class SqueezeNet(Backbone):
 
     name: squeezenet1_0, squeezenet1_1; shape: (C, H, W); width: multiplies all channels; init, norm, activation: see
         their files. The paper has no norms; others stand after each convolution.
+    dropout: of single numbers, of what each pool leaves; the head has its own
     stem: the first convolution and pool; all pools are 3x3 / 2.
         imagenet  7x7 / 2 (1_1: 3x3 / 2), pool  224 -> 109, 54, 27, 13 (1_1: 111, 55, 27, 13)
         cifar     3x3 with padding              32 -> 32, 16, 8
@@ -38,8 +39,11 @@ class SqueezeNet(Backbone):
         init: str = "he",
         norm: str = "none",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
+        self.between = nn.Dropout(dropout)
         first, kernel, pools = SQUEEZENETS[name]
         (channels,) = widths((first,), width)
         kernel, stride, padding = {"imagenet": (kernel, 2, 0), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
@@ -59,6 +63,8 @@ class SqueezeNet(Backbone):
             if isinstance(module, nn.MaxPool2d):
                 maps.append(x)
             x = module(x)
+            if isinstance(module, nn.MaxPool2d):
+                x = self.between(x)
         return [*maps, x]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:

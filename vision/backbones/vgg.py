@@ -30,6 +30,7 @@ class VGG(Chain):
 
     shape: (C, H, W); name: a key of VGGS; width: multiplies the channels 64, 128, 256, 512, 512 and the head's 4096
     init, activation: see initialisation.py, activation.py; norm: see normalisation.py (default: the variant's)
+    dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution, and where pools are.
         imagenet  3x3 / 1, a pool after each stage, as in the paper    224 -> 224, 112, 56, 28, 14, 7
         cifar     the same, with a head that is one dense layer        32 -> 32, 16, 8, 4, 2, 1
@@ -45,9 +46,11 @@ class VGG(Chain):
         init: str = "he",
         norm: str | None = None,
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
         norm = VGGS[name].norm if norm is None else norm
-        super().__init__(name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__(name, shape, **arguments)
         channels = widths((64, 128, 256, 512, 512), width)
         pooled = (3, 4) if stem == "atari" else (1, 2, 3, 4, 5)
         for stage, (depth, out) in enumerate(zip(VGGS[name].depths, channels, strict=True), start=1):

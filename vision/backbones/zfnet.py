@@ -19,6 +19,7 @@ class ZFNet(Chain):
     shape: (C, H, W); width: multiplies the channels 96, 256, 384, 384, 256 and the head's 4096
     init, activation: see initialisation.py, activation.py
     norm: see normalisation.py; any but none takes the place of contrast normalisation
+    dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution; the second is 5x5 / 2.
         imagenet  7x7 / 2 and a 3x3 / 2 pool, as in the paper  224 -> 110, 55, 26, 13, 6
         cifar     3x3 / 1, no pool                             32 -> 32, 14, 7, 3
@@ -33,8 +34,10 @@ class ZFNet(Chain):
         init: str = "he",
         norm: str = "none",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__("zfnet", shape, stem=stem, width=width, init=init, norm=norm, activation=activation)
+        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
+        super().__init__("zfnet", shape, **arguments)
         one, two, three, four, five = widths((96, 256, 384, 384, 256), width)
         response = norm == "none"
 

@@ -1,0 +1,139 @@
+"""Weights that torchvision publishes, trained on ImageNet's thousand classes: their files, names and preprocessing.
+
+    eyes = backbones.build("resnet18:imagenet", (3, 224, 224))          # fetched once, then from torch.hub's cache
+    eyes = backbones.build("resnet50:imagenet-v2", (4, 84, 84))         # the later recipe; other channels are fitted
+    eyes = backbones.build("resnet18:files/resnet18-f37072fd.pth", (3, 224, 224))
+
+Files, digits and sizes are those of github.com/pytorch/vision, torchvision/models/*.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vision.backbones.preprocessing import Preprocessing
+
+ROOT = "https://download.pytorch.org/models/"
+
+
+class File(NamedTuple):
+    stem: str  # of the file's name, .pth; its last eight digits begin the file's SHA-256
+    resize: int = 256  # pixels
+    crop: int = 224
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(self.resize, self.crop)
+
+
+LATER = 232  # pixels to which images are resized for the weights of torchvision's later recipe
+PUBLISHED: dict[str, tuple[File, ...]] = {  # by architecture: IMAGENET1K_V1, then IMAGENET1K_V2 where there is one
+    "alexnet": (File("alexnet-owt-7be5be79"),),
+    "vgg11": (File("vgg11-8a719046"),),
+    "vgg11_bn": (File("vgg11_bn-6002323d"),),
+    "vgg13": (File("vgg13-19584684"),),
+    "vgg13_bn": (File("vgg13_bn-abd245e5"),),
+    "vgg16": (File("vgg16-397923af"),),
+    "vgg16_bn": (File("vgg16_bn-6c64b313"),),
+    "vgg19": (File("vgg19-dcbb9e9d"),),
+    "vgg19_bn": (File("vgg19_bn-c79401a0"),),
+    "resnet18": (File("resnet18-f37072fd"),),
+    "resnet34": (File("resnet34-b627a593"),),
+    "resnet50": (File("resnet50-0676ba61"), File("resnet50-11ad3fa6", LATER)),
+    "resnet101": (File("resnet101-63fe2227"), File("resnet101-cd907fc2", LATER)),
+    "resnet152": (File("resnet152-394f9c45"), File("resnet152-f82ba261", LATER)),
+    "resnext50_32x4d": (File("resnext50_32x4d-7cdf4587"), File("resnext50_32x4d-1a0047aa", LATER)),
+    "resnext101_32x8d": (File("resnext101_32x8d-8ba56ff5"), File("resnext101_32x8d-110c445d", LATER)),
+    "resnext101_64x4d": (File("resnext101_64x4d-173b62eb", LATER),),
+    "wide_resnet50_2": (File("wide_resnet50_2-95faca4d"), File("wide_resnet50_2-9ba9bcbe", LATER)),
+    "wide_resnet101_2": (File("wide_resnet101_2-32ee1156"), File("wide_resnet101_2-d733dc28", LATER)),
+    "densenet121": (File("densenet121-a639ec97"),),
+    "densenet161": (File("densenet161-8d451a50"),),
+    "densenet169": (File("densenet169-b2777c0a"),),
+    "densenet201": (File("densenet201-c1103571"),),
+    "squeezenet1_0": (File("squeezenet1_0-b66bff10"),),
+    "squeezenet1_1": (File("squeezenet1_1-b8a52dc0"),),
+    "mobilenet_v2": (File("mobilenet_v2-b0353104"), File("mobilenet_v2-7ebf99e0", LATER)),
+    "googlenet": (File("googlenet-1378be20"),),
+    "inception_v3": (File("inception_v3_google-0cc3c7bd", 342, 299),),
+}
+TAGS = {"imagenet": 0, "imagenet-v1": 0, "imagenet-v2": 1, "imagenet1k_v1": 0, "imagenet1k_v2": 1}
+
+DENSE = re.compile(
+    r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$"
+)  # denselayer1.norm.1 in files, norm1 in code
+
+
+class Checkpoint(NamedTuple):
+    """A classifier's weights in torchvision's names, eyes and head together."""
+
+    name: str  # of the architecture
+    state: dict[str, Tensor]
+    preprocessing: Preprocessing | None  # what the weights were trained on; None: what comes is taken as it is
+
+
+def read(name: str, source: str) -> Checkpoint:
+    """The weights of an architecture, from torch.hub's cache, from the web, or from a file.
+
+    source: imagenet (torchvision's IMAGENET1K_V1), imagenet-v2 (IMAGENET1K_V2), or a file's path. Such a file has
+        torchvision's keys, and its images were normalised as torchvision's.
+    Raises ValueError where torchvision has no such architecture or weights, where the file cannot be fetched, is
+    another than the published one, or holds no weights.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"there are no published weights for {name}: choose one of {', '.join(PUBLISHED)}")
+    files = PUBLISHED[name]
+    place = TAGS.get(source.lower())
+    if place is None and not Path(source).is_file():
+        near = difflib.get_close_matches(source.lower(), TAGS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(TAGS)}"
+        raise ValueError(f"{name}:{source} is no file and no published weights: {hint}")
+    if place is None:
+        file = next((file for file in files if file.stem == Path(source).stem), files[0])
+        return Checkpoint(name, named(_load(Path(source))), file.preprocessing)
+    if place >= len(files):
+        raise ValueError(f"torchvision publishes no second weights for {name}: use {name}:imagenet")
+    return Checkpoint(name, named(_fetch(name, files[place])), files[place].preprocessing)
+
+
+def named(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights by the keys that torchvision's code has, where published files of DenseNets have older ones."""
+    return {DENSE.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _fetch(name: str, file: File) -> dict[str, Tensor]:
+    url = f"{ROOT}{file.stem}.pth"
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / f"{file.stem}.pth"
+    if cached.is_file():
+        return _load(cached)
+    try:
+        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    except OSError as error:
+        raise ValueError(
+            f"{file.stem}.pth could not be fetched from {url} ({error}): fetch it elsewhere, put it into "
+            f"{cached.parent} or name it, {name}:FILE"
+        ) from error
+    except RuntimeError as error:  # torch.hub's for a wrong hash
+        raise ValueError(f"{url} sent something else than the published file: {error}") from error
+    return _checked(state, url)
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is damaged, or no file of weights: {error}. Delete it to fetch it anew.") from error
+    return _checked(state, path)
+
+
+def _checked(state: object, source: object) -> dict[str, Tensor]:
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{source} holds no weights by their names: save a model's state_dict() there")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
