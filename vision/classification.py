@@ -54,8 +54,10 @@ class Config(runs.Options):
         None  # of backbone and head: he, xavier, orthogonal, small, zeros or torch; None: the families'
     )
     dropout: float | None = None  # probability, in the head; None: the paper's
+    body_dropout: float | None = None  # in the backbone; None: the family's
+    dropconnect: float = 0.0  # probability, of the head's weights
     whiten: bool = False  # the first convolution whitens the images' patches, and its weight stays so (airbench)
-    train: str = "all"  # what learns: all, last-N (the head and the backbone's last N stages), last (the head)
+    train: str = "all"  # what learns: all, last-N (the head and the last N stages), head, last (the layer that names)
     steps: int = 400_000  # images shown
     batch: int = 128  # images an update
     loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
@@ -130,11 +132,12 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
     """
     name = str(config.backbone)
     asked = {key: getattr(config, key) for key in ("stem", "width", "norm", "activation", "init")}
+    asked["dropout"] = config.body_dropout
     options = {key: value for key, value in asked.items() if value is not None}
     if name in backbones.BACKBONES and "stem" not in options and max(shape[1:]) <= 64:
         known = inspect.signature(backbones.BACKBONES[name]).parameters
         options |= {"stem": "cifar"} if "stem" in known and "cifar" in backbones.BACKBONES[name].stems else {}
-    model = classifier.build(name, shape, classes, config.dropout, **options)
+    model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, **options)
     if config.init:
         initialise(model.head, config.init)
     return model
@@ -146,10 +149,7 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
     if config.whiten:
         first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
         whiten(first, sets.train.images[:5_000])
-    fixed = [weight for weight in model.parameters() if not weight.requires_grad]
     optimisers.thaw(model, config.train)
-    for weight in fixed:
-        weight.requires_grad_(False)
     return model.to(device, memory_format=torch.channels_last)
 
 

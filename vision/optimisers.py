@@ -86,16 +86,15 @@ def stages(backbone: Backbone) -> list[list[str]]:
 
 
 def thaw(model: Classifier, which: str = "all") -> None:
-    """Choose the weights that learn: `all`, `last` (the head) or `last-N` (and the backbone's last N stages).
+    """Choose the weights that learn, of those which do now; the others lose their gradients.
 
-    The others lose their gradients. A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
+    which: all; last-N, the head and the backbone's last N stages; head; last, the layer that names classes.
+    A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
     Raises ValueError for another word, and for more stages than there are.
     """
-    match = re.fullmatch(r"all|last(?:-(\d+))?", which)
+    match = re.fullmatch(r"all|head|last(?:-(\d+))?", which)
     if not match:
-        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last (the head) or last-N (N stages)")
-    model.requires_grad_(not model.backbone.frozen)
-    model.head.requires_grad_(True)
+        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last-N (N stages), head or last")
     if which == "all":
         return
     parts, count = stages(model.backbone), int(match[1] or 0)
@@ -103,6 +102,10 @@ def thaw(model: Classifier, which: str = "all") -> None:
         raise ValueError(f"{which!r} asks for {count} stages, and this backbone has {len(parts)}")
     if count == 0:
         model.backbone.freeze()
+        if which == "last":
+            naming = list(model.head.state_dict())[-1].rpartition(".")[0]
+            model.head.requires_grad_(False)
+            model.head.get_submodule(naming).requires_grad_(True)
         return
     named = dict(model.backbone.named_parameters())
     for name in (name for part in parts[: len(parts) - count] for name in part):
