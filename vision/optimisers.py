@@ -68,7 +68,8 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
 def stages(backbone: Backbone) -> list[list[str]]:
     """The names of a backbone's weights by the map that each reaches first, fine to coarse.
 
-    What reaches which map is read from the gradients, and so no architecture has to say it.
+    What reaches which map is read from the gradients, and so no architecture has to say it. A map without weights of
+    its own, as behind a pool, makes no stage.
     """
     weights = {name: torch.empty_like(w, device="meta").requires_grad_() for name, w in backbone.named_parameters()}
     buffers = {name: torch.empty_like(b, device="meta") for name, b in backbone.named_buffers()}
@@ -77,9 +78,11 @@ def stages(backbone: Backbone) -> list[list[str]]:
         maps = torch.func.functional_call(backbone, weights | buffers, (image,))
     left, found = dict(weights), []
     for feature in maps:
+        if not left:
+            break
         reached = torch.autograd.grad(feature.sum(), list(left.values()), retain_graph=True, allow_unused=True)
         names = [name for name, gradient in zip(left, reached, strict=True) if gradient is not None]
-        found.append(names)
+        found += [names] if names else []
         left = {name: weight for name, weight in left.items() if name not in names}
     found[-1].extend(left)  # what reaches none, as a layer for an auxiliary head
     return found

@@ -20,8 +20,8 @@ class Airbench(Backbone):
         cifar     2x2 / 1, as in the paper    32 -> 15, 7, 3
         imagenet  8x8 / 8                     224 -> 14, 7, 3
         atari     4x4 / 4                     84 -> 10, 5, 2
-    Other than the paper's, its batch norms have scales that learn and torch's usual momentum and epsilon, and the head
-    has a bias.
+    Other than the paper's, its batch norms have scales that learn and torch's usual momentum and epsilon, and the
+    head has a bias.
     """
 
     def __init__(
