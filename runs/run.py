@@ -95,6 +95,7 @@ class Run:
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.parts: dict[str, Any] = {}
         self._signal: int | None = None
+        self._stopped = False
         self._log = Log(self.folder)
         self._open_folder(protocol)
         self.mirror = Mirror(
@@ -244,12 +245,12 @@ class Run:
         """
         self.total, self.stride = total, stride
         with self._session(), Recorder(self) as recorder:
-            while self.step < total:
+            while self.step < total and not self._stopped:
                 recorder.iteration(self._log)
                 yield self.step
                 due = self.due(self.config.log_every)
                 self.step += stride
-                if due or self.step >= total:
+                if due or self.step >= total or self._stopped:
                     self._flush()
                 self.bar.update(self.step, self._shown())
                 self._estimate()
@@ -260,6 +261,10 @@ class Run:
                     raise SystemExit(128 + self._signal)
             self._save()
         self._finish()
+
+    def stop(self) -> None:
+        """Let this iteration be the last, as if `total` steps had been reached: the run is then finished."""
+        self._stopped = True
 
     def due(self, every: int) -> range:
         """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth."""
@@ -383,6 +388,8 @@ class Run:
             "episode/return": "return {:.1f}",
             "eval": "eval {:.1f}",
             "loss/td": "loss {:.4f}",
+            "loss/train": "loss {:.4f}",
+            "train/accuracy": "train {:.1%}",
             "explore/epsilon": "epsilon {:.2f}",
         }
         latest = self._log.latest
@@ -400,7 +407,8 @@ class Run:
         return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
 
     def _next(self) -> str:
-        return f"Next: python -m agents.watch {self.folder}   python -m runs.compare {self.folder.parent}"
+        watch = f"python -m agents.watch {self.folder}   " if self.player.startswith("agents.") else ""
+        return f"Next: {watch}python -m runs.compare {self.folder.parent}"
 
     def _finish(self) -> None:
         summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}

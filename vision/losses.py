@@ -8,25 +8,24 @@ path of their own; for whole labels these are the textbook's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def targets(labels: Tensor, classes: int, smoothing: float = 0.0, mix: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def targets(labels: Tensor, classes: int, smoothing: float = 0.0, mix: Sequence[Tensor] | None = None) -> Tensor:
     """Labels (B,) int64 as shares of classes (B, classes), each row with the sum 1.
 
     smoothing: the share that is spread over all classes alike (Szegedy et al. 2015, arXiv 1512.00567, section 7).
-    mix: other labels (B,), and what the first ones keep, (B,) or a scalar in [0, 1] (Zhang et al. 2017, arXiv
+    mix: other labels (B,), and what the first ones keep, (B,) in [0, 1] (Zhang et al. 2017, arXiv
         1710.09412, equation 1).
     """
     shares = F.one_hot(labels, classes).float()
     if mix is not None:
         others, kept = mix
-        kept = kept.reshape(-1, 1)
-        shares = kept * shares + (1 - kept) * F.one_hot(others, classes)
+        shares = torch.lerp(F.one_hot(others, classes).float(), shares, kept[:, None])
     return (1 - smoothing) * shares + smoothing / classes
 
 

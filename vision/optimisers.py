@@ -68,7 +68,8 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
 def stages(backbone: Backbone) -> list[list[str]]:
     """The names of a backbone's weights by the map that each reaches first, fine to coarse.
 
-    What reaches which map is read from the gradients, and so no architecture has to say it.
+    What reaches which map is read from the gradients, and so no architecture has to say it. A map without weights of
+    its own, as behind a pool, makes no stage.
     """
     weights = {name: torch.empty_like(w, device="meta").requires_grad_() for name, w in backbone.named_parameters()}
     buffers = {name: torch.empty_like(b, device="meta") for name, b in backbone.named_buffers()}
@@ -77,25 +78,26 @@ def stages(backbone: Backbone) -> list[list[str]]:
         maps = torch.func.functional_call(backbone, weights | buffers, (image,))
     left, found = dict(weights), []
     for feature in maps:
+        if not left:
+            break
         reached = torch.autograd.grad(feature.sum(), list(left.values()), retain_graph=True, allow_unused=True)
         names = [name for name, gradient in zip(left, reached, strict=True) if gradient is not None]
-        found.append(names)
+        found += [names] if names else []
         left = {name: weight for name, weight in left.items() if name not in names}
     found[-1].extend(left)  # what reaches none, as a layer for an auxiliary head
     return found
 
 
 def thaw(model: Classifier, which: str = "all") -> None:
-    """Choose the weights that learn: `all`, `last-N` (the head and the backbone's last N stages) or `last` (the head).
+    """Choose the weights that learn, of those which do now; the others lose their gradients.
 
-    The others lose their gradients. A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
+    which: all; last-N, the head and the backbone's last N stages; head; last, the layer that names classes.
+    A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
     Raises ValueError for another word, and for more stages than there are.
     """
-    match = re.fullmatch(r"all|last(?:-(\d+))?", which)
+    match = re.fullmatch(r"all|head|last(?:-(\d+))?", which)
     if not match:
-        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last (the head) or last-N (N stages)")
-    model.requires_grad_(not model.backbone.frozen)
-    model.head.requires_grad_(True)
+        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last-N (N stages), head or last")
     if which == "all":
         return
     parts, count = stages(model.backbone), int(match[1] or 0)
@@ -103,6 +105,10 @@ def thaw(model: Classifier, which: str = "all") -> None:
         raise ValueError(f"{which!r} asks for {count} stages, and this backbone has {len(parts)}")
     if count == 0:
         model.backbone.freeze()
+        if which == "last":
+            naming = list(model.head.state_dict())[-1].rpartition(".")[0]
+            model.head.requires_grad_(False)
+            model.head.get_submodule(naming).requires_grad_(True)
         return
     named = dict(model.backbone.named_parameters())
     for name in (name for part in parts[: len(parts) - count] for name in part):
@@ -110,7 +116,7 @@ def thaw(model: Classifier, which: str = "all") -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode where something learns: a part of which nothing does keeps its norms' means, and drops nothing."""
+    """Training mode where something learns: a part of which nothing does keeps its norms' means and drops nothing."""
     model.train()
     for module in model.modules():
         weights = list(module.parameters())

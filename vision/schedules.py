@@ -1,4 +1,4 @@
-"""How the learning rate goes: factors of it, by name, as functions of progress, which is 0 at the start and 1 at the end.
+"""How the learning rate goes: factors of it by name, as functions of progress, 0 at the start and 1 at the end.
 
     factor = schedules.SCHEDULES["cosine"](progress)
     factor = schedules.at("one_cycle", step / steps, warm_up=0.05)

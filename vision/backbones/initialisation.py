@@ -48,16 +48,16 @@ def initialise(module: nn.Module, init: str = "he") -> None:
 def whiten(layer: nn.Conv2d, images: Tensor, eps: float = 5e-4) -> None:
     """Makes a first convolution decorrelate the patches of images, and freezes its weight: Page 2018, part 8.
 
-    images: (N, C, H, W), uint8 counting as x / 255. Its filters become the patches' principal components, each divided
-    by the root of its variance (plus eps) and each once more with the other sign, and its biases, which go on
-    learning, take the mean away.
+    images: (N, C, H, W), uint8 counting as x / 255. Its filters become the patches' principal components, each
+    divided by the root of its variance (plus eps) and each once more with the other sign, and its biases, which go
+    on learning, take the mean away.
     Raises ValueError for a layer that has not twice as many filters as a patch has numbers, or no bias.
     """
     numbers = layer.weight[0].numel()
     if layer.out_channels != 2 * numbers or layer.bias is None:
         raise ValueError(
             f"whitening needs a bias and twice as many filters as a patch has numbers, {2 * numbers}, and this first "
-            f"convolution has {layer.out_channels}: choose a backbone that is made for it, as airbench with stem cifar"
+            f"convolution has {layer.out_channels}: choose a backbone made for it, as airbench with --stem cifar"
         )
     images = images.float() / 255 if images.dtype == torch.uint8 else images
     patches = F.unfold(images, layer.kernel_size).transpose(1, 2).flatten(0, 1)  # (patches, numbers)

@@ -1,0 +1,287 @@
+"""vision.classification: its learning, its resume, its transfer, its sanity checks; search, folds and ensembles."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import runs
+from agents import dqn
+from vision import backbones, batches, checks, classification, classifier, data, ensembles, losses, search
+from vision.data import drawn
+
+SMALL = dict(backbone="airbench", width=0.125, whiten=True, learning_rate=0.4, weight_decay=1e-3)
+
+
+@pytest.fixture(autouse=True)
+def gradients_are_left_as_they_were():
+    flags = torch.is_grad_enabled()
+    yield
+    assert torch.is_grad_enabled() == flags
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    sizes = (2_000, 400, 400)
+    return data.Sets(*(drawn.draw(n, side=16, seed=part) for part, n in enumerate(sizes)), tuple(drawn.SHAPES))
+
+
+@pytest.fixture(autouse=True)
+def shapes(drawings, monkeypatch):
+    monkeypatch.setitem(data.SETS, "shapes", lambda folder: drawings)
+    return drawings
+
+
+def config(folder, **changes):
+    asked = dict(data="shapes", folder=folder, wandb="disabled", threads=1, steps=1_024, evaluate_every=512)
+    return classification.Config(**asked | dict(log_every=512, augment="flip,crop=1") | SMALL | changes)
+
+
+def train(folder, **changes) -> Path:
+    settings = config(folder, **changes)
+    classification.train(settings)
+    return folder / "shapes" / (settings.name or f"classification-{settings.seed}")
+
+
+def lines(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def outcome(run: Path) -> dict:
+    (found,) = (line for line in lines(run) if "test/error" in line)
+    return found
+
+
+def weights(run: Path, part: str = "model") -> dict:
+    return torch.load(max((run / "checkpoint").glob("0*.pt")), weights_only=True)["parts"][part]
+
+
+# Batches
+
+
+def test_every_epoch_shows_every_image_once():
+    cpu = torch.device("cpu")
+    first, second = (
+        torch.cat([batches.deal(50, step, 10, 1, cpu) for step in range(begin, begin + 50, 10)]) for begin in (0, 50)
+    )
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(50))
+    assert not torch.equal(first, second)
+
+
+def test_folds_share_out_all_images(shapes):
+    parts = [batches.part(shapes, fold=fold, folds=4) for fold in range(4)]
+    assert all(len(part.validation.labels) == 600 and len(part.train.labels) == 1_800 for part in parts)
+    total = sum(part.validation.images.double().sum() for part in parts)
+    assert total == sum(part.images.double().sum() for part in shapes[:2])
+    with pytest.raises(ValueError, match="no fold 4 of 4"):
+        batches.part(shapes, fold=4, folds=4)
+
+
+def test_shots_are_as_many_of_each_class(shapes):
+    few = batches.part(shapes, shots=7)
+    assert torch.bincount(few.train.labels).tolist() == [7] * 10
+    assert not torch.equal(few.train.images, batches.part(shapes, shots=7, seed=2).train.images)
+    with pytest.raises(ValueError, match="fewer than --shots 900"):
+        batches.part(shapes, shots=900)
+
+
+# Learning
+
+
+def test_learns_shapes(tmp_path, monkeypatch):
+    """Ten shapes at any place, of any colour, from 4,000 drawings that are each seen three times."""
+    sets = data.Sets(*(drawn.draw(n, seed=part) for part, n in enumerate((4_000, 400, 400))), tuple(drawn.SHAPES))
+    monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
+    found = outcome(train(tmp_path, steps=12_000, evaluate_every=12_000, width=0.25, augment="flip", views=2))
+    assert found["test/error"] < 45, found
+    assert found["test/games"] == 400 and found["test/error_2"] < 45
+    assert (tmp_path / "shapes" / "classification-1" / "backbone.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(average=0.9, schedule="plateau", drop_after=1, mixup=0.2, views=10),
+        dict(optimiser="adam", learning_rate=1e-3, loss="hinge", dropout=0.5, dropconnect=0.2, l1=1e-5),
+    ],
+    ids=["plateau", "adam"],
+)
+def test_resume_is_exact(tmp_path, monkeypatch, changes):
+    whole = train(tmp_path, name="whole", **changes)
+    steps = runs.Run.steps
+
+    def interrupted(run, total, stride=1):
+        for step in steps(run, total, stride):
+            if step == 640:
+                run._signal = 15  # as if it had been asked to leave
+            yield step
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(runs.Run, "steps", interrupted)
+        train(tmp_path, name="halves", **changes)
+    torch.manual_seed(123)
+    halves = train(tmp_path, name="halves", **changes)
+    assert (whole / "metrics.jsonl").read_text() == (halves / "metrics.jsonl").read_text()
+    for part in ("model", "averaged"):
+        ends = [weights(run, part) for run in (whole, halves)]
+        assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_stops_early(tmp_path):
+    run = train(tmp_path, steps=100_000, evaluate_every=256, stop_after=2, learning_rate=1e-9, augment="none")
+    found = [line["eval/error"] for line in lines(run) if "eval/error" in line]
+    assert 3 <= len(found) < 20 and min(found[-2:]) >= min(found[:-2])
+    assert (run / "finished.json").exists() and outcome(run)
+
+
+def test_what_penalties_do(tmp_path):
+    free, bound = (
+        weights(train(tmp_path, name=str(l2), l2=l2, weight_decay=0.0, learning_rate=0.05)) for l2 in (0.0, 0.5)
+    )
+    name = "backbone.stages.2.4.weight"
+    assert bound[name].norm() < 0.9 * free[name].norm()
+
+
+def test_auxiliary_heads_learn_too(shapes):
+    settings = dataclasses.replace(classification.Config(), backbone="googlenet", width=None)
+    model = classifier.build("googlenet", (3, 64, 64), 10)
+    shares = losses.targets(torch.arange(2), 10)
+    loss, logits = classification.loss_of(settings, model, torch.rand(2, 3, 64, 64), shares)
+    loss.backward()
+    assert logits.shape == (2, 10) and all(weight.grad is not None for weight in model.head.parameters())
+
+
+def test_recipes_and_their_errors():
+    assert classification.recipe(classification.Config(data="mnist")).backbone == "airbench"
+    assert classification.recipe(classification.Config(data="cifar10", backbone="resnet18")).batch == 128
+    with pytest.raises(ValueError, match="did you mean 'cifar10'"):
+        classification.recipe(classification.Config(data="cifar_10"))
+    model = classification.build(classification.Config(backbone="resnet20"), (3, 32, 32), 10)
+    assert model.backbone.spec["stem"] == "cifar"
+    with pytest.raises(ValueError, match="fewer than --batch"):
+        classification.train(config(Path("nowhere"), shots=5))
+
+
+# Transfer
+
+
+def test_eyes_of_a_run_are_lifted(tmp_path):
+    first = train(tmp_path, name="first")
+    plain = dict(width=None, whiten=False, backbone=str(first))
+    second = train(tmp_path, name="second", train="head", **plain)
+    eyes = [weights(run) for run in (first, second)]
+    best = backbones.load(first).state_dict()
+    assert all(torch.equal(value, eyes[1][f"backbone.{key}"]) for key, value in best.items())
+    third = weights(train(tmp_path, name="third", train="last-1", layer_decay=0.5, **plain))
+    moved = {key.split(".")[1] for key, value in best.items() if not torch.equal(value, third[f"backbone.{key}"])}
+    assert moved == {"2"}
+
+
+def test_eyes_of_an_agent_are_lifted(tmp_path):
+    """Those of DQN on frames of one channel, by the file that it leaves, fitted to three."""
+    eyes = backbones.build("small", (1, 24, 24), stem="atari")
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    backbones.save(eyes, folder / "backbone.safetensors")
+    assert dqn.see(dqn.Config(backbone=str(folder)), _world()).spec == eyes.spec
+    plain = dict(width=None, whiten=False, backbone=str(folder), train="head", learning_rate=0.01)
+    run = train(tmp_path, **plain)
+    lifted = weights(run)["backbone.stages.0.0.weight"]
+    assert lifted.shape[1] == 3
+    torch.testing.assert_close(lifted.mean(1), eyes.stages[0][0].weight.mean(1) / 3)
+
+
+def _world():
+    class World:
+        observation_shape = (1, 24, 24)
+
+    return World
+
+
+# Checks
+
+
+def findings(settings, sets):
+    torch.manual_seed(1)
+    return checks.every(settings, classification.prepare(settings, sets, torch.device("cpu")), sets.train)
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_checks_pass(tmp_path, shapes, loss):
+    found = findings(config(tmp_path, loss=loss, whiten=False, dropout=0.5), shapes)
+    assert len(found) == 4 and all(finding.passed for finding in found), found
+
+
+def test_checks_find_a_network_that_cannot_learn(tmp_path, shapes):
+    found = findings(config(tmp_path, init="zeros", whiten=False), shapes)
+    assert not found[2].passed
+
+
+def test_checks_find_a_wrong_gradient(tmp_path, shapes, monkeypatch):
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 1.1
+
+    right = losses.cross_entropy
+    monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, shares: right(Wrong.apply(logits), shares))
+    assert not findings(config(tmp_path), shapes)[3].passed
+
+
+def test_check_is_a_command_with_a_status(tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        classification.train(config(tmp_path, check=True))
+    assert left.value.code == 0 and "passed" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+# Search, ensembles
+
+
+def test_search_draws_in_the_logarithm_and_narrows():
+    import random
+
+    points = search.draw({"learning_rate": (1e-4, 1.0)}, 2_000, random.Random(0))
+    below = sum(point["learning_rate"] < 1e-2 for point in points) / 2_000
+    assert below == pytest.approx(0.5, abs=0.05)
+    (low, high) = search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-2}, {"l2": 1e-1}])["l2"]
+    assert low == pytest.approx(10**-2.4) and high == pytest.approx(10**-0.6)
+    assert search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-4}, {"l2": 1.0}])["l2"] == pytest.approx((1e-4, 1.0))
+    with pytest.raises(ValueError, match="--l2 1 0.1 is no range"):
+        search.draw({"l2": (1.0, 0.1)}, 1, random.Random(0))
+
+
+def test_search_ranks_and_goes_on(tmp_path, capsys):
+    asked = search.Config(
+        flags="--width 0.125 --batch 64",
+        learning_rate=(1e-6, 0.4),
+        runs=3,
+        steps=512,
+        longer=2.0,
+        folder=tmp_path,
+        threads=1,
+        folds=2,
+    )
+    ranked = search.search(asked)
+    assert len(ranked) == 2 and ranked[0][0] <= ranked[1][0]
+    assert len(list(tmp_path.glob("shapes/search-1-*/finished.json"))) == 2 * (3 + 2)
+    assert search.search(asked) == ranked  # from what lies there
+    assert "best: python -m vision.classification --data shapes" in capsys.readouterr().out
+
+
+def test_ensembles_average_runs_and_snapshots(tmp_path):
+    cycles = train(tmp_path, schedule="snapshots", snapshots=2, steps=2_048)
+    other = train(tmp_path, name="other")
+    assert len(list((cycles / "snapshots").iterdir())) == 2
+    scores = ensembles.main(ensembles.Config((cycles, other), threads=1))
+    assert len(scores) == 4
+    assert scores[2]["error"] == pytest.approx(outcome(other)["test/error"])
+    assert scores[3]["loss"] < max(score["loss"] for score in scores[:3])  # the logarithm is concave
+    with pytest.raises(runs.RunError, match="no run's folder"):
+        ensembles.main(ensembles.Config((tmp_path,), threads=1))
