@@ -62,6 +62,10 @@ def table(groups: Sequence[Group], metric: str = "eval/return") -> tuple[list[st
         row += [_reach([run.seconds for run in each.runs], duration)]
         row += [_reach([run.steps_per_second for run in each.runs], "{:,.0f}".format)]
         rows.append(row)
+    if any(run.tested for each in groups for run in each.runs):
+        head.insert(6, "test error, %")
+        for row, each in zip(rows, groups, strict=True):
+            row.insert(6, _tested(each))
     if metric not in ("eval/return", "episode/return"):
         head.append(f"last {metric}")
         for row, each in zip(rows, groups, strict=True):
@@ -196,6 +200,14 @@ def _evaluation(lines: Sequence[dict[str, Any] | None]) -> str:
         games = f", {lines[0]['eval/games']:.0f} games" if "eval/games" in lines[0] else ""
         return f"{score} (sd {number(lines[0]['eval/std'], lines[0]['eval/return'])}{games})"
     return score
+
+
+def _tested(each: Group) -> str:
+    """The test error, and beside it what several views or rollouts of an image make of it."""
+    words = sorted({word for run in each.runs for word in run.tested})
+    scores = {word.removeprefix("error_"): _score([run.tested.get(word) for run in each.runs]) for word in words}
+    plain = scores.pop("error", "–")
+    return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
 
 
 def _reach(values: Sequence[float | None], form) -> str:

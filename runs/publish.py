@@ -28,6 +28,10 @@ from runs.record import LINES, RECENT, Group, RunRecord, flags, group, read_run
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVE = 300  # lines of curve.jsonl at most; half of them may be evaluations
 CLOCK = 100  # lines of clock.jsonl
+IMAGES = (
+    " Of image sets they are images shown, a game is a validation image, which counts 100 if it is named rightly, and "
+    'a test error "with 10" is that of ten views or rollouts of each image together.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,7 @@ def publish(folder: Path, into: Path, note: str = "") -> Path:
         "final": _evaluation(run.final),
         "best": _evaluation(run.best),
         "played": _last_line(folder / "watch.jsonl"),  # by agents.watch, when training was over
+        "tested": run.tested,  # errors in percent
         "training_return": run.training_return,  # over the last hundred games
         "steps": run.step,
         "planned_steps": run.config.get("steps"),
@@ -123,10 +128,11 @@ def block(published: Path, page: Path) -> str:
     """
     groups = group(load(records(published)))
     picture = os.path.relpath(published / "curves.png", page.resolve().parent).replace(os.sep, "/")
+    tested = any(run.tested for each in groups for run in each.runs)
     text = [
         markdown(*table(groups)),
         "Several seeds: mean ± its 95% interval (Student's t over seeds). One seed: its evaluation, with the "
-        "standard deviation (sd) over games. Steps are agent steps.",
+        "standard deviation (sd) over games. Steps are agent steps." + IMAGES * tested,
         f"![Learning curves of the published runs]({picture})",
         "\n".join(_recipe(each) for each in groups),
     ]

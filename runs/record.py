@@ -99,6 +99,13 @@ class RunRecord:
         return max(reversed(self.evaluations), key=lambda line: line["eval/return"], default=None)
 
     @property
+    def tested(self) -> dict[str, float]:
+        """Test errors in percent: "error" plainly, "error_10" with ten views or rollouts; empty where none was made."""
+        tests = [line for line in self.lines if "test/error" in line]
+        words = tests[-1].items() if tests else ()
+        return {word.removeprefix("test/"): value for word, value in words if word.startswith("test/error")}
+
+    @property
     def training_return(self) -> float | None:
         """Mean return of the last hundred training games (of whole lines, so of a few more)."""
         total, games = 0.0, 0
