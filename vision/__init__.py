@@ -4,6 +4,16 @@ backbones/     architectures under one contract; python -m vision.backbones is t
 classifier.py  a backbone and the head that names classes
 weights.py     published weights in torchvision's names, both ways
 data/          image sets: data.load("cifar10") and others, drawn shapes without a download
+
+classification.py  python -m vision.classification: trains a classifier
+batches.py         which images it is shown: order, folds, shots
+losses.py          cross-entropy, hinges, penalties
+optimisers.py      optimisers by name, what learns and how fast
+schedules.py       learning rates by name, early stopping
+checks.py          the sanity checks, --check
+search.py          python -m vision.search: coarse-to-fine random search, cross-validation
+ensembles.py       python -m vision.ensembles: runs and snapshots averaged
+activations.py     python -m vision.activations: what initialisers do, as a picture
 """
 
 from vision import backbones, data
