@@ -48,7 +48,9 @@ class Setting(runs.Options):
     stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
     flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
-    backbone: str = "nature"  # a name of python -m vision.backbones, or a run's folder whose eyes are lifted
+    backbone: str = (
+        "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run's folder whose eyes are lifted
+    )
     frozen: bool = False  # keep the backbone's weights as they are
     width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own

@@ -370,14 +370,16 @@ def test_spectral_target_network(norm):
     assert (ours.float() - theirs.float()).norm() < bound * theirs.float().norm()
 
 
-def test_eyes_saved_before_norms_were_known(tmp_path):
+def test_eyes_saved_before_options_were_known(tmp_path):
     for name in EYES:
         backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
-        del backbone.spec["norm"]
-        backbone.spec.pop("spectral", None)
+        later = {"norm": "none", "dropout": 0.0}
+        later |= {"dropconnect": 0.0} if name == "mlp" else {"activation": "relu"}
+        later |= {"spectral": False} if name == "impala" else {}
+        for option in later:
+            del backbone.spec[option]
         backbones.save(backbone, tmp_path / "old.safetensors")
         again = backbones.load(tmp_path / "old.safetensors")
-        later = {"norm": "none"} | ({"spectral": False} if name == "impala" else {})
         assert again.spec == backbone.spec | later
         assert again.state_dict().keys() == backbone.state_dict().keys()
     with pytest.raises(ValueError, match="have norm='none', not 'layer'"):
@@ -437,7 +439,7 @@ def test_unknown_words():
         backbones.build("nature", (4, 84, 84), norm="bach")
     with pytest.raises(ValueError, match="norm 'group' is for maps"):
         backbones.build("mlp", (4,), norm="group")
-    with pytest.raises(ValueError, match="'nature' has no option 'spectral': it takes init, norm, stem, width"):
+    with pytest.raises(ValueError, match="'nature' has no option 'spectral': it takes activation, "):
         backbones.build("nature", (4, 84, 84), spectral=True)
     with pytest.raises(ValueError, match="use 'mlp' for vectors"):
         backbones.build("nature", (4,))

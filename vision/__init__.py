@@ -2,7 +2,7 @@
 
 backbones/     architectures under one contract; python -m vision.backbones is their table
 classifier.py  a backbone and the head that names classes
-weights.py     published weights in torchvision's names, both ways
+weights.py     torchvision's names, both ways; backbones/published.py has the weights that it publishes
 data/          image sets: data.load("cifar10") and others, drawn shapes without a download
 
 classification.py  python -m vision.classification: trains a classifier

@@ -70,7 +70,7 @@ def dress(
     """
     backbone = backbones.dress(found, shape, **options)
     with torch.device("meta"):
-        head = backbone.head(1).state_dict()
+        head, other = (backbone.head(n).state_dict() for n in (1, 2))
     last = list(head)[-1]  # the bias of the layer that names classes
     lacking = [key for key in head if key not in found.state and not key.lower().startswith("aux")]
     if lacking:
@@ -82,7 +82,7 @@ def dress(
     fresh = model.head.state_dict()
     for key, value in fresh.items():
         given = found.state.get(key)
-        naming = head[key].shape != value.shape  # it depends on how many classes there are
+        naming = head[key].shape != other[key].shape  # it depends on how many classes there are
         if given is not None and not (naming and len(value) != has):
             if given.shape != value.shape:
                 raise ValueError(f"{found.name}'s {key!r} is {tuple(value.shape)}, in the file {tuple(given.shape)}")

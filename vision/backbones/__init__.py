@@ -155,30 +155,27 @@ def dress(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **optio
     options: the family's own, as far as the weights leave them open (dropout, stochastic_depth).
     Raises ValueError for an option that the weights were not trained with, and where keys or shapes do not fit.
     """
-    own = (
-        {"transform_input": True} if found.name in ("googlenet", "inception_v3") else {}
-    )  # theirs came from elsewhere
-    three = (3, 512, 512)
+    images, own = found.preprocessing, {}
+    if found.name in ("googlenet", "inception_v3"):  # their weights came from elsewhere and want pixels in [-1, 1]
+        own["transform_input"] = images is None
+        images = None if images is None else images.centred()
     with torch.device("meta"):
-        trained = build(found.name, three, **own)
-        asked = build(found.name, three, **own | options)
+        trained = build(found.name, (3, *shape[1:]), **own)
+        asked = build(found.name, (3, *shape[1:]), **own | options)
         head = trained.head(1).state_dict()
     for option in TRAINED_WITH:
-        has = trained.spec.get(option)
-        if asked.spec.get(option) != has:
-            wanted = asked.spec[option]
+        has, wanted = trained.spec.get(option), asked.spec.get(option)
+        if wanted != has:
             raise ValueError(
-                f"the weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave the option out"
+                f"published weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave it out"
             )
     eyes = trained.state_dict()
     if strange := [key for key in found.state if key not in eyes and key not in head]:
         raise ValueError(f"{found.name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")
-    if "transform_input" in own and shape[0] != 3:
-        raise ValueError(f"{found.name}'s weights are for 3 channels, got {shape[0]}: choose another architecture")
     backbone = build(found.name, shape, **own | options)
     fit(backbone, {key: value for key, value in found.state.items() if key in eyes})
-    if found.preprocessing is not None:
-        backbone.preprocess(found.preprocessing)
+    if images is not None:
+        backbone.preprocess(images)
     return backbone.freeze() if frozen else backbone
 
 

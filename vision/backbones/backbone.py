@@ -65,7 +65,7 @@ class Backbone(nn.Module):
             self.smallest = min(self.shape[-2:]) if len(self.shape) == 3 else 1
             self.channels = [m.shape[1] for m in maps]
         else:
-            architecture = json.dumps(self.spec | {"shape": self.shape[0], "init": None})
+            architecture = json.dumps(self.spec | {"shape": self.shape[0], "init": None, "dropout": None})
             if architecture not in MEASURED:
                 MEASURED[architecture] = self._measure()
             channels, strides, self.smallest = MEASURED[architecture]
@@ -90,11 +90,11 @@ class Backbone(nn.Module):
         return maps
 
     def preprocess(self, preprocessing: Preprocessing) -> None:
-        """From now on inputs are normalised as the weights' images were, which the spec says too: every copy of these
-        weights keeps it. Callers give uint8 pixels or floats in [0, 1] as ever, and resize by preprocessing.cut.
+        """From now on inputs are normalised as the weights' images were. The spec says so too, and so every copy of
+        these weights does it. Callers give uint8 pixels or floats in [0, 1] as ever, and resize by preprocessing.cut.
 
-        Where channels are others than the published ones, means and deviations follow the first convolution's weights:
-        fewer channels get the mean of all, more repeat them in turn.
+        Where the channels are others, means and deviations follow the weights of the first convolution, as
+        lifting.adapt changes them: fewer channels get the mean of all, more repeat them in turn.
         """
         self.preprocessing = preprocessing.fitted(self.shape[0])
         self.spec["preprocessing"] = self.preprocessing.spec()

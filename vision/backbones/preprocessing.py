@@ -44,6 +44,14 @@ class Preprocessing(NamedTuple):
         )
         return self._replace(mean=mean, std=std)
 
+    def centred(self) -> Preprocessing:
+        """This and then torchvision's transform_input, in one: from ImageNet's means and deviations of 0 and 1 to
+        pixels in [-1, 1], z * deviation / 0.5 + (mean - 0.5) / 0.5.
+        """
+        both = zip(self.mean, self.std, IMAGENET_MEAN, IMAGENET_STD, strict=True)
+        mean, std = zip(*((m - (mean - 0.5) * s / std, s * 0.5 / std) for m, s, mean, std in both), strict=True)
+        return self._replace(mean=mean, std=std)
+
     def cut(self, images: Tensor) -> Tensor:
         """images (B, C, H, W), uint8 or floats -> (B, C, crop, crop), alike: resized, and cut out of the middle."""
         height, width = images.shape[-2:]

@@ -104,7 +104,7 @@ def read(name: str, source: str) -> Checkpoint:
 
 
 def named(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights by the keys that torchvision's code has, where published files of DenseNets have older ones."""
+    """The same weights by the keys of torchvision's code; published files of DenseNets have older ones."""
     return {DENSE.sub(r"\1\2", key): value for key, value in state.items()}
 
 
@@ -128,8 +128,10 @@ def _fetch(name: str, file: File) -> dict[str, Tensor]:
 def _load(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is damaged, or no file of weights: {error}. Delete it to fetch it anew.") from error
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path} is damaged, or no file of weights: {error}. Delete it and fetch it anew."
+        ) from error
     return _checked(state, path)
 
 
