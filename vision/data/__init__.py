@@ -9,7 +9,7 @@ Choose on `validation`; report `test` once.
 shapes                 drawn ones, without a download         drawn.py
 mnist, fashion_mnist   28 x 28, grey                          idx.py
 cifar10, cifar100      32 x 32                                cifar.py
-svhn                   32 x 32                                svhn.py
+svhn                   32 x 32                                matlab.py
 a folder's path        train/<class>/*.jpg, at any size       folders.py; stream.py where it does not fit
 
 Augmentation, normalisation and views for test time are in augment.py: batches of tensors, on any device. What sets
@@ -28,9 +28,9 @@ from vision.data.cifar import cifar10, cifar100
 from vision.data.drawn import shapes
 from vision.data.folders import listing, read
 from vision.data.idx import fashion_mnist, mnist
+from vision.data.matlab import svhn
 from vision.data.sets import Labelled, Sets
 from vision.data.stream import Stream
-from vision.data.svhn import svhn
 
 __all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Sets", "Stream", "augment", "listing", "load"]
 

@@ -55,7 +55,7 @@ def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     down, across, _, tall, wide = grid.shape
-    picture = grid.permute(0, 3, 1, 4, 2).reshape(down * tall, across * wide, -1)
+    picture = grid.permute(0, 3, 1, 4, 2).reshape(down * tall, across * wide, -1).numpy()
     figure = Figure(figsize=(across, (down * tall / wide) + 0.6), layout="constrained")
     panel = figure.subplots()
     panel.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", interpolation="nearest")

@@ -33,7 +33,7 @@ def flip(images: Tensor, chance: float = 0.5, generator: torch.Generator | None 
     """Mirrored left to right, each image with that chance."""
     chosen = _uniform(images, generator=generator) < chance
     rows = torch.arange(len(images), device=images.device) + len(images) * chosen
-    return torch.cat([images, images.flip(3)]).index_select(0, rows)  # ten times as fast as where() on bytes
+    return torch.cat([images, images.flip(3)]).index_select(0, rows)  # where() is slow on bytes
 
 
 def crop(
@@ -133,13 +133,14 @@ def jitter(
 
 def _turned(angle: Tensor) -> Tensor:
     """Matrices (B, 3, 3) on RGB that turn the chroma plane of YIQ by angles (B,)."""
-    there = angle.new_tensor(YIQ)
+    there = torch.tensor(YIQ)
+    back, there = torch.linalg.inv(there).to(angle), there.to(angle)  # inverted where nobody waits for it
     turn = torch.zeros(len(angle), 3, 3, dtype=angle.dtype, device=angle.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
     turn[:, 2, 1] = angle.sin()
     turn[:, 1, 2] = -turn[:, 2, 1]
-    return torch.linalg.inv(there) @ turn @ there
+    return back @ turn @ there
 
 
 def principal(images: Tensor) -> Tensor:
@@ -251,9 +252,10 @@ class Normal(nn.Module):
 
     @classmethod
     def of(cls, images: Tensor) -> Normal:
-        """Measured of a set's training images (N, C, H, W), on their device."""
+        """Measured of a training set (N, C, H, W), on its device. A channel that never changes has std 1."""
         mean, covariance = _moments(images)
-        return cls(mean.tolist(), covariance.diagonal().sqrt().tolist()).to(images.device)
+        std = covariance.diagonal().clamp(min=0).sqrt()
+        return cls(mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()).to(images.device)
 
     def forward(self, images: Tensor) -> Tensor:
         scale = 1 / (self.std * 255) if images.dtype == torch.uint8 else 1 / self.std
@@ -381,14 +383,14 @@ def _weights(begin: Tensor, length: Tensor, side: int, size: int) -> Tensor:
 
 
 def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and covariance (C, C) of the pixels of a set (N, C, H, W), where white is 1, in float64."""
+    """Mean (C,) and covariance (C, C) of the pixels of a set (N, C, H, W), where white is 1: float64, on the CPU."""
     if not len(images):
         raise ValueError("a set without images has no mean")
     channels, white = images.shape[1], 255 if images.dtype == torch.uint8 else 1
     total, squares, count = 0, 0, images.numel() / channels
     for part in images.split(PART):
         pixels = (part.float() / white - 0.5).transpose(0, 1).flatten(1)  # near 0, where float32 is fine enough
-        total = total + pixels.sum(1, dtype=torch.float64)
-        squares = squares + (pixels @ pixels.T).double()
-    mean = (total / count).cpu()
-    return mean + 0.5, (squares / count).cpu() - mean[:, None] * mean
+        total = total + pixels.sum(1).cpu().double()
+        squares = squares + (pixels @ pixels.T).cpu().double()
+    mean = total / count
+    return mean + 0.5, squares / count - mean[:, None] * mean

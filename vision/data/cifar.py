@@ -38,6 +38,7 @@ HUNDRED = {
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
+STRIPS = {"train": 100, "test": 20}  # files
 INTERLEAVED = {  # SHA-256 of the pixels (N, H, W, C) where the classes take turns, as in the strips of WebP
     "train": "f1d9f70419fa7f4b7cf44f4f3b76b525847383eae582da2f314d22ba54479d21",
     "test": "4decf0a21fb8d66bc7f1eede8a4610ea8ef8136c5aa4b06bcea69892ddc08897",
@@ -124,26 +125,24 @@ def _binary(members: dict[str, bytes]) -> tuple[Labelled, Labelled]:
 def _strips(folder: Path) -> tuple[Labelled, Labelled]:
     """Images from lossless WebP files of 500 in one column. Raises ValueError when they are not CIFAR-10's."""
     found = []
-    names = np.load(folder / "labels.npz")
-    for part, count in (("train", 100), ("test", 20)):
+    labels = np.load(folder / "labels.npz")
+    for part, count in STRIPS.items():
         paths = [folder / f"{part}_{number:03}.webp" for number in range(count)]
-        for path in paths:
-            _bytes(path)
-        try:
-            with ThreadPoolExecutor() as pool:
-                columns = list(pool.map(_column, paths))
-        except OSError as error:
-            raise ValueError(f"a strip of {folder} cannot be read ({error}): fetch it anew") from error
+        with ThreadPoolExecutor() as pool:
+            columns = list(pool.map(_column, paths))
         images = torch.from_numpy(np.concatenate(columns).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
-        found.append(Labelled(images, torch.from_numpy(names[f"{part}_labels"]).long()))
+        found.append(Labelled(images, torch.from_numpy(labels[f"{part}_labels"]).long()))
         if not _interleaved(found[-1], part):
             raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 is another one")
     return tuple(found)
 
 
 def _column(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except OSError as error:  # not all of which name the file
+        raise ValueError(f"{path} is missing, damaged or cut short: {error}") from error
 
 
 def _interleaved(part: Labelled, name: str) -> bool:

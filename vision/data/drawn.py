@@ -17,8 +17,8 @@ from vision.data.sets import Labelled, Sets
 
 SIDE = 32  # pixels
 SIZES = (20_000, 2_000, 4_000)  # images to learn from, to choose on, to test
-RADIUS = (0.16, 0.38)  # of a shape, as a part of the image's side
-SPECKS = 4  # an image
+RADIUS = (0.25, 0.45)  # of a shape, as a part of the image's side
+SPECKS = 2  # an image
 CHUNK = 1_000  # images drawn together: fits into a cache
 
 
@@ -84,7 +84,7 @@ def _paint(labels: Tensor, side: int, generator: torch.Generator) -> Tensor:
     middle = (torch.arange(side) + 0.5) / side
     y, x = middle[:, None], middle[None, :]  # a pixel's place in the image, from 0 to 1
     ink, ground, other = uniform(3, 3).unbind(1)
-    near = (ink - ground).square().sum(1, keepdim=True) < 0.4**2
+    near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
     ink = torch.where(near, (ground + 0.5) % 1, ink)[..., None, None]  # colours that can be told apart
     turn = uniform(1, 1, high=2 * math.pi)
     shade = ((x - 0.5) * turn.cos() + (y - 0.5) * turn.sin() + 0.5)[:, None] * 0.4
@@ -107,5 +107,5 @@ def _paint(labels: Tensor, side: int, generator: torch.Generator) -> Tensor:
         inside[rows] = shape(u[rows], v[rows])
     cover = (inside * radius * side + 0.5).clamp(0, 1)  # of a pixel: edges are smooth
     canvas = torch.lerp(canvas, ink, cover[:, None])
-    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.12)
+    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.08)
     return ((canvas + noise).clamp(0, 1) * 255).round().byte()

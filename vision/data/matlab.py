@@ -1,4 +1,4 @@
-"""SVHN: house numbers of Street View, cropped to a digit (Netzer et al. 2011)."""
+"""SVHN: house numbers of Street View, cropped to a digit (Netzer et al. 2011), two files in Matlab's format."""
 
 from __future__ import annotations
 
