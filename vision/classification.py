@@ -72,7 +72,7 @@ class Config(runs.Options):
     decay_biases: bool = True  # weight decay of norms and biases too
     bias_scale: float = 1.0  # learning rate of norms and biases, times the others'
     layer_decay: float = 1.0  # learning rate of a stage, times the next one's: below 1 the early ones learn slower
-    schedule: Literal[schedules.NAMES] = "one_cycle"
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/schedules.py
     warm_up: float = 0.0  # share of the steps on which the rate rises from 0
     drop_after: int = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
     snapshots: int = 0  # schedule snapshots: cycles, each of which ends in a member for vision.ensembles
