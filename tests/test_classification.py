@@ -91,12 +91,12 @@ def test_shots_are_as_many_of_each_class(shapes):
 
 
 def test_learns_shapes(tmp_path, monkeypatch):
-    """Ten shapes at any place, of any colour, from 4,000 drawings that are each seen three times."""
+    """Ten shapes at any place, of any colour, from 4,000 drawings that are each seen twice."""
     sets = data.Sets(*(drawn.draw(n, seed=part) for part, n in enumerate((4_000, 400, 400))), tuple(drawn.SHAPES))
     monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
-    found = outcome(train(tmp_path, steps=12_000, evaluate_every=12_000, width=0.25, augment="flip", views=2))
-    assert found["test/error"] < 45, found
-    assert found["test/games"] == 400 and found["test/error_2"] < 45
+    found = outcome(train(tmp_path, steps=8_000, evaluate_every=8_000, width=0.25, augment="flip", views=2))
+    assert found["test/error"] < 65, found  # 90 by chance
+    assert found["test/games"] == 400 and found["test/error_2"] < 65
     assert (tmp_path / "shapes" / "classification-1" / "backbone.safetensors").exists()
 
 
@@ -214,7 +214,8 @@ def test_checks_pass(tmp_path, shapes, loss):
     assert len(found) == 4 and all(finding.passed for finding in found), found
 
 
-def test_checks_find_a_network_that_cannot_learn(tmp_path, shapes):
+def test_checks_find_a_network_that_cannot_learn(tmp_path, shapes, monkeypatch):
+    monkeypatch.setattr(checks, "UPDATES", 30)
     found = findings(config(tmp_path, init="zeros", whiten=False), shapes)
     assert not found[2].passed
 
@@ -231,6 +232,7 @@ def test_checks_find_a_wrong_gradient(tmp_path, shapes, monkeypatch):
 
     right = losses.cross_entropy
     monkeypatch.setitem(losses.LOSSES, "cross_entropy", lambda logits, shares: right(Wrong.apply(logits), shares))
+    monkeypatch.setattr(checks, "UPDATES", 0)
     assert not findings(config(tmp_path), shapes)[3].passed
 
 

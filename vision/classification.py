@@ -72,7 +72,7 @@ class Config(runs.Options):
     decay_biases: bool = True  # weight decay of norms and biases too
     bias_scale: float = 1.0  # learning rate of norms and biases, times the others'
     layer_decay: float = 1.0  # learning rate of a stage, times the next one's: below 1 the early ones learn slower
-    schedule: Literal[schedules.NAMES] = "one_cycle"
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/schedules.py
     warm_up: float = 0.0  # share of the steps on which the rate rises from 0
     drop_after: int = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
     snapshots: int = 0  # schedule snapshots: cycles, each of which ends in a member for vision.ensembles
@@ -90,7 +90,7 @@ class Config(runs.Options):
 COLOUR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
 RECIPES: dict[str, dict] = {  # of any backbone, by data set
     "shapes": dict(steps=120_000),
-    "mnist": dict(augment="rotate=10,crop=2", steps=825_000, evaluate_every=55_000),
+    "mnist": dict(augment="rotate=10,crop=2", steps=440_000, evaluate_every=55_000),
     "fashion_mnist": dict(augment="flip,crop=2", views=2, steps=825_000, evaluate_every=55_000),
     "cifar10": COLOUR,
     "cifar100": COLOUR,
@@ -102,9 +102,9 @@ FITTING: dict[str, dict] = {  # where no other backbone is asked for
     "shapes": dict(backbone="airbench", width=0.25, whiten=True, learning_rate=0.4, weight_decay=1e-3, steps=60_000),
     "mnist": dict(backbone="airbench", width=0.25, learning_rate=0.2, weight_decay=1e-3, smoothing=0.1),
     "fashion_mnist": dict(backbone="airbench", width=0.5, learning_rate=0.2, weight_decay=1e-3, smoothing=0.1),
-    "cifar10": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=750_000),
-    "cifar100": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=750_000),
-    "svhn": QUICK | dict(batch=512, learning_rate=0.75, augment="reflect=2", steps=750_000),
+    "cifar10": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
+    "cifar100": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
+    "svhn": QUICK | dict(batch=512, learning_rate=0.75, augment="reflect=2", steps=720_000),
 }
 FINE = dict(learning_rate=0.01)  # for eyes that have learned already
 

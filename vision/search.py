@@ -136,7 +136,10 @@ def search(config: Config) -> list[tuple[float, Point]]:
         count, steps = max(2, count * 2 // 3), steps * config.longer
     flags = " ".join(f"--{name.replace('_', '-')} {value:.3g}" for name, value in ranked[0][1].items())
     backbone = f" --backbone {config.backbone}" if config.backbone else ""
-    Console().print(f"best: python -m vision.classification --data {config.data}{backbone} {config.flags} {flags}")
+    own = f" {config.flags}" if config.flags else ""
+    Console().print(
+        f"best: python -m vision.classification --data {config.data}{backbone}{own} {flags}", soft_wrap=True
+    )
     return ranked
 
 
