@@ -100,7 +100,7 @@ class RunRecord:
 
     @property
     def tested(self) -> dict[str, float]:
-        """Test errors in percent: "error" plainly, "error_10" with ten views or rollouts; empty where none was made."""
+        """Test errors in percent: "error" plainly, "error_10" with ten views or rollouts; empty without a test."""
         tests = [line for line in self.lines if "test/error" in line]
         words = tests[-1].items() if tests else ()
         return {word.removeprefix("test/"): value for word, value in words if word.startswith("test/error")}
