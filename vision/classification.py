@@ -42,6 +42,7 @@ class Config(runs.Options):
         "shapes"  # shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
     )
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
+    size: int | None = None  # pixels, side of the images read from a folder; None: 224
     shots: int = 0  # labelled training images a class, drawn by the seed; 0: all
     folds: int = 0  # of cross-validation, instead of the set's own validation images; 0: those
     fold: int = 0  # the one to choose on, from 0
@@ -212,7 +213,7 @@ def score(probability: Tensor, labels: Tensor) -> dict[str, float]:
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = batches.part(
-        data.load(config.data, config.data_folder), config.shots, config.fold, config.folds, config.seed
+        data.load(config.data, config.data_folder, config.size), config.shots, config.fold, config.folds, config.seed
     )
     if config.check:
         raise SystemExit(checks.report(config, prepare(config, sets, device), sets.train))
@@ -335,7 +336,7 @@ def load(folder: Path | str, device: torch.device) -> tuple[Config, data.Sets, l
     if not files[0].exists():
         raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
     sets = batches.part(
-        data.load(config.data, config.data_folder), config.shots, config.fold, config.folds, config.seed
+        data.load(config.data, config.data_folder, config.size), config.shots, config.fold, config.folds, config.seed
     )
     eyes = config.backbone if config.backbone in backbones.BACKBONES else str(folder)  # lifted ones lie here now
     models = []
