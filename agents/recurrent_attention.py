@@ -215,10 +215,10 @@ def chances(config: Config, count: int, device: torch.device, generator: torch.G
 def image_set(config: Config) -> data.Sets:
     """The images that a config names. Raises ValueError where they cannot be had."""
     if config.images == "mnist":
-        return data.mnist(config.data)
+        return data.load("mnist", config.data)
     images, labels = glimpse.glyphs(7_000)
     parts = (slice(0, 5_000), slice(5_000, 6_000), slice(6_000, 7_000))
-    return data.Sets(*(data.Labelled(images[part], labels[part]) for part in parts))
+    return data.Sets(*(data.Labelled(images[part, None], labels[part]) for part in parts), tuple("0123456789"))
 
 
 def scenes(config: Config, labelled: data.Labelled, device: torch.device) -> Scenes:

@@ -23,10 +23,15 @@ def gradients_are_left_as_they_were():
     assert torch.is_grad_enabled() == flags
 
 
+def glyphs(count: int) -> data.Labelled:
+    images, labels = glimpse.glyphs(count)
+    return data.Labelled(images[:, None], labels)
+
+
 def tiny(**changes):
     """A network for drawn digits, and what it needs to look at 12 of them."""
     config = dataclasses.replace(ram.Config(images="glyphs", units=16, sight=8, glimpses=3), **changes)
-    world = ram.scenes(config, data.Labelled(*glimpse.glyphs(40)), torch.device("cpu"))
+    world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     torch.manual_seed(0)
     network = ram.build(config, world)
     images = world.paint(torch.arange(12), torch.rand(12, world.draws))
@@ -150,7 +155,7 @@ def test_every_epoch_shows_every_image_once():
 
 def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
     config, network, _, _ = tiny(env="Cluttered")
-    world = ram.scenes(config, data.Labelled(*glimpse.glyphs(40)), torch.device("cpu"))
+    world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     state = torch.get_rng_state()
     found = [ram.errors(network, world, rollouts, seed=1) for rollouts in (1, 1, 5)]
     assert found[0] == found[1] != found[2]

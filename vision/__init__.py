@@ -3,7 +3,7 @@
 backbones/     architectures under one contract; python -m vision.backbones is their table
 classifier.py  a backbone and the head that names classes
 weights.py     published weights in torchvision's names, both ways
-data.py        MNIST
+data/          image sets: data.load("cifar10") and others, drawn shapes without a download
 """
 
 from vision import backbones, data

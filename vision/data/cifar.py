@@ -1,0 +1,178 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009, "Learning multiple layers of features from tiny images")."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vision.data import files
+from vision.data.sets import Labelled, Sets, cut
+
+SITE = "https://www.cs.toronto.edu/~kriz/"
+VALIDATION = 5_000  # the last of the 50,000 training images
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+ARCHIVES = {  # MD5, as published with the files
+    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+    "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+}
+BATCHES = {  # MD5 of what is in them
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+HUNDRED = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}
+INTERLEAVED = {  # SHA-256 of the pixels (N, H, W, C) where the classes take turns, as in the strips of WebP
+    "train": "f1d9f70419fa7f4b7cf44f4f3b76b525847383eae582da2f314d22ba54479d21",
+    "test": "4decf0a21fb8d66bc7f1eede8a4610ea8ef8136c5aa4b06bcea69892ddc08897",
+}
+
+
+def cifar10(folder: str | Path | None = None) -> Sets:
+    """CIFAR-10, (3, 32, 32): 45,000 images to learn from, 5,000 to choose on, 10,000 to test.
+
+    folder: has cifar-10-batches-py/, or one of the archives cifar-10-python.tar.gz and cifar-10-binary.tar.gz, or
+        the images as strips, {train,test}_NNN.webp of 500 below each other, with labels.npz; the first of these
+        that is there is read. The archive is put there if none is. None: see files.place.
+    Raises ValueError when nothing is there and the archive cannot be fetched, or when the files are not CIFAR-10's.
+    """
+    folder = Path(folder) if folder else files.place("cifar10")
+    batches = folder if (folder / "data_batch_1").exists() else folder / "cifar-10-batches-py"
+    if batches.is_dir():
+        train, test = _batches(batches)
+    elif (folder / "cifar-10-binary.tar.gz").exists() and not (folder / "cifar-10-python.tar.gz").exists():
+        train, test = _binary(_members(folder, "cifar-10-binary.tar.gz"))
+    elif (folder / "labels.npz").exists() and not (folder / "cifar-10-python.tar.gz").exists():
+        train, test = _strips(folder)
+    else:
+        members = _members(folder, "cifar-10-python.tar.gz")
+        *parts, test = [_rows(members[name], b"labels") for name in BATCHES]
+        train = _joined(parts)
+    return Sets(*cut(train, VALIDATION), test, CLASSES)
+
+
+def cifar100(folder: str | Path | None = None) -> Sets:
+    """CIFAR-100, as CIFAR-10 with the 100 fine classes. folder: has cifar-100-python/ or its .tar.gz."""
+    folder = Path(folder) if folder else files.place("cifar100")
+    inside = folder / "cifar-100-python"
+    if inside.is_dir():
+        members = {name: files.check(inside / name, _bytes(inside / name), md5) for name, md5 in HUNDRED.items()}
+    else:
+        members = _members(folder, "cifar-100-python.tar.gz")
+    classes = tuple(name.decode() for name in _unpickle(members["meta"])[b"fine_label_names"])
+    train, test = (_rows(members[name], b"fine_labels") for name in ("train", "test"))
+    return Sets(*cut(train, VALIDATION), test, classes)
+
+
+def _members(folder: Path, name: str) -> dict[str, bytes]:
+    """The files in a published archive, by their names without folders."""
+    body = files.read(folder, name, SITE + name, ARCHIVES[name])
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
+        return {Path(entry.name).name: archive.extractfile(entry).read() for entry in archive if entry.isfile()}
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise ValueError(f"{path.parent} has no {path.name}: complete it, or delete the folder to fetch the archive")
+    return path.read_bytes()
+
+
+def _batches(folder: Path) -> tuple[Labelled, Labelled]:
+    """Training and test set out of batches that are the published ones, or have the images of the strips."""
+    bodies = {name: _bytes(folder / name) for name in BATCHES}
+    strange = [name for name, md5 in BATCHES.items() if hashlib.md5(bodies[name]).hexdigest() != md5]
+    try:
+        *parts, test = [_rows(body, b"labels") for body in bodies.values()]
+        train = _joined(parts)
+        right = not strange or (_interleaved(train, "train") and _interleaved(test, "test"))
+    except Exception:  # what unpickling raises has no limits
+        if not strange:
+            raise
+        right = False
+    if not right:
+        files.check(folder / strange[0], bodies[strange[0]], BATCHES[strange[0]])
+    return train, test
+
+
+def _binary(members: dict[str, bytes]) -> tuple[Labelled, Labelled]:
+    """Rows of a byte for the class and 3,072 for the pixels."""
+
+    def part(name: str) -> Labelled:
+        rows = torch.from_numpy(np.frombuffer(members[name + ".bin"], np.uint8).reshape(-1, 3073).copy())
+        return Labelled(rows[:, 1:].reshape(-1, 3, 32, 32).contiguous(), rows[:, 0].long())
+
+    *parts, test = [part(name) for name in BATCHES]
+    return _joined(parts), test
+
+
+def _strips(folder: Path) -> tuple[Labelled, Labelled]:
+    """Images from lossless WebP files of 500 in one column. Raises ValueError when they are not CIFAR-10's."""
+    found = []
+    names = np.load(folder / "labels.npz")
+    for part, count in (("train", 100), ("test", 20)):
+        paths = [folder / f"{part}_{number:03}.webp" for number in range(count)]
+        for path in paths:
+            _bytes(path)
+        try:
+            with ThreadPoolExecutor() as pool:
+                columns = list(pool.map(_column, paths))
+        except OSError as error:
+            raise ValueError(f"a strip of {folder} cannot be read ({error}): fetch it anew") from error
+        images = torch.from_numpy(np.concatenate(columns).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
+        found.append(Labelled(images, torch.from_numpy(names[f"{part}_labels"]).long()))
+        if not _interleaved(found[-1], part):
+            raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 is another one")
+    return tuple(found)
+
+
+def _column(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _interleaved(part: Labelled, name: str) -> bool:
+    """Whether these are CIFAR-10's images in the order in which classes take turns."""
+    pixels = np.ascontiguousarray(part.images.numpy().transpose(0, 2, 3, 1))
+    turns = torch.arange(len(part.labels)) % len(CLASSES)
+    return hashlib.sha256(pixels).hexdigest() == INTERLEAVED[name] and torch.equal(part.labels, turns)
+
+
+def _joined(parts: list[Labelled]) -> Labelled:
+    return Labelled(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+
+
+def _rows(body: bytes, key: bytes) -> Labelled:
+    record = _unpickle(body)
+    images = torch.from_numpy(np.array(record[b"data"], np.uint8).reshape(-1, 3, 32, 32))
+    return Labelled(images, torch.tensor(record[key]))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads arrays and plain values, and runs nothing else that a file may ask for."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "_frombuffer"):
+            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"a data set has no use for {module}.{name}")
+
+
+def _unpickle(body: bytes) -> dict:
+    return _Unpickler(io.BytesIO(body), encoding="bytes").load()

@@ -1,0 +1,84 @@
+"""Published files: found in a folder, checked against their MD5, fetched if missing. Whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.request
+from pathlib import Path
+
+CHUNK = 1 << 20  # bytes
+PATIENCE = 60  # seconds without an answer
+
+
+def place(name: str) -> Path:
+    """Where a set's files lie unless told otherwise: $SACCADE_DATA/<name>, or ~/.cache/saccade/<name>."""
+    root = os.environ.get("SACCADE_DATA")
+    return (Path(root) if root else Path.home() / ".cache" / "saccade") / name
+
+
+def read(folder: Path, name: str, address: str, md5: str) -> bytes:
+    """The bytes of folder/name, fetched from `address` if it is missing, and those with that MD5.
+
+    Raises ValueError when it is missing and cannot be fetched, or is not the published file.
+    """
+    path = folder / name
+    if not path.exists():
+        fetch(address, path, md5)
+    return check(path, path.read_bytes(), md5)
+
+
+def check(path: Path, body: bytes, md5: str) -> bytes:
+    """`body`, read from `path`. Raises ValueError when its MD5 is another one."""
+    found = hashlib.md5(body).hexdigest()
+    if found != md5:
+        raise ValueError(
+            f"{path} is damaged or cut short: the MD5 of its {len(body):,} bytes is {found} and should be {md5}. "
+            "Delete it to fetch it anew."
+        )
+    return body
+
+
+def fetch(address: str, path: Path, md5: str) -> None:
+    """Download a file, whole and checked or not at all: it is written beside `path` and renamed when it is right.
+
+    Raises ValueError when the address does not answer, stops early, or sends something else.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    digest, length = hashlib.md5(), 0
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer, part.open("wb") as file:
+            announced = answer.headers.get("Content-Length")
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                digest.update(chunk)
+                length += len(chunk)
+        if announced is not None and length < int(announced):
+            raise ConnectionError(f"it stopped after {length:,} of {int(announced):,} bytes")
+        if digest.hexdigest() != md5:
+            raise ValueError(
+                f"{address} sent something else than the published file: the MD5 of its {length:,} bytes is "
+                f"{digest.hexdigest()} and should be {md5}"
+            )
+        os.replace(part, path)
+    except OSError as error:
+        raise ValueError(
+            f"{path.name} is not in {path.parent} and could not be fetched from {address} ({error}): put it there by "
+            "hand, or name another folder (the variable SACCADE_DATA names the one above it)"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what downloads of `path` left here that were killed: the number in the name is the process."""
+    for part in path.parent.glob(f"{path.name}.*.part"):
+        number = part.name.removeprefix(path.name + ".").removesuffix(".part")
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue  # another user's, still at it; or not ours
