@@ -85,8 +85,8 @@ def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: in
     layer = nn.Linear(inputs[0].shape[1], sum(bins))
     nn.init.zeros_(layer.weight)
     batch = min(256, len(inputs[0]))
-    updates = max(epochs * len(inputs[0]) // batch, 200)  # few labels are seen more often
-    optimizer = torch.optim.AdamW(layer.parameters(), 1e-3, weight_decay=0.01)
+    updates = max(epochs * len(inputs[0]) // batch, 400)  # few labels are seen more often
+    optimizer = torch.optim.AdamW(layer.parameters(), 3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     best, kept, drawn = float("inf"), {}, torch.empty(0, dtype=torch.int64)
     for update in range(updates):

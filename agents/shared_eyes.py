@@ -1,0 +1,246 @@
+"""Does it help an agent to have learned to see before? And what are an agent's eyes good for elsewhere?
+
+    python -m agents.shared_eyes --agent results/Pong/pqn-1 --seeds 1 2 3
+
+DQN learns a game with eyes that come from four places, everything else being equal, seed by seed:
+    scratch      as initialised
+    memory       trained to name what the console's memory says     agents.eyes, on frames of that seed
+    autoencoder  trained to paint the frames again                  the same
+    agent        of an agent that has learned the game already      --agent; one and the same for every seed
+Lifted eyes stay as they are, or learn on with --no-frozen. What is missing is collected, trained and run; what is
+there is used. Then the evaluations are compared, and with what agents.probe has written, memory.json and games.json,
+are written to study.json and drawn to study.png.
+
+The area under the curve is the mean of all evaluations, the end the mean of the last `last` of them. Intervals are of
+the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from agents import dqn, eyes
+from runs import compare, machine
+from runs.curves import COLOURS
+from runs.record import read_run
+
+WAYS = ("scratch", "memory", "autoencoder", "agent")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    agent: Path = Path(
+        "results/Pong/pqn-1"
+    )  # a run's folder whose eyes are lifted, and which plays half of the frames
+    env: str = "Pong"  # the game that this agent plays
+    ways: tuple[str, ...] = WAYS  # of WAYS
+    seeds: tuple[int, ...] = (1, 2, 3)
+    games: int = 10  # played for frames, for each seed
+    epochs: int = 8  # over their frames, to train eyes
+    frozen: bool = True  # lifted eyes stay as they are
+    steps: int = 40_000  # agent steps of each run
+    learning_rate: float = 5e-4  # of the agents
+    evaluate_every: int = 5_000  # agent steps
+    evaluate_games: int = 5
+    last: int = 2  # evaluations that the end is a mean of
+    folder: Path = Path("results/eyes")
+    out: Path | None = None  # folder of study.json and study.png; None: the same
+    threads: int = 0  # of torch on the CPU; 0: one a core
+
+
+def agent_config(config: Config, way: str, seed: int) -> dqn.Config:
+    """DQN's, quickened for a short run. Lifted eyes bring their own width and norm; scratch gets the same."""
+    lifted = config.folder / (f"{config.env}-agent" if way == "agent" else f"{config.env}-{way}-{seed}")
+    return dataclasses.replace(
+        dqn.recipe(dqn.Config(env=config.env)),
+        seed=seed,
+        name=f"{way}{'-frozen' if config.frozen and way != 'scratch' else ''}-{seed}",
+        folder=config.folder,
+        wandb="disabled",
+        threads=config.threads,
+        backbone="nature" if way == "scratch" else str(lifted),
+        frozen=config.frozen and way != "scratch",
+        width=eyes.Eyes.width if way == "scratch" else 1.0,
+        norm=eyes.Eyes.norm,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        hidden=256,
+        capacity=100_000,
+        learn_start=1_000,
+        copy_every=500,
+        epsilon=0.02,
+        epsilon_steps=8_000,
+        evaluate_every=config.evaluate_every,
+        evaluate_games=config.evaluate_games,
+        film_seconds=0.0,
+        log_every=2_000,
+        save_every=3_600.0,
+    )
+
+
+def prepare(config: Config, seed: int) -> None:
+    """Collect the frames of a seed and train its eyes, where they are missing."""
+    frames = config.folder / f"{config.env}-{seed}.safetensors"
+    if not frames.exists():
+        eyes.gather(eyes.Collecting(config.env, config.agent, config.games, seed=seed, out=frames))
+    for way in config.ways:
+        folder = config.folder / f"{config.env}-{'agent' if way == 'agent' else f'{way}-{seed}'}"
+        if way == "scratch" or (folder / "backbone.safetensors").exists():
+            continue
+        if way == "agent":
+            folder.mkdir(parents=True)
+            shutil.copy(config.agent / "backbone.safetensors", folder)
+        else:
+            asked = eyes.Eyes(way, frames, folder, seed, epochs=config.epochs, threads=config.threads)
+            eyes.train(asked)
+
+
+def curves(config: Config) -> dict[str, dict]:
+    """Evaluations of every way, {"memory": {"seeds": [...], "steps": [...], "returns": (seeds, P)}}, where run."""
+    found = {}
+    for way in config.ways:
+        runs_of = {}
+        for seed in config.seeds:
+            folder = config.folder / config.env / agent_config(config, way, seed).name
+            if (folder / "finished.json").exists():
+                runs_of[seed] = read_run(folder).curve("eval/return")
+        if runs_of:
+            steps = next(iter(runs_of.values()))[0]
+            returns = [values.tolist() for _, values in runs_of.values()]
+            found[way] = {"seeds": list(runs_of), "steps": steps.tolist(), "returns": returns}
+    return found
+
+
+def spread(values: list[float]) -> dict[str, object]:
+    """The mean of one number a seed, half the width of its interval (None for one seed), and the numbers."""
+    mean, half = compare.interval(values) if len(values) > 1 else (values[0], None)
+    return {"mean": mean, "half": half, "each": list(values)}
+
+
+def summary(found: dict[str, dict], last: int) -> dict[str, dict]:
+    """Of each way the end, the area, and their differences to scratch in the same seed."""
+    result: dict[str, dict] = {}
+    plain = found.get("scratch")
+    for way, one in found.items():
+        values = np.array(one["returns"])
+        each = {"end": values[:, -last:].mean(1), "area": values.mean(1)}
+        result[way] = {word: spread(list(map(float, numbers))) for word, numbers in each.items()}
+        both = [seed for seed in one["seeds"] if plain and seed in plain["seeds"] and way != "scratch"]
+        if not both:
+            continue
+        base = np.array(plain["returns"])[[plain["seeds"].index(seed) for seed in both]]
+        mine = values[[one["seeds"].index(seed) for seed in both]]
+        result[way]["end - scratch"] = spread((mine[:, -last:].mean(1) - base[:, -last:].mean(1)).tolist())
+        result[way]["area - scratch"] = spread((mine.mean(1) - base.mean(1)).tolist())
+    return result
+
+
+def draw(study: dict, path: Path) -> None:
+    """Learning curves, and beside them the probes of memory and of games, where they were made."""
+    from matplotlib.figure import Figure
+
+    wanted = [("agents", curves_panel), ("memory", memory_panel), ("naming", games_panel)]
+    there = [(study[key], paint) for key, paint in wanted if study.get(key)]
+    figure = Figure(figsize=(5.4 * len(there), 4.4), layout="constrained", dpi=110)
+    for panel, (part, paint) in zip(np.atleast_1d(figure.subplots(1, len(there))), there, strict=True):
+        paint(panel, part)
+        panel.grid(alpha=0.3, linewidth=0.6)
+        panel.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def curves_panel(panel, part: dict) -> None:
+    for colour, (way, one) in zip(COLOURS, part["curves"].items(), strict=False):
+        values = np.array(one["returns"])
+        panel.plot(one["steps"], values.mean(0), color=colour, label=f"{way} ({len(values)} seeds)", marker="o", ms=3)
+        panel.fill_between(one["steps"], values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+    panel.set(xlabel="agent steps (band: lowest to highest seed)", ylabel="evaluation return")
+    panel.set_title(f"DQN on {part['env']} by where its eyes come from", fontsize=10)
+    panel.legend(fontsize=8, frameon=False)
+
+
+def memory_panel(panel, part: dict) -> None:
+    width = 0.8 / len(part["scores"])
+    for k, (colour, (name, one)) in enumerate(zip(COLOURS, part["scores"].items(), strict=False)):
+        values = np.array(one["f1"])
+        place = np.arange(values.shape[1]) + (k - (len(part["scores"]) - 1) / 2) * width
+        panel.bar(place, values.mean(0), width, color=colour, label=name)
+        panel.vlines(place, values.min(0), values.max(0), color="black", linewidth=0.8)
+    panel.set_xticks(range(len(part["variables"])), part["variables"], rotation=30, ha="right", fontsize=8)
+    panel.set(ylabel="F1 on other games (line: lowest to highest seed)", ylim=(0, 1.25))
+    panel.set_title(f"{part['game']}: the console's memory, by a linear layer", fontsize=10)
+    panel.legend(fontsize=7, frameon=False, ncols=3, loc="upper center")
+
+
+def games_panel(panel, part: dict) -> None:
+    for colour, (name, counts) in zip(COLOURS, part["accuracy"].items(), strict=False):
+        values = np.array(list(counts.values()))
+        panel.plot(list(map(int, counts)), values.mean(1), color=colour, label=name, marker="o", ms=3)
+        panel.fill_between(
+            list(map(int, counts)), values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0
+        )
+    panel.set(xscale="log", xlabel="labels a class", ylabel="accuracy on other games (band: seeds)")
+    panel.set_title(f"which of {len(part['games'])} games a frame is of, by a linear layer", fontsize=10)
+    panel.legend(fontsize=8, frameon=False)
+
+
+def report(config: Config) -> dict:
+    """Write study.json and study.png from what is there, and print the table of the agents."""
+    found = curves(config)
+    study: dict = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
+    study |= machine.circumstances("agents.shared_eyes", machine.choose("cpu"))
+    first = config.folder / config.env / agent_config(config, "scratch", config.seeds[0]).name / "config.json"
+    if found:
+        flags = json.loads(first.read_text())["config"] if first.exists() else None
+        result = summary(found, config.last)
+        study["agents"] = {"env": config.env, "flags": flags, "curves": found, "summary": result}
+    for key, name in (("memory", "memory.json"), ("naming", "games.json")):
+        if (config.folder / name).exists():
+            study[key] = json.loads((config.folder / name).read_text())
+    out = config.out or config.folder
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+    draw(study, out / "study.png")
+    show(study)
+    return study
+
+
+def show(study: dict) -> None:
+    """Print what the study says, as tables."""
+    console = Console()
+    table = Table(title=f"DQN on {study['agents']['env']}: mean over seeds and its 95% interval")
+    words = ("end", "area", "end - scratch", "area - scratch")
+    for column in ("eyes", *words):
+        table.add_column(column)
+    for way, row in study["agents"]["summary"].items():
+        table.add_row(way, *(plus_minus(row[word]) if word in row else "" for word in words))
+    console.print(table)
+
+
+def plus_minus(one: dict) -> str:
+    return f"{one['mean']:.2f}" + ("" if one["half"] is None else f" ± {one['half']:.2f}")
+
+
+def main(config: Config) -> None:
+    if strange := set(config.ways) - set(WAYS):
+        raise ValueError(f"unknown eyes {sorted(strange)[0]!r}: there are {', '.join(WAYS)}")
+    for seed in config.seeds:
+        prepare(config, seed)
+        for way in config.ways:
+            asked = agent_config(config, way, seed)
+            if not (config.folder / config.env / asked.name / "finished.json").exists():
+                dqn.train(asked)
+    report(config)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
