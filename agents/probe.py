@@ -86,7 +86,8 @@ def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: in
     nn.init.zeros_(layer.weight)
     batch = min(256, len(inputs[0]))
     updates = max(epochs * len(inputs[0]) // batch, 400)  # few labels are seen more often
-    optimizer = torch.optim.AdamW(layer.parameters(), 3e-3, weight_decay=0.01)
+    rate = 0.1 / inputs[0].shape[1] ** 0.5  # a step moves a logit as far, of however many features it is a sum
+    optimizer = torch.optim.AdamW(layer.parameters(), rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     best, kept, drawn = float("inf"), {}, torch.empty(0, dtype=torch.int64)
     for update in range(updates):
@@ -106,6 +107,11 @@ def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: in
     layer.load_state_dict(kept)
     with torch.no_grad():
         return scores(layer(inputs[2]), test.label, bins)
+
+
+def thinned(rows: Tensor, most: int) -> Tensor:
+    """At most `most` of the rows (N,), evenly spread."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
 
 
 def named(asked: str, config: Memory | Games, seed: int) -> tuple[str, backbones.Backbone]:
@@ -129,6 +135,8 @@ class Memory:
     eyes: tuple[str, ...] = ("random",)
     frames: str = "results/eyes/Pong-{seed}.safetensors"  # that agents.eyes collected
     seeds: tuple[int, ...] = (1, 2, 3)  # of frames, of eyes and of the linear layer
+    most: int = 6_000  # frames to learn from; a third as many each to stop and to test on
+    epochs: int = 15  # of the linear layer over them
     width: float = 0.5  # channels of untrained eyes, times their family's
     norm: str = "layer"  # of untrained eyes
     out: Path = Path("results/eyes/memory.json")
@@ -143,7 +151,7 @@ class Games:
     games: tuple[str, ...] = GAMES
     per_class: tuple[int, ...] = (1, 10, 100)  # labels a class
     seeds: tuple[int, ...] = (1, 2, 3)  # of games, of eyes and of the linear layer
-    episodes: int = 10  # a game, of which six are learned from
+    episodes: int = 5  # a game, of which three are learned from
     longest: int = 300  # steps an episode
     epochs: int = 30  # over the labels, from scratch
     width: float = 0.5  # channels of untrained eyes, times their family's
@@ -164,6 +172,7 @@ def memory(config: Memory) -> dict:
         frames, about = Frames.load(Path(config.frames.format(seed=seed)))
         rows = eyes.split(frames, seed=0)
         known = eyes.labels(frames, about["env"], rows.train)
+        rows = Split(*map(thinned, rows, (config.most, config.most // 3, config.most // 3)))
         names = names or known.names
         if known.names != names:
             raise ValueError(f"the frames of seed {seed} have {known.names}, those of {config.seeds[0]} {names}")
@@ -171,13 +180,13 @@ def memory(config: Memory) -> dict:
             name, backbone = named(asked, config, seed)
             parts = [Part(features(backbone, frames.stacks(part)), known.label[part]) for part in rows]
             torch.manual_seed(seed)
-            result = probe(*parts, known.bins)
+            result = probe(*parts, known.bins, config.epochs)
             for word, values in result.items():
                 found.setdefault(name, {}).setdefault(word, []).append(values)
             print(f"seed {seed}, {name}: F1 {np.mean(result['f1']):.3f}", flush=True)
         print(f"seed {seed}: {[len(part) for part in rows]} frames", flush=True)
         blind = [Part(torch.zeros(len(part), 1), known.label[part]) for part in rows]
-        for word, values in probe(*blind, known.bins).items():
+        for word, values in probe(*blind, known.bins, config.epochs).items():
             found.setdefault("blind", {}).setdefault(word, []).append(values)
     return {"game": about["env"], "variables": known.names, "constant": known.constant, "scores": found}
 

