@@ -9,7 +9,7 @@ DQN learns a game with eyes that come from four places, everything else being eq
     agent        of an agent that has learned the game already      --agent; one and the same for every seed
 Lifted eyes stay as they are, or learn on with --no-frozen. What is missing is collected, trained and run; what is
 there is used. Then the evaluations are compared, and with what agents.probe has written, memory.json and games.json,
-are written to study.json and drawn to study.png.
+are written to study.json, drawn to study.png and told in README.md.
 
 The area under the curve is the mean of all evaluations, the end the mean of the last `last` of them. Intervals are of
 the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
@@ -24,8 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from agents import dqn, eyes
 from runs import compare, machine
@@ -194,40 +192,82 @@ def games_panel(panel, part: dict) -> None:
 
 
 def report(config: Config) -> dict:
-    """Write study.json and study.png from what is there, and print the table of the agents."""
-    found = curves(config)
+    """Write study.json, study.png and README.md, with the tables, from what is there."""
     study: dict = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     study |= machine.circumstances("agents.shared_eyes", machine.choose("cpu"))
-    first = config.folder / config.env / agent_config(config, "scratch", config.seeds[0]).name / "config.json"
-    if found:
-        flags = json.loads(first.read_text())["config"] if first.exists() else None
-        result = summary(found, config.last)
-        study["agents"] = {"env": config.env, "flags": flags, "curves": found, "summary": result}
+    if found := curves(config):
+        way, seed = next((way, one["seeds"][0]) for way, one in found.items())
+        first = config.folder / config.env / agent_config(config, way, seed).name / "config.json"
+        about = {key: value for key, value in json.loads(first.read_text()).items() if key in ("config", "commit")}
+        study["agents"] = {"env": config.env, "first": about, "curves": found, "summary": summary(found, config.last)}
     for key, name in (("memory", "memory.json"), ("naming", "games.json")):
         if (config.folder / name).exists():
             study[key] = json.loads((config.folder / name).read_text())
     out = config.out or config.folder
     out.mkdir(parents=True, exist_ok=True)
-    (out / "study.json").write_text(json.dumps(study, indent=1) + "\n")
+    (out / "study.json").write_text(json.dumps(study) + "\n")
+    (out / "README.md").write_text(page(study))
     draw(study, out / "study.png")
-    show(study)
+    print(page(study))
     return study
 
 
-def show(study: dict) -> None:
-    """Print what the study says, as tables."""
-    console = Console()
-    table = Table(title=f"DQN on {study['agents']['env']}: mean over seeds and its 95% interval")
-    words = ("end", "area", "end - scratch", "area - scratch")
-    for column in ("eyes", *words):
-        table.add_column(column)
-    for way, row in study["agents"]["summary"].items():
-        table.add_row(way, *(plus_minus(row[word]) if word in row else "" for word in words))
-    console.print(table)
+def page(study: dict) -> str:
+    """What the study says, as Markdown: tables, commands and where they were run."""
+    lines, commands = ["# Shared eyes", "", "![The study](study.png)"], [study["command"]]
+    if part := study.get("agents"):
+        words = ("end", "area", "end - scratch", "area - scratch")
+        rows = [
+            [way, str(len(part["curves"][way]["seeds"])), *(plus_minus(row[w]) if w in row else "" for w in words)]
+            for way, row in part["summary"].items()
+        ]
+        steps, games = study["config"]["steps"], study["config"]["evaluate_games"]
+        lines += [
+            "",
+            f"DQN on {part['env']} by where its eyes come from, {steps:,} agent steps, evaluations of {games}",
+        ]
+        lines += [f"games: mean of the last {study['config']['last']} (end) and of all of them (area).", ""]
+        lines += [compare.markdown(["eyes", "seeds", *words], rows)]
+    if part := study.get("memory"):
+        rows = [
+            [
+                name,
+                f"{np.mean(one['f1']):.3f}",
+                *(plus_minus(spread(list(v)), 3) for v in zip(*one["f1"], strict=True)),
+            ]
+            for name, one in part["scores"].items()
+        ]
+        lines += [
+            "",
+            f"F1 of a linear layer on frozen eyes that names {part['game']}'s variables in games that neither",
+        ]
+        lines += [
+            f"it nor the eyes were trained on. Left out, because they hardly change: {', '.join(part['constant'])}."
+        ]
+        lines += ["", compare.markdown(["eyes", "mean", *part["variables"]], rows)]
+        commands.append(part["command"])
+    if part := study.get("naming"):
+        counts = list(next(iter(part["accuracy"].values())))
+        rows = [
+            [name, *(plus_minus(spread([100 * x for x in one[c]]), 1) for c in counts)]
+            for name, one in part["accuracy"].items()
+        ]
+        lines += [
+            "",
+            f"Which of {', '.join(part['games'])} a frame is of: percent right in other games, by labels a class.",
+            "",
+        ]
+        lines += [compare.markdown(["eyes", *counts], rows)]
+        commands.append(part["command"])
+    where = study["hardware"]
+    lines += ["", "Mean over seeds ± its 95% interval (Student's t over seeds).", ""]
+    lines += [*(f"    {command}" for command in commands), ""]
+    lines += [f"On {where['processor']}, {where['cores']} cores, commit {study['commit']}.", ""]
+    return "\n".join(lines)
 
 
-def plus_minus(one: dict) -> str:
-    return f"{one['mean']:.2f}" + ("" if one["half"] is None else f" ± {one['half']:.2f}")
+def plus_minus(one: dict, digits: int = 2) -> str:
+    return f"{one['mean']:.{digits}f}" + ("" if one["half"] is None else f" ± {one['half']:.{digits}f}")
 
 
 def main(config: Config) -> None:
