@@ -31,6 +31,7 @@ from runs.curves import COLOURS
 from runs.record import read_run
 
 WAYS = ("scratch", "memory", "autoencoder", "agent")
+COLOUR = dict(zip((*WAYS, "photographs", "random", "blind"), COLOURS, strict=True))  # the same in every panel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ def draw(study: dict, path: Path) -> None:
 
     wanted = [("agents", curves_panel), ("memory", memory_panel), ("naming", games_panel)]
     there = [(study[key], paint) for key, paint in wanted if study.get(key)]
-    figure = Figure(figsize=(5.4 * len(there), 4.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(5.4 * len(there), 4.4), layout="constrained", dpi=100)
     for panel, (part, paint) in zip(np.atleast_1d(figure.subplots(1, len(there))), there, strict=True):
         paint(panel, part)
         panel.grid(alpha=0.3, linewidth=0.6)
@@ -157,8 +158,8 @@ def draw(study: dict, path: Path) -> None:
 
 
 def curves_panel(panel, part: dict) -> None:
-    for colour, (way, one) in zip(COLOURS, part["curves"].items(), strict=False):
-        values = np.array(one["returns"])
+    for way, one in part["curves"].items():
+        colour, values = COLOUR[way], np.array(one["returns"])
         panel.plot(one["steps"], values.mean(0), color=colour, label=f"{way} ({len(values)} seeds)", marker="o", ms=3)
         panel.fill_between(one["steps"], values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
     panel.set(xlabel="agent steps (band: lowest to highest seed)", ylabel="evaluation return")
@@ -168,10 +169,10 @@ def curves_panel(panel, part: dict) -> None:
 
 def memory_panel(panel, part: dict) -> None:
     width = 0.8 / len(part["scores"])
-    for k, (colour, (name, one)) in enumerate(zip(COLOURS, part["scores"].items(), strict=False)):
+    for k, (name, one) in enumerate(part["scores"].items()):
         values = np.array(one["f1"])
         place = np.arange(values.shape[1]) + (k - (len(part["scores"]) - 1) / 2) * width
-        panel.bar(place, values.mean(0), width, color=colour, label=name)
+        panel.bar(place, values.mean(0), width, color=COLOUR.get(name), label=name)
         panel.vlines(place, values.min(0), values.max(0), color="black", linewidth=0.8)
     panel.set_xticks(range(len(part["variables"])), part["variables"], rotation=30, ha="right", fontsize=8)
     panel.set(ylabel="F1 on other games (line: lowest to highest seed)", ylim=(0, 1.25))

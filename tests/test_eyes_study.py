@@ -193,7 +193,7 @@ def test_summary_by_hand():
 
 def test_study_of_a_few_steps(tmp_path, pong):
     config = shared_eyes.Config(
-        ways=("scratch", "memory"), seeds=(1,), epochs=1, steps=32, evaluate_every=32, evaluate_games=1,
+        ways=("memory",), seeds=(1,), epochs=1, steps=32, evaluate_every=32, evaluate_games=1,
         folder=tmp_path, threads=1,
     )  # fmt: skip
     pong.save(tmp_path / "Pong-1.safetensors", {"env": "Pong"})
@@ -203,7 +203,8 @@ def test_study_of_a_few_steps(tmp_path, pong):
     assert not tuned.frozen and tuned.name == "memory-1"
     shared_eyes.main(config)
     study = json.loads((tmp_path / "study.json").read_text())
-    assert study["agents"]["summary"].keys() == {"scratch", "memory"}
+    assert study["agents"]["summary"].keys() == {"memory"} and study["agents"]["first"]["config"]["frozen"]
+    assert "| memory | 1 | -2" in (tmp_path / "README.md").read_text(), "a game of Pong that nobody learned is lost"
     assert (tmp_path / "study.png").stat().st_size < 200_000
     with pytest.raises(ValueError, match="unknown eyes 'mine'"):
         shared_eyes.main(dataclasses.replace(config, ways=("mine",)))
