@@ -34,7 +34,11 @@ from agents.eyes import Eyes, Frames, Split
 from runs import machine
 from vision import backbones
 
-GAMES = ("Boxing", "Breakout", "Freeway", "MsPacman", "Pong", "Seaquest", "SpaceInvaders", "Tennis")
+GAMES = (  # of Atari 100k (Kaiser et al. 2020, "Model-based reinforcement learning for Atari")
+    *("Alien", "Amidar", "Assault", "Asterix", "BankHeist", "BattleZone", "Boxing", "Breakout", "ChopperCommand"),
+    *("CrazyClimber", "DemonAttack", "Freeway", "Frostbite", "Gopher", "Hero", "Jamesbond", "Kangaroo", "Krull"),
+    *("KungFuMaster", "MsPacman", "Pong", "PrivateEye", "Qbert", "RoadRunner", "Seaquest", "UpNDown"),
+)
 
 
 class Part(NamedTuple):
@@ -149,7 +153,7 @@ class Games:
 
     eyes: tuple[str, ...] = ("random", "scratch")
     games: tuple[str, ...] = GAMES
-    per_class: tuple[int, ...] = (1, 10, 100)  # labels a class
+    per_class: tuple[int, ...] = (1, 3, 10, 30)  # labels a class
     seeds: tuple[int, ...] = (1, 2, 3)  # of games, of eyes and of the linear layer
     episodes: int = 5  # a game, of which three are learned from
     longest: int = 300  # steps an episode
