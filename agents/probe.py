@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from agents import eyes
-from agents.eyes import Eyes, Frames, Split
+from agents import eyes, frames
+from agents.frames import STACK, Frames, Split
 from runs import machine
 from vision import backbones
 
@@ -125,11 +125,11 @@ def named(asked: str, config: Memory | Games, seed: int) -> tuple[str, backbones
     """
     name, _, folder = asked.partition("=")
     if folder:
-        return name, backbones.load(folder.format(seed=seed), (eyes.STACK, 84, 84))
+        return name, backbones.load(folder.format(seed=seed), (STACK, 84, 84))
     if name not in ("random", "scratch"):
         raise ValueError(f"eyes {asked!r}: give name=folder, or random or scratch")
     torch.manual_seed(seed)
-    return name, eyes.fresh(Eyes("memory", width=config.width, norm=config.norm))
+    return name, eyes.fresh(eyes.Config("memory", width=config.width, norm=config.norm))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Memory:
     """Name what the console's memory holds."""
 
     eyes: tuple[str, ...] = ("random",)
-    frames: str = "results/eyes/Pong-{seed}.safetensors"  # that agents.eyes collected
+    frames: str = "results/eyes/Pong-{seed}.safetensors"  # that agents.frames collected
     seeds: tuple[int, ...] = (1, 2, 3)  # of frames, of eyes and of the linear layer
     most: int = 6_000  # frames to learn from; a third as many each to stop and to test on
     epochs: int = 15  # of the linear layer over them
@@ -173,16 +173,16 @@ def memory(config: Memory) -> dict:
     found: dict[str, dict[str, list]] = {}
     names: list[str] = []
     for seed in config.seeds:
-        frames, about = Frames.load(Path(config.frames.format(seed=seed)))
-        rows = eyes.split(frames, seed=0)
-        known = eyes.labels(frames, about["env"], rows.train)
+        played, about = Frames.load(Path(config.frames.format(seed=seed)))
+        rows = frames.split(played, seed=0)
+        known = frames.labels(played, about["env"], rows.train)
         rows = Split(*map(thinned, rows, (config.most, config.most // 3, config.most // 3)))
         names = names or known.names
         if known.names != names:
             raise ValueError(f"the frames of seed {seed} have {known.names}, those of {config.seeds[0]} {names}")
         for asked in config.eyes:
             name, backbone = named(asked, config, seed)
-            parts = [Part(features(backbone, frames.stacks(part)), known.label[part]) for part in rows]
+            parts = [Part(features(backbone, played.stacks(part)), known.label[part]) for part in rows]
             torch.manual_seed(seed)
             result = probe(*parts, known.bins, config.epochs)
             for word, values in result.items():
@@ -225,11 +225,11 @@ def album(config: Games, seed: int) -> tuple[Tensor, Tensor, Split]:
     generator = torch.Generator().manual_seed(seed)
     pictures, parts, begin = [], ([], [], []), 0
     for game in config.games:
-        frames = eyes.collect(game, config.episodes, seed, longest=config.longest)
+        played = frames.collect(game, config.episodes, seed, longest=config.longest)
         most = (max(config.per_class), 50, 200)
-        for part, rows, limit in zip(parts, eyes.split(frames, seed=0), most, strict=True):
+        for part, rows, limit in zip(parts, frames.split(played, seed=0), most, strict=True):
             rows = rows[torch.randperm(len(rows), generator=generator)[:limit]]
-            pictures.append(frames.stacks(rows))
+            pictures.append(played.stacks(rows))
             part.append(torch.arange(begin, begin + len(rows)))
             begin += len(rows)
     sizes = [sum(len(part[k]) for part in parts) for k in range(len(config.games))]
@@ -243,7 +243,7 @@ def whole(
     model = eyes.Naming(backbone, len(config.games)).to(memory_format=torch.channels_last)
     updates = max(config.epochs * len(rows.train) // batch, 100)
     epochs = -(-updates * batch // len(rows.train))
-    asked = Eyes("memory", epochs=epochs, batch=batch)
+    asked = eyes.Config("memory", epochs=epochs, batch=batch)
     eyes.fit(
         asked,
         model,

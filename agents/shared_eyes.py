@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents import dqn, eyes
+from agents import dqn, eyes, frames
 from runs import compare, machine
 from runs.curves import COLOURS
 from runs.record import read_run
@@ -36,23 +36,26 @@ COLOUR = dict(zip((*WAYS, "photographs", "random", "blind"), COLOURS, strict=Tru
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    agent: Path = Path(
-        "results/Pong/pqn-1"
-    )  # a run's folder whose eyes are lifted, and which plays half of the frames
+    agent: Path = Path("results/Pong/pqn-1")  # a run's folder, whose eyes are lifted and which plays for frames
     env: str = "Pong"  # the game that this agent plays
     ways: tuple[str, ...] = WAYS  # of WAYS
     seeds: tuple[int, ...] = (1, 2, 3)
     games: int = 10  # played for frames, for each seed
-    epochs: int = 8  # over their frames, to train eyes
+    epochs: int = 5  # over their frames, to train eyes
     frozen: bool = True  # lifted eyes stay as they are
-    steps: int = 40_000  # agent steps of each run
+    steps: int = 30_000  # agent steps of each run
     learning_rate: float = 5e-4  # of the agents
-    evaluate_every: int = 5_000  # agent steps
+    evaluate_every: int = 7_500  # agent steps
     evaluate_games: int = 5
     last: int = 2  # evaluations that the end is a mean of
     folder: Path = Path("results/eyes")
     out: Path | None = None  # folder of study.json and study.png; None: the same
     threads: int = 0  # of torch on the CPU; 0: one a core
+
+
+def variant(config: Config, way: str) -> str:
+    """What the runs of a way are called: "scratch", "memory-frozen", "memory"."""
+    return f"{way}-frozen" if config.frozen and way != "scratch" else way
 
 
 def agent_config(config: Config, way: str, seed: int) -> dqn.Config:
@@ -61,14 +64,14 @@ def agent_config(config: Config, way: str, seed: int) -> dqn.Config:
     return dataclasses.replace(
         dqn.recipe(dqn.Config(env=config.env)),
         seed=seed,
-        name=f"{way}{'-frozen' if config.frozen and way != 'scratch' else ''}-{seed}",
+        name=f"{variant(config, way)}-{seed}",
         folder=config.folder,
         wandb="disabled",
         threads=config.threads,
         backbone="nature" if way == "scratch" else str(lifted),
         frozen=config.frozen and way != "scratch",
-        width=eyes.Eyes.width if way == "scratch" else 1.0,
-        norm=eyes.Eyes.norm,
+        width=eyes.Config.width if way == "scratch" else 1.0,
+        norm=eyes.Config.norm,
         steps=config.steps,
         learning_rate=config.learning_rate,
         hidden=256,
@@ -87,9 +90,9 @@ def agent_config(config: Config, way: str, seed: int) -> dqn.Config:
 
 def prepare(config: Config, seed: int) -> None:
     """Collect the frames of a seed and train its eyes, where they are missing."""
-    frames = config.folder / f"{config.env}-{seed}.safetensors"
-    if not frames.exists():
-        eyes.gather(eyes.Collecting(config.env, config.agent, config.games, seed=seed, out=frames))
+    played = config.folder / f"{config.env}-{seed}.safetensors"
+    if not played.exists():
+        frames.gather(frames.Config(config.env, config.agent, config.games, seed=seed, out=played))
     for way in config.ways:
         folder = config.folder / f"{config.env}-{'agent' if way == 'agent' else f'{way}-{seed}'}"
         if way == "scratch" or (folder / "backbone.safetensors").exists():
@@ -98,23 +101,28 @@ def prepare(config: Config, seed: int) -> None:
             folder.mkdir(parents=True)
             shutil.copy(config.agent / "backbone.safetensors", folder)
         else:
-            asked = eyes.Eyes(way, frames, folder, seed, epochs=config.epochs, threads=config.threads)
+            asked = eyes.Config(way, played, folder, seed, epochs=config.epochs, threads=config.threads)
             eyes.train(asked)
 
 
 def curves(config: Config) -> dict[str, dict]:
-    """Evaluations of every way, {"memory": {"seeds": [...], "steps": [...], "returns": (seeds, P)}}, where run."""
+    """Evaluations of every variant that was run, frozen or not.
+
+    {"memory-frozen": {"seeds": [...], "steps": [...], "returns": (seeds, P)}, ...}
+    """
     found = {}
-    for way in config.ways:
-        runs_of = {}
-        for seed in config.seeds:
-            folder = config.folder / config.env / agent_config(config, way, seed).name
-            if (folder / "finished.json").exists():
-                runs_of[seed] = read_run(folder).curve("eval/return")
-        if runs_of:
-            steps = next(iter(runs_of.values()))[0]
-            returns = [values.tolist() for _, values in runs_of.values()]
-            found[way] = {"seeds": list(runs_of), "steps": steps.tolist(), "returns": returns}
+    for frozen in (True, False):
+        asked = dataclasses.replace(config, frozen=frozen)
+        for way in config.ways:
+            runs_of = {}
+            for seed in config.seeds:
+                folder = config.folder / config.env / agent_config(asked, way, seed).name
+                if (folder / "finished.json").exists():
+                    runs_of[seed] = read_run(folder).curve("eval/return")
+            if runs_of:
+                steps = next(iter(runs_of.values()))[0].tolist()
+                returns = [values.tolist() for _, values in runs_of.values()]
+                found[variant(asked, way)] = {"seeds": list(runs_of), "steps": steps, "returns": returns}
     return found
 
 
@@ -159,8 +167,10 @@ def draw(study: dict, path: Path) -> None:
 
 def curves_panel(panel, part: dict) -> None:
     for way, one in part["curves"].items():
-        colour, values = COLOUR[way], np.array(one["returns"])
-        panel.plot(one["steps"], values.mean(0), color=colour, label=f"{way} ({len(values)} seeds)", marker="o", ms=3)
+        colour, values = COLOUR[way.removesuffix("-frozen")], np.array(one["returns"])
+        style = "-" if way.endswith("-frozen") or way == "scratch" else "--"
+        label = f"{way} ({len(values)} seeds)"
+        panel.plot(one["steps"], values.mean(0), style, color=colour, label=label, marker="o", ms=3)
         panel.fill_between(one["steps"], values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
     panel.set(xlabel="agent steps (band: lowest to highest seed)", ylabel="evaluation return")
     panel.set_title(f"DQN on {part['env']} by where its eyes come from", fontsize=10)
@@ -181,12 +191,10 @@ def memory_panel(panel, part: dict) -> None:
 
 
 def games_panel(panel, part: dict) -> None:
-    for colour, (name, counts) in zip(COLOURS, part["accuracy"].items(), strict=False):
-        values = np.array(list(counts.values()))
-        panel.plot(list(map(int, counts)), values.mean(1), color=colour, label=name, marker="o", ms=3)
-        panel.fill_between(
-            list(map(int, counts)), values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0
-        )
+    for name, counts in part["accuracy"].items():
+        values, places = np.array(list(counts.values())), list(map(int, counts))
+        (line,) = panel.plot(places, values.mean(1), color=COLOUR.get(name), label=name, marker="o", ms=3)
+        panel.fill_between(places, values.min(1), values.max(1), color=line.get_color(), alpha=0.15, linewidth=0)
     panel.set(xscale="log", xlabel="labels a class", ylabel="accuracy on other games (band: seeds)")
     panel.set_title(f"which of {len(part['games'])} games a frame is of, by a linear layer", fontsize=10)
     panel.legend(fontsize=8, frameon=False)
@@ -197,8 +205,8 @@ def report(config: Config) -> dict:
     study: dict = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     study |= machine.circumstances("agents.shared_eyes", machine.choose("cpu"))
     if found := curves(config):
-        way, seed = next((way, one["seeds"][0]) for way, one in found.items())
-        first = config.folder / config.env / agent_config(config, way, seed).name / "config.json"
+        name, seed = next((name, one["seeds"][0]) for name, one in found.items())
+        first = config.folder / config.env / f"{name}-{seed}" / "config.json"
         about = {key: value for key, value in json.loads(first.read_text()).items() if key in ("config", "commit")}
         study["agents"] = {"env": config.env, "first": about, "curves": found, "summary": summary(found, config.last)}
     for key, name in (("memory", "memory.json"), ("naming", "games.json")):
@@ -233,7 +241,7 @@ def page(study: dict) -> str:
         rows = [
             [
                 name,
-                f"{np.mean(one['f1']):.3f}",
+                *against_random(part["scores"], name),
                 *(plus_minus(spread(list(v)), 3) for v in zip(*one["f1"], strict=True)),
             ]
             for name, one in part["scores"].items()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from ale_py.vector_env import AtariVectorEnv
 
-from agents import dqn, eyes, probe, shared_eyes
-from agents.eyes import Collecting, Eyes, Frames
+from agents import dqn, eyes, frames, probe, shared_eyes
+from agents.frames import Frames
 from agents.probe import Part
 from envs.console import VARIABLES, Console, shares
 from vision import backbones
@@ -17,7 +17,7 @@ from vision import backbones
 
 @pytest.fixture(scope="module")
 def pong() -> Frames:
-    return eyes.collect("Pong", games=5, seed=1, longest=90)
+    return frames.collect("Pong", games=5, seed=1, longest=90)
 
 
 @pytest.mark.parametrize("game", ["Pong", "Boxing"])
@@ -75,7 +75,7 @@ def test_stacks_end_in_their_frame_and_begin_with_their_game(pong):
 
 
 def test_split_keeps_games_apart_and_repeats_nothing(pong):
-    parts = eyes.split(pong, seed=0)
+    parts = frames.split(pong, seed=0)
     games = [set(pong.episode[rows].tolist()) for rows in parts]
     assert [len(each) for each in games] == [3, 1, 1] and len(set.union(*games)) == 5
     looks = [pong.frame[row].numpy().tobytes() for rows in parts for row in rows]
@@ -87,13 +87,13 @@ def test_labels_by_hand():
     memory[:, VARIABLES["Pong"]["ball_x"]] = torch.arange(200)  # 200 values in 29 bins of 7
     memory[:, VARIABLES["Pong"]["player_y"]] = torch.arange(200) % 3 + 50
     memory[0, VARIABLES["Pong"]["enemy_x"]] = 1  # all but constant
-    frames = Frames(torch.zeros(200, 84, 84, dtype=torch.uint8), memory, torch.zeros(200, dtype=torch.int64))
-    found = eyes.labels(frames, "Pong", torch.arange(150))
+    played = Frames(torch.zeros(200, 84, 84, dtype=torch.uint8), memory, torch.zeros(200, dtype=torch.int64))
+    found = frames.labels(played, "Pong", torch.arange(150))
     assert found.names == ["player_y", "ball_x"] and found.bins == [3, 30] and "enemy_x" in found.constant
     assert found.label[[0, 1, 2, 3], 0].tolist() == [0, 1, 2, 0]
     assert found.label[[0, 4, 5, 149, 199], 1].tolist() == [0, 0, 1, 29, 29], "beyond what training saw: the last bin"
     with pytest.raises(ValueError, match="nobody wrote down Adventure's memory"):
-        eyes.labels(frames, "Adventure", torch.arange(150))
+        frames.labels(played, "Adventure", torch.arange(150))
 
 
 def test_probe_finds_what_is_linear_and_not_what_is_random():
@@ -124,7 +124,7 @@ def test_standardised_by_the_first():
 def test_training_helps_and_the_eyes_lift(tmp_path, pong, way):
     path = tmp_path / "Pong.safetensors"
     pong.save(path, {"env": "Pong"})
-    config = Eyes(way, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
+    config = eyes.Config(way, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
     folder, losses = eyes.train(config)
     assert folder == tmp_path / f"Pong-{way}-1" and losses[-1] < 0.9 * losses[0]
     about = json.loads((folder / "eyes.json").read_text())
@@ -143,16 +143,16 @@ def test_frames_are_found_again(tmp_path, pong):
     pong.save(tmp_path / "frames.safetensors", {"env": "Pong"})
     again, about = Frames.load(tmp_path / "frames.safetensors")
     assert about == {"env": "Pong"} and all(torch.equal(*pair) for pair in zip(again, pong, strict=True))
-    with pytest.raises(FileNotFoundError, match="agents.eyes frames"):
+    with pytest.raises(FileNotFoundError, match="agents.frames"):
         Frames.load(tmp_path / "others.safetensors")
 
 
 def test_collects_by_flag(tmp_path):
-    path = eyes.gather(Collecting("pong", games=2, longest=20, out=tmp_path / "some.safetensors"))
-    frames, about = Frames.load(path)
-    assert about["env"] == "Pong" and len(frames.frame) == 40 and frames.memory.shape == (40, 128)
+    path = frames.gather(frames.Config("pong", games=2, longest=20, out=tmp_path / "some.safetensors"))
+    played, about = Frames.load(path)
+    assert about["env"] == "Pong" and len(played.frame) == 40 and played.memory.shape == (40, 128)
     with pytest.raises(FileNotFoundError, match="no run's folder"):
-        eyes.gather(Collecting("Pong", agent=tmp_path, games=2, longest=20))
+        frames.gather(frames.Config("Pong", agent=tmp_path, games=2, longest=20))
 
 
 def test_games_are_told_apart_by_random_eyes():
@@ -203,8 +203,10 @@ def test_study_of_a_few_steps(tmp_path, pong):
     assert not tuned.frozen and tuned.name == "memory-1"
     shared_eyes.main(config)
     study = json.loads((tmp_path / "study.json").read_text())
-    assert study["agents"]["summary"].keys() == {"memory"} and study["agents"]["first"]["config"]["frozen"]
-    assert "| memory | 1 | -2" in (tmp_path / "README.md").read_text(), "a game of Pong that nobody learned is lost"
+    assert study["agents"]["summary"].keys() == {"memory-frozen"} and study["agents"]["first"]["config"]["frozen"]
+    assert "| memory-frozen | 1 | -2" in (tmp_path / "README.md").read_text(), (
+        "a game of Pong that nobody learned is lost"
+    )
     assert (tmp_path / "study.png").stat().st_size < 200_000
     with pytest.raises(ValueError, match="unknown eyes 'mine'"):
         shared_eyes.main(dataclasses.replace(config, ways=("mine",)))
