@@ -65,6 +65,19 @@ def test_memory_says_where_the_ball_is(pong):
     assert share(flying, 155 - x[flying], y[flying]) < 0.2, "and nowhere else"
 
 
+def test_memory_says_where_boxers_are():
+    """The white one shines brighter than the ring, the black one is darker: their middles move as their bytes do."""
+    played = frames.collect("Boxing", games=1, seed=1, longest=100)
+    ring = played.frame[:, 15:72, 14:70].float()
+    memory = played.memory.double()
+    for who, seen in (("player", ring > 190), ("enemy", ring < 20)):
+        for axis, length in (("x", 56), ("y", 57)):
+            along = seen.sum(1 if axis == "x" else 2)  # (T, length)
+            middle = (along * torch.arange(length)).sum(1) / along.sum(1)
+            byte = memory[:, VARIABLES["Boxing"][f"{who}_{axis}"]]
+            assert torch.corrcoef(torch.stack([middle.double(), byte]))[0, 1] > 0.9, f"{who}_{axis}"
+
+
 def test_stacks_end_in_their_frame_and_begin_with_their_game(pong):
     first = int(torch.nonzero(pong.episode == 1)[0])
     stacks = pong.stacks(torch.tensor([first, first + 1, first + 5]))
