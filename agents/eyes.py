@@ -127,10 +127,9 @@ def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tens
     def loss_of(rows: Tensor) -> Tensor:
         grey = train.images[rows].float().mean(1, keepdim=True)
         grey = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, grey.flip(3), grey)
-        large = F.interpolate(grey, (84, 84), mode="bilinear", antialias=False)
-        return F.cross_entropy(
-            model(large.round().to(torch.uint8).expand(-1, STACK, -1, -1)).float(), train.labels[rows]
-        )
+        large = F.interpolate(grey, (84, 84), mode="bilinear")
+        pictures = large.round().to(torch.uint8).expand(-1, STACK, -1, -1)
+        return F.cross_entropy(model(pictures).float(), train.labels[rows])
 
     return model, min(config.photographs, len(train.images)), loss_of
 
@@ -142,21 +141,20 @@ def of_frames(config: Config) -> tuple[str, nn.Module, int, Callable[[Tensor], T
     if config.way == "memory":
         known = frames.labels(played, about["env"], rows)
         model = Naming(fresh(config), sum(known.bins))
-        return (
-            about["env"],
-            model,
-            len(rows),
-            lambda batch: memory_loss(model(played.stacks(rows[batch])), known.label[rows[batch]], known.bins),
-        )
+
+        def naming_loss(batch: Tensor) -> Tensor:
+            return memory_loss(model(played.stacks(rows[batch])), known.label[rows[batch]], known.bins)
+
+        return about["env"], model, len(rows), naming_loss
     model = Painter(fresh(config))
     some = played.frame[rows[:: max(1, len(rows) // 2000)]].float() / 255
     mean, spread = some.mean(0), some.std(0).clamp(min=0.02)
 
-    def loss_of(batch: Tensor) -> Tensor:
+    def painting_loss(batch: Tensor) -> Tensor:
         stacks = played.stacks(rows[batch])
         return F.mse_loss(model(stacks).float(), (stacks.float() / 255 - mean) / spread)
 
-    return about["env"], model, len(rows), loss_of
+    return about["env"], model, len(rows), painting_loss
 
 
 def train(config: Config) -> tuple[Path, list[float]]:

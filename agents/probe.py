@@ -103,7 +103,7 @@ def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: in
         loss.backward()
         optimizer.step()
         schedule.step()
-        if (update + 1) % max(updates // 10, 1) == 0:
+        if (update + 1) % (updates // 10) == 0:
             with torch.no_grad():
                 found = float(eyes.memory_loss(layer(inputs[1]), validation.label, bins))
             if found < best:
@@ -243,13 +243,12 @@ def whole(
     model = eyes.Naming(backbone, len(config.games)).to(memory_format=torch.channels_last)
     updates = max(config.epochs * len(rows.train) // batch, 100)
     epochs = -(-updates * batch // len(rows.train))
-    asked = eyes.Config("memory", epochs=epochs, batch=batch)
-    eyes.fit(
-        asked,
-        model,
-        len(rows.train),
-        lambda b: F.cross_entropy(model(pictures[rows.train[b]]).float(), label[rows.train[b]]),
-    )
+
+    def loss_of(batch: Tensor) -> Tensor:
+        chosen = rows.train[batch]
+        return F.cross_entropy(model(pictures[chosen]).float(), label[chosen])
+
+    eyes.fit(eyes.Config("memory", epochs=epochs, batch=batch), model, len(rows.train), loss_of)
     with torch.inference_mode():
         answers = torch.cat([model(pictures[part]).argmax(1) for part in rows.test.split(256)])
     return float((answers == label[rows.test]).float().mean())

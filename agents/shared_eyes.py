@@ -20,11 +20,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
 
+import runs
 from agents import dqn, eyes, frames
 from agents.eyes_page import WAYS, draw, page, spread
 from runs import machine
@@ -103,7 +105,7 @@ def prepare(config: Config, seed: int) -> None:
 
 
 def curves(config: Config) -> dict[str, dict]:
-    """Evaluations of every variant that was run, frozen or not.
+    """Evaluations of every variant that was run for as many steps, frozen or not.
 
     {"memory-frozen": {"seeds": [...], "steps": [...], "returns": (seeds, P)}, ...}
     """
@@ -111,15 +113,17 @@ def curves(config: Config) -> dict[str, dict]:
     for frozen in (True, False):
         asked = dataclasses.replace(config, frozen=frozen)
         for way in config.ways:
-            runs_of = {}
+            curve_of = {}
             for seed in config.seeds:
                 folder = config.folder / config.env / agent_config(asked, way, seed).name
                 if (folder / "finished.json").exists():
-                    runs_of[seed] = read_run(folder).curve("eval/return")
-            if runs_of:
-                steps = next(iter(runs_of.values()))[0].tolist()
-                returns = [values.tolist() for _, values in runs_of.values()]
-                found[variant(asked, way)] = {"seeds": list(runs_of), "steps": steps, "returns": returns}
+                    run = read_run(folder)
+                    if run.config["steps"] == config.steps:
+                        curve_of[seed] = run.curve("eval/return")
+            if curve_of:
+                steps = next(iter(curve_of.values()))[0].tolist()
+                returns = [values.tolist() for _, values in curve_of.values()]
+                found[variant(asked, way)] = {"seeds": list(curve_of), "steps": steps, "returns": returns}
     return found
 
 
@@ -175,4 +179,7 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    try:
+        main(tyro.cli(Config, description=__doc__))
+    except (runs.RunError, ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
