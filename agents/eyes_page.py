@@ -64,7 +64,10 @@ def games_panel(panel: Axes, part: dict) -> None:
         values, places = np.array(list(counts.values())), list(map(int, counts))
         (line,) = panel.plot(places, values.mean(1), color=COLOUR.get(name), label=name, marker="o", ms=3)
         panel.fill_between(places, values.min(1), values.max(1), color=line.get_color(), alpha=0.15, linewidth=0)
-    panel.set(xscale="log", xlabel="labels a class", ylabel="accuracy on other games (band: seeds)")
+    panel.set_xscale("log")
+    panel.set_xticks(places, list(map(str, places)))
+    panel.minorticks_off()
+    panel.set(xlabel="labels a class", ylabel="accuracy on other games (band: seeds)")
     panel.set_title(f"which of {len(part['games'])} games a frame is of, by a linear layer", fontsize=10)
     panel.legend(fontsize=8, frameon=False)
 
@@ -72,6 +75,14 @@ def games_panel(panel: Axes, part: dict) -> None:
 def page(study: dict) -> str:
     """What the study says, as Markdown: tables, commands and where they were run."""
     lines, commands = ["# Shared eyes", "", "![The study](study.png)"], [study["command"]]
+    lines += [
+        "",
+        "scratch and random are as initialised; memory, autoencoder and photographs were trained by agents.eyes",
+    ]
+    lines += [
+        "(CIFAR-10's photographs, as a stand-in for ImageNet's); agent's were lifted from a run that had learned the"
+    ]
+    lines += ["game; blind is a layer that sees nothing. Frozen eyes do not learn on; scratch learns whole."]
     if part := study.get("agents"):
         words = ("end", "area", "end - scratch", "area - scratch")
         rows = [
