@@ -13,6 +13,10 @@ ppo.py       several steps from the same experience, held back (Schulman et al. 
 attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
 gaze.py      an agent that sees only where it points its eye: an experiment, not learned yet
 variance.py  how much noise each estimator of the policy gradient has
+frames.py    plays for frames of an Atari game and, beside each, what the console's memory says
+eyes.py      eyes trained on such frames before any agent: on the memory, as an autoencoder, on photographs
+probe.py     what eyes know: the memory, or which game a frame is of, by a linear layer
+shared_eyes.py   the study that compares them, in DQN and elsewhere; its picture and page: eyes_page.py, no program
 setting.py   no program: the flags for world and eyes, and what they mean
 arithmetic.py no program: precision, optimizer, compiling
 policies.py  no program: the networks and the distributions over actions that the policy gradients share

@@ -2,6 +2,7 @@
 
     world.py      Transition, the record that flows through the house; World, what every world can do
     atari.py      every bundled Atari ROM, protocols classic and sticky
+    console.py    one Atari console whose memory can be read: pictures that come with labels
     control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
     catch.py      Catch, learned from pixels in seconds
     glimpse.py    images seen through a small moving window, and a class to name (Mnih et al. 2014)

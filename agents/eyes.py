@@ -1,0 +1,184 @@
+"""Eyes that were trained before the agent: on frames of a game with what the console's memory says, or without.
+
+    python -m agents.frames --env Pong --agent results/Pong/pqn-1
+    python -m agents.eyes --way memory --frames results/eyes/Pong.safetensors --seed 1
+    python -m agents.eyes --way autoencoder --frames results/eyes/Pong.safetensors --seed 1
+    python -m agents.eyes --way photographs --seed 1
+    python -m agents.dqn --env Pong --backbone results/eyes/Pong-memory-1 --norm layer
+
+Each writes a folder whose eyes any agent or vision task can lift:
+    memory       names where the game's variables are (Anand et al. 2019): one softmax over bins a variable
+    autoencoder  paints the frames again from the last map, by transposed convolutions. A pixel counts by its
+                 standard deviation over the frames, so that a ball is not lost beside the field
+    photographs  names what is on CIFAR-10's photographs, made grey and 84 x 84: a small stand-in for eyes that are
+                 trained on ImageNet. The same picture fills every frame of the stack
+Of the games, only those that `frames.split` gives to training are learned from: probes can be tested on the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import runs
+from agents import frames
+from agents.frames import STACK, Frames
+from runs import machine
+from vision import backbones, data
+
+
+class Naming(nn.Module):
+    """The last map of a backbone -> logits (B, sum of bins) of all variables."""
+
+    def __init__(self, backbone: backbones.Backbone, outputs: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.last = nn.Linear(backbone.output_size(), outputs)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.last(self.backbone(observation)[-1].flatten(1))
+
+
+class Painter(nn.Module):
+    """The last map of a backbone with three stages -> pictures (B, C, 84, 84): the nature network, backwards."""
+
+    def __init__(self, backbone: backbones.Backbone) -> None:
+        super().__init__()
+        if len(backbone.channels) != 3:
+            raise ValueError(f"the painter undoes three stages, {backbone.spec['name']} has {len(backbone.channels)}")
+        self.backbone = backbone
+        one, two, three = backbone.channels
+        self.paint = nn.Sequential(
+            nn.ConvTranspose2d(three, two, 3, 1),  # 7 -> 9
+            nn.ReLU(),
+            nn.ConvTranspose2d(two, one, 4, 2),  # 9 -> 20
+            nn.ReLU(),
+            nn.ConvTranspose2d(one, backbone.shape[0], 8, 4),  # 20 -> 84
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.paint(self.backbone(observation)[-1])
+
+
+def memory_loss(logits: Tensor, label: Tensor, bins: list[int]) -> Tensor:
+    """Mean over variables of the cross-entropy in nats. logits: (B, sum of bins), label: (B, V)."""
+    each = zip(logits.float().split(bins, 1), label.unbind(1), strict=True)
+    return torch.stack([F.cross_entropy(one, row) for one, row in each]).mean()
+
+
+def fresh(config: Config) -> backbones.Backbone:
+    """The backbone that is to learn, initialised by the global generator."""
+    return backbones.build(config.backbone, (STACK, 84, 84), width=config.width, norm=config.norm)
+
+
+def fit(config: Config, model: nn.Module, rows: int, loss_of: Callable[[Tensor], Tensor]) -> list[float]:
+    """Train on `rows` rows in batches; loss_of takes the chosen ones (B,). Returns the mean loss of each epoch."""
+    updates = config.epochs * -(-rows // config.batch)
+    optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, updates, pct_start=0.1)
+    epochs = []
+    for epoch in range(config.epochs):
+        losses = []
+        for batch in torch.randperm(rows).split(config.batch):
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+                loss = loss_of(batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.detach())
+        epochs.append(float(torch.stack(losses).mean()))
+        print(f"epoch {epoch + 1} of {config.epochs}: loss {epochs[-1]:.4f}", flush=True)
+    return epochs
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    way: Literal["memory", "autoencoder", "photographs"]
+    frames: Path = Path("results/eyes/Pong.safetensors")  # that agents.frames wrote; photographs need none
+    folder: Path | None = None  # to write; None: beside the frames, <game>-<way>-<seed>
+    seed: int = 1
+    backbone: str = "nature"
+    width: float = 0.5  # channels of the backbone, times its family's
+    norm: Literal["none", "layer"] = "layer"  # before every ReLU
+    epochs: int = 8
+    batch: int = 64
+    learning_rate: float = 1e-3  # AdamW, one cycle
+    bf16: bool = True  # autocast
+    photographs: int = 20_000  # of CIFAR-10's training set
+    data: Path | None = None  # CIFAR-10's folder; None: $SACCADE_DATA/cifar10 or ~/.cache/saccade/cifar10
+    threads: int = 0  # of torch on the CPU; 0: one a core
+
+
+def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tensor]]:
+    """A classifier of CIFAR-10 to fit, in the sense of `fit`."""
+    train = data.load("cifar10", config.data).train
+    model = Naming(fresh(config), 10)
+
+    def loss_of(rows: Tensor) -> Tensor:
+        grey = train.images[rows].float().mean(1, keepdim=True)
+        grey = torch.where(torch.rand(len(rows), 1, 1, 1) < 0.5, grey.flip(3), grey)
+        large = F.interpolate(grey, (84, 84), mode="bilinear")
+        pictures = large.round().to(torch.uint8).expand(-1, STACK, -1, -1)
+        return F.cross_entropy(model(pictures).float(), train.labels[rows])
+
+    return model, min(config.photographs, len(train.images)), loss_of
+
+
+def of_frames(config: Config) -> tuple[str, nn.Module, int, Callable[[Tensor], Tensor]]:
+    """The game, and a model of its frames to fit."""
+    played, about = Frames.load(config.frames)
+    rows = frames.split(played, seed=0).train
+    if config.way == "memory":
+        known = frames.labels(played, about["env"], rows)
+        model = Naming(fresh(config), sum(known.bins))
+
+        def naming_loss(batch: Tensor) -> Tensor:
+            return memory_loss(model(played.stacks(rows[batch])), known.label[rows[batch]], known.bins)
+
+        return about["env"], model, len(rows), naming_loss
+    model = Painter(fresh(config))
+    some = played.frame[rows[:: max(1, len(rows) // 2000)]].float() / 255
+    mean, spread = some.mean(0), some.std(0).clamp(min=0.02)
+
+    def painting_loss(batch: Tensor) -> Tensor:
+        stacks = played.stacks(rows[batch])
+        return F.mse_loss(model(stacks).float(), (stacks.float() / 255 - mean) / spread)
+
+    return about["env"], model, len(rows), painting_loss
+
+
+def train(config: Config) -> tuple[Path, list[float]]:
+    """Train eyes and save them. Returns their folder and the loss of every epoch."""
+    device = runs.prepare("cpu", config.seed, config.threads)
+    if config.way == "photographs":
+        game, (model, rows, loss_of) = "any", photographs(config)
+    else:
+        game, model, rows, loss_of = of_frames(config)
+    model.to(memory_format=torch.channels_last)
+    losses = fit(config, model, rows, loss_of)
+    folder = config.folder or config.frames.parent / f"{game}-{config.way}-{config.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    backbones.save(model.backbone, folder / "backbone.safetensors")
+    about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str)), "rows": rows, "loss": losses}
+    (folder / "eyes.json").write_text(
+        json.dumps(about | machine.circumstances("agents.eyes", device), indent=1) + "\n"
+    )
+    print(f"eyes in {folder}: --backbone {folder} lifts them")
+    return folder, losses
+
+
+if __name__ == "__main__":
+    try:
+        train(tyro.cli(Config, description=__doc__))
+    except (runs.RunError, ValueError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
