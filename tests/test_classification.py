@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import runs
 from agents import dqn
@@ -127,6 +128,22 @@ def test_resume_is_exact(tmp_path, monkeypatch, changes):
     for part in ("model", "averaged"):
         ends = [weights(run, part) for run in (whole, halves)]
         assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+def test_streamed_images_are_the_same(tmp_path, shapes):
+    for part in ("train", "val", "test"):
+        for number in range(40):
+            image, label = (field[number] for field in shapes.train)
+            place = tmp_path / "pictures" / part / shapes.classes[label]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / f"{number}.png")
+    asked = dict(data=str(tmp_path / "pictures"), size=16, batch=16, steps=96, augment="flip,cutout=4")
+    for name, stream in (("whole", False), ("streamed", True)):
+        classification.train(config(tmp_path, name=name, stream=stream, **asked))
+    whole, streamed = (weights(tmp_path / "pictures" / name) for name in ("whole", "streamed"))
+    assert all(torch.equal(weight, streamed[key]) for key, weight in whole.items())
+    with pytest.raises(ValueError, match="leave out --stream"):
+        classification.train(config(tmp_path, name="few", stream=True, shots=1, **asked))
 
 
 def test_stops_early(tmp_path):

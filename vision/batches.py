@@ -20,9 +20,11 @@ def part(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int = 
     shots: labelled training images a class, drawn by the seed; 0 for all.
     fold, folds: instead of the set's own cut, `fold` of `folds` equal parts of training and validation images is what
         to choose on, and the others what to learn from (Stone 1974); the parts are the same for every seed.
-    Raises ValueError for a fold that there is not, and for more shots than images.
+    Raises ValueError for a fold that there is not, more shots than images, and either of them with streamed images.
     """
     train, validation = sets.train, sets.validation
+    if (folds or shots) and not isinstance(train.images, Tensor):
+        raise ValueError("--shots and --folds are for images that are read whole: leave out --stream")
     if folds:
         if not 0 <= fold < folds or folds < 2:
             raise ValueError(f"there is no fold {fold} of {folds}: folds are counted from 0, and at least 2")

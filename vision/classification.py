@@ -43,6 +43,7 @@ class Config(runs.Options):
     )
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: int | None = None  # pixels, side of the images read from a folder; None: 224
+    stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
     shots: int = 0  # labelled training images a class, drawn by the seed; 0: all
     folds: int = 0  # of cross-validation, instead of the set's own validation images; 0: those
     fold: int = 0  # the one to choose on, from 0
@@ -107,6 +108,7 @@ FITTING: dict[str, dict] = {  # where no other backbone is asked for
     "cifar100": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
     "svhn": QUICK | dict(batch=512, learning_rate=0.75, augment="reflect=2", steps=720_000),
 }
+SAMPLE = 5_000  # training images that whitening is measured on, and colours where images are streamed
 FINE = dict(learning_rate=0.01)  # for eyes that have learned already
 
 
@@ -126,6 +128,12 @@ def recipe(asked: Config) -> Config:
     elif asked.backbone not in backbones.BACKBONES:
         numbers = numbers | FINE
     return Config(**{"data": asked.data, "backbone": asked.backbone} | numbers)
+
+
+def images_of(config: Config) -> data.Sets:
+    """The part of an image set that a config asks for."""
+    sets = data.load(config.data, config.data_folder, config.size, config.stream)
+    return batches.part(sets, config.shots, config.fold, config.folds, config.seed)
 
 
 def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
@@ -151,7 +159,7 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
     model = build(config, tuple(sets.train.images.shape[1:]), len(sets.classes))
     if config.whiten:
         first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
-        whiten(first, sets.train.images[:5_000])
+        whiten(first, sets.train.images[:SAMPLE])
     optimisers.thaw(model, config.train)
     return model.to(device, memory_format=torch.channels_last)
 
@@ -212,9 +220,7 @@ def score(probability: Tensor, labels: Tensor) -> dict[str, float]:
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    sets = batches.part(
-        data.load(config.data, config.data_folder, config.size), config.shots, config.fold, config.folds, config.seed
-    )
+    sets = images_of(config)
     if config.check:
         raise SystemExit(checks.report(config, prepare(config, sets, device), sets.train))
     train, validation = (data.Labelled(*(field.to(device) for field in part)) for part in sets[:2])
@@ -233,7 +239,7 @@ def train(config: Config) -> None:
     watch = schedules.Watch(config.drop_after if config.schedule == "plateau" else 0, config.stop_after)
     run.track(model=model, averaged=averaged, optimiser=optimiser, watch=watch)
 
-    change = augment.Augmentation(config.augment, train.images)
+    change = augment.Augmentation(config.augment, train.images[:SAMPLE] if config.stream else train.images)
     call = torch.compile(forward) if config.compile else forward
     classes = len(sets.classes)
 
@@ -258,6 +264,8 @@ def train(config: Config) -> None:
         optimisers.set_rate(optimiser, config.learning_rate * factor)
         rows = batches.deal(len(train.labels), step, config.batch, config.seed, device)
         images, labels, mix = change(train.images[rows]), train.labels[rows], None
+        if config.stream:  # read on while this batch is learned from
+            train.images.soon(batches.deal(len(train.labels), step + config.batch, config.batch, config.seed, device))
         if config.mixup:
             images, labels, *mix = augment.mixup(images, labels, config.mixup)
         run.log(learn(images, losses.targets(labels, classes, config.smoothing, mix)))
@@ -335,9 +343,7 @@ def load(folder: Path | str, device: torch.device) -> tuple[Config, data.Sets, l
     files = sorted((folder / "snapshots").glob("*.pt")) or [folder / "checkpoint" / "best.pt"]
     if not files[0].exists():
         raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
-    sets = batches.part(
-        data.load(config.data, config.data_folder, config.size), config.shots, config.fold, config.folds, config.seed
-    )
+    sets = images_of(config)
     eyes = config.backbone if config.backbone in backbones.BACKBONES else str(folder)  # lifted ones lie here now
     models = []
     for file in files:

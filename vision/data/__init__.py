@@ -30,9 +30,9 @@ from vision.data.folders import listing, read
 from vision.data.idx import fashion_mnist, mnist
 from vision.data.matlab import svhn
 from vision.data.sets import Labelled, Sets
-from vision.data.stream import Stream
+from vision.data.stream import Pictures, Stream
 
-__all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Sets", "Stream", "augment", "listing", "load"]
+__all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Pictures", "Sets", "Stream", "augment", "listing", "load"]
 
 SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "shapes": shapes,
@@ -44,23 +44,29 @@ SETS: dict[str, Callable[[str | Path | None], Sets]] = {
 }
 
 
-def load(name: str | Path, folder: str | Path | None = None, size: int | None = None) -> Sets:
+def load(name: str | Path, folder: str | Path | None = None, size: int | None = None, stream: bool = False) -> Sets:
     """An image set by its name, one of SETS, or by the path of an ImageNet-style folder.
 
     folder: where a named set's files lie, and are put if they are missing. None: $SACCADE_DATA/<name>, or without
         that variable ~/.cache/saccade/<name>.
     size: pixels, side of the images read from a folder; None: 224. Named sets have their own.
+    stream: leave a folder's images where they are, and give Pictures instead of tensors.
     Raises ValueError for an unknown name, when files are missing, cut short or not the published ones, and when an
     argument has no use.
     """
     if name in SETS:
-        if size is not None:
-            raise ValueError(f"{name} has images of its own size: size={size} is for folders of images")
+        if size is not None or stream:
+            raise ValueError(
+                f"{name} has images of its own size, and fits: size and stream are for folders of images"
+            )
         return SETS[name](folder)
     if Path(name).is_dir():
         if folder is not None:
             raise ValueError(f"{name} is a folder itself: leave out {folder}")
-        return read(name) if size is None else read(name, size)
+        if not stream:
+            return read(name) if size is None else read(name, size)
+        files = listing(name)
+        return Sets(*(Labelled(Pictures(part.paths, size or 224), part.labels) for part in files[:3]), files.classes)
     near = difflib.get_close_matches(str(name).lower(), SETS, n=2)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(SETS)}"
     raise ValueError(f"unknown image set or folder {str(name)!r}: {hint}")

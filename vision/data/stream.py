@@ -1,20 +1,20 @@
-"""Batches of a set that does not fit: threads read and decode what is next while the present batch is learned from.
+"""Image files that do not fit into memory: read when they are asked for, or sooner, by threads.
 
-    files = data.listing("imagenet")
-    stream = data.Stream(files.train, size=256, batch=128, seed=run.config.seed)
-    for epoch in range(90):
-        for images, labels in stream.epoch(epoch):     # (128, 3, 256, 256) uint8, (128,) int64
+images = data.Pictures(data.listing("imagenet").train.paths, size=224)
+images[rows]                # (B, 3, 224, 224) uint8, rows (B,) int64, as a tensor of them all would give
+images.soon(next_rows)      # begins to read what will be asked for next, while the batch is learned from
 
-The order of an epoch follows from the seed and its number, and not from how quick the threads are.
+stream = data.Stream(data.listing("imagenet").train, size=224, batch=128, seed=1)
+for images, labels in stream.epoch(0):                          # (128, 3, 224, 224) uint8, (128,) int64
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -23,12 +23,83 @@ from vision.data.folders import Files, picture
 from vision.data.sets import Labelled
 
 
-class Stream:
-    """Image files as batches of bytes.
+class Pictures:
+    """N image files as if they were a tensor (N, 3, size, size) uint8, of which rows are read by threads.
 
-    files: which, and of what classes. size: pixels, side of an image (as folders.picture cuts them). batch: images.
-    seed: of the order; None: the files' own order, every time. workers: threads that decode; None: one a core.
-    ahead: batches that are read before they are asked for.
+    paths: of the files. size: pixels, side of an image (as folders.picture cuts them). workers: threads that decode;
+        None: one a core. device: where what is read is put.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: int,
+        workers: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if not paths or size < 1:
+            raise ValueError(f"{len(paths)} files of {size} x {size} pixels: both are at least 1")
+        self.paths, self.shape = paths, torch.Size((len(paths), 3, size, size))
+        self.device = torch.device(device)
+        self._pool = ThreadPoolExecutor(workers or os.cpu_count() or 1, thread_name_prefix="decode")
+        self._begun: dict[tuple[int, ...], tuple[Tensor, list[Future]]] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Tensor | slice) -> Tensor:
+        """(B, 3, size, size) uint8. Raises ValueError that names a file that cannot be read."""
+        numbers = self._numbers(rows)
+        self.soon(rows)
+        images, tasks = self._begun.pop(numbers)
+        for task in tasks:
+            task.result()
+        return images.to(self.device)
+
+    def soon(self, rows: Tensor | slice) -> None:
+        """Begin to read rows that will be asked for, in just this order."""
+        numbers = self._numbers(rows)
+        if numbers not in self._begun:
+            with torch.inference_mode(False):  # the threads, which write into it, are in no such mode
+                images = torch.empty(len(numbers), *self.shape[1:], dtype=torch.uint8)
+            self._begun[numbers] = (
+                images,
+                [self._pool.submit(self._read, row, into) for row, into in zip(numbers, images, strict=True)],
+            )
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All of them, `size` at a time, the next ones being read meanwhile."""
+        parts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            images = self[part]
+            if following:
+                self.soon(following)
+            yield images
+
+    def to(self, device: str | torch.device) -> Self:
+        """Read to that device from now on."""
+        self.device = torch.device(device)
+        return self
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _numbers(self, rows: Tensor | slice) -> tuple[int, ...]:
+        return tuple(range(len(self))[rows] if isinstance(rows, slice) else rows.tolist())
+
+    def _read(self, row: int, into: Tensor) -> None:
+        into.copy_(picture(self.paths[row], self.shape[-1]))
+
+
+class Stream:
+    """Image files as batches of bytes, in an order that follows from the seed and the epoch's number alone.
+
+    files: which, and of what classes. size: pixels, side of an image. batch: images. seed: of the order; None: the
+    files' own order, every time. workers: threads that decode; None: one a core. ahead: batches that are read before
+    they are asked for.
     """
 
     def __init__(
@@ -45,7 +116,7 @@ class Stream:
                 f"{len(files.paths)} files, batches of {batch}, {ahead} ahead: all of these are at least 1"
             )
         self.files, self.size, self.batch, self.seed, self.ahead = files, size, batch, seed, ahead
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers
 
     def __len__(self) -> int:
         """Batches an epoch, the last of which may be smaller."""
@@ -53,36 +124,18 @@ class Stream:
 
     def epoch(self, number: int = 0) -> Iterator[Labelled]:
         """Every image once. Raises ValueError that names a file that cannot be read, when its turn comes."""
-        waiting = iter(self._order(number).split(self.batch))
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="decode")
-        read: deque[tuple[Tensor, Tensor, list[Future]]] = deque()
-
-        def more() -> None:
-            if (rows := next(waiting, None)) is not None:
-                images = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
-                tasks = [
-                    pool.submit(self._decode, self.files.paths[row], into)
-                    for row, into in zip(rows.tolist(), images, strict=True)
-                ]
-                read.append((images, self.files.labels[rows], tasks))
-
+        pictures, count = Pictures(self.files.paths, self.size, self.workers), len(self.files.paths)
+        order = torch.arange(count)
+        if self.seed is not None:
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
+        parts = order.split(self.batch)
         try:
-            for _ in range(self.ahead):
-                more()
-            while read:
-                images, labels, tasks = read.popleft()
-                for task in tasks:
-                    task.result()
-                more()
-                yield Labelled(images, labels)
+            for rows in parts[: self.ahead]:
+                pictures.soon(rows)
+            for turn, rows in enumerate(parts):
+                images = pictures[rows]
+                for following in parts[turn + self.ahead : turn + self.ahead + 1]:
+                    pictures.soon(following)
+                yield Labelled(images, self.files.labels[rows])
         finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _order(self, number: int) -> Tensor:
-        count = len(self.files.paths)
-        if self.seed is None:
-            return torch.arange(count)
-        return torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
-
-    def _decode(self, path: Path, into: Tensor) -> None:
-        into.copy_(picture(path, self.size))
+            pictures.close()
