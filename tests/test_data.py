@@ -51,6 +51,8 @@ def test_unknown_names_have_near_matches():
         data.load("xyz")
     with pytest.raises(ValueError, match="cifar10 has images of its own size: size=64"):
         data.load("cifar10", size=64)
+    with pytest.raises(ValueError, match="cifar10 fits into memory"):
+        data.load("cifar10", stream=True)
 
 
 # Files

@@ -55,10 +55,10 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
     argument has no use.
     """
     if name in SETS:
-        if size is not None or stream:
-            raise ValueError(
-                f"{name} has images of its own size, and fits: size and stream are for folders of images"
-            )
+        if size is not None:
+            raise ValueError(f"{name} has images of its own size: size={size} is for folders of images")
+        if stream:
+            raise ValueError(f"{name} fits into memory: folders of images can be streamed")
         return SETS[name](folder)
     if Path(name).is_dir():
         if folder is not None:
