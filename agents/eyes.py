@@ -19,13 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -178,7 +176,4 @@ def train(config: Config) -> tuple[Path, list[float]]:
 
 
 if __name__ == "__main__":
-    try:
-        train(tyro.cli(Config, description=__doc__))
-    except (runs.RunError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    runs.launch(train, Config, None, "agents.eyes", __doc__)

@@ -12,14 +12,12 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-import tyro
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -182,7 +180,4 @@ def gather(config: Config) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        gather(tyro.cli(Config, description=__doc__))
-    except (runs.RunError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    runs.launch(gather, Config, None, "agents.frames", __doc__)

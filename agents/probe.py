@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -271,7 +270,4 @@ def main(config: Memory | Games) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Command, description=__doc__))
-    except (runs.RunError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    runs.launch(main, Command, None, "agents.probe", __doc__)

@@ -20,11 +20,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 import runs
 from agents import dqn, eyes, frames
@@ -179,7 +177,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, description=__doc__))
-    except (runs.RunError, ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    runs.launch(main, Config, None, "agents.shared_eyes", __doc__)

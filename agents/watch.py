@@ -14,7 +14,6 @@ import dataclasses
 import importlib
 import json
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -233,8 +232,4 @@ def saved(folder: Path, which: str) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, description=__doc__))
-    except (runs.RunError, ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    runs.launch(main, Config, None, "agents.watch", __doc__)

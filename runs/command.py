@@ -16,7 +16,11 @@ C = TypeVar("C")
 
 
 def launch(
-    train: Callable[[C], None], config: type[C], recipe: Callable[[C], C], program: str, description: str | None
+    train: Callable[[C], object],
+    config: type[C],
+    recipe: Callable[[C], C] | None,
+    program: str,
+    description: str | None,
 ) -> None:
     """Parse the flags over the defaults that suit the world, and train.
 
@@ -24,17 +28,20 @@ def launch(
         train: takes the finished config.
         config: the dataclass of flags.
         recipe: gets a config with its defaults and the flags given, and returns the defaults that suit the
-            world named in it; raises ValueError on an unknown world. The flags given then override them.
+            world named in it; raises ValueError on an unknown world. The flags given then override them. None:
+            the defaults are the config's own.
         program: as it is called, e.g. "agents.dqn".
         description: the program's docstring, shown by --help.
     """
     arguments = sys.argv[1:]
     try:
-        asked = tyro.cli(config, args=[a for a in arguments if a not in ("-h", "--help")])
-        default = recipe(asked)
+        defaults = {}
+        if recipe:
+            asked = tyro.cli(config, args=[a for a in arguments if a not in ("-h", "--help")])
+            defaults = {"default": recipe(asked)}
         name = f"python -m {program}"
-        train(tyro.cli(config, prog=name, default=default, args=arguments, description=description))
-    except (RunError, MemoryError, ValueError, ImportError) as error:
+        train(tyro.cli(config, prog=name, args=arguments, description=description, **defaults))
+    except (RunError, MemoryError, ValueError, ImportError, FileNotFoundError) as error:
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback.
         if Run.stepping and not isinstance(error, RunError | MemoryError):

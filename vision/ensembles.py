@@ -10,7 +10,6 @@ A run counts with the weights that were best on its validation images; a snapsho
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,8 +62,4 @@ def main(config: Config) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Config, prog="python -m vision.ensembles", description=__doc__))
-    except (runs.RunError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    runs.launch(main, Config, None, "vision.ensembles", __doc__)

@@ -18,7 +18,6 @@ import dataclasses
 import json
 import math
 import random
-import sys
 from pathlib import Path
 from statistics import mean
 
@@ -144,8 +143,4 @@ def search(config: Config) -> list[tuple[float, Point]]:
 
 
 if __name__ == "__main__":
-    try:
-        search(tyro.cli(Config, prog="python -m vision.search", description=__doc__))
-    except (runs.RunError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    runs.launch(search, Config, None, "vision.search", __doc__)

@@ -15,6 +15,7 @@ import torch
 import tyro
 from torch import Tensor
 
+import runs
 from vision import data
 
 COLUMNS = 10  # classes, at most
@@ -75,4 +76,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    runs.launch(main, Config, None, "vision.data", __doc__)
