@@ -10,7 +10,6 @@ random. `split` deals whole games to training, validation and test; `labels` mak
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch import Tensor
 
 import envs
 import runs
-from agents.watch import saved
+from agents.watch import described, saved
 from envs.console import VARIABLES, Console
 from runs import machine
 
@@ -141,12 +140,7 @@ def collect(game: str, games: int, seed: int, policy: Policy | None = None, long
 
 def player(folder: Path, seed: int) -> tuple[str, Policy]:
     """The game that a run's agent plays, and the agent, by the weights of its best evaluation."""
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} is no run's folder: it has no config.json")
-    described = json.loads((folder / "config.json").read_text())
-    program = importlib.import_module(described["player"])
-    known = {field.name for field in dataclasses.fields(program.Config)}
-    config = program.Config(**{key: value for key, value in described["config"].items() if key in known})
+    program, config = described(folder)
     world = envs.make(config.env, 1, **program.options(config))
     policy = program.load(config, folder, saved(folder, "best")["parts"], world, seed)
     world.close()

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 import numpy as np
@@ -168,19 +169,27 @@ def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Back
         run.show(path)
 
 
-def main(config: Config) -> None:
-    folder = config.folder
+def described(folder: Path) -> tuple[ModuleType, object]:
+    """The program that plays what a run's agent has learned, and the config it was trained with.
+
+    Raises RunError where there is no run.
+    """
     if not (folder / "config.json").exists():
         known = sorted(str(path.parent) for path in Path("results").glob("*/*/config.json"))
         raise runs.RunError(
             f"{folder} is no run's folder. "
             + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
         )
-    device = runs.prepare(config.device, config.seed)
-    described = json.loads((folder / "config.json").read_text())
-    program = importlib.import_module(described.get("player", described["program"]))
+    about = json.loads((folder / "config.json").read_text())
+    program = importlib.import_module(about.get("player", about["program"]))
     known = {field.name for field in dataclasses.fields(program.Config)}
-    trained = program.Config(**{key: value for key, value in described["config"].items() if key in known})
+    return program, program.Config(**{key: value for key, value in about["config"].items() if key in known})
+
+
+def main(config: Config) -> None:
+    folder = config.folder
+    program, trained = described(folder)
+    device = runs.prepare(config.device, config.seed)
     state = saved(folder, config.checkpoint)
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
         program.watch(trained, folder, state, device, config.seed)

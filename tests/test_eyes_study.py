@@ -8,6 +8,7 @@ import pytest
 import torch
 from ale_py.vector_env import AtariVectorEnv
 
+import runs
 from agents import dqn, eyes, frames, probe, shared_eyes
 from agents.frames import Frames
 from agents.probe import Part
@@ -164,7 +165,7 @@ def test_collects_by_flag(tmp_path):
     path = frames.gather(frames.Config("pong", games=2, longest=20, out=tmp_path / "some.safetensors"))
     played, about = Frames.load(path)
     assert about["env"] == "Pong" and len(played.frame) == 40 and played.memory.shape == (40, 128)
-    with pytest.raises(FileNotFoundError, match="no run's folder"):
+    with pytest.raises(runs.RunError, match="no run's folder"):
         frames.gather(frames.Config("Pong", agent=tmp_path, games=2, longest=20))
 
 
