@@ -82,7 +82,7 @@ def read(root: str | Path, size: int = 224) -> Sets:
     if (space := count * 3 * size * size) > LARGEST:
         raise ValueError(
             f"the {count:,} images of {root} take {space / 2**30:.0f} GiB at {size} x {size}: "
-            "choose a smaller size, or stream them (vision.data.Stream)"
+            "choose a smaller size, or stream them (--stream, or stream=True)"
         )
     with ThreadPoolExecutor() as pool:
         whole = [
