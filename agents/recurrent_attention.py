@@ -26,7 +26,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import functools
 import math
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,7 +38,7 @@ import runs
 from agents import saccades, setting
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
-from vision import backbones, data
+from vision import backbones, batches, data, optimisers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,25 +260,6 @@ def errors(
     return {"error": 100 * wrong.item() / len(world), "loss": loss.item() / len(world), "games": len(world)}
 
 
-@torch.no_grad()
-def follow(averaged: nn.Module, network: nn.Module, kept: float) -> None:
-    """averaged <- kept * averaged + (1 - kept) * network, weight by weight."""
-    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - kept)
-
-
-def deal(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
-    """The rows (batch,) to show at a step: every epoch all of them once, in an order of its own; remainders rest."""
-    batches = count // batch
-    epoch, number = divmod(step // batch, batches)
-    return order(count, seed, epoch)[number * batch : (number + 1) * batch].to(device)
-
-
-@functools.lru_cache(maxsize=1)
-def order(count: int, seed: int, epoch: int) -> Tensor:
-    """0..count - 1 (count,) int64, as shuffled in an epoch."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
-
-
 def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
     """Adam over the weights that are to learn, those of the location network in a group of their own."""
     locator = list(network.locator.parameters())
@@ -319,14 +299,13 @@ def train(config: Config) -> None:
     for step in run.steps(config.steps, stride=config.batch):
         for group, rate in zip(optimizer.param_groups, (1.0, config.locator_rate), strict=True):
             group["lr"] = config.learning_rate * rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        rows = deal(len(world), step, config.batch, config.seed, device)
+        rows = batches.deal(len(world), step, config.batch, config.seed, device)
         images = world.paint(rows, torch.rand(len(rows), world.draws, device=device))
         maps, label = network.retina.prepare(images), world.labels[rows]
         if config.rollouts > 1:
             maps, label = maps.repeat(config.rollouts, 1, 1), label.repeat(config.rollouts)
         run.log(learn(maps, label, *chances(config, len(label), device)))
-        updates = step // config.batch
-        follow(averaged, network, min(config.average, (1 + updates) / (10 + updates)))
+        optimisers.follow(averaged, network, config.average, updates=step // config.batch)
         last = step + config.batch >= config.steps
         if run.due(config.evaluate_every) or last:
             assess(run, averaged, validation)

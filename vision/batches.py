@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vision.data import Labelled, Sets
+from vision.data.sets import order as shuffled
 
 
 def part(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int = 1) -> Sets:
@@ -55,4 +56,4 @@ def deal(count: int, step: int, batch: int, seed: int, device: torch.device) -> 
 @functools.lru_cache(maxsize=1)
 def order(count: int, seed: int, epoch: int, device: torch.device) -> Tensor:
     """0..count - 1 (count,) int64, as shuffled in an epoch."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)).to(device)
+    return shuffled(count, seed, epoch).to(device)

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import runs
 from runs import machine
-from vision import data, features, losses, neighbours, templates
+from vision import data, features, losses, neighbours, optimisers, schedules, templates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +141,7 @@ def fit(config: Config, train: Seen, validation: Seen, classes: int) -> tuple[nn
         model.train()
         lost = right = torch.zeros((), device=device)
         for rows in torch.randperm(len(train), device=device).split(config.batch):
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+            optimisers.set_rate(optimizer, config.learning_rate * schedules.cosine(step / total))
             inputs, labels = train.batch(rows)
             scores = model(inputs)
             loss = loss_of(scores, losses.targets(labels, classes))

@@ -192,14 +192,6 @@ def loss_of(
     return total, logits
 
 
-@torch.no_grad()
-def follow(averaged: nn.Module, model: nn.Module, kept: float) -> None:
-    """averaged <- kept * averaged + (1 - kept) * model, weights and norms' means alike."""
-    pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
-    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - kept)
-
-
 @torch.inference_mode()
 def probabilities(config: Config, model: Classifier, images: Tensor, views: int = 1, batch: int = 500) -> Tensor:
     """Of each class for images (N, C, H, W) uint8, averaged over views as augment.views has them: (N, classes)."""
@@ -270,8 +262,7 @@ def train(config: Config) -> None:
             images, labels, *mix = augment.mixup(images, labels, config.mixup)
         run.log(learn(images, losses.targets(labels, classes, config.smoothing, mix)))
         if config.average:
-            updates = step // config.batch
-            follow(averaged, model, min(config.average, (1 + updates) / (10 + updates)))
+            optimisers.follow(averaged, model, config.average, updates=step // config.batch)
         last = step + config.batch >= config.steps
         if run.due(config.evaluate_every) or last:
             watch.see(assess(run, averaged, validation))

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vision.data.augment import GREY
+
 FEATURES = ("pixels", "hog", "colour", "hog+colour")
-LUMA = (0.299, 0.587, 0.114)  # of red, green, blue in grey: ITU-R BT.601
 
 
 def extract(images: Tensor, name: str, chunk: int = 500) -> Tensor:
@@ -40,7 +41,7 @@ def grey(images: Tensor) -> Tensor:
         return images / 255
     if images.shape[1] != 3:
         raise ValueError(f"images of {images.shape[1]} channels have no grey: 1 or 3 are needed")
-    return torch.einsum("bchw,c->bhw", images / 255, torch.tensor(LUMA, device=images.device))[:, None]
+    return torch.einsum("bchw,c->bhw", images / 255, torch.tensor(GREY, device=images.device))[:, None]
 
 
 def hog(images: Tensor, cell: int = 8, bins: int = 9) -> Tensor:

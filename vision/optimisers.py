@@ -65,6 +65,19 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
+@torch.no_grad()
+def follow(averaged: nn.Module, model: nn.Module, kept: float, updates: int) -> None:
+    """averaged <- kept * averaged + (1 - kept) * model, weights and norms' means alike.
+
+    updates: made before; after u of them no more than (1 + u) / (10 + u) is kept, so that what was there at the start
+        is soon forgotten.
+    """
+    kept = min(kept, (1 + updates) / (10 + updates))
+    pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - kept)
+
+
 def stages(backbone: Backbone) -> list[list[str]]:
     """The names of a backbone's weights by the map that each reaches first, fine to coarse.
 

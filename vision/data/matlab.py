@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 import torch
 
 from vision.data import files
@@ -36,6 +35,8 @@ def svhn(folder: str | Path | None = None) -> Sets:
 
 def _matlab(body: bytes) -> Labelled:
     """Images out of X (H, W, C, N), digits out of y (N, 1), where a 0 is called 10."""
+    import scipy.io  # every program imports this file, and few read Matlab's
+
     found = scipy.io.loadmat(io.BytesIO(body), variable_names=("X", "y"))
     images = np.ascontiguousarray(found["X"].transpose(3, 2, 0, 1))
     return Labelled(torch.from_numpy(images), torch.from_numpy(found["y"].ravel().astype(np.int64) % 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -21,6 +22,11 @@ class Sets(NamedTuple):
     validation: Labelled
     test: Labelled
     classes: tuple[str, ...]  # what a label is called
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """0..count - 1 (count,) int64 as shuffled in an epoch: a function of the seed and the epoch's number alone."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
 def cut(published: Labelled, count: int) -> tuple[Labelled, Labelled]:

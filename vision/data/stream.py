@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vision.data.folders import Files, picture
-from vision.data.sets import Labelled
+from vision.data.sets import Labelled, order
 
 
 class Pictures:
@@ -125,10 +125,8 @@ class Stream:
     def epoch(self, number: int = 0) -> Iterator[Labelled]:
         """Every image once. Raises ValueError that names a file that cannot be read, when its turn comes."""
         pictures, count = Pictures(self.files.paths, self.size, self.workers), len(self.files.paths)
-        order = torch.arange(count)
-        if self.seed is not None:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 1_000_003 + number))
-        parts = order.split(self.batch)
+        rows = torch.arange(count) if self.seed is None else order(count, self.seed, number)
+        parts = rows.split(self.batch)
         try:
             for rows in parts[: self.ahead]:
                 pictures.soon(rows)
