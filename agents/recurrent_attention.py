@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,6 +37,7 @@ import runs
 from agents import saccades, setting
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
+from runs import hints
 from vision import backbones, batches, data, optimisers
 
 
@@ -88,9 +88,7 @@ def recipe(asked: Config) -> Config:
     """The config that suits the task asked for. Raises ValueError on an unknown one."""
     known = {name.lower(): name for name in RECIPES}
     if asked.env.lower() not in known:
-        near = [known[name] for name in difflib.get_close_matches(asked.env.lower(), known, n=2)]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(RECIPES)}"
-        raise ValueError(f"unknown task {asked.env!r}: {hint}")
+        raise ValueError(f"unknown task {asked.env!r}: {hints.one_of(asked.env, RECIPES)}")
     name = known[asked.env.lower()]
     return Config(env=name, **RECIPES[name])
 

@@ -11,6 +11,7 @@ graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes
 timeline.py    the picture of that
 record.py      a run's folder, read back
+hints.py       near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture
 publish.py     python -m runs.publish: the small record that the README quotes

@@ -13,7 +13,6 @@ The best evaluation is the highest of many noisy ones, and so flatters: compare 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from runs import hints
 from runs.progress import duration
 from runs.record import LINES, RECENT, Group, RunRecord, group, read_run
 
@@ -92,9 +92,7 @@ def choose_metric(runs: Iterable[RunRecord], metric: str) -> str:
     if metric == "eval/return" and "episode/return" in words:
         print("no run has evaluated yet: the picture shows episode/return", file=sys.stderr)
         return "episode/return"
-    near = difflib.get_close_matches(metric, words)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"these runs wrote {', '.join(words)}"
-    raise ValueError(f"unknown metric {metric!r}: {hint}")
+    raise ValueError(f"unknown metric {metric!r}: {hints.one_of(metric, words, 'these runs wrote')}")
 
 
 def find_runs(folders: Iterable[Path | str]) -> list[Path]:
@@ -106,8 +104,8 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
     for folder in folders:
         if not folder.exists():
             beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-            near = difflib.get_close_matches(folder.name, [path.name for path in beside if path.is_dir()], n=1)
-            hint = f": did you mean {str(folder.with_name(near[0]))!r}?" if near else ""
+            like = hints.close(folder.name, [path.name for path in beside if path.is_dir()], count=1)
+            hint = f": did you mean {str(folder.with_name(like[0]))!r}?" if like else ""
             raise FileNotFoundError(f"no folder {str(folder)!r}{hint}")
         for path in sorted(folder.rglob("config.json")):
             if any((path.parent / name).is_file() for name in LINES):

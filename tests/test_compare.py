@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs import compare, publish
+from runs import compare, hints, publish
 from runs.curves import common, draw, running_mean
 from runs.record import group, read_run
 
@@ -75,6 +75,28 @@ def test_table_of_one_seed_shows_the_spread_over_games(tmp_path):
     (row,) = rows(make_run(tmp_path, scores=(3.0, 1.0)))
     assert row["final evaluation"] == "1.00 (sd 0.25, 10 games)"
     assert row["best evaluation"] == "3.00 (sd 0.25, 10 games)"
+
+
+def test_errors_of_a_test_by_hand(tmp_path):
+    folders = [make_run(tmp_path, seed) for seed in (1, 2, 3)]
+    assert "test error, %" not in rows(*folders)[0]
+    for folder, error, several in zip(folders, (2.0, 4.0, 6.0), (0.97, 0.97, 0.97), strict=True):
+        with open(folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": 200, "test/error": error, "test/error_10": several}) + "\n")
+    (one,), (three,) = rows(folders[0]), rows(*folders)
+    assert one["test error, %"] == "2.00 (0.970 with 10)"
+    assert three["test error, %"] == "4.00 ± 4.97 (0.970 ± 0.000 with 10)"  # 4.302653 * 2 / sqrt(3)
+    publish.publish(folders[0], tmp_path / "published")
+    (record,) = rows(*(path.parent for path in (tmp_path / "published").rglob("result.json")))
+    assert record["test error, %"] == one["test error, %"]
+
+
+def test_hints_name_what_is_near_or_all_there_is():
+    assert hints.near("Brekout", ["Breakout", "Pong"]) == "did you mean 'Breakout'?"
+    assert hints.near("pong", ["Breakout", "Pong"]) == "did you mean 'Pong'?"  # in any case
+    assert hints.near("x", ["Breakout", "Pong"]) == ""
+    assert hints.one_of("x", ["Breakout", "Pong"]) == "there are Breakout, Pong"
+    assert hints.one_of("x", iter(["a1", "b2"]), "choose one of") == "choose one of a1, b2"
 
 
 def test_protocols_and_configs_are_never_averaged_together(tmp_path):

@@ -1,6 +1,9 @@
 """Who may import whom. The rooms stay separable because this test reads every import."""
 
 import ast
+import contextlib
+import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,34 @@ def test_imports(room):
 
 def test_top_level_holds_nothing_else():
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= set(ROOMS) | {"tests"}
+
+
+def test_what_is_used_of_a_module_is_there():
+    """Programs that no test runs whole, the benchmarks above all, still name only what exists."""
+    missing = []
+    for path in [path for room in (*ROOMS, "tests") for path in (ROOT / room).rglob("*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        modules = {}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ROOMS:
+                for alias in node.names:
+                    modules[alias.asname or alias.name] = found = resolve(node.module, alias.name)
+                    if found is None:
+                        missing.append(f"{path}:{node.lineno}: {node.module} has no {alias.name}")
+        local = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        local |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in local:
+                module = modules.get(node.value.id)
+                if inspect.ismodule(module) and resolve(module.__name__, node.attr) is None:
+                    missing.append(f"{path}:{node.lineno}: {module.__name__} has no {node.attr}")
+    assert not missing, "\n".join(missing)
+
+
+def resolve(module, name):
+    """What a module has under a name, a module below it included; None if there is no such thing."""
+    package = importlib.import_module(module)
+    if not hasattr(package, name) and hasattr(package, "__path__"):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"{module}.{name}")
+    return getattr(package, name, None)

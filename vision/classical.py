@@ -255,7 +255,7 @@ def main(config: Config) -> None:
     sets = fewer(data.load(config.data, config.data_folder), config.images, config.seed)
     what = f"knn-{config.metric}" if config.method == "knn" else config.method
     name = config.name or f"{what}-{config.features}-{config.seed}"
-    folder = config.folder / Path(config.data).name / name
+    folder = config.folder / Path(config.data).resolve().name / name
     folder.mkdir(parents=True, exist_ok=True)
     about = machine.circumstances("vision.classical", device)
     began, worked = time.perf_counter(), time.process_time()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import inspect
 import json
 from collections.abc import Callable
@@ -29,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint
+from runs import checkpoint, hints
 from vision import backbones, batches, checks, classifier, data, losses, optimisers, schedules
 from vision.backbones.initialisation import initialise, whiten
 from vision.classifier import Classifier
@@ -119,8 +118,7 @@ def recipe(asked: Config) -> Config:
     elif Path(asked.data).is_dir():
         numbers = COLOUR
     else:
-        near = difflib.get_close_matches(asked.data.lower(), data.SETS, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(data.SETS)}"
+        hint = hints.one_of(asked.data, data.SETS)
         raise ValueError(f"unknown data {asked.data!r}: {hint} (or a folder with a folder of images for every class)")
     fitting = FITTING.get(asked.data, dict(backbone="resnet18"))
     if asked.backbone in (None, fitting["backbone"]):
@@ -277,7 +275,7 @@ def train(config: Config) -> None:
 
 def world_name(config: Config) -> str:
     """The folder that a data set's runs lie in."""
-    return config.data if config.data in data.SETS else Path(config.data).resolve().name
+    return Path(config.data).resolve().name  # a set's name, or its folder's
 
 
 def assess(run: runs.Run, model: Classifier, validation: data.Labelled) -> float:

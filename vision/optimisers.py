@@ -7,7 +7,6 @@ optimisers.set_rate(optimiser, 0.1 * factor)         # times each group's own sc
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from runs import hints
 from vision.backbones import Backbone
 from vision.classifier import Classifier
 
@@ -53,9 +53,7 @@ def build(name: str, groups: list[dict[str, Any]], rate: float = 1e-3, momentum:
     Raises ValueError for an unknown name, and for what L-BFGS cannot do.
     """
     if name not in OPTIMISERS:
-        near = difflib.get_close_matches(name.lower(), OPTIMISERS, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(OPTIMISERS)}"
-        raise ValueError(f"unknown optimiser {name!r}: {hint}")
+        raise ValueError(f"unknown optimiser {name!r}: {hints.one_of(name, OPTIMISERS)}")
     return OPTIMISERS[name](groups, rate, momentum)
 
 

@@ -8,11 +8,12 @@ One of them, `plateau`, looks at what comes out on validation; it has a state an
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable
 from typing import Any
+
+from runs import hints
 
 DROPS = (0.5, 0.75)  # progress at which the step schedule drops, as for CIFAR in He et al. 2015, section 4.2
 DROP = 0.1  # factor of each drop, and of the plateau's
@@ -72,9 +73,7 @@ def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1) -> 
     """
     curves = SCHEDULES | {"plateau": constant, "snapshots": functools.partial(cycles, count=snapshots)}
     if name not in curves:
-        near = difflib.get_close_matches(name, curves, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(curves)}"
-        raise ValueError(f"unknown schedule {name!r}: {hint}")
+        raise ValueError(f"unknown schedule {name!r}: {hints.one_of(name, curves)}")
     if progress < warm_up:
         return curves[name](0.0) * progress / warm_up
     return curves[name]((progress - warm_up) / (1 - warm_up))

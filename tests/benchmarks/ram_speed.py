@@ -22,6 +22,7 @@ from torch.nn import functional as F
 import runs
 from agents import recurrent_attention as ram
 from envs import glimpse
+from vision import batches
 
 
 class LoopRetina(glimpse.Retina):
@@ -76,7 +77,7 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
 
     def batch() -> tuple[Tensor, Tensor]:
         nonlocal step
-        rows = ram.deal(len(world), step, config.batch, 1, device)
+        rows = batches.deal(len(world), step, config.batch, 1, device)
         step += config.batch
         return world.paint(rows, torch.rand(len(rows), world.draws)), world.labels[rows]
 

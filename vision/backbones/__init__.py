@@ -28,7 +28,6 @@ initialisation.py, norms in normalisation.py, saving and lifting in lifting.py,
 what published weights were trained on in preprocessing.py.
 """
 
-import difflib
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from typing import Any
 
 import torch
 
+from runs import hints
 from vision.backbones import published
 from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
@@ -137,8 +137,7 @@ def build(
                 has = backbone.spec.get(option)
                 raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
-    near = difflib.get_close_matches(str(name).partition(":")[0], BACKBONES, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(BACKBONES)}"
+    hint = hints.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
     raise ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
 
 

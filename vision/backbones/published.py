@@ -9,7 +9,6 @@ Files, digits and sizes are those of github.com/pytorch/vision, torchvision/mode
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import re
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from runs import hints
 from vision.backbones.preprocessing import Preprocessing
 
 ROOT = "https://download.pytorch.org/models/"
@@ -92,8 +92,7 @@ def read(name: str, source: str) -> Checkpoint:
     files = PUBLISHED[name]
     place = TAGS.get(source.lower())
     if place is None and not Path(source).is_file():
-        near = difflib.get_close_matches(source.lower(), TAGS, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(TAGS)}"
+        hint = hints.one_of(source, TAGS, "choose one of")
         raise ValueError(f"{name}:{source} is no file and no published weights: {hint}")
     if place is None:
         file = next((file for file in files if file.stem == Path(source).stem), files[0])

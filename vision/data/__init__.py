@@ -18,10 +18,10 @@ are made of is in sets.py; finding, checking and fetching files in files.py.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
+from runs import hints
 from vision.data import augment
 from vision.data.augment import Augmentation, Normal
 from vision.data.cifar import cifar10, cifar100
@@ -67,6 +67,4 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
             return read(name) if size is None else read(name, size)
         files = listing(name)
         return Sets(*(Labelled(Pictures(part.paths, size or 224), part.labels) for part in files[:3]), files.classes)
-    near = difflib.get_close_matches(str(name).lower(), SETS, n=2)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(SETS)}"
-    raise ValueError(f"unknown image set or folder {str(name)!r}: {hint}")
+    raise ValueError(f"unknown image set or folder {str(name)!r}: {hints.one_of(name, SETS)}")

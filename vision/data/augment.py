@@ -11,7 +11,6 @@ generator, which lives on the images' device, or without one from torch's own.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from runs import hints
 
 GREY = (0.299, 0.587, 0.114)  # luma of red, green, blue (ITU-R BT.601)
 YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))  # NTSC's
@@ -309,9 +310,7 @@ def _step(word: str, images: Tensor) -> Callable[..., Tensor]:
     """The operation that "name" or "name=number" stands for, with what it has to know of a set."""
     name, equals, value = word.partition("=")
     if name not in OPERATIONS:
-        near = difflib.get_close_matches(name, OPERATIONS, n=2)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(OPERATIONS)}"
-        raise ValueError(f"unknown augmentation {name!r}: {hint}")
+        raise ValueError(f"unknown augmentation {name!r}: {hints.one_of(name, OPERATIONS)}")
     operation, usual = OPERATIONS[name]
     whole = isinstance(usual(32), int)
     try:

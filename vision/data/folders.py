@@ -10,7 +10,6 @@ the same ones.
 
 from __future__ import annotations
 
-import difflib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from runs import hints
 from vision.data.sets import Labelled, Sets
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"))
@@ -118,9 +118,8 @@ def _images(folder: Path, classes: tuple[str, ...]) -> Files:
     """All images below a folder, class by class and in alphabetical order."""
     for path in folder.iterdir():
         if path.name not in classes and _is_class(path):
-            near = difflib.get_close_matches(path.name, classes, n=2)
-            hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise ValueError(f"{path} is of a class that no training image has{hint}")
+            hint = hints.near(path.name, classes)
+            raise ValueError(f"{path} is of a class that no training image has{hint and f': {hint}'}")
     paths, labels = [], []
     for label, name in enumerate(classes):
         if (folder / name).is_dir():
