@@ -7,6 +7,7 @@ core; from the core's state come the next place to look, learned by REINFORCE, a
     python -m agents.recurrent_attention --env Cluttered --seed 3
     python -m agents.recurrent_attention --env Translated --attention random       # how much does choosing help?
     python -m agents.recurrent_attention --env Cluttered --images glyphs           # drawn digits, no download
+    python -m agents.recurrent_attention --env Pairs                               # two digits, one after the other
 
 Every scene is made afresh, in training as often as it is shown; those of validation and test stay the same. The
 network that is best on 5,000 validation images is kept, and tested once, at the end. Its glimpses are in videos/, as
@@ -26,6 +27,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -43,13 +45,13 @@ from vision import backbones, batches, data, optimisers
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
-    env: str = "MNIST"  # the task: MNIST, Translated, Cluttered or Cluttered100
+    env: str = "MNIST"  # the task: MNIST, Translated, Cluttered, Cluttered100 or Pairs
     images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
     data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
     steps: int = 5_500_000  # images shown; 55,000 are an epoch of MNIST
     batch: int = 100  # images an update
     rollouts: int = 1  # M, passes over each of them with other glimpses
-    glimpses: int = 6  # looks at an image, the first at a random place
+    glimpses: int = 6  # looks at an image for each digit in it, the very first at a random place
     size: int = 8  # pixels, side of a patch
     scales: int = 1  # patches a glimpse, each twice as wide as the one before
     attention: Literal["reinforce", "differentiable", "random", "centre"] = "reinforce"  # how places are chosen
@@ -81,81 +83,129 @@ RECIPES = {
     "Translated": LARGE,
     "Cluttered": LARGE,
     "Cluttered100": LARGE | dict(scales=4),
+    "Pairs": LARGE | dict(glimpses=3, scales=4),
 }
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the task asked for. Raises ValueError on an unknown one."""
-    known = {name.lower(): name for name in RECIPES}
-    if asked.env.lower() not in known:
-        raise ValueError(f"unknown task {asked.env!r}: {hints.one_of(asked.env, RECIPES)}")
-    name = known[asked.env.lower()]
+    name = task_name(asked)
     return Config(env=name, **RECIPES[name])
 
 
-class Rollout(NamedTuple):
-    """T glimpses at each of B images."""
+def task_name(asked: Config) -> str:
+    """The task asked for, as RECIPES spells it. Raises ValueError on an unknown one."""
+    known = {name.lower(): name for name in RECIPES}
+    if asked.env.lower() not in known:
+        raise ValueError(f"unknown task {asked.env!r}: {hints.one_of(asked.env, RECIPES)}")
+    return known[asked.env.lower()]
 
-    logits: Tensor  # (B, classes), after the last glimpse
+
+class Rollout(NamedTuple):
+    """T glimpses at each of B images, K of them at places that were chosen."""
+
+    logits: Tensor  # (B, digits, classes), each after the last glimpse that is for it
     location: Tensor  # (T, B, 2), (x, y) where it looked, in [-1, 1]
-    log_prob: Tensor  # (T - 1, B), of the locations it chose; 0 where it did not choose by chance
-    baseline: Tensor  # (T - 1, B), the reward it expected before each choice
+    log_prob: Tensor  # (K, B), of the last K locations; 0 where it did not choose by chance
+    baseline: Tensor  # (K, B), the rewards it expected before each choice
 
 
 class RecurrentAttention(nn.Module):
-    """Prepared images (B, C, P) and chances -> Rollout. Mnih et al. 2014, section 3 and figure 1."""
+    """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Mnih et al. 2014, section 3 and figure 1.
 
-    def __init__(self, config: Config, retina: Retina, classes: int) -> None:
+    Another core (agents/dram.py) brings its own `start`, `see`, `think`, `points` and `reads`.
+    """
+
+    chooses_first = False  # where to look first; else that is a matter of chance
+
+    def __init__(self, config: Config, retina: Retina, world: Scenes) -> None:
         super().__init__()
-        self.config, self.retina = config, retina
+        self.config, self.retina, self.digits = config, retina, world.task.digits
         options = {"hidden": (config.sight,)} if config.backbone == "mlp" else {}
         self.backbone = backbones.build(config.backbone, retina.patches, **options)
         self.where = nn.Sequential(nn.Linear(2, config.sight), nn.ReLU())
-        features = self.backbone.output_size(retina.patches)
-        self.glimpse = nn.Sequential(nn.Linear(features + config.sight, config.units), nn.ReLU())
-        if config.core == "lstm":
-            self.core = nn.LSTMCell(config.units, config.units)
-        else:
-            self.core = nn.RNNCell(config.units, config.units, nonlinearity="relu")
+        self._think(self.backbone.output_size(retina.patches))
         self.locator = nn.Sequential(nn.Linear(config.units, config.locator), nn.ReLU(), nn.Linear(config.locator, 2))
         self.baseline = nn.Linear(config.units, 1)
-        self.logits = nn.Linear(config.units, classes)
-        for layer in (self.where[0], self.glimpse[0], self.locator[0]):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        self.logits = nn.Linear(config.units, world.classes)
+        for layer in (self.where[0], self.locator[0]):
+            he(layer)
 
-    def forward(self, maps: Tensor, first: Tensor, noise: Tensor) -> Rollout:
-        """first: (B, 2) uniform in [-1, 1], where to look first. noise: (T - 1, B, 2), of the later locations,
-        normal, or with random attention uniform in [-1, 1]."""
-        how, soft = self.config.attention, self.config.attention == "differentiable"
-        location = torch.zeros_like(first) if how == "centre" else first
-        hidden, memory = (torch.zeros(len(first), self.config.units, device=first.device) for _ in range(2))
-        locations, log_probs, states = [location], [], []
-        for step in range(len(noise) + 1):
-            seen = self.backbone(self.retina.look(maps, location, smooth=soft))[-1].flatten(1)
-            seen = self.glimpse(torch.cat([seen, self.where(location)], 1))
-            if self.config.core == "lstm":
-                hidden, memory = self.core(seen, (hidden, memory))
-            else:
-                hidden = self.core(seen, hidden)
-            if step == len(noise):
-                break
-            states.append(hidden.detach())
+    def _think(self, features: int) -> None:
+        """Make what comes between the patches' features and the state."""
+        units = self.config.units
+        self.glimpse = nn.Sequential(nn.Linear(features + self.config.sight, units), nn.ReLU())
+        he(self.glimpse[0])
+        lstm = self.config.core == "lstm"
+        self.core = nn.LSTMCell(units, units) if lstm else nn.RNNCell(units, units, nonlinearity="relu")
+
+    def start(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """The state before the first glimpse, tensors (B, units)."""
+        nothing = maps.new_zeros(len(maps), self.config.units)
+        return (nothing, nothing) if self.config.core == "lstm" else (nothing,)
+
+    def see(self, maps: Tensor, location: Tensor) -> Tensor:
+        """What a glimpse at locations (B, 2) tells, (B, units)."""
+        patches = self.retina.look(maps, location, smooth=self.config.attention == "differentiable")
+        return self.glimpse(torch.cat([self.backbone(patches)[-1].flatten(1), self.where(location)], 1))
+
+    def think(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The state after a glimpse."""
+        return self.core(seen, state) if len(state) == 2 else (self.core(seen, *state),)
+
+    def points(self, state: tuple[Tensor, ...]) -> Tensor:
+        """(B, units) what the next location is chosen by; the choice teaches no more than the locator."""
+        return state[0] if self.config.attention == "differentiable" else state[0].detach()
+
+    def pointing(self) -> list[nn.Module]:
+        """What learns from the reward alone."""
+        return [self.locator]
+
+    def reads(self, state: tuple[Tensor, ...]) -> Tensor:
+        """(B, units) what the class is named by."""
+        return state[0]
+
+    def chances(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+        """What is random in `count` rollouts, (T, B, 2): a place where none is chosen, uniform in [-1, 1], else the
+        normal noise around the choice."""
+        looks = self.config.glimpses * self.digits
+        places = looks if self.config.attention == "random" else int(not self.chooses_first)
+        uniform = torch.rand(places, count, 2, generator=generator, device=device) * 2 - 1
+        return torch.cat([uniform, torch.randn(looks - places, count, 2, generator=generator, device=device)])
+
+    def forward(self, maps: Tensor, chance: Tensor) -> Rollout:
+        how, std = self.config.attention, self.config.std
+        locations, log_probs, states, logits = [], [], [], []
+        state = self.start(maps)
+        for step, drawn in enumerate(chance):
+            chosen = step > 0 or self.chooses_first
+            if chosen:
+                states.append(self.points(state))
             if how == "centre":
-                location = locations[0]
-            elif how == "random":
-                location = noise[step]
+                location = torch.zeros_like(drawn)
+            elif how == "random" or not chosen:
+                location = drawn
             else:
-                mean = self.locator(hidden if soft else states[-1]).tanh()
-                drawn = mean + self.config.std * noise[step]
+                mean = self.locator(states[-1]).tanh()
+                location = mean + std * drawn
                 if how == "reinforce":
-                    drawn = drawn.detach()
-                    log_probs.append(gaussian_log_prob(drawn, mean, self.config.std))
-                location = drawn.clamp(-1, 1)
+                    location = location.detach()
+                    log_probs.append(gaussian_log_prob(location, mean, std))
+                location = location.clamp(-1, 1)
             locations.append(location)
-        baseline = self.baseline(torch.stack(states)).squeeze(2) if states else first.new_zeros(0, len(first))
+            state = self.think(self.see(maps, location), state)
+            if (step + 1) % self.config.glimpses == 0:
+                logits.append(self.logits(self.reads(state)))
+        none = chance.new_zeros(0, len(maps))
+        baseline = self.baseline(torch.stack(states).detach()).squeeze(2) if states else none
         log_prob = torch.stack(log_probs) if log_probs else torch.zeros_like(baseline)
-        return Rollout(self.logits(hidden), torch.stack(locations), log_prob, baseline)
+        return Rollout(torch.stack(logits, 1), torch.stack(locations), log_prob, baseline)
+
+
+def he(layer: nn.Linear) -> None:
+    """He initialisation of a layer that a ReLU follows."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
 
 
 def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
@@ -164,49 +214,46 @@ def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
 
 
 def reward_of(logits: Tensor, label: Tensor, kind: str) -> Tensor:
-    """R (B,) of answers with logits (B, classes), without gradient.
+    """(B, digits) of answers with logits (B, digits, classes), without gradient.
 
     "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to
     the true class, which is that reward's mean if the answer were drawn by the probabilities: less noise, and images
     that are read rightly either way still tell which glimpses showed more.
     """
     if kind == "right":
-        return (logits.argmax(1) == label).float()
-    return logits.detach().softmax(1).gather(1, label[:, None]).squeeze(1)
+        return (logits.argmax(2) == label).float()
+    return logits.detach().softmax(2).gather(2, label[..., None]).squeeze(2)
 
 
 def hybrid_loss(
-    logits: Tensor, label: Tensor, reward: Tensor, log_prob: Tensor, baseline: Tensor, weight: float
+    logits: Tensor, label: Tensor, reward: Tensor, log_prob: Tensor, baseline: Tensor, weight: float, glimpses: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy, REINFORCE with a baseline, and the baseline's squared error. Mnih et al. 2014, section 3.2.
 
-    The term of location t is -log pi(l_t) (R - b_t), b_t held fixed, summed over t and averaged over images.
+    The term of location t is -log pi(l_t) (R_t - b_t), b_t held fixed, summed over t and averaged over images. R_t
+    are the rewards that come after it: of the digit that it is for, and of those read later.
 
     Args:
-        logits: (B, classes). label: (B,) int64. reward: (B,), R.
-        log_prob, baseline: (T - 1, B).
+        logits: (B, digits, classes). label: (B, digits) int64. reward: (B, digits).
+        log_prob, baseline: (K, B), of the last K of digits * glimpses locations.
         weight: of the REINFORCE term.
+        glimpses: for each digit.
 
     Returns:
         A scalar, and its parts to be logged.
     """
-    assert log_prob.shape == baseline.shape and label.shape == reward.shape == log_prob.shape[1:]
-    classify = F.cross_entropy(logits, label)
-    advantage = reward - baseline.detach()
-    policy = -(log_prob * advantage).sum(0).mean()
-    value = (reward - baseline).square().sum(0).mean()
+    assert log_prob.shape == baseline.shape and label.shape == reward.shape == logits.shape[:2]
+    digits, choices = label.shape[1], len(log_prob)
+    classify = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="sum") / len(label)
+    following = reward.flip(1).cumsum(1).flip(1).T.repeat_interleave(glimpses, 0)[digits * glimpses - choices :]
+    policy = -(log_prob * (following - baseline.detach())).sum(0).mean()
+    value = (following - baseline).square().sum(0).mean()
     parts = {"loss/classify": classify, "loss/policy": policy, "loss/value": value}
-    parts["episode/return"] = (logits.argmax(1) == label).float().mean()
+    parts["episode/return"] = (logits.argmax(2) == label).all(1).float().mean()
     return classify + weight * policy + value, {name: part.detach() for name, part in parts.items()}
 
 
-def chances(config: Config, count: int, device: torch.device, generator: torch.Generator | None = None) -> tuple:
-    """What is random in `count` rollouts: `first` (B, 2) and `noise` (T - 1, B, 2), as the network takes them."""
-    first = torch.rand(count, 2, generator=generator, device=device) * 2 - 1
-    shape = (config.glimpses - 1, count, 2)
-    if config.attention == "random":
-        return first, torch.rand(shape, generator=generator, device=device) * 2 - 1
-    return first, torch.randn(shape, generator=generator, device=device)
+Builder = Callable[[Config, Scenes], RecurrentAttention]
 
 
 def image_set(config: Config) -> data.Sets:
@@ -228,14 +275,14 @@ def build(config: Config, world: Scenes) -> RecurrentAttention:
     """The network for a task, on the device of its images."""
     device = world.images.device
     retina = Retina(world.shape, config.size, config.scales, device)
-    return RecurrentAttention(config, retina, world.classes).to(device)
+    return RecurrentAttention(config, retina, world).to(device)
 
 
 @torch.inference_mode()
 def errors(
     network: RecurrentAttention, world: Scenes, rollouts: int, seed: int, batch: int = 500
 ) -> dict[str, float]:
-    """Percent of a set's images whose class is wrong, when the probabilities of `rollouts` passes are averaged.
+    """Percent of a set's images read wrongly, in any digit, when the probabilities of `rollouts` passes are averaged.
 
     Scenes and glimpses follow from the seed: the same ones every time.
 
@@ -246,32 +293,30 @@ def errors(
     generator = torch.Generator(device).manual_seed(seed)
     wrong = loss = torch.zeros((), device=device)
     for rows in torch.arange(len(world), device=device).split(batch):
-        images = world.paint(rows, torch.rand(len(rows), world.draws, generator=generator, device=device))
-        maps = network.retina.prepare(images)
-        probability = sum(
-            network(maps, *chances(network.config, len(rows), device, generator)).logits.softmax(1)
-            for _ in range(rollouts)
-        )
-        label = world.labels[rows]
-        wrong = wrong + (probability.argmax(1) != label).sum()
-        loss = loss - (probability / rollouts).gather(1, label[:, None]).clamp(min=1e-9).log().sum()
+        uniform = torch.rand(len(rows), world.draws, generator=generator, device=device)
+        maps, label = network.retina.prepare(world.paint(rows, uniform)), world.answers(rows, uniform)
+        drawn = (network.chances(len(rows), device, generator) for _ in range(rollouts))
+        probability = sum(network(maps, chance).logits.softmax(2) for chance in drawn) / rollouts
+        wrong = wrong + (probability.argmax(2) != label).any(1).sum()
+        loss = loss - probability.gather(2, label[..., None]).clamp(min=1e-9).log().sum()
     return {"error": 100 * wrong.item() / len(world), "loss": loss.item() / len(world), "games": len(world)}
 
 
 def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
-    """Adam over the weights that are to learn, those of the location network in a group of their own."""
-    locator = list(network.locator.parameters())
-    apart = {id(weight) for weight in locator}
+    """Adam over the weights that are to learn, those that only point in a group of their own."""
+    pointing = [weight for module in network.pointing() for weight in module.parameters() if weight.requires_grad]
+    apart = {id(weight) for weight in pointing}
     others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in apart]
-    fused = locator[0].device.type != "mps"
-    return torch.optim.AdamW([{"params": others}, {"params": locator}], weight_decay=config.weight_decay, fused=fused)
+    groups = [{"params": others}, {"params": pointing}]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=others[0].device.type != "mps")
 
 
-def train(config: Config) -> None:
+def train(config: Config, program: str = "agents.recurrent_attention", build: Builder = build) -> None:
+    """Train what `build` makes; agents/dram.py has a network of its own."""
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = image_set(config)
     world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
-    run = runs.Run(config, "agents.recurrent_attention", world_name(config))
+    run = runs.Run(config, program, world_name(config))
 
     network = build(config, world)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -279,11 +324,11 @@ def train(config: Config) -> None:
     optimizer = adam(config, network)
     run.track(network=network, averaged=averaged, optimizer=optimizer)
 
-    def learn(maps: Tensor, label: Tensor, first: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        rollout = network(maps, first, noise)
-        logits, _, log_prob, baseline = rollout
+    def learn(maps: Tensor, label: Tensor, chance: Tensor) -> dict[str, Tensor]:
+        logits, _, log_prob, baseline = network(maps, chance)
         reward = reward_of(logits, label, config.reward)
-        loss, parts = hybrid_loss(logits, label, reward, log_prob, baseline, config.reinforce_weight)
+        weight = config.reinforce_weight
+        loss, parts = hybrid_loss(logits, label, reward, log_prob, baseline, weight, config.glimpses)
         optimizer.zero_grad()
         loss.backward()
         if config.max_norm:
@@ -298,11 +343,11 @@ def train(config: Config) -> None:
         for group, rate in zip(optimizer.param_groups, (1.0, config.locator_rate), strict=True):
             group["lr"] = config.learning_rate * rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         rows = batches.deal(len(world), step, config.batch, config.seed, device)
-        images = world.paint(rows, torch.rand(len(rows), world.draws, device=device))
-        maps, label = network.retina.prepare(images), world.labels[rows]
+        uniform = torch.rand(len(rows), world.draws, device=device)
+        maps, label = network.retina.prepare(world.paint(rows, uniform)), world.answers(rows, uniform)
         if config.rollouts > 1:
-            maps, label = maps.repeat(config.rollouts, 1, 1), label.repeat(config.rollouts)
-        run.log(learn(maps, label, *chances(config, len(label), device)))
+            maps, label = maps.repeat(config.rollouts, 1, 1), label.repeat(config.rollouts, 1)
+        run.log(learn(maps, label, network.chances(len(label), device)))
         optimisers.follow(averaged, network, config.average, updates=step // config.batch)
         last = step + config.batch >= config.steps
         if run.due(config.evaluate_every) or last:
@@ -363,15 +408,15 @@ def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, co
     device = world.images.device
     generator = torch.Generator(device).manual_seed(seed)
     images, labels = world.sample(count, generator)
-    rollout = network(network.retina.prepare(images), *chances(network.config, count, device, generator))
-    answers, locations = rollout.logits.argmax(1), rollout.location
+    rollout = network(network.retina.prepare(images), network.chances(count, device, generator))
+    answers, locations = rollout.logits.argmax(2), rollout.location
     saccades.film(folder / "saccades.gif", images, locations, answers, labels, network.retina)
     few = slice(0, 8)
     saccades.sheet(folder / "saccades.png", images[few], locations[:, few], answers[few], labels[few], network.retina)
     return folder / "saccades.gif"
 
 
-def watch(config: Config, folder: Path, state: dict, device: torch.device, seed: int) -> None:
+def watch(config: Config, folder: Path, state: dict, device: torch.device, seed: int, build: Builder = build) -> None:
     """For agents.watch: validation errors of a run's saved weights, and their glimpses at images of validation."""
     world = scenes(config, image_set(config).validation, device)
     network = build(setting.own_eyes(config, folder), world)

@@ -1,7 +1,7 @@
 """Pictures of where a model of recurrent attention looks: a film of its glimpses, and a sheet of them side by side.
 
 Both take what a rollout over B images was: images (B, C, H, W) in [0, 1], locations (T, B, 2) in [-1, 1], the answers
-(B,) it gave and the true labels (B,).
+(B, digits) it gave and the true labels (B, digits).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def film(
     for t in range(len(locations) + 1):
         stills = [_still(image, places, t, retina) for image, places in zip(images, locations.unbind(1), strict=True)]
         if t == len(locations):
-            stills = [_bordered(s, ok) for s, ok in zip(stills, (answers == labels).tolist(), strict=True)]
+            stills = [_bordered(s, ok) for s, ok in zip(stills, (answers == labels).all(1).tolist(), strict=True)]
         frames.append(_grid(stills, columns))
     path.parent.mkdir(parents=True, exist_ok=True)
     durations = [SECOND // 2] * len(locations) + [3 * SECOND // 2]
@@ -60,7 +60,8 @@ def sheet(
     axes.axis("off")
     for b, (answer, label) in enumerate(zip(answers.tolist(), labels.tolist(), strict=True)):
         colour = np.array(RIGHT if answer == label else WRONG) / 255
-        text = f"said {answer}" + ("" if answer == label else f", is {label}")
+        said, truth = (" ".join(map(str, names)) for names in (answer, label))
+        text = f"said {said}" + ("" if answer == label else f", is {truth}")
         axes.text(width + GAP, (b + 0.5) * height / len(images), text, color=colour, va="center")
     for t in range(len(locations)):
         axes.text((t + 0.5) * width / len(locations), -GAP, f"glimpse {t + 1}", ha="center", fontsize=8)

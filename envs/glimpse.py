@@ -1,8 +1,10 @@
 """Glimpse: an image seen through a small window that the player moves, and at the last step a class to name.
 
-The retina, the four tasks and the rules are those of Mnih et al. 2014, "Recurrent models of visual attention". A game
-is one image: `glimpses` looks at it, the first at a random place. Each action says where to look next and how much
-is to be said for each class; the last one's classes are the answer, worth 1 if it is right and 0 if not.
+The retina, four of the tasks and the rules are those of Mnih et al. 2014, "Recurrent models of visual attention". A
+game is one image: `glimpses` looks at it, the first at a random place. Each action says where to look next and how
+much is to be said for each class; the last one's classes are the answer, worth 1 if it is right and 0 if not. The
+fifth task has two digits to be read from left to right, after Ba et al. 2015, "Multiple object recognition with
+visual attention".
 
 Registered with Gymnasium as "saccade/Glimpse-v0", also for other libraries:
     gymnasium.make("saccade/Glimpse-v0")       gymnasium.make_vec("saccade/Glimpse-v0", num_envs=64, task="Cluttered")
@@ -33,13 +35,15 @@ class Task(NamedTuple):
 
     side: int | None  # pixels of the square scene it is placed in at random; None: it is the scene
     distractors: int  # pieces of other images, strewn over the scene
+    digits: int = 1  # images side by side in a scene, each to be read
 
 
-TASKS = {  # Mnih et al. 2014, section 4.1
+TASKS = {  # Mnih et al. 2014, section 4.1; the last Ba et al. 2015, section 4.1
     "Plain": Task(None, 0),
     "Translated": Task(60, 0),
     "Cluttered": Task(60, 4),
     "Cluttered100": Task(100, 8),
+    "Pairs": Task(100, 8, 2),
 }
 PIECE = 8  # pixels, side of a distractor
 
@@ -64,17 +68,28 @@ class Scenes:
         self.classes = int(labels.max()) + 1
         channels, height, width = self.images.shape[1:]
         self.shape = (channels, task.side or height, task.side or width)
-        if self.shape[1] < height or self.shape[2] < width:
-            raise ValueError(f"images of {height} x {width} do not fit into a scene of side {task.side}")
-        self.draws = (2 if task.side else 0) + 5 * task.distractors
+        if self.shape[1] < height or self.shape[2] < width * task.digits:
+            many = "" if task.digits == 1 else f"{task.digits} "
+            raise ValueError(f"{many}images of {height} x {width} do not fit into a scene of side {task.side}")
+        self.draws = task.digits - 1 + (2 * task.digits if task.side else 0) + 5 * task.distractors
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def answers(self, rows: Tensor, uniform: Tensor) -> Tensor:
+        """The labels (B, digits) of the scenes that `paint` makes of the same numbers, from left to right."""
+        return self.labels[self._shown(rows, uniform)]
+
+    def _shown(self, rows: Tensor, uniform: Tensor) -> Tensor:
+        """(B, digits) which images a scene has: the one asked for, and others by chance to the right of it."""
+        others = _whole(uniform[:, : self.task.digits - 1], len(self))
+        return torch.cat([rows[:, None], others], 1)
+
     def paint(self, rows: Tensor, uniform: Tensor) -> Tensor:
         """The scenes of images `rows` (B,) int64, with places by `uniform` (B, draws) in [0, 1).
 
-        Distractors are pieces of other images, added where they fall and wholly inside; sums are clipped at white.
+        Digits have columns of their own. Distractors are pieces of other images, added where they fall and wholly
+        inside; sums are clipped at white.
 
         Returns:
             (B, C, H, W) float32 in [0, 1].
@@ -84,13 +99,16 @@ class Scenes:
         channels, height, width = self.images.shape[1:]
         _, tall, wide = self.shape
         scene = torch.zeros(len(rows), channels * tall * wide, device=rows.device)
+        shown, digits = self._shown(rows, uniform), self.task.digits
         uniform = list(uniform.unbind(1))
-        if self.task.side:
-            top, left = _whole(uniform.pop(), tall - height + 1), _whole(uniform.pop(), wide - width + 1)
-        else:
-            top = left = torch.zeros_like(rows)
-        digit = self.images[rows].flatten(1).float()
-        scene.scatter_add_(1, _window(top, left, (height, width), (channels, tall, wide)), digit)
+        placed = [uniform.pop() if self.task.side else torch.zeros_like(uniform[0]) for _ in range(2 * digits)]
+        places = torch.stack(placed, 1)
+        top = _whole(places[:, :digits], tall - height + 1)
+        left = _whole(places[:, digits:], wide - digits * width + 1).sort(1).values
+        for n in range(digits):
+            digit = self.images[shown[:, n]].flatten(1).float()
+            there = _window(top[:, n], left[:, n] + n * width, (height, width), (channels, tall, wide))
+            scene.scatter_add_(1, there, digit)
         each = self.images[0].numel()
         for _ in range(self.task.distractors):
             other = (rows + 1 + _whole(uniform.pop(), len(self) - 1)) % len(self)
@@ -102,10 +120,11 @@ class Scenes:
         return (scene / 255).clamp_(max=1).view(-1, channels, tall, wide)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """`count` scenes of random images (B, C, H, W), and their labels (B,)."""
+        """`count` scenes of random images (B, C, H, W), and their labels (B, digits)."""
         device = self.images.device
         rows = torch.randint(len(self), (count,), generator=generator, device=device)
-        return self.paint(rows, torch.rand(count, self.draws, generator=generator, device=device)), self.labels[rows]
+        uniform = torch.rand(count, self.draws, generator=generator, device=device)
+        return self.paint(rows, uniform), self.answers(rows, uniform)
 
 
 def _whole(uniform: Tensor, count: int) -> Tensor:
@@ -172,6 +191,11 @@ class Retina:
             maps.append(mean[..., skip : skip + height, skip : skip + width].flatten(2))
         return torch.cat(maps, 2)
 
+    def whole(self, maps: Tensor) -> Tensor:
+        """The images (B, C, H, W) that were prepared (B, C, P)."""
+        height, width = self.height + 2, self.width + 2  # the finest map has a border of one pixel
+        return maps[..., : height * width].unflatten(2, (height, width))[..., 1:-1, 1:-1]
+
     def look(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
@@ -231,13 +255,14 @@ class GlimpseVectorEnv(GamesVectorEnv):
     """N images, each seen through a window of its own.
 
     Observations (N, scales * C * size^2 + 2) float32: the patches in [0, 1], finest first, then the location they
-    were seen at. Actions (N, 2 + classes) in [-1, 1]: the next location (x, y), then a score for each class. The
-    action after the last glimpse ends the game, with reward 1 if its largest score is that of the true class, else 0.
+    were seen at. Actions (N, 2 + digits * classes) in [-1, 1]: the next location (x, y), then for each digit a score
+    for each class. The action after the last glimpse ends the game, with reward 1 if the largest score of every digit
+    is that of its true class, else 0.
 
     Args:
         num_envs: N.
         images, labels: as Scenes takes them; drawn digits unless given.
-        task: "Plain", "Translated" (60 x 60), "Cluttered" (60 x 60) or "Cluttered100".
+        task: "Plain", "Translated" (60 x 60), "Cluttered" (60 x 60), "Cluttered100" or "Pairs" (100 x 100).
         glimpses: looks at an image, the first included.
         size, scales: of the retina.
         device: where images lie and are looked at; observations are NumPy arrays all the same.
@@ -275,17 +300,19 @@ class GlimpseVectorEnv(GamesVectorEnv):
         self.glimpses = glimpses
         pixels = math.prod(self.retina.patches)
         seen = Box(np.array([0.0] * pixels + [-1.0] * 2, np.float32), np.ones(pixels + 2, np.float32))
-        answer = Box(-1.0, 1.0, (2 + self.scenes.classes,), np.float32)
+        digits = self.scenes.task.digits
+        answer = Box(-1.0, 1.0, (2 + digits * self.scenes.classes,), np.float32)
         super().__init__(num_envs, seen, answer, autoreset_mode, render_mode, fps=2)
         self._images = torch.zeros(num_envs, *self.scenes.shape, device=device)
         self._maps = self.retina.prepare(self._images)
-        self._labels = np.zeros(num_envs, np.int64)
+        self._labels = np.zeros((num_envs, digits), np.int64)
         self._location = np.zeros((num_envs, 2), np.float32)
         self._looks = np.zeros(num_envs, np.int64)  # of this game, so far
 
     def _play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ended = self._looks == self.glimpses
-        right = actions[:, 2:].argmax(1) == self._labels
+        scores = actions[:, 2:].reshape(*self._labels.shape, -1)
+        right = (scores.argmax(2) == self._labels).all(1)
         self._location = actions[:, :2].astype(np.float32).clip(-1, 1)
         self._looks += 1
         return np.where(ended & right, 1.0, 0.0), ended, np.zeros(self.num_envs, bool)
@@ -309,7 +336,7 @@ class GlimpseVectorEnv(GamesVectorEnv):
         chosen = torch.from_numpy(np.flatnonzero(mask)).to(self.device)
         self._images[chosen] = self.scenes.paint(rows, uniform[:, 3:])
         self._maps[chosen] = self.retina.prepare(self._images[chosen])
-        self._labels[mask] = self.scenes.labels[rows].cpu().numpy()
+        self._labels[mask] = self.scenes.answers(rows, uniform[:, 3:]).cpu().numpy()
 
     def _observe(self) -> np.ndarray:
         patches = self.retina.look(self._maps, torch.from_numpy(self._location).to(self.device))

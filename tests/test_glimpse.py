@@ -91,8 +91,13 @@ def scenes_by_loop(scenes, rows, uniform):
     height, width = scenes.images.shape[2:]
     for row, numbers in zip(rows.tolist(), uniform.tolist(), strict=True):
         scene = torch.zeros(scenes.shape)
-        top, left = int(numbers.pop() * (tall - height + 1)), int(numbers.pop() * (wide - width + 1))
-        scene[:, top : top + height, left : left + width] += scenes.images[row]
+        digits = scenes.task.digits
+        tops = [int(numbers.pop() * (tall - height + 1)) for _ in range(digits)]
+        lefts = sorted(int(numbers.pop() * (wide - digits * width + 1)) for _ in range(digits))
+        shown = [row, *(int(number * len(scenes)) for number in numbers[: digits - 1])]
+        for n, (image, top, left) in enumerate(zip(shown, tops, lefts, strict=True)):
+            left += n * width  # columns of their own
+            scene[:, top : top + height, left : left + width] += scenes.images[image]
         for _ in range(scenes.task.distractors):
             other = (row + 1 + int(numbers.pop() * (len(scenes) - 1))) % len(scenes)
             up, along = int(numbers.pop() * (height - 7)), int(numbers.pop() * (width - 7))
@@ -103,7 +108,7 @@ def scenes_by_loop(scenes, rows, uniform):
     return torch.stack(made)
 
 
-@pytest.mark.parametrize("task, side", [("Translated", 60), ("Cluttered", 60), ("Cluttered100", 100)])
+@pytest.mark.parametrize("task, side", [("Translated", 60), ("Cluttered", 60), ("Cluttered100", 100), ("Pairs", 100)])
 def test_scenes_are_the_loops(task, side):
     scenes = Scenes(*glimpse.glyphs(50), TASKS[task])
     random = torch.Generator().manual_seed(0)
@@ -113,6 +118,10 @@ def test_scenes_are_the_loops(task, side):
     painted = scenes.paint(rows, uniform)
     assert painted.shape == (30, 1, side, side)
     assert torch.allclose(painted, scenes_by_loop(scenes, rows, uniform), atol=1e-6)
+    answers = scenes.answers(rows, uniform)
+    assert torch.equal(answers[:, 0], scenes.labels[rows])
+    if task == "Pairs":
+        assert torch.equal(answers[:, 1], scenes.labels[(uniform[:, 0] * 50).long()])
 
 
 def test_scenes_are_fresh_and_follow_from_the_generator():
@@ -141,6 +150,8 @@ def test_bad_images_say_what_is_wrong():
         Scenes(images, labels[:9])
     with pytest.raises(ValueError, match="do not fit into a scene of side 20"):
         Scenes(images, labels, glimpse.Task(20, 0))
+    with pytest.raises(ValueError, match="2 images of 28 x 28 do not fit into a scene of side 50"):
+        Scenes(images, labels, glimpse.Task(50, 0, 2))
     with pytest.raises(ValueError, match="'Clutered': choose one of Plain"):
         GlimpseVectorEnv(1, task="Clutered")
     with pytest.raises(ValueError, match="come together"):
@@ -165,7 +176,7 @@ def test_as_a_vector_environment(mode):
     assert games.observation_space.contains(observation)
     again, _ = games.reset(seed=[7, 8, 9, 10])
     assert np.array_equal(observation, again)
-    label = games.unwrapped._labels.copy()
+    label = games.unwrapped._labels[:, 0].copy()
     action = games.action_space.sample()
     for _ in range(2):
         observation, reward, terminated, truncated, info = games.step(action)

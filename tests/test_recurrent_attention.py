@@ -35,7 +35,7 @@ def tiny(**changes):
     torch.manual_seed(0)
     network = ram.build(config, world)
     images = world.paint(torch.arange(12), torch.rand(12, world.draws))
-    return config, network, (network.retina.prepare(images), *ram.chances(config, 12, "cpu")), world.labels[:12]
+    return config, network, (network.retina.prepare(images), network.chances(12, "cpu")), world.labels[:12, None]
 
 
 # Equations
@@ -48,14 +48,14 @@ def test_log_prob_is_torchs_but_for_its_constant():
 
 
 def test_hybrid_loss_by_hand():
-    logits = torch.tensor([[math.log(3.0), 0.0], [math.log(3.0), 0.0]])  # 3/4 against 1/4
-    label = torch.tensor([0, 1])  # right, wrong: rewards 1, 0
+    logits = torch.tensor([[[math.log(3.0), 0.0]], [[math.log(3.0), 0.0]]])  # 3/4 against 1/4
+    label = torch.tensor([[0], [1]])  # right, wrong: rewards 1, 0
     log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
     baseline = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    assert ram.reward_of(logits, label, "probability").tolist() == pytest.approx([0.75, 0.25])
+    assert ram.reward_of(logits, label, "probability").flatten().tolist() == pytest.approx([0.75, 0.25])
     reward = ram.reward_of(logits, label, "right")
-    assert reward.tolist() == [1, 0]
-    loss, parts = ram.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1)
+    assert reward.tolist() == [[1], [0]]
+    loss, parts = ram.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1, glimpses=3)
     classify = (math.log(4 / 3) + math.log(4)) / 2
     policy = -((-1 * 0.5 - 3 * 1) + (-2 * -0.5 - 4 * -1)) / 2  # log-probabilities by advantages, image by image
     value = ((0.25 + 1) + (0.25 + 1)) / 2
@@ -71,8 +71,8 @@ def test_policy_gradient_by_hand():
     mean = torch.tensor([[0.0, 0.2]], requires_grad=True)
     baseline = torch.tensor([[0.25]], requires_grad=True)
     log_prob = ram.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
-    logits, label = torch.tensor([[2.0, 0.0]]), torch.tensor([0])
-    loss, _ = ram.hybrid_loss(logits, label, torch.ones(1), log_prob, baseline, weight=2.0)
+    logits, label = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
+    loss, _ = ram.hybrid_loss(logits, label, torch.ones(1, 1), log_prob, baseline, weight=2.0, glimpses=2)
     loss.backward()
     assert mean.grad.flatten().tolist() == pytest.approx([-2 * 0.1 / 0.25 * 0.75, 2 * 0.1 / 0.25 * 0.75])
     assert baseline.grad.item() == pytest.approx(2 * (0.25 - 1))
@@ -85,8 +85,9 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
     location = 0.5 * torch.randn(200_000, 2)  # std 0.5 around 0
     right = location[:, 0] > 0  # E[R] = Phi(mean / std), derivative 1 / (std sqrt(2 pi)) at 0
     log_prob = ram.gaussian_log_prob(location, mean, 0.5)[None]
-    logits, label = torch.zeros(len(right), 2), torch.zeros(len(right), dtype=torch.int64)
-    loss, _ = ram.hybrid_loss(logits, label, right.float(), log_prob, torch.full_like(log_prob, 0.3), 1.0)
+    logits, label = torch.zeros(len(right), 1, 2), torch.zeros(len(right), 1, dtype=torch.int64)
+    reward, baseline = right.float()[:, None], torch.full_like(log_prob, 0.3)
+    loss, _ = ram.hybrid_loss(logits, label, reward, log_prob, baseline, 1.0, 2)
     loss.backward()
     assert -mean.grad[0].item() == pytest.approx(1 / (0.5 * math.sqrt(2 * math.pi)), abs=0.01)
     assert mean.grad[1].item() == pytest.approx(0, abs=0.01)
@@ -99,7 +100,7 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
 def test_who_teaches_the_locator(attention):
     config, network, given, label = tiny(attention=attention)
     rollout = network(*given)
-    torch.nn.functional.cross_entropy(rollout.logits, label).backward(retain_graph=True)
+    torch.nn.functional.cross_entropy(rollout.logits.flatten(0, 1), label.flatten()).backward(retain_graph=True)
     touched = network.locator[0].weight.grad is not None
     assert touched == (attention == "differentiable")
     if attention == "reinforce":
@@ -110,14 +111,14 @@ def test_who_teaches_the_locator(attention):
     if attention == "centre":
         assert not rollout.location.any()
     if attention == "random":
-        assert torch.equal(rollout.location[1:], given[2])
+        assert torch.equal(rollout.location, given[1])
     assert rollout.location.shape == (3, 12, 2) and rollout.location.abs().max() <= 1
 
 
 def test_the_core_sees_a_glimpse_at_a_time():
     """The rollout is what its parts give when called one after the other."""
-    _, network, (maps, first, noise), _ = tiny(core="lstm")
-    rollout = network(maps, first, noise)
+    _, network, (maps, chance), _ = tiny(core="lstm")
+    rollout = network(maps, chance)
     hidden = memory = torch.zeros(12, 16)
     for t in range(3):
         seen = network.backbone(network.retina.look(maps, rollout.location[t]))[-1].flatten(1)
@@ -125,21 +126,21 @@ def test_the_core_sees_a_glimpse_at_a_time():
         hidden, memory = network.core(seen, (hidden, memory))
         if t < 2:
             mean = network.locator(hidden).tanh()
-            assert torch.allclose(rollout.location[t + 1], (mean + 0.1 * noise[t]).clamp(-1, 1), atol=1e-6)
+            assert torch.allclose(rollout.location[t + 1], (mean + 0.1 * chance[t + 1]).clamp(-1, 1), atol=1e-6)
             assert torch.allclose(rollout.baseline[t], network.baseline(hidden).squeeze(1), atol=1e-6)
-    assert torch.allclose(rollout.logits, network.logits(hidden), atol=1e-6)
+    assert torch.allclose(rollout.logits, network.logits(hidden)[:, None], atol=1e-6)
 
 
 @pytest.mark.parametrize("backbone, size", [("mlp", 8), ("small", 8), ("nature", 44)])
 def test_any_backbone_that_fits_the_patch(backbone, size):
     _, network, given, _ = tiny(backbone=backbone, size=size, env="Translated", scales=2)
-    assert network(*given).logits.shape == (12, 10)
+    assert network(*given).logits.shape == (12, 1, 10)
 
 
 def test_one_glimpse_needs_no_choice():
     _, network, given, label = tiny(glimpses=1)
     rollout = network(*given)
-    loss, _ = ram.hybrid_loss(rollout.logits, label, torch.ones(12), rollout.log_prob, rollout.baseline, 1.0)
+    loss, _ = ram.hybrid_loss(rollout.logits, label, torch.ones(12, 1), rollout.log_prob, rollout.baseline, 1.0, 1)
     assert torch.isfinite(loss)
 
 

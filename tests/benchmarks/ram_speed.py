@@ -24,6 +24,8 @@ from agents import recurrent_attention as ram
 from envs import glimpse
 from vision import batches
 
+TASKS = ["MNIST", "Translated", "Cluttered", "Cluttered100"]
+
 
 class LoopRetina(glimpse.Retina):
     """A retina that visits the images of a batch one after the other."""
@@ -79,10 +81,10 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
         nonlocal step
         rows = batches.deal(len(world), step, config.batch, 1, device)
         step += config.batch
-        return world.paint(rows, torch.rand(len(rows), world.draws)), world.labels[rows]
+        return world.paint(rows, torch.rand(len(rows), world.draws)), world.labels[rows, None]
 
     images, label = batch()
-    chances = ram.chances(config, config.batch, device)
+    chances = network.chances(config.batch, device)
 
     def glimpses() -> int:
         with torch.no_grad():
@@ -93,9 +95,10 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
 
     def train() -> int:
         images, label = batch()
-        rollout = network(network.retina.prepare(images), *ram.chances(config, config.batch, device))
+        rollout = network(network.retina.prepare(images), network.chances(config.batch, device))
         reward = ram.reward_of(rollout.logits, label, config.reward)
-        loss, _ = ram.hybrid_loss(rollout.logits, label, reward, rollout.log_prob, rollout.baseline, 1.0)
+        chosen = rollout.log_prob, rollout.baseline
+        loss, _ = ram.hybrid_loss(rollout.logits, label, reward, *chosen, 1.0, config.glimpses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -106,7 +109,7 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", nargs="+", default=list(ram.RECIPES), choices=list(ram.RECIPES))
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--batch", type=int, default=ram.Config.batch, help="images an update (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a window (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each (default %(default)s)")

@@ -1,0 +1,113 @@
+"""The deep recurrent attention model: several things in one picture, read one after the other.
+
+Ba et al. 2015, "Multiple object recognition with visual attention". A coarse view of the whole picture says where to
+look first; two LSTMs, one upon the other, keep apart what was read and where to look; after every few glimpses one
+digit is named. The loop and the flags are those of agents/recurrent_attention.py.
+
+    python -m agents.dram --env Pairs
+    python -m agents.dram --env Pairs --images glyphs                   # drawn digits, no download
+    python -m agents.recurrent_attention --env Pairs                    # the simpler model, for comparison
+    python -m agents.dram --env Cluttered100                            # one digit is read as well
+
+Deviations from the paper:
+1. Its pairs are to be named as one of 55 sets of two; here they are read from left to right, as its house numbers
+   are, and an image counts as right if both digits are.
+2. The eye is a backbone of the registry, by default one layer; the paper has three convolutions.
+3. Where to look is learned from the reward alone, what to read from the classes alone: the LSTM that points gets the
+   state of the one that reads without a gradient back.
+4. What is there is multiplied by one more than the features of where it is; by those alone, it learns far slower.
+5. And those of agents/recurrent_attention.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import runs
+from agents import recurrent_attention as ram
+from envs.glimpse import Retina, Scenes
+from vision import backbones
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ram.Config):
+    env: str = "Pairs"  # the task: Pairs, MNIST, Translated, Cluttered or Cluttered100
+    overview: int = 16  # pixels, side of the coarse view of the whole picture
+    context: str = "small"  # backbone of the coarse view
+    locator_rate: float = 1.0  # of the learning rate, for all that points
+
+
+RECIPES = ram.RECIPES | {"Pairs": ram.RECIPES["Pairs"] | dict(glimpses=2)}  # as many as in the paper, 4 for both
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the task asked for. Raises ValueError on an unknown one."""
+    name = ram.task_name(asked)
+    return Config(env=name, **RECIPES[name])
+
+
+class DeepRecurrentAttention(ram.RecurrentAttention):
+    """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Ba et al. 2015, section 3 and figure 1."""
+
+    chooses_first = True
+
+    def _think(self, features: int) -> None:
+        config = self.config
+        self.what = nn.Sequential(nn.Linear(features, config.sight), nn.ReLU())
+        ram.he(self.what[0])
+        self.reader = nn.LSTMCell(config.sight, config.units)
+        shape = (self.retina.channels, config.overview, config.overview)
+        context = backbones.build(config.context, shape)
+        self.pointer = nn.ModuleDict(
+            {
+                "eye": context,
+                "context": nn.Linear(context.output_size(shape), config.units),
+                "core": nn.LSTMCell(config.units, config.units),
+            }
+        )
+
+    def start(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """States and memories (B, units) of the reader, which knows nothing, and of the pointer, from the whole."""
+        nothing = maps.new_zeros(len(maps), self.config.units)
+        side = self.config.overview
+        coarse = F.adaptive_avg_pool2d(self.retina.whole(maps), (side, side))
+        hint = self.pointer["context"](self.pointer["eye"](coarse)[-1].flatten(1)).tanh()
+        return nothing, nothing, hint, nothing
+
+    def see(self, maps: Tensor, location: Tensor) -> Tensor:
+        """What is there times where it is, (B, sight): 1 + where, so that the first thing learned is what."""
+        patches = self.retina.look(maps, location, smooth=self.config.attention == "differentiable")
+        return self.what(self.backbone(patches)[-1].flatten(1)) * (1 + self.where(location))
+
+    def think(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        reader = self.reader(seen, state[:2])
+        told = reader[0] if self.config.attention == "differentiable" else reader[0].detach()
+        return *reader, *self.pointer["core"](told, state[2:])
+
+    def points(self, state: tuple[Tensor, ...]) -> Tensor:
+        return state[2]
+
+    def pointing(self) -> list[nn.Module]:
+        return [self.locator, self.pointer]
+
+
+def build(config: Config, world: Scenes) -> DeepRecurrentAttention:
+    """The network for a task, on the device of its images."""
+    device = world.images.device
+    retina = Retina(world.shape, config.size, config.scales, device)
+    return DeepRecurrentAttention(config, retina, world).to(device)
+
+
+watch = functools.partial(ram.watch, build=build)  # for agents.watch
+
+
+def train(config: Config) -> None:
+    ram.train(config, "agents.dram", build)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.dram", __doc__)
