@@ -38,7 +38,6 @@ class Config(ram.Config):
     env: str = "Pairs"  # the task: Pairs, MNIST, Translated, Cluttered or Cluttered100
     overview: int = 16  # pixels, side of the coarse view of the whole picture
     context: str = "small"  # backbone of the coarse view
-    locator_rate: float = 1.0  # of the learning rate, for all that points
 
 
 RECIPES = ram.RECIPES | {"Pairs": ram.RECIPES["Pairs"] | dict(glimpses=2)}  # as many as in the paper, 4 for both

@@ -45,7 +45,7 @@ class Config(ppo.Config):
 
 ATARI = dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
 CATCH = ppo.CATCH | dict(
-    steps=100_000, stack=1, units=64, backbone="mlp", size=8, scales=2, apart=False, evaluate_every=20_000
+    steps=100_000, stack=1, units=64, backbone="mlp", size=10, scales=3, apart=False, evaluate_every=20_000
 )
 RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"] | ATARI}
 
@@ -58,7 +58,8 @@ def recipe(asked: Config) -> Config:
 class Pointing(nn.Module):
     """features (B, F) -> logits of the game's actions and the mean of where to look next, (B, A + 2).
 
-    What is drawn is (action, x, y), float32; a place is within [-1, 1] after clipping, as envs.glimpse has it.
+    What is drawn is (action, x, y), float32; a place is within [-1, 1] after clipping, as envs.glimpse has it. The
+    features are not taught where to look: that gradient is 1 / spread times the choice's, and mostly noise.
     """
 
     dtype, shape = torch.float32, (3,)
@@ -71,7 +72,7 @@ class Pointing(nn.Module):
         self.spread = spread
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.cat([self.choice(features), self.place(features).tanh()], 1)
+        return torch.cat([self.choice(features), self.place(features.detach()).tanh()], 1)
 
     def sample(self, parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """(B, 3), the place before it is clipped."""
@@ -103,7 +104,8 @@ class Pointing(nn.Module):
 class Gazing(policies.ActorCritic):
     """An ActorCritic that sees (C, H, W) pictures through a retina, at the place that its last action named.
 
-    Its state is the LSTM's, and that place; an episode begins with a look at the middle.
+    Its state is the LSTM's and that action: the choice as one of `actions` numbers that is 1, and the place. An
+    episode begins with a look at the middle, and no choice before it.
     """
 
     remembers = True
@@ -118,23 +120,28 @@ class Gazing(policies.ActorCritic):
         self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
         self.backbone = backbones.build(config.backbone, self.retina.patches, frozen=config.frozen)
         self.hidden = setting.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
-        self.where = setting.dense(2, 64)
+        self.did = world.actions + 2  # numbers that the last action is
+        self.where = setting.dense(self.did, 64)
         self.core = policies.core((config.hidden or 128) + 64, config.units)
         self._decide(Pointing(config.units, world, config.spread), config.units)
 
     def start(self, count: int) -> Tensor:
-        return F.pad(self.core.start(count), (0, 2))
+        return F.pad(self.core.start(count), (0, self.did))
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fresh = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
-        return self._live(observation.unsqueeze(1), fresh, state, state[:, None, -2:])
+        return self._live(observation.unsqueeze(1), fresh, state, state[:, None, -self.did :])
 
     def aware(self, state: Tensor, action: Tensor) -> Tensor:
-        return torch.cat([state[:, :-2], action[:, 1:].clamp(-1, 1)], 1)
+        return torch.cat([state[:, : -self.did], self._done(action)], 1)
+
+    def _done(self, action: Tensor) -> Tensor:
+        choice = F.one_hot(action[..., 0].long(), self.did - 2)
+        return torch.cat([choice, action[..., 1:].clamp(-1, 1)], -1)
 
     def unroll(self, observation: Tensor, fresh: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        place = torch.cat([state[:, None, -2:], action[:, :-1, 1:].clamp(-1, 1)], 1) * ~fresh.unsqueeze(2)
-        return self._live(observation, fresh, state, place)[:2]
+        before = torch.cat([state[:, None, -self.did :], self._done(action[:, :-1])], 1) * ~fresh.unsqueeze(2)
+        return self._live(observation, fresh, state, before)[:2]
 
     def look(self, observation: Tensor, state: Tensor) -> Tensor:
         """What of the picture is seen, (N, 1, H, W): 1 in the finest window, half of that in each wider one."""
@@ -149,16 +156,16 @@ class Gazing(policies.ActorCritic):
         return seen.unsqueeze(1)
 
     def _live(
-        self, observation: Tensor, fresh: Tensor, state: Tensor, place: Tensor
+        self, observation: Tensor, fresh: Tensor, state: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = observation.flatten(0, 1).float() / 255
-        glimpse = self.retina.look(self.retina.prepare(pictures), place.flatten(0, 1))
-        features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(place.flatten(0, 1))], 1)
-        hidden, cell = state[:, :-2].chunk(2, 1)
+        pictures, before = observation.flatten(0, 1).float() / 255, before.flatten(0, 1)
+        glimpse = self.retina.look(self.retina.prepare(pictures), before[:, -2:])
+        features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(before)], 1)
+        hidden, cell = state[:, : -self.did].chunk(2, 1)
         output, hidden, cell = self.core.unroll(features.unflatten(0, fresh.shape), fresh, hidden, cell)
         with torch.autocast(observation.device.type, enabled=False):
             flat = output.flatten(0, 1).float()
-            after = torch.cat([hidden, cell, state[:, -2:]], 1)
+            after = torch.cat([hidden, cell, state[:, -self.did :]], 1)
             return self.head(flat), self.value(flat).squeeze(1), after
 
 

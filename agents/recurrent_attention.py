@@ -16,7 +16,7 @@ a film and as a sheet.
 Deviations from the paper:
 1. Adam instead of momentum, with the learning rate going to 0 along a half cosine.
 2. The location network has a hidden layer and ends in tanh, and gets the core's state without a gradient back: the
-   core learns from the classification alone. Its learning rate is a tenth of the others'.
+   core learns from the classification alone.
 3. Evaluated is a moving average of the weights.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
 5. He initialisation of what ReLUs follow.
@@ -48,7 +48,7 @@ class Config(runs.Options):
     env: str = "MNIST"  # the task: MNIST, Translated, Cluttered, Cluttered100 or Pairs
     images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
     data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
-    steps: int = 5_500_000  # images shown; 55,000 are an epoch of MNIST
+    steps: int = 8_250_000  # images shown; 55,000 are an epoch of MNIST
     batch: int = 100  # images an update
     rollouts: int = 1  # M, passes over each of them with other glimpses
     glimpses: int = 6  # looks at an image for each digit in it, the very first at a random place
@@ -64,7 +64,7 @@ class Config(runs.Options):
     reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
     learning_rate: float = 1e-3  # Adam, at the start
-    locator_rate: float = 0.1  # of that, for the location network: Adam takes whole steps along mere noise too
+    locator_rate: float = 1.0  # of that, for the location network
     weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019)
     max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
     average: float = 0.999  # of the averaged weights, kept an update; less in the first 10,000

@@ -66,6 +66,12 @@ def test_looks_at_the_whole_picture():
     )
 
 
+def test_gaze_is_told_what_it_did():
+    network = gaze.build(gaze.recipe(gaze.Config(env="Catch")), envs.make("Catch", 2, stack=1))
+    state = network.aware(network.start(2), torch.tensor([[2.0, 0.3, -1.7], [0.0, -0.5, 0.5]]))
+    assert state[:, -5:].tolist() == [[0, 0, 1, pytest.approx(0.3), -1], [1, 0, 0, -0.5, 0.5]]
+
+
 def test_what_it_cannot_see_is_refused():
     with pytest.raises(ValueError, match="no picture"):
         attention.recipe(attention.Config(env="CartPole"))
@@ -105,7 +111,7 @@ def test_pointing_by_hand():
 
 
 def test_gaze_sees_only_its_windows():
-    config = gaze.recipe(gaze.Config(env="Catch"))
+    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=8, scales=2)
     world = envs.make("Catch", 1, stack=1)
     network = gaze.build(config, world)
     state = network.start(1)
