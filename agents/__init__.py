@@ -5,7 +5,8 @@ dqn.py       deep Q-learning (Mnih et al. 2015), Double DQN as a switch
 rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with its equation in a file of its own:
              double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py
 r2d2.py      recurrent Q-learning from sequences (Kapturowski et al. 2019), also where frames are missing
-recurrent_attention.py   images read in a few glimpses (Mnih et al. 2014); their pictures: saccades.py, no program
+recurrent_attention.py   images read in a few glimpses (Mnih et al. 2014); no programs: its network and loss,
+             glimpses.py, its pictures, saccades.py
 dram.py      two digits in one image, one after the other (Ba et al. 2015)
 pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
 reinforce.py the policy gradient from whole episodes (Williams 1992), its steps of variance reduction as switches

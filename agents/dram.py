@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
+from agents import glimpses
 from agents import recurrent_attention as ram
 from envs.glimpse import Retina, Scenes
 from vision import backbones
@@ -37,6 +39,7 @@ from vision import backbones
 class Config(ram.Config):
     env: str = "Pairs"  # the task: Pairs, MNIST, Translated, Cluttered or Cluttered100
     overview: int = 16  # pixels, side of the coarse view of the whole picture
+    core: Literal["lstm"] = "lstm"  # there are two
     context: str = "small"  # backbone of the coarse view
 
 
@@ -49,7 +52,7 @@ def recipe(asked: Config) -> Config:
     return Config(env=name, **RECIPES[name])
 
 
-class DeepRecurrentAttention(ram.RecurrentAttention):
+class DeepRecurrentAttention(glimpses.RecurrentAttention):
     """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Ba et al. 2015, section 3 and figure 1."""
 
     chooses_first = True
@@ -57,7 +60,7 @@ class DeepRecurrentAttention(ram.RecurrentAttention):
     def _think(self, features: int) -> None:
         config = self.config
         self.what = nn.Sequential(nn.Linear(features, config.sight), nn.ReLU())
-        ram.he(self.what[0])
+        glimpses.he(self.what[0])
         self.reader = nn.LSTMCell(config.sight, config.units)
         shape = (self.retina.channels, config.overview, config.overview)
         context = backbones.build(config.context, shape)

@@ -10,8 +10,8 @@ import torch
 from torch.distributions import Normal
 
 import runs
+from agents import glimpses, watch
 from agents import recurrent_attention as ram
-from agents import watch
 from envs import glimpse
 from vision import data
 
@@ -44,7 +44,7 @@ def tiny(**changes):
 def test_log_prob_is_torchs_but_for_its_constant():
     drawn, mean = torch.randn(2, 5, 2)
     expected = Normal(mean, 0.1).log_prob(drawn) + math.log(0.1 * math.sqrt(2 * math.pi))
-    assert torch.allclose(ram.gaussian_log_prob(drawn, mean, 0.1), expected.sum(1), rtol=1e-4)
+    assert torch.allclose(glimpses.gaussian_log_prob(drawn, mean, 0.1), expected.sum(1), rtol=1e-4)
 
 
 def test_hybrid_loss_by_hand():
@@ -52,10 +52,10 @@ def test_hybrid_loss_by_hand():
     label = torch.tensor([[0], [1]])  # right, wrong: rewards 1, 0
     log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
     baseline = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    assert ram.reward_of(logits, label, "probability").flatten().tolist() == pytest.approx([0.75, 0.25])
-    reward = ram.reward_of(logits, label, "right")
+    assert glimpses.reward_of(logits, label, "probability").flatten().tolist() == pytest.approx([0.75, 0.25])
+    reward = glimpses.reward_of(logits, label, "right")
     assert reward.tolist() == [[1], [0]]
-    loss, parts = ram.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1, glimpses=3)
+    loss, parts = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1, glimpses=3)
     classify = (math.log(4 / 3) + math.log(4)) / 2
     policy = -((-1 * 0.5 - 3 * 1) + (-2 * -0.5 - 4 * -1)) / 2  # log-probabilities by advantages, image by image
     value = ((0.25 + 1) + (0.25 + 1)) / 2
@@ -70,9 +70,9 @@ def test_policy_gradient_by_hand():
     """d(-log pi)(R - b)/d mean = -(l - mean)/std^2 (R - b), and the baseline is held fixed in it."""
     mean = torch.tensor([[0.0, 0.2]], requires_grad=True)
     baseline = torch.tensor([[0.25]], requires_grad=True)
-    log_prob = ram.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
+    log_prob = glimpses.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
     logits, label = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
-    loss, _ = ram.hybrid_loss(logits, label, torch.ones(1, 1), log_prob, baseline, weight=2.0, glimpses=2)
+    loss, _ = glimpses.hybrid_loss(logits, label, torch.ones(1, 1), log_prob, baseline, weight=2.0, glimpses=2)
     loss.backward()
     assert mean.grad.flatten().tolist() == pytest.approx([-2 * 0.1 / 0.25 * 0.75, 2 * 0.1 / 0.25 * 0.75])
     assert baseline.grad.item() == pytest.approx(2 * (0.25 - 1))
@@ -84,10 +84,10 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
     mean = torch.zeros(2, requires_grad=True)
     location = 0.5 * torch.randn(200_000, 2)  # std 0.5 around 0
     right = location[:, 0] > 0  # E[R] = Phi(mean / std), derivative 1 / (std sqrt(2 pi)) at 0
-    log_prob = ram.gaussian_log_prob(location, mean, 0.5)[None]
+    log_prob = glimpses.gaussian_log_prob(location, mean, 0.5)[None]
     logits, label = torch.zeros(len(right), 1, 2), torch.zeros(len(right), 1, dtype=torch.int64)
     reward, baseline = right.float()[:, None], torch.full_like(log_prob, 0.3)
-    loss, _ = ram.hybrid_loss(logits, label, reward, log_prob, baseline, 1.0, 2)
+    loss, _ = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, 1.0, 2)
     loss.backward()
     assert -mean.grad[0].item() == pytest.approx(1 / (0.5 * math.sqrt(2 * math.pi)), abs=0.01)
     assert mean.grad[1].item() == pytest.approx(0, abs=0.01)
@@ -140,7 +140,9 @@ def test_any_backbone_that_fits_the_patch(backbone, size):
 def test_one_glimpse_needs_no_choice():
     _, network, given, label = tiny(glimpses=1)
     rollout = network(*given)
-    loss, _ = ram.hybrid_loss(rollout.logits, label, torch.ones(12, 1), rollout.log_prob, rollout.baseline, 1.0, 1)
+    loss, _ = glimpses.hybrid_loss(
+        rollout.logits, label, torch.ones(12, 1), rollout.log_prob, rollout.baseline, 1.0, 1
+    )
     assert torch.isfinite(loss)
 
 

@@ -96,9 +96,9 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
     def train() -> int:
         images, label = batch()
         rollout = network(network.retina.prepare(images), network.chances(config.batch, device))
-        reward = ram.reward_of(rollout.logits, label, config.reward)
+        reward = glimpses.reward_of(rollout.logits, label, config.reward)
         chosen = rollout.log_prob, rollout.baseline
-        loss, _ = ram.hybrid_loss(rollout.logits, label, reward, *chosen, 1.0, config.glimpses)
+        loss, _ = glimpses.hybrid_loss(rollout.logits, label, reward, *chosen, 1.0, config.glimpses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

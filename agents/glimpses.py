@@ -1,0 +1,167 @@
+"""The recurrent attention model as a network, and the loss it learns by. No program: recurrent_attention.py, dram.py.
+
+Equations and figures are those of Mnih et al. 2014, "Recurrent models of visual attention".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from envs.glimpse import Retina, Scenes
+from vision import backbones
+
+if TYPE_CHECKING:
+    from agents.recurrent_attention import Config
+
+
+class Rollout(NamedTuple):
+    """T glimpses at each of B images, K of them at places that were chosen."""
+
+    logits: Tensor  # (B, digits, classes), each after the last glimpse that is for it
+    location: Tensor  # (T, B, 2), (x, y) where it looked, in [-1, 1]
+    log_prob: Tensor  # (K, B), of the last K locations; 0 where it did not choose by chance
+    baseline: Tensor  # (K, B), the rewards it expected before each choice
+
+
+class RecurrentAttention(nn.Module):
+    """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Mnih et al. 2014, section 3 and figure 1.
+
+    Another core (agents/dram.py) brings its own `start`, `see`, `think` and `points`; classes are named
+    by the first tensor of its state.
+    """
+
+    chooses_first = False  # where to look first; else that is a matter of chance
+
+    def __init__(self, config: Config, retina: Retina, world: Scenes) -> None:
+        super().__init__()
+        self.config, self.retina, self.digits = config, retina, world.task.digits
+        options = {"hidden": (config.sight,)} if config.backbone == "mlp" else {}
+        self.backbone = backbones.build(config.backbone, retina.patches, **options)
+        self.where = nn.Sequential(nn.Linear(2, config.sight), nn.ReLU())
+        self._think(self.backbone.output_size(retina.patches))
+        self.locator = nn.Sequential(nn.Linear(config.units, config.locator), nn.ReLU(), nn.Linear(config.locator, 2))
+        self.baseline = nn.Linear(config.units, 1)
+        self.logits = nn.Linear(config.units, world.classes)
+        for layer in (self.where[0], self.locator[0]):
+            he(layer)
+
+    def _think(self, features: int) -> None:
+        """Make what comes between the patches' features and the state."""
+        units = self.config.units
+        self.glimpse = nn.Sequential(nn.Linear(features + self.config.sight, units), nn.ReLU())
+        he(self.glimpse[0])
+        lstm = self.config.core == "lstm"
+        self.core = nn.LSTMCell(units, units) if lstm else nn.RNNCell(units, units, nonlinearity="relu")
+
+    def start(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """The state before the first glimpse, tensors (B, units)."""
+        nothing = maps.new_zeros(len(maps), self.config.units)
+        return (nothing, nothing) if self.config.core == "lstm" else (nothing,)
+
+    def see(self, maps: Tensor, location: Tensor) -> Tensor:
+        """What a glimpse at locations (B, 2) tells, (B, units)."""
+        patches = self.retina.look(maps, location, smooth=self.config.attention == "differentiable")
+        return self.glimpse(torch.cat([self.backbone(patches)[-1].flatten(1), self.where(location)], 1))
+
+    def think(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The state after a glimpse."""
+        return self.core(seen, state) if len(state) == 2 else (self.core(seen, *state),)
+
+    def points(self, state: tuple[Tensor, ...]) -> Tensor:
+        """(B, units) what the next location is chosen by; the choice teaches no more than the locator."""
+        return state[0] if self.config.attention == "differentiable" else state[0].detach()
+
+    def pointing(self) -> list[nn.Module]:
+        """What learns from the reward alone."""
+        return [self.locator]
+
+    def chances(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+        """What is random in `count` rollouts, (T, B, 2): a place where none is chosen, uniform in [-1, 1], else the
+        normal noise around the choice."""
+        looks = self.config.glimpses * self.digits
+        places = looks if self.config.attention == "random" else int(not self.chooses_first)
+        uniform = torch.rand(places, count, 2, generator=generator, device=device) * 2 - 1
+        return torch.cat([uniform, torch.randn(looks - places, count, 2, generator=generator, device=device)])
+
+    def forward(self, maps: Tensor, chance: Tensor) -> Rollout:
+        how, std = self.config.attention, self.config.std
+        locations, log_probs, states, logits = [], [], [], []
+        state = self.start(maps)
+        for step, drawn in enumerate(chance):
+            chosen = step > 0 or self.chooses_first
+            if chosen:
+                states.append(self.points(state))
+            if how == "centre":
+                location = torch.zeros_like(drawn)
+            elif how == "random" or not chosen:
+                location = drawn
+            else:
+                mean = self.locator(states[-1]).tanh()
+                location = mean + std * drawn
+                if how == "reinforce":
+                    location = location.detach()
+                    log_probs.append(gaussian_log_prob(location, mean, std))
+                location = location.clamp(-1, 1)
+            locations.append(location)
+            state = self.think(self.see(maps, location), state)
+            if (step + 1) % self.config.glimpses == 0:
+                logits.append(self.logits(state[0]))
+        none = chance.new_zeros(0, len(maps))
+        baseline = self.baseline(torch.stack(states).detach()).squeeze(2) if states else none
+        log_prob = torch.stack(log_probs) if log_probs else torch.zeros_like(baseline)
+        return Rollout(torch.stack(logits, 1), torch.stack(locations), log_prob, baseline)
+
+
+def he(layer: nn.Linear) -> None:
+    """He initialisation of a layer that a ReLU follows."""
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+
+
+def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
+    """log N(drawn; mean, std^2) of locations (B, 2) -> (B,), without its constant."""
+    return -0.5 * ((drawn - mean) / std).square().sum(-1)
+
+
+def reward_of(logits: Tensor, label: Tensor, kind: str) -> Tensor:
+    """(B, digits) of answers with logits (B, digits, classes), without gradient.
+
+    "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to
+    the true class, which is that reward's mean if the answer were drawn by the probabilities: less noise, and images
+    that are read rightly either way still tell which glimpses showed more.
+    """
+    if kind == "right":
+        return (logits.argmax(2) == label).float()
+    return logits.detach().softmax(2).gather(2, label[..., None]).squeeze(2)
+
+
+def hybrid_loss(
+    logits: Tensor, label: Tensor, reward: Tensor, log_prob: Tensor, baseline: Tensor, weight: float, glimpses: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy, REINFORCE with a baseline, and the baseline's squared error. Mnih et al. 2014, section 3.2.
+
+    The term of location t is -log pi(l_t) (R_t - b_t), b_t held fixed, summed over t and averaged over images. R_t
+    are the rewards that come after it: of the digit that it is for, and of those read later.
+
+    Args:
+        logits: (B, digits, classes). label: (B, digits) int64. reward: (B, digits).
+        log_prob, baseline: (K, B), of the last K of digits * glimpses locations.
+        weight: of the REINFORCE term.
+        glimpses: for each digit.
+
+    Returns:
+        A scalar, and its parts to be logged.
+    """
+    assert log_prob.shape == baseline.shape and label.shape == reward.shape == logits.shape[:2]
+    digits, choices = label.shape[1], len(log_prob)
+    classify = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="sum") / len(label)
+    following = reward.flip(1).cumsum(1).flip(1).T.repeat_interleave(glimpses, 0)[digits * glimpses - choices :]
+    policy = -(log_prob * (following - baseline.detach())).sum(0).mean()
+    value = (following - baseline).square().sum(0).mean()
+    parts = {"loss/classify": classify, "loss/policy": policy, "loss/value": value}
+    parts["episode/return"] = (logits.argmax(2) == label).all(1).float().mean()
+    return classify + weight * policy + value, {name: part.detach() for name, part in parts.items()}
