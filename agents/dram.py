@@ -40,10 +40,12 @@ class Config(ram.Config):
     env: str = "Pairs"  # the task: Pairs, MNIST, Translated, Cluttered or Cluttered100
     overview: int = 16  # pixels, side of the coarse view of the whole picture
     core: Literal["lstm"] = "lstm"  # there are two
+    locator_rate: float = 0.1  # of the learning rate, for all that points: at 1 it is lost before there is a reward
     context: str = "small"  # backbone of the coarse view
 
 
-RECIPES = ram.RECIPES | {"Pairs": ram.RECIPES["Pairs"] | dict(glimpses=2)}  # as many as in the paper, 4 for both
+PAIRS = ram.RECIPES["Pairs"] | dict(glimpses=2, units=128, learning_rate=2e-3)  # 4 for both, as in the paper
+RECIPES = ram.RECIPES | {"Pairs": PAIRS}
 
 
 def recipe(asked: Config) -> Config:

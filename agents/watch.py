@@ -2,6 +2,7 @@
 
     python -m agents.watch results/Breakout/dqn-1
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
+    python -m agents.watch results/Pong/ppo-1 --greedy       # the likeliest action, where its evaluations draw one
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
 run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint. Of a run of
@@ -39,6 +40,7 @@ class Config:
     games: int = 30  # whole games to play
     checkpoint: Literal["best", "last"] = "best"  # by evaluation return, or the latest saved
     seed: int = 1  # of the games and of exploration
+    greedy: bool = False  # the likeliest or best action always, whatever the run's own evaluations do
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write the first game played as mp4
     film_seconds: float = 120.0  # at most, of film
@@ -189,6 +191,9 @@ def described(folder: Path) -> tuple[ModuleType, object]:
 def main(config: Config) -> None:
     folder = config.folder
     program, trained = described(folder)
+    if config.greedy:
+        usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
+        trained = dataclasses.replace(trained, **{key: usual[key] for key in usual if hasattr(trained, key)})
     device = runs.prepare(config.device, config.seed)
     state = saved(folder, config.checkpoint)
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
@@ -212,6 +217,7 @@ def main(config: Config) -> None:
     world.close()
     low, high = interval(scores)
     line = {"checkpoint": config.checkpoint, "step": state["step"], "games": config.games, "seed": config.seed}
+    line |= {"greedy": True} if config.greedy else {}
     line |= {"mean": float(np.mean(scores)), "low": low, "high": high, "returns": scores}
     with open(folder / "watch.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
