@@ -24,7 +24,7 @@ class Rollout(NamedTuple):
     logits: Tensor  # (B, digits, classes), each after the last glimpse that is for it
     location: Tensor  # (T, B, 2), (x, y) where it looked, in [-1, 1]
     log_prob: Tensor  # (K, B), of the last K locations; 0 where it did not choose by chance
-    baseline: Tensor  # (K, B), the rewards it expected before each choice
+    baseline: Tensor  # (K, B), the reward it expected before each choice
 
 
 class RecurrentAttention(nn.Module):
@@ -145,7 +145,8 @@ def hybrid_loss(
     """Cross-entropy, REINFORCE with a baseline, and the baseline's squared error. Mnih et al. 2014, section 3.2.
 
     The term of location t is -log pi(l_t) (R_t - b_t), b_t held fixed, summed over t and averaged over images. R_t
-    are the rewards that come after it: of the digit that it is for, and of those read later.
+    is the reward of the digit that it is for, though it may help with later ones: where those count as well, all
+    glimpses go to the digit that is read last.
 
     Args:
         logits: (B, digits, classes). label: (B, digits) int64. reward: (B, digits).
@@ -159,9 +160,9 @@ def hybrid_loss(
     assert log_prob.shape == baseline.shape and label.shape == reward.shape == logits.shape[:2]
     digits, choices = label.shape[1], len(log_prob)
     classify = F.cross_entropy(logits.flatten(0, 1), label.flatten(), reduction="sum") / len(label)
-    following = reward.flip(1).cumsum(1).flip(1).T.repeat_interleave(glimpses, 0)[digits * glimpses - choices :]
-    policy = -(log_prob * (following - baseline.detach())).sum(0).mean()
-    value = (following - baseline).square().sum(0).mean()
+    own = reward.T.repeat_interleave(glimpses, 0)[digits * glimpses - choices :]  # (K, B)
+    policy = -(log_prob * (own - baseline.detach())).sum(0).mean()
+    value = (own - baseline).square().sum(0).mean()
     parts = {"loss/classify": classify, "loss/policy": policy, "loss/value": value}
     parts["episode/return"] = (logits.argmax(2) == label).all(1).float().mean()
     return classify + weight * policy + value, {name: part.detach() for name, part in parts.items()}

@@ -304,3 +304,16 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
     assert scores[3]["loss"] < max(score["loss"] for score in scores[:3])  # the logarithm is concave
     with pytest.raises(runs.RunError, match="no run's folder"):
         ensembles.main(ensembles.Config((tmp_path,), threads=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("backbone", ["airbench", "resnet20"])
+def test_compiled_it_learns_the_same(tmp_path, backbone):
+    """The network's forward and backward as one compiled graph: losses of the plain ones, and weights near them."""
+    changes = dict(backbone=backbone, width=0.125 if backbone == "airbench" else 1.0, whiten=backbone == "airbench")
+    changes |= dict(learning_rate=0.05, augment="flip", log_every=128, bf16=False)
+    runs = [train(tmp_path / str(compiled), compile=compiled, **changes) for compiled in (False, True)]
+    plain, compiled = ([line["loss/train"] for line in lines(run) if "loss/train" in line][:3] for run in runs)
+    assert len(plain) == 3 and compiled == pytest.approx(plain, rel=0.01)
+    assert outcome(runs[1])["test/error"] == pytest.approx(outcome(runs[0])["test/error"], abs=5)

@@ -32,21 +32,21 @@ def taught(network):
 
 
 def test_rewards_of_two_digits_by_hand():
-    """Four glimpses, two a digit, the first at a place of chance: the second is worth both, the others one."""
+    """Four glimpses, two a digit, the first at a place of chance: the second is for the first digit."""
     logits = torch.tensor([[[math.log(3.0), 0.0], [math.log(3.0), 0.0]]])  # 3/4 against 1/4, twice
     label, reward = torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.5]])
     log_prob = torch.tensor([[-1.0], [-2.0], [-3.0]])
     baseline = torch.tensor([[0.5], [0.0], [1.0]])
     loss, parts = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, weight=2.0, glimpses=2)
-    policy = -(-1 * (1.5 - 0.5) + -2 * (0.5 - 0.0) + -3 * (0.5 - 1.0))
+    policy = -(-1 * (1.0 - 0.5) + -2 * (0.5 - 0.0) + -3 * (0.5 - 1.0))
     assert parts["loss/policy"].item() == pytest.approx(policy)
-    assert parts["loss/value"].item() == pytest.approx(1.0 + 0.25 + 0.25)
+    assert parts["loss/value"].item() == pytest.approx(0.25 + 0.25 + 0.25)
     assert parts["loss/classify"].item() == pytest.approx(math.log(4 / 3) + math.log(4))
     assert parts["episode/return"].item() == 0  # one of the two is wrong
     four = torch.tensor([[-5.0], [-1.0], [-2.0], [-3.0]]), torch.tensor([[0.0], [0.5], [0.0], [1.0]])
     _, parts = glimpses.hybrid_loss(logits, label, reward, *four, weight=2.0, glimpses=2)
-    assert parts["loss/policy"].item() == pytest.approx(policy + 5 * 1.5)  # where the first was chosen as well
-    assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 2 * policy + 1.5)
+    assert parts["loss/policy"].item() == pytest.approx(policy + 5 * 1.0)  # where the first was chosen as well
+    assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 2 * policy + 0.75)
 
 
 def test_the_retina_gives_back_the_whole():
