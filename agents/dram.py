@@ -44,7 +44,8 @@ class Config(ram.Config):
     context: str = "small"  # backbone of the coarse view
 
 
-PAIRS = ram.RECIPES["Pairs"] | dict(glimpses=2, units=128, learning_rate=2e-3)  # 4 for both, as in the paper
+# Four glimpses for both digits, as in the paper.
+PAIRS = ram.RECIPES["Pairs"] | dict(glimpses=2, units=128, learning_rate=2e-3, steps=3_300_000)
 RECIPES = ram.RECIPES | {"Pairs": PAIRS}
 
 

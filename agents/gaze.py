@@ -45,7 +45,7 @@ class Config(ppo.Config):
 
 ATARI = dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
 CATCH = ppo.CATCH | dict(
-    steps=100_000, stack=1, units=64, backbone="mlp", size=10, scales=3, apart=False, evaluate_every=20_000
+    steps=300_000, stack=1, units=64, backbone="mlp", size=10, scales=3, apart=False, evaluate_every=30_000
 )
 RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"] | ATARI}
 

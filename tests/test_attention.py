@@ -86,6 +86,13 @@ def test_light_is_where_it_looked():
 
 
 @pytest.mark.slow
+def test_gaze_learns_catch(tmp_path):
+    config = gaze.recipe(gaze.Config(env="Catch"))
+    gaze.train(dataclasses.replace(config, folder=tmp_path, wandb="disabled", film_seconds=0.0))
+    assert max(evaluations(tmp_path / "Catch/gaze-1")) >= 0.8
+
+
+@pytest.mark.slow
 def test_learns_catch_and_shows_where_it_looks(tmp_path):
     attention.train(quick(tmp_path))
     folder = tmp_path / "Catch/attention-1"
