@@ -167,6 +167,20 @@ def test_passes_gymnasiums_checker():
         check_env(gymnasium.make("saccade/Glimpse-v0", render_mode="rgb_array").unwrapped)
 
 
+def test_both_digits_of_a_pair_are_asked_for():
+    games = GlimpseVectorEnv(3, task="Pairs", glimpses=1, autoreset_mode=AutoresetMode.DISABLED)
+    games.reset(seed=1)
+    scores = np.full((3, 2, 10), -0.5, np.float32)
+    for digit in range(2):
+        scores[np.arange(3), digit, games._labels[:, digit]] = 0.5
+    for game in (1, 2):  # one has the left digit wrong, one the right
+        scores[game, game - 1] = -scores[game, game - 1]
+    action = np.concatenate([np.zeros((3, 2), np.float32), scores.reshape(3, 20)], 1)
+    assert games.action_space.contains(action)
+    _, reward, terminated, _, _ = games.step(action)
+    assert terminated.all() and reward.tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_as_a_vector_environment(mode):
     settings = dict(glimpses=3, task="Cluttered")
