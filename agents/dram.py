@@ -31,7 +31,6 @@ from torch.nn import functional as F
 import runs
 from agents import glimpses
 from agents import recurrent_attention as ram
-from envs.glimpse import Retina, Scenes
 from vision import backbones
 
 
@@ -100,13 +99,7 @@ class DeepRecurrentAttention(glimpses.RecurrentAttention):
         return [self.locator, self.pointer]
 
 
-def build(config: Config, world: Scenes) -> DeepRecurrentAttention:
-    """The network for a task, on the device of its images."""
-    device = world.images.device
-    retina = Retina(world.shape, config.size, config.scales, device)
-    return DeepRecurrentAttention(config, retina, world).to(device)
-
-
+build = functools.partial(ram.build, network=DeepRecurrentAttention)
 watch = functools.partial(ram.watch, build=build)  # for agents.watch
 
 

@@ -119,11 +119,13 @@ def scenes(config: Config, labelled: data.Labelled, device: torch.device) -> Sce
     return Scenes(labelled.images.to(device), labelled.labels.to(device), task)
 
 
-def build(config: Config, world: Scenes) -> RecurrentAttention:
+def build(
+    config: Config, world: Scenes, network: type[RecurrentAttention] = RecurrentAttention
+) -> RecurrentAttention:
     """The network for a task, on the device of its images."""
     device = world.images.device
     retina = Retina(world.shape, config.size, config.scales, device)
-    return RecurrentAttention(config, retina, world).to(device)
+    return network(config, retina, world).to(device)
 
 
 @torch.inference_mode()
