@@ -193,7 +193,10 @@ def main(config: Config) -> None:
     program, trained = described(folder)
     if config.greedy:
         usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
-        trained = dataclasses.replace(trained, **{key: usual[key] for key in usual if hasattr(trained, key)})
+        known = {key: value for key, value in usual.items() if hasattr(trained, key)}
+        if not known:
+            raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
+        trained = dataclasses.replace(trained, **known)
     device = runs.prepare(config.device, config.seed)
     state = saved(folder, config.checkpoint)
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
@@ -227,7 +230,8 @@ def main(config: Config) -> None:
         flush=True,
     )
     if config.film:
-        path = folder / "videos" / f"watch-{config.checkpoint}-step-{state['step']:012d}-seed-{config.seed}.mp4"
+        kind = f"{config.checkpoint}{'-greedy' * config.greedy}"
+        path = folder / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
         policy = program.load(trained, folder, state["parts"], world, config.seed)
         total, ended = film(
             policy, trained.env, path, config.film_seconds, config.seed, device, **program.options(trained)

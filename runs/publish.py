@@ -186,7 +186,7 @@ def _last_line(path: Path) -> dict[str, Any] | None:
 def _played(result: dict[str, Any]) -> str:
     """A seed's score in the games played with its kept weights afterwards, in words."""
     played = result["played"]
-    how = ", taking the likeliest action" if played.get("greedy") else ""
+    how = ", playing greedily" if played.get("greedy") else ""
     return (
         f"seed {result['seed']}, {played['checkpoint']} weights (step {played['step']:,}){how}: "
         f"**{played['mean']:.1f}** [{played['low']:.1f}, {played['high']:.1f}] over {played['games']} games"

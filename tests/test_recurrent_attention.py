@@ -222,6 +222,8 @@ def test_tests_once_and_draws_what_it_looked_at(tmp_path, capsys):
     assert imageio.imread(run / "videos" / "saccades.gif").shape[0] == 6 + 1
     assert imageio.imread(run / "videos" / "saccades.png").ndim == 3
     assert (run / "backbone.safetensors").exists()
+    with pytest.raises(runs.RunError, match="leave --greedy out"):
+        watch.main(watch.Config(run, device="cpu", greedy=True))
     (run / "videos" / "saccades.gif").unlink()
     watch.main(watch.Config(run, device="cpu"))
     assert "validation error" in capsys.readouterr().out
