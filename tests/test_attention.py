@@ -72,6 +72,17 @@ def test_gaze_is_told_what_it_did():
     assert state[:, -5:].tolist() == [[0, 0, 1, pytest.approx(0.3), -1], [1, 0, 0, -0.5, 0.5]]
 
 
+def test_where_to_look_teaches_no_features():
+    world = envs.make("Catch", 2, stack=1)
+    network = gaze.build(gaze.recipe(gaze.Config(env="Catch")), world)
+    parameters, _, _ = network.step(world.observation, network.start(2))
+    parameters[:, -2:].sum().backward(retain_graph=True)
+    taught = [name for name, weight in network.named_parameters() if weight.grad is not None]
+    assert taught == ["head.place.weight", "head.place.bias"]
+    parameters[:, 0].sum().backward()
+    assert all(weight.grad is not None for weight in network.backbone.parameters())
+
+
 def test_what_it_cannot_see_is_refused():
     with pytest.raises(ValueError, match="no picture"):
         attention.recipe(attention.Config(env="CartPole"))

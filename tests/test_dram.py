@@ -66,6 +66,15 @@ def test_the_first_place_is_chosen_by_the_whole_picture():
     assert torch.equal(network(maps, chance).location, chance)
 
 
+def test_where_changes_what_was_seen_and_does_not_hide_it():
+    network, maps, chance, _ = tiny()
+    place = chance[0].clamp(-1, 1)
+    what = network.what(network.backbone(network.retina.look(maps, place))[-1].flatten(1))
+    assert torch.allclose(network.see(maps, place), what * (1 + network.where(place)))
+    torch.nn.init.zeros_(network.where[0].weight)
+    assert torch.equal(network.see(maps, place), what)
+
+
 def test_each_core_has_its_own_teacher():
     network, maps, chance, label = tiny()
     rollout = network(maps, chance)
