@@ -88,6 +88,7 @@ class World:
         self.action_shape = () if action_low is None else action_low.shape
         self.options = options or {}
         self.flicker = flicker
+        self._newest_only = stack > 1 and self.device.type != "cpu"  # stacks are then put together on the device
         self._action_dtype = torch.int64 if actions is not None else torch.float32
         self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
         self._all = np.ones(count, bool)
@@ -153,7 +154,8 @@ class World:
         if self.flicker:
             self._lit = np.roll(self._lit, -1, axis=1)
             self._light(self._all, 0)
-        following = self._tensor(self._shade(arrival.observation))
+        before = self.observation
+        following = self._moved(before, self._shade(arrival.observation))
         if ended.any():
             self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
@@ -167,8 +169,9 @@ class World:
                 present = self._restart(self._seeds(), reseed)
             self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
             self._light(ended, 1)
-        before = self.observation
-        self.observation = following if present is arrival.observation else self._tensor(self._shade(present))
+        self.observation = following
+        if present is not arrival.observation:
+            self.observation = self._begun(following, self._shade(present), ended)
         reward, discount, last = self._signals(arrival.reward, ~over, last)
         return Transition(before, action, reward, discount, following, last)
 
@@ -333,6 +336,20 @@ class World:
         if self.device.type == "cuda":  # the caching host allocator keeps the pinned copy until it has arrived
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
+
+    def _moved(self, before: Tensor, picture: np.ndarray) -> Tensor:
+        """`picture` (N, ...) on the device, where `before` lies: of a stack only its newest frame is sent there."""
+        if not self._newest_only:
+            return self._tensor(picture)
+        frame = picture.shape[1] // self.stack
+        return torch.cat([before[:, frame:], self._tensor(np.ascontiguousarray(picture[:, -frame:]))], 1)
+
+    def _begun(self, following: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
+        """`present` (N, ...) there: `following`, but where a game `ended` (N,) the first frame of its next."""
+        if not self._newest_only:
+            return self._tensor(present)
+        first = self._moved(torch.zeros_like(following), present)
+        return torch.where(self._tensor(ended).view(-1, 1, 1, 1), first, following)
 
     def _signals(self, reward: np.ndarray, going: np.ndarray, last: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         if self.device.type == "cpu":

@@ -307,6 +307,22 @@ def test_on_a_gpu_it_is_the_same_world(sample):
 # Pictures
 
 
+@pytest.mark.parametrize("sample", ["Breakout", "Breakout-flicker", "Catch-flicker", "Pong", "CartPole-pixels"])
+def test_stacks_put_together_on_a_device_are_the_same(sample):
+    """As it is on a GPU, to which only the newest frame is sent."""
+    here, there = make(sample), make(sample)
+    there._newest_only = True
+    play, sizes, send = Player(here), [], there._tensor
+    there._tensor = lambda array: sizes.append(array.size) or send(array)
+    frame, ends = here.observation[:, : here.observation.shape[1] // here.stack].numel(), 0
+    for _ in range(400):
+        action = play()
+        ends += len(here.finished_worlds)
+        assert same(here.step(action), there.step(action))
+        assert torch.equal(here.observation, there.observation)
+    assert ends and max(sizes) == frame
+
+
 def test_stack_begins_black_and_shifts():
     world = envs.make("Breakout", 2)
     assert world.observation[:, :3].max() == 0 < world.observation[:, 3].max()
