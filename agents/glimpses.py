@@ -56,6 +56,7 @@ class RecurrentAttention(nn.Module):
         he(self.glimpse[0])
         lstm = self.config.core == "lstm"
         self.core = nn.LSTMCell(units, units) if lstm else nn.RNNCell(units, units, nonlinearity="relu")
+        retentive(self.core)
 
     def start(self, maps: Tensor) -> tuple[Tensor, ...]:
         """The state before the first glimpse, tensors (B, units)."""
@@ -120,6 +121,21 @@ def he(layer: nn.Linear) -> None:
     """He initialisation of a layer that a ReLU follows."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
+
+
+def retentive(core: nn.RNNCellBase) -> None:
+    """Have a core begin by keeping what it has seen, of which the first glimpses are else forgotten by the last.
+
+    A ReLU core adds what is new to its state (Le et al. 2015, "A simple way to initialize recurrent networks of
+    rectified linear units", arXiv 1504.00941); an LSTM's forget gates are open (Jozefowicz et al. 2015, "An empirical
+    exploration of recurrent network architectures", section 3.2).
+    """
+    nn.init.zeros_(core.bias_ih)
+    nn.init.zeros_(core.bias_hh)
+    if isinstance(core, nn.LSTMCell):
+        nn.init.ones_(core.bias_ih.data.chunk(4)[1])  # of the gates for what is new, forgetting, candidate, output
+    else:
+        nn.init.eye_(core.weight_hh)
 
 
 def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -19,7 +19,7 @@ Deviations from the paper:
    core learns from the classification alone.
 3. Evaluated is a moving average of the weights.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
-5. He initialisation of what ReLUs follow.
+5. He initialisation of what ReLUs follow, and a core that begins by keeping its state.
 """
 
 from __future__ import annotations

@@ -131,6 +131,17 @@ def test_the_core_sees_a_glimpse_at_a_time():
     assert torch.allclose(rollout.logits, network.logits(hidden)[:, None], atol=1e-6)
 
 
+def test_a_core_begins_by_keeping_what_it_has_seen():
+    _, network, *_ = tiny(core="relu")
+    state, nothing = torch.rand(12, 16), torch.zeros(12, 16)
+    assert torch.equal(network.core(nothing, state), state)
+    _, network, *_ = tiny(core="lstm")
+    with torch.no_grad():
+        network.core.weight_hh.zero_()
+        _, kept = network.core(nothing, (state, state))
+    assert torch.allclose(kept, state / (1 + math.exp(-1)))  # sigmoid(1) of it stays; tanh(0) is added
+
+
 @pytest.mark.parametrize("backbone, size", [("mlp", 8), ("small", 8), ("nature", 44)])
 def test_any_backbone_that_fits_the_patch(backbone, size):
     _, network, given, _ = tiny(backbone=backbone, size=size, env="Translated", scales=2)
