@@ -15,6 +15,7 @@ Deviations from the paper:
 2. The vision core is a backbone of the registry (--backbone), without the convolutional LSTM behind it: movement is
    seen only by the policy's own LSTM, from one answer to the next.
 3. The policy is not told the last action and reward; attention goes to the map of stride 8 that is finest.
+4. Queries begin with an opinion of what to look for.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class Attending(policies.ActorCritic):
         self.shape = (height, width)
         key, value = config.keys + len(basis), config.values + len(basis)
         self.ask = nn.Sequential(setting.dense(config.units, 128), nn.Linear(128, config.queries * key))
+        opinionated(self.ask[1].bias.view(config.queries, key)[:, : config.keys])
         self.digest = setting.dense(config.queries * (key + value), config.units)
         self.core = policies.core(config.units, config.units)
         super()._propose(config.units, world, config)
@@ -169,6 +171,15 @@ class Attending(policies.ActorCritic):
             flat = torch.cat(outputs, 1).flatten(0, 1)
             after = torch.cat([hidden, cell], 1)
             return self.head(flat), self.value(flat).squeeze(1), after, torch.stack(looked, 1)
+
+
+def opinionated(queries: Tensor) -> None:
+    """Have queries (Q, K) begin by asking for something, each for other things of those that a backbone tells apart.
+
+    Else all places count alike at first, and what an answer tells of one of them drowns in the mean: Catch, learned
+    in 30,000 steps, was not learned in 60,000 like that.
+    """
+    nn.init.normal_(queries, std=2.0)
 
 
 def build(config: Config, world: World) -> Attending:
