@@ -49,7 +49,17 @@ class Config(ppo.Config):
 
 
 ATARI = dict(stack=1, units=256, level=1)
-CATCH = ppo.CATCH | dict(steps=150_000, stack=1, units=64, values=32, level=-1, evaluate_every=15_000, apart=False)
+CATCH = ppo.CATCH | dict(
+    steps=60_000,
+    worlds=32,
+    rollout=9,  # the steps of a sequence are learned from one after the other: many short ones are quicker
+    stack=1,
+    units=64,
+    values=32,
+    level=-1,
+    evaluate_every=6_000,
+    apart=False,
+)
 PIXELS = ppo.RECIPES["pixels"] | ATARI
 RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 

@@ -54,6 +54,19 @@ def test_every_weight_is_learned(tmp_path):
     assert set(still) == set(unread) and len(unread) <= 2, f"not learned: {still}"
 
 
+def test_queries_begin_by_asking_for_something():
+    """Somewhere the ball, the paddle or their absence counts for far more than a place does in the mean."""
+    world = envs.make("Catch", 8, stack=1)
+    torch.manual_seed(0)
+    network = attention.build(attention.recipe(attention.Config(env="Catch")), world)
+    with torch.inference_mode():
+        looked = network.look(world.observation, network.start(8)).flatten(2)  # (8, Q, pixels)
+    places = math.prod(network.shape)
+    strongest = (looked.amax(2) / looked.sum(2) * network.backbone.strides[-1] ** 2 * places).amax(1)
+    assert (strongest > 3).all()
+    assert (looked[:, 0] - looked[:, 1]).abs().sum(1).min() > 0.2, "all queries ask the same"
+
+
 def test_looks_at_the_whole_picture():
     world = envs.make("Breakout", 2, stack=1)
     torch.manual_seed(0)
