@@ -1,6 +1,7 @@
 """What decides. A file is a program, unless it says that it is none: python -m agents.<file> --env <world>
 
-tabular.py   value and policy iteration, Q-learning, SARSA and Monte-Carlo control over tables
+tabular.py   value and policy iteration, Q-learning, SARSA and Monte-Carlo control over tables; no program: the
+             model that is planned with, planning.py
 dqn.py       deep Q-learning (Mnih et al. 2015), Double DQN as a switch
 rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with its equation in a file of its own:
              double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py

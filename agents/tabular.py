@@ -22,9 +22,8 @@ Deviations from the sources:
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 
 import envs
 import runs
+from agents import planning
 from agents.watch import Policy, evaluate
 from envs import Transition, board, control
 
@@ -79,148 +79,6 @@ def recipe(asked: Config) -> Config:
     if world == "saccade/Gridworld":
         chosen |= dict(discount=1.0)
     return Config(env=asked.env, method=asked.method, **chosen)
-
-
-class Model(NamedTuple):
-    """A Markov decision process of S states and A actions, as tables."""
-
-    transition: Tensor  # (S, A, S) float64, probability that an action leads to a state and the game goes on
-    reward: Tensor  # (S, A) float64, expected
-    start: Tensor  # (S,) float64, probability of starting there
-
-
-def model(env: gymnasium.Env) -> Model:
-    """The exact model of a Gymnasium environment, from `unwrapped.P` and `unwrapped.initial_state_distrib`.
-
-    A transition that ends the game leads nowhere, which is a discount of 0; a time limit is no part of the model.
-    States that no game is ever in (ends, walls) keep neither transitions nor rewards, so that their values are 0.
-
-    Raises:
-        ValueError: the environment does not publish its model.
-    """
-    world = env.unwrapped
-    if not hasattr(world, "P") or not hasattr(world, "initial_state_distrib"):
-        raise ValueError(
-            f"{env.spec.id} does not publish its model: a table needs `P` and `initial_state_distrib`, as "
-            "FrozenLake, CliffWalking, Taxi and Gridworld have them"
-        )
-    states, actions = len(world.P), len(world.P[0])
-    transition = torch.zeros(states, actions, states, dtype=torch.float64)
-    reward = torch.zeros(states, actions, dtype=torch.float64)
-    for state, choices in world.P.items():
-        for action, outcomes in choices.items():
-            for probability, following, gain, terminated in outcomes:
-                reward[state, action] += probability * gain
-                if not terminated:
-                    transition[state, action, following] += probability
-    start = torch.as_tensor(world.initial_state_distrib, dtype=torch.float64)
-    lived = reaches(transition.sum(1) > 0)[start > 0].any(0)
-    return Model(transition * lived[:, None, None], reward * lived[:, None], start)
-
-
-def reaches(leads: Tensor) -> Tensor:
-    """Which states lead to which in any number of steps, none included. (S, S) bool -> (S, S) bool."""
-    reached = leads | torch.eye(len(leads), dtype=torch.bool)
-    for _ in range(math.ceil(math.log2(max(len(leads), 2)))):
-        reached = reached.float() @ reached.float() > 0
-    return reached
-
-
-def backup(values: Tensor, world: Model, discount: float) -> Tensor:
-    """Q(s, a) = r(s, a) + gamma * sum_s' p(s' | s, a) V(s'). Bellman 1957. (S,) -> (S, A)."""
-    return world.reward + discount * world.transition @ values
-
-
-def bellman_residual(table: Tensor, world: Model, discount: float) -> Tensor:
-    """max |Q - T Q|, with T the optimal backup: 0 for the optimal table alone. (S, A) -> scalar.
-
-    With a discount below 1 no entry is further than residual / (1 - discount) from the optimal one.
-    """
-    return (table - backup(table.max(1).values, world, discount)).abs().max()
-
-
-def value_iteration(
-    world: Model, discount: float, tolerance: float = 1e-9, sweeps: int = 100_000
-) -> tuple[Tensor, list[Tensor]]:
-    """Q <- T Q from zero. Bellman 1957.
-
-    Args:
-        tolerance: greatest error of any value when it stops, by the contraction of T; with discount 1, where T need
-            not contract, the greatest change in the last sweep.
-        sweeps: after which it gives up.
-
-    Returns:
-        The table (S, A), and how much each sweep changed it.
-
-    Raises:
-        ValueError: the values do not settle.
-    """
-    table, changes = torch.zeros_like(world.reward), []
-    stop = tolerance * (1 - discount) / discount if 0 < discount < 1 else tolerance
-    while not changes or changes[-1] > stop:
-        if len(changes) == sweeps:
-            raise ValueError(
-                f"value iteration still changes by {changes[-1]:.1e} after {sweeps:,} sweeps: choose a larger "
-                "--tolerance or a smaller --discount"
-            )
-        following = backup(table.max(1).values, world, discount)
-        changes.append((following - table).abs().max())
-        table = following
-    return table, changes
-
-
-def policy_evaluation(policy: Tensor, world: Model, discount: float) -> Tensor:
-    """V = (I - gamma P_pi)^-1 r_pi. Howard 1960.
-
-    Args:
-        policy: (S, A), the probability of each action.
-
-    Returns:
-        (S,); NaN where the policy may go on forever undiscounted, which has no value.
-    """
-    policy = policy.double()
-    transition = torch.einsum("sa,sat->st", policy, world.transition)
-    reward = (policy * world.reward).sum(1)
-    if discount == 1:
-        reached = reaches(transition > 0)
-        dead = ~reached[:, transition.sum(1) < 1 - 1e-9].any(1)  # cannot come to an end from here
-        endless = reached[:, dead].any(1)
-        transition = transition * ~endless[:, None]
-    values = torch.linalg.solve(torch.eye(len(reward), dtype=torch.float64) - discount * transition, reward)
-    return torch.where(endless, math.nan, values) if discount == 1 else values
-
-
-def policy_iteration(world: Model, discount: float) -> tuple[Tensor, list[Tensor]]:
-    """Evaluate, then improve, until nothing improves. Howard 1960. Begins at random, which comes to an end anywhere.
-
-    Returns:
-        The table (S, A), and its Bellman residual after each improvement.
-
-    Raises:
-        ValueError: undiscounted, and a policy on the way goes on forever.
-    """
-    policy = torch.full_like(world.reward, 1 / world.reward.shape[1])
-    residuals = []
-    while True:
-        values = policy_evaluation(policy, world, discount)
-        if values.isnan().any():
-            raise ValueError(
-                "with discount 1 policy iteration met a policy that never ends: choose a --discount below 1, or "
-                "--method value_iteration"
-            )
-        table = backup(values, world, discount)
-        residuals.append(bellman_residual(table, world, discount))
-        # Rounding must not make two equally good actions take turns forever.
-        better = table.max(1).values > (policy * table).sum(1) + 1e-12 * table.abs().max()
-        improved = torch.where(better[:, None], greedy(table), policy)
-        if torch.equal(improved, policy):
-            return table, residuals
-        policy = improved
-
-
-def greedy(table: Tensor) -> Tensor:
-    """The policy that takes the best action, the first of equals. (S, A) -> (S, A) probabilities."""
-    return nn.functional.one_hot(table.argmax(1), table.shape[1]).double()
 
 
 def q_learning_target(reward: Tensor, discount: Tensor, following: Tensor) -> Tensor:
@@ -350,8 +208,8 @@ def train(config: Config) -> None:
     identity = identify(config.env)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     env = gymnasium.make(identity, disable_env_checker=True, **chosen)
-    exact = model(env)
-    optimal, changes = value_iteration(exact, config.discount, config.tolerance)
+    exact = planning.model(env)
+    optimal, changes = planning.value_iteration(exact, config.discount, config.tolerance)
     run = runs.Run(config, "agents.tabular", world.name)
     table, episodes = Table(*exact.reward.shape, world.count), Episodes(world.count)
 
@@ -368,14 +226,14 @@ def train(config: Config) -> None:
         return {"loss/td": error.abs().mean()}
 
     def assess() -> None:
-        policy = greedy(table.values)
+        policy = planning.greedy(table.values)
         begins = exact.start > 0
         best = exact.start @ optimal.max(1).values
-        reached = exact.start[begins] @ policy_evaluation(policy, exact, config.discount)[begins]
+        reached = exact.start[begins] @ planning.policy_evaluation(policy, exact, config.discount)[begins]
         figures = {
             "value/optimal": best.item(),
             "value/error": (table.values - optimal).abs().max().item(),
-            "loss/residual": bellman_residual(table.values, exact, config.discount).item(),
+            "loss/residual": planning.bellman_residual(table.values, exact, config.discount).item(),
         }
         if not reached.isnan():  # a policy that never ends has no value undiscounted
             figures["value/start"] = reached.item()
@@ -386,7 +244,7 @@ def train(config: Config) -> None:
     if config.method in PLANNERS:
         table.values = optimal
         if config.method == "policy_iteration":
-            table.values, changes = policy_iteration(exact, config.discount)
+            table.values, changes = planning.policy_iteration(exact, config.discount)
         run.track(table=table)
         for step in run.steps(len(changes)):
             run.log({"loss/residual": changes[step]})
@@ -424,7 +282,7 @@ def train(config: Config) -> None:
     picture(run, env, table, exact)
 
 
-def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: Model) -> None:
+def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: planning.Model) -> None:
     """Draw the finished table into the run's folder, where the world has a map."""
     if maps := board.boards(env):
         path = run.folder / "values.png"
