@@ -19,7 +19,8 @@ Deviations from the paper:
    core learns from the classification alone.
 3. Evaluated is a moving average of the weights.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
-5. He initialisation of what ReLUs follow, and a core that begins by keeping its state.
+5. He initialisation of what ReLUs follow, and a core that begins by keeping its state; on scenes of 60x60 and more
+   an LSTM (--core relu), which with clutter makes fewer errors of as many images, and takes twice the time.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Config(runs.Options):
     compile: bool = False  # torch.compile learn
 
 
-LARGE = dict(glimpses=8, size=12, scales=3, steps=11_000_000)
+LARGE = dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000)
 RECIPES = {
     "MNIST": dict(),
     "Translated": LARGE,

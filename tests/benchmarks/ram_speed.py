@@ -119,7 +119,7 @@ def main() -> None:
     setting = circumstances()
     rows, rates, ratios = [], {}, {}
     for task in options.tasks:
-        config = dataclasses.replace(ram.recipe(ram.Config(env=task)), batch=options.batch)
+        config = dataclasses.replace(ram.recipe(ram.Config(env=task)), batch=options.batch, core="relu")
         ours = trainer(config, glimpse.Scenes, glimpse.Retina)
         loops = trainer(config, glimpse.Scenes if task == "MNIST" else LoopScenes, LoopRetina)
         for part in ours:
