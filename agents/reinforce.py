@@ -77,6 +77,7 @@ class Config(setting.Setting):
 
 CONTROL = dict(
     steps=500_000,
+    worlds=8,  # of 16, whole games of 500 steps leave too few updates
     backbone="mlp",
     hidden=0,
     apart=True,
