@@ -47,11 +47,14 @@ def test_what_is_used_of_a_module_is_there():
                     modules[alias.asname or alias.name] = found = resolve(node.module, alias.name)
                     if found is None:
                         missing.append(f"{path}:{node.lineno}: {node.module} has no {alias.name}")
+        plain = {node.name for node in nodes if isinstance(node, ast.FunctionDef) and not node.decorator_list}
         local = {node.arg for node in nodes if isinstance(node, ast.arg)}
         local |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         for node in nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in local:
                 module = modules.get(node.value.id)
+                if node.value.id in plain and not hasattr(resolve, node.attr):  # resolve: any function
+                    missing.append(f"{path}:{node.lineno}: the function {node.value.id} has no {node.attr}")
                 if inspect.ismodule(module) and resolve(module.__name__, node.attr) is None:
                     missing.append(f"{path}:{node.lineno}: {module.__name__} has no {node.attr}")
     assert not missing, "\n".join(missing)

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import runs
+from agents import glimpses
 from agents import recurrent_attention as ram
 from envs import glimpse
 from vision import batches
@@ -86,7 +87,7 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
     images, label = batch()
     chances = network.chances(config.batch, device)
 
-    def glimpses() -> int:
+    def look() -> int:
         with torch.no_grad():
             maps = network.retina.prepare(images)
             for _ in range(config.glimpses):
@@ -104,7 +105,7 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
         optimizer.step()
         return config.batch
 
-    return {"training": train, "glimpses": glimpses, "scenes": lambda: len(batch()[1])}
+    return {"training": train, "glimpses": look, "scenes": lambda: len(batch()[1])}
 
 
 def main() -> None:
