@@ -13,13 +13,16 @@ import runs
 from agents.setting import Setting
 
 
-def low(config: Setting, device: torch.device) -> bool:
-    """Whether to calculate in bf16: where asked for and fast. A CPU without bf16 arithmetic wants --no-bf16."""
+def low(config: Any, device: torch.device) -> bool:
+    """Whether to calculate in bf16: where asked for and fast. A CPU without bf16 arithmetic wants --no-bf16.
+
+    config: a Setting, or other options with a flag bf16.
+    """
     return config.bf16 and device.type in ("cpu", "cuda")
 
 
-def precision(config: Setting, device: torch.device) -> torch.autocast:
-    """The context in which networks are called."""
+def precision(config: Any, device: torch.device) -> torch.autocast:
+    """The context in which networks are called. config: as for `low`."""
     return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.arithmetic import precision
 from envs.glimpse import Retina, Scenes
 from vision import backbones
 
@@ -90,31 +91,32 @@ class RecurrentAttention(nn.Module):
 
     def forward(self, maps: Tensor, chance: Tensor) -> Rollout:
         how, std = self.config.attention, self.config.std
-        locations, log_probs, states, logits = [], [], [], []
-        state = self.start(maps)
-        for step, drawn in enumerate(chance):
-            chosen = step > 0 or self.chooses_first
-            if chosen:
-                states.append(self.points(state))
-            if how == "centre":
-                location = torch.zeros_like(drawn)
-            elif how == "random" or not chosen:
-                location = drawn
-            else:
-                mean = self.locator(states[-1]).tanh()
-                location = mean + std * drawn
-                if how == "reinforce":
-                    location = location.detach()
-                    log_probs.append(gaussian_log_prob(location, mean, std))
-                location = location.clamp(-1, 1)
-            locations.append(location)
-            state = self.think(self.see(maps, location), state)
-            if (step + 1) % self.config.glimpses == 0:
-                logits.append(self.logits(state[0]))
+        locations, log_probs, states, read = [], [], [], []
+        with precision(self.config, maps.device):
+            state = self.start(maps)
+            for step, drawn in enumerate(chance):
+                chosen = step > 0 or self.chooses_first
+                if chosen:
+                    states.append(self.points(state).float())
+                if how == "centre":
+                    location = torch.zeros_like(drawn)
+                elif how == "random" or not chosen:
+                    location = drawn
+                else:
+                    mean = self.locator(states[-1]).float().tanh()
+                    location = mean + std * drawn
+                    if how == "reinforce":
+                        location = location.detach()
+                        log_probs.append(gaussian_log_prob(location, mean, std))
+                    location = location.clamp(-1, 1)
+                locations.append(location)
+                state = self.think(self.see(maps, location), state)
+                if (step + 1) % self.config.glimpses == 0:
+                    read.append(state[0].float())
         none = chance.new_zeros(0, len(maps))
         baseline = self.baseline(torch.stack(states).detach()).squeeze(2) if states else none
         log_prob = torch.stack(log_probs) if log_probs else torch.zeros_like(baseline)
-        return Rollout(torch.stack(logits, 1), torch.stack(locations), log_prob, baseline)
+        return Rollout(self.logits(torch.stack(read, 1)), torch.stack(locations), log_prob, baseline)
 
 
 def he(layer: nn.Linear) -> None:

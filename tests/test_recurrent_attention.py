@@ -131,6 +131,17 @@ def test_the_core_sees_a_glimpse_at_a_time():
     assert torch.allclose(rollout.logits, network.logits(hidden)[:, None], atol=1e-6)
 
 
+@pytest.mark.parametrize("core", ["relu", "lstm"])
+def test_in_bf16_it_is_the_same_but_for_rounding(core):
+    (_, exact, given, _), (_, rounded, _, _) = tiny(core=core), tiny(core=core, bf16=True)
+    exact, rounded = exact(*given), rounded(*given)
+    for name, right, near in zip(exact._fields, exact, rounded, strict=True):
+        assert near.dtype == torch.float32 and torch.allclose(near, right, atol=0.03), name
+    assert not torch.equal(exact.logits, rounded.logits)
+    seen = torch.cat([part.flatten() for part in (rounded.logits, rounded.baseline)]).detach()
+    assert not torch.equal(seen, seen.bfloat16().float()), "what is told is rounded as well"
+
+
 def test_a_core_begins_by_keeping_what_it_has_seen():
     _, network, *_ = tiny(core="relu")
     state, nothing = torch.rand(12, 16), torch.zeros(12, 16)
