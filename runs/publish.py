@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from runs.compare import load, markdown, table
+from runs.compare import load, markdown, number, table
 from runs.record import LINES, RECENT, Group, RunRecord, flags, group, read_run
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -187,9 +187,11 @@ def _played(result: dict[str, Any]) -> str:
     """A seed's score in the games played with its kept weights afterwards, in words."""
     played = result["played"]
     how = ", playing greedily" if played.get("greedy") else ""
+    largest = max(abs(played["low"]), abs(played["high"]))
+    mean, low, high = (number(played[word], largest) for word in ("mean", "low", "high"))
     return (
         f"seed {result['seed']}, {played['checkpoint']} weights (step {played['step']:,}){how}: "
-        f"**{played['mean']:.1f}** [{played['low']:.1f}, {played['high']:.1f}] over {played['games']} games"
+        f"**{mean}** [{low}, {high}] over {played['games']} games"
     )
 
 

@@ -288,6 +288,20 @@ def test_readme_round_trip(tmp_path, monkeypatch):
     assert recipe in between and "Two seeds." in between
 
 
+@pytest.mark.parametrize(
+    "scores, words",
+    [((0.94, 0.86, 1.0), "**0.94** [0.86, 1.00]"), ((3156.06, 3030.0, 3259.9), "**3,156** [3,030, 3,260]")],
+)
+def test_games_played_afterwards_are_told_to_the_digits_that_matter(tmp_path, scores, words):
+    folder = make_run(tmp_path / "results")
+    line = {"checkpoint": "best", "step": 1000, "games": 100}
+    line |= dict(zip(("mean", "low", "high"), scores, strict=True))
+    (folder / "watch.jsonl").write_text(json.dumps(line) + "\n")
+    publish.publish(folder, tmp_path / "published")
+    told = publish.block(tmp_path / "published", tmp_path / "README.md")
+    assert f"seed 1, best weights (step 1,000): {words} over 100 games" in told
+
+
 def test_readme_holds_what_is_published():
     page, into = ROOT / "README.md", ROOT / "runs" / "published"
     if not page.is_file() or publish.BEGIN not in page.read_text(encoding="utf-8"):
