@@ -1,6 +1,7 @@
 """What was tried, how far it got, how it compares.
 
 run.py         Run, Options: a folder, a clock, a log, checkpoints
+folder.py      that folder: whose it is, who has it, what it holds
 command.py     from a command line to a running program
 machine.py     the device and its settings, random states, hardware in words
 log.py         metrics.jsonl and clock.jsonl
@@ -25,7 +26,7 @@ _WHERE = {
     "Captured": "graph",
     "Options": "run",
     "Run": "run",
-    "RunError": "run",
+    "RunError": "folder",
     "launch": "command",
     "prepare": "machine",
 }

@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from runs.run import Run, RunError
+from runs.folder import RunError
+from runs.run import Run
 
 C = TypeVar("C")
 

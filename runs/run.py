@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import secrets
 import signal
 import time
 from collections.abc import Iterator
@@ -26,19 +25,11 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from runs import checkpoint, machine
+from runs.folder import Folder, RunError, plain
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
 from runs.profile import Recorder
 from runs.progress import Bar, duration
-
-try:
-    import fcntl
-except ImportError:  # Windows: two programs in one folder are then not noticed
-    fcntl = None
-
-
-class RunError(Exception):
-    """A run cannot start or go on, for a reason its user can mend; the message says how."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +46,6 @@ class Options:
     save_every: float = 120.0  # seconds between checkpoints
     log_every: int = 5_000  # agent steps a line of metrics.jsonl
     profile: int = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
-
-
-# Flags that change where a run is kept and shown, but not what it computes.
-OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "threads", "memory_on_disk", "profile")
 
 
 class Run:
@@ -97,75 +84,17 @@ class Run:
         self._signal: int | None = None
         self._stopped = False
         self._log = Log(self.folder)
-        self._open_folder(protocol)
+        described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
+        described |= machine.circumstances(program, self.device)
+        self._place = Folder(self.folder, config, described)
         self.mirror = Mirror(
             config.wandb,
             self.folder,
-            identity=self.identity,
+            identity=self._place.identity,
             name=f"{world}/{name}",
             group=f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
             tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),
-            config=_plain(config),
-        )
-
-    # ---- the folder -------------------------------------------------------------------------------------
-
-    def _open_folder(self, protocol: str | None) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.folder / ".lock", "w")
-        except OSError as error:
-            raise RunError(
-                f"cannot write to {self.folder} ({error.strerror}): choose another place with --folder"
-            ) from error
-        if fcntl:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(f"{self.folder} is in use by another program; choose --name or --seed") from error
-        described = {
-            "program": self.program,
-            "player": self.player,
-            "world": {"name": self.world, "protocol": protocol},
-            "config": _plain(self.config),
-            **machine.circumstances(self.program, self.device),
-            "id": secrets.token_hex(4),
-        }
-        path = self.folder / "config.json"
-        if path.exists():
-            found = json.loads(path.read_text())
-            self._compare(found["config"], described["config"])
-            self.identity = found["id"]
-        else:
-            self.identity = described["id"]
-            self._write(path, json.dumps(described, indent=1).encode())
-
-    def _compare(self, old: dict, new: dict) -> None:
-        old = _plain(type(self.config)()) | old  # flags that came later stood at their defaults
-        differences = [
-            f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
-            for key in sorted(old.keys() | new.keys())
-            if key not in OUTWARD and old.get(key) != new.get(key)
-        ]
-        if differences:
-            raise RunError(
-                f"{self.folder} holds a run with another config:\n"
-                + "\n".join(differences)
-                + "\nUse the same flags to go on with it, or --name for a run of its own."
-            )
-
-    def _write(self, path: Path, data: bytes) -> None:
-        try:
-            checkpoint.write_atomically(path, data)
-        except OSError as error:
-            raise self._no_room(path, error) from error
-
-    def _no_room(self, path: Path, error: OSError) -> RunError:
-        kept = sorted((self.folder / "checkpoint").glob("[0-9]*.json"))
-        what = f"the checkpoint of step {int(kept[-1].stem):,}" if kept else "no checkpoint yet"
-        return RunError(
-            f"could not write {path} at step {self.step:,}: {error.strerror or error}. "
-            f"Kept: {what} in {self.folder}. Make room and run the same command to go on from there."
+            config=plain(config),
         )
 
     # ---- tracking and checkpoints -----------------------------------------------------------------------
@@ -181,7 +110,7 @@ class Run:
         """
         self.parts = parts
         folder = self.folder / "checkpoint"
-        if (self.folder / "finished.json").exists():
+        if self._place.finished:
             raise RunError(
                 f"{self.folder} is finished ({self.score()}).\n{self._next()}\n"
                 "For another run choose another --seed or --name."
@@ -222,7 +151,7 @@ class Run:
             }
             checkpoint.save(folder, self.step, state, files)
         except OSError as error:
-            raise self._no_room(folder, error) from error
+            raise self._place.unwritten("checkpoint", self.step, error) from error
         self._saved = time.monotonic()
 
     def _restore(self, state: dict) -> None:
@@ -293,7 +222,7 @@ class Run:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             self.mirror.finish()
-            self._lock.close()
+            self._place.close()
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self._signal is not None:  # asked twice: leave at once, the last checkpoint stands
@@ -348,7 +277,7 @@ class Run:
                 self.folder / "checkpoint" / "best.pt",
             )
         except OSError as error:
-            raise self._no_room(self.folder / "checkpoint" / "best.pt", error) from error
+            raise self._place.unwritten("checkpoint/best.pt", self.step, error) from error
         return True
 
     def show(self, film: Path) -> None:
@@ -360,7 +289,8 @@ class Run:
         for key, value in line.items():
             if key.startswith("loss/") and not math.isfinite(value):
                 raise RunError(
-                    f"{key} became {value} by step {self.step:,}. {self._kept()} Try a smaller --learning-rate."
+                    f"{key} became {value} by step {self.step:,}. Kept: {self._place.kept()}. "
+                    "Try a smaller --learning-rate."
                 )
         self._line(METRICS, line)
         self._line(
@@ -372,15 +302,11 @@ class Run:
             },
         )
 
-    def _kept(self) -> str:
-        kept = sorted((self.folder / "checkpoint").glob("[0-9]*.json"))
-        return f"Kept: the checkpoint of step {int(kept[-1].stem):,}." if kept else "There is no checkpoint yet."
-
     def _line(self, name: str, values: dict) -> None:
         try:
             self._log.write(name, values)
         except OSError as error:
-            raise self._no_room(self.folder / name, error) from error
+            raise self._place.unwritten(name, self.step, error) from error
         self.mirror.log(values)
 
     def _shown(self) -> str:
@@ -412,13 +338,8 @@ class Run:
 
     def _finish(self) -> None:
         summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
-        self._write(self.folder / "finished.json", json.dumps(summary).encode())
+        self._place.write("finished.json", json.dumps(summary).encode(), self.step)
         self.bar.say(
             f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"
             f"folder {self.folder}\n{self._next()}"
         )
-
-
-def _plain(config: Any) -> dict:
-    """A config as JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

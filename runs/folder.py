@@ -1,0 +1,106 @@
+"""A run's place on the disk: of one config, held by one program at a time; what cannot be written there is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+from pathlib import Path
+from typing import Any
+
+from runs import checkpoint
+
+try:
+    import fcntl
+except ImportError:  # Windows: two programs in one folder are then not noticed
+    fcntl = None
+
+# Flags that change where a run is kept and shown, but not what it computes.
+OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "threads", "memory_on_disk", "profile")
+
+
+class RunError(Exception):
+    """A run cannot start or go on, for a reason its user can mend; the message says how."""
+
+
+class Folder:
+    """A folder, made where there is none, and held until it is closed.
+
+    Args:
+        config: a frozen dataclass.
+        described: what else config.json is to hold.
+
+    identity: of the run, eight hexadecimal digits.
+
+    Raises:
+        RunError: the folder belongs to another config, is in use or cannot be written.
+    """
+
+    def __init__(self, path: Path, config: Any, described: dict[str, Any]) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path / ".lock", "w")
+        except OSError as error:
+            raise RunError(
+                f"cannot write to {path} ({error.strerror}): choose another place with --folder"
+            ) from error
+        if fcntl:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise RunError(f"{path} is in use by another program; choose --name or --seed") from error
+        if (path / "config.json").exists():
+            found = json.loads((path / "config.json").read_text())
+            self._compare(plain(type(config)()) | found["config"], plain(config))  # later flags: at their defaults
+            self.identity = found["id"]
+        else:
+            self.identity = secrets.token_hex(4)
+            whole = described | {"config": plain(config), "id": self.identity}
+            self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
+
+    def _compare(self, old: dict, new: dict) -> None:
+        differences = [
+            f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
+            for key in sorted(old.keys() | new.keys())
+            if key not in OUTWARD and old.get(key) != new.get(key)
+        ]
+        if differences:
+            raise RunError(
+                f"{self.path} holds a run with another config:\n"
+                + "\n".join(differences)
+                + "\nUse the same flags to go on with it, or --name for a run of its own."
+            )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run there has come to its end."""
+        return (self.path / "finished.json").exists()
+
+    def kept(self) -> str:
+        """What the folder holds of the run, in words."""
+        steps = sorted((self.path / "checkpoint").glob("[0-9]*.json"))
+        return f"the checkpoint of step {int(steps[-1].stem):,}" if steps else "no checkpoint yet"
+
+    def write(self, name: str, data: bytes, step: int) -> None:
+        """Write a file there, whole or not at all. Raises RunError if it cannot be."""
+        try:
+            checkpoint.write_atomically(self.path / name, data)
+        except OSError as error:
+            raise self.unwritten(name, step, error) from error
+
+    def unwritten(self, name: str, step: int, error: OSError) -> RunError:
+        """To be raised when a file there could not be written."""
+        return RunError(
+            f"could not write {self.path / name} at step {step:,}: {error.strerror or error}. "
+            f"Kept: {self.kept()} in {self.path}. Make room and run the same command to go on from there."
+        )
+
+    def close(self) -> None:
+        """Let another program have it."""
+        self._lock.close()
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
