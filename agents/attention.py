@@ -186,8 +186,7 @@ class Attending(policies.ActorCritic):
 def opinionated(queries: Tensor) -> None:
     """Have queries (Q, K) begin by asking for something, each for other things of those that a backbone tells apart.
 
-    Else all places count alike at first, and what an answer tells of one of them drowns in the mean: Catch, learned
-    in 30,000 steps, was not learned in 60,000 like that.
+    Else all places count alike at first, and what an answer tells of one of them drowns in the mean.
     """
     nn.init.normal_(queries, std=2.0)
 

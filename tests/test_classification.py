@@ -313,7 +313,7 @@ def test_compiled_it_learns_the_same(tmp_path, backbone):
     """The network's forward and backward as one compiled graph: losses of the plain ones, and weights near them."""
     changes = dict(backbone=backbone, width=0.125 if backbone == "airbench" else 1.0, whiten=backbone == "airbench")
     changes |= dict(learning_rate=0.05, augment="flip", log_every=128, bf16=False)
-    runs = [train(tmp_path / str(compiled), compile=compiled, **changes) for compiled in (False, True)]
-    plain, compiled = ([line["loss/train"] for line in lines(run) if "loss/train" in line][:3] for run in runs)
+    folders = [train(tmp_path / str(compiled), compile=compiled, **changes) for compiled in (False, True)]
+    plain, compiled = ([line["loss/train"] for line in lines(run) if "loss/train" in line][:3] for run in folders)
     assert len(plain) == 3 and compiled == pytest.approx(plain, rel=0.01)
-    assert outcome(runs[1])["test/error"] == pytest.approx(outcome(runs[0])["test/error"], abs=5)
+    assert outcome(folders[1])["test/error"] == pytest.approx(outcome(folders[0])["test/error"], abs=5)
