@@ -81,13 +81,16 @@ class RecurrentAttention(nn.Module):
         """What learns from the reward alone."""
         return [self.locator]
 
-    def chances(self, count: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor:
+    def chances(
+        self, count: int, device: torch.device, generator: torch.Generator | None = None, still: bool = False
+    ) -> Tensor:
         """What is random in `count` rollouts, (T, B, 2): a place where none is chosen, uniform in [-1, 1], else the
-        normal noise around the choice."""
+        normal noise around the choice, or no noise, so that it looks where it means to (`still`)."""
         looks = self.config.glimpses * self.digits
         places = looks if self.config.attention == "random" else int(not self.chooses_first)
         uniform = torch.rand(places, count, 2, generator=generator, device=device) * 2 - 1
-        return torch.cat([uniform, torch.randn(looks - places, count, 2, generator=generator, device=device)])
+        noise = torch.randn(looks - places, count, 2, generator=generator, device=device)
+        return torch.cat([uniform, torch.zeros_like(noise) if still else noise])
 
     def forward(self, maps: Tensor, chance: Tensor) -> Rollout:
         how, std = self.config.attention, self.config.std

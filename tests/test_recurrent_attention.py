@@ -180,6 +180,35 @@ def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_single_rollout_looks_where_it_means_to():
+    _, network, (maps, _), _ = tiny(glimpses=4)
+    still, again = (network.chances(12, "cpu", torch.Generator().manual_seed(1), still=True) for _ in range(2))
+    assert torch.equal(still, again) and still[0].abs().max() > 0.5 and not still[1:].any()
+    drawn = network.chances(12, "cpu", torch.Generator().manual_seed(1))
+    assert torch.equal(drawn[0], still[0]) and drawn[1:].std() > 0.5
+    assert not torch.equal(network(maps, still).location[1], network(maps, drawn).location[1])
+
+
+def test_errors_are_the_mean_over_passes():
+    config, network, _, _ = tiny(env="Translated", size=4)
+    world = ram.scenes(config, glyphs(40), torch.device("cpu"))
+    for rollouts in (1, 3):
+        torch.manual_seed(0)
+        network.locator[2].bias.data.uniform_(-1, 1)
+        several = ram.errors(network, world, rollouts, seed=1, passes=3)
+        generator, errors = torch.Generator().manual_seed(1), []
+        uniform = torch.rand(40, world.draws, generator=generator)
+        maps = network.retina.prepare(world.paint(torch.arange(40), uniform))
+        for _ in range(3):
+            found = torch.zeros(40, 10)
+            for _ in range(rollouts):
+                chance = network.chances(40, "cpu", generator, still=rollouts == 1)
+                found += network(maps, chance).logits.detach()[:, 0].softmax(1)
+            errors.append(100 * (found.argmax(1) != world.labels).float().mean().item())
+        assert several["error"] == pytest.approx(sum(errors) / 3) and several["games"] == 40
+        assert len(set(errors)) > 1, "the passes are all the same"
+
+
 # Programs
 
 
