@@ -416,6 +416,23 @@ def test_bad_names_and_options(name, options, message):
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "name, seen, joints", [("Hopper", 11, 3), ("HalfCheetah", 17, 6), ("Walker2d", 17, 6), ("Ant", 105, 8)]
+)
+def test_robots(name, seen, joints):
+    pytest.importorskip("mujoco")
+    world, twin = (envs.make(name, 2, seed=3) for _ in range(2))
+    assert world.observation.shape == (2, seen) and world.action_shape == (joints,)
+    assert not torch.equal(world.observation[0], world.observation[1])
+    generator, ends = torch.Generator().manual_seed(1), 0
+    for _ in range(60):
+        action = torch.rand(2, joints, generator=generator) * 2 - 1
+        came = world.step(action)
+        assert same(came, twin.step(action)) and torch.isfinite(came.next_observation).all()
+        ends += int((came.last & (came.discount == 0)).sum())
+    assert (ends > 0) == (name in ("Hopper", "Walker2d")), "two legs fall at random actions, four stay up"
+
+
 def test_missing_extra_names_the_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "mujoco", None)
     for module in [m for m in sys.modules if m.startswith("gymnasium.envs.mujoco")]:
