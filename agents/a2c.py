@@ -47,7 +47,7 @@ class Config(reinforce.Config):
 
 
 CONTROL = reinforce.CONTROL | dict(
-    worlds=8, rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_greedy=True
+    rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_games=20, evaluate_greedy=True
 )
 CATCH = reinforce.CATCH | dict(
     steps=60_000, rollout=9, trace=0.95, learning_rate=3e-3, max_norm=0.5, entropy=0.02, normalise=True

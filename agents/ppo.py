@@ -68,12 +68,12 @@ class Config(reinforce.Config):
 
 CONTROL = reinforce.CONTROL | dict(
     steps=300_000,
-    worlds=8,
     rollout=64,
     learning_rate=1e-3,
     clip=0.2,
     clip_value=False,
     evaluate_every=10_000,
+    evaluate_games=20,
     evaluate_greedy=True,
 )
 CATCH = reinforce.CATCH | dict(
