@@ -262,11 +262,14 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
 
 @torch.inference_mode()
 def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, count: int = 25) -> Path:
-    """Write the glimpses at some random images as saccades.gif and saccades.png. Returns the path of the first."""
+    """Write a single rollout's glimpses at some random images as saccades.gif and saccades.png.
+
+    Returns the path of the first.
+    """
     device = world.images.device
     generator = torch.Generator(device).manual_seed(seed)
     images, labels = world.sample(count, generator)
-    rollout = network(network.retina.prepare(images), network.chances(count, device, generator))
+    rollout = network(network.retina.prepare(images), network.chances(count, device, generator, still=True))
     answers, locations = rollout.logits.argmax(2), rollout.location
     saccades.film(folder / "saccades.gif", images, locations, answers, labels, network.retina)
     few = slice(0, 8)
