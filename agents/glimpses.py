@@ -74,8 +74,13 @@ class RecurrentAttention(nn.Module):
         return self.core(seen, state) if len(state) == 2 else (self.core(seen, *state),)
 
     def points(self, state: tuple[Tensor, ...]) -> Tensor:
-        """(B, units) what the next location is chosen by; the choice teaches no more than the locator."""
-        return state[0] if self.config.attention == "differentiable" else state[0].detach()
+        """(B, units) what the next location is chosen by."""
+        return self.told(state[0])
+
+    def told(self, core: Tensor) -> Tensor:
+        """What a core tells those that choose the next location, who teach it in turn or not."""
+        taught = self.config.teach_core or self.config.attention == "differentiable"
+        return core if taught else core.detach()
 
     def pointing(self) -> list[nn.Module]:
         """What learns from the reward alone."""

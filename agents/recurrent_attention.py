@@ -15,8 +15,8 @@ a film and as a sheet.
 
 Deviations from the paper:
 1. Adam instead of momentum, with the learning rate going to 0 along a half cosine.
-2. The location network has a hidden layer and ends in tanh, and gets the core's state without a gradient back: the
-   core learns from the classification alone.
+2. The location network has a hidden layer and ends in tanh. On scenes of 60x60 and more it teaches the core to search;
+   on others it gets the core's state without a gradient back, and the core learns from the classification alone.
 3. Evaluated is a moving average of the weights.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
 5. He initialisation of what ReLUs follow, and a core that begins by keeping its state; on scenes of 60x60 and more
@@ -65,6 +65,7 @@ class Config(runs.Options):
     locator: int = 128  # hidden units of the location network
     reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
+    teach_core: bool = False  # by REINFORCE as well, and what the core sees by; else it teaches the location network
     learning_rate: float = 1e-3  # Adam, at the start
     locator_rate: float = 1.0  # of that, for the location network
     weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019)
@@ -81,7 +82,9 @@ class Config(runs.Options):
     compile: bool = False  # torch.compile learn
 
 
-LARGE = dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
+LARGE = dict(
+    glimpses=8, size=12, scales=3, core="lstm", teach_core=True, reinforce_weight=0.1, steps=5_500_000, bf16=True
+)
 RECIPES = {
     "MNIST": dict(),
     "Translated": LARGE,

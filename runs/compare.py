@@ -213,8 +213,10 @@ def _reach(values: Sequence[float | None], form) -> str:
     there = [value for value in values if value is not None]
     if not there:
         return "–"
-    lowest, highest = min(there), max(there)
-    return form(float(np.mean(there))) if highest <= 1.1 * lowest else f"{form(lowest)} to {form(highest)}"
+    lowest, highest = form(min(there)), form(max(there))
+    if lowest == highest or max(there) <= 1.1 * min(there):
+        return form(float(np.mean(there)))
+    return f"{lowest} to {highest}"
 
 
 def main() -> None:

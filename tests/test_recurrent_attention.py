@@ -96,6 +96,19 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
 # What gradients reach
 
 
+@pytest.mark.parametrize("core", ["relu", "lstm"])
+def test_the_core_learns_to_search(core):
+    _, network, given, _ = tiny(core=core, teach_core=True)
+    rollout = network(*given)
+    rollout.baseline.sum().backward(retain_graph=True)
+    taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert taught == {"baseline"}
+    network.zero_grad()
+    rollout.log_prob.sum().backward()
+    taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert taught == {"locator", "core", "glimpse", "where", "backbone"}
+
+
 @pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "centre"])
 def test_who_teaches_the_locator(attention):
     config, network, given, label = tiny(attention=attention)
