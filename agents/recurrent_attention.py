@@ -15,8 +15,8 @@ a film and as a sheet.
 
 Deviations from the paper:
 1. Adam instead of momentum, with the learning rate going to 0 along a half cosine.
-2. The location network has a hidden layer and ends in tanh. On scenes of 60x60 and more it teaches the core to search;
-   on others it gets the core's state without a gradient back, and the core learns from the classification alone.
+2. The location network has a hidden layer and ends in tanh. On scenes of 60x60 and more it teaches the core to
+   search; on others it gets the core's state without a gradient back, and the classification alone teaches the core.
 3. Evaluated is a moving average of the weights.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
 5. He initialisation of what ReLUs follow, and a core that begins by keeping its state; on scenes of 60x60 and more
