@@ -5,8 +5,8 @@
 
 The other contestant is the model as it is straightforwardly written: for every glimpse each image of the batch is
 padded and sliced at its location in Python, and pooled scale by scale; scenes with distractors are made image by
-image as well. Networks, loss, optimiser and batch are the same, and so are the images: drawn digits, repeated to
-55,000. Windows alternate within one process. "glimpses" compares the retinas alone, "scenes" the making of scenes.
+image as well, and all is calculated in fp32. Networks, loss, optimiser and batch are the same, and so are the images:
+drawn digits, repeated to 55,000. Windows alternate within one process. "glimpses" compares the retinas alone, "scenes" the making of scenes.
 """
 
 import argparse
@@ -120,9 +120,10 @@ def main() -> None:
     setting = circumstances()
     rows, rates, ratios = [], {}, {}
     for task in options.tasks:
-        config = dataclasses.replace(ram.recipe(ram.Config(env=task)), batch=options.batch, core="relu")
+        config = dataclasses.replace(ram.recipe(ram.Config(env=task)), batch=options.batch)
         ours = trainer(config, glimpse.Scenes, glimpse.Retina)
-        loops = trainer(config, glimpse.Scenes if task == "MNIST" else LoopScenes, LoopRetina)
+        plain = dataclasses.replace(config, bf16=False)
+        loops = trainer(plain, glimpse.Scenes if task == "MNIST" else LoopScenes, LoopRetina)
         for part in ours:
             calls = {"saccade": ours[part], "loop": loops[part]}
             found = alternate(calls, options.rounds, options.seconds)
