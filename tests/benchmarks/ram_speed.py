@@ -6,7 +6,8 @@
 The other contestant is the model as it is straightforwardly written: for every glimpse each image of the batch is
 padded and sliced at its location in Python, and pooled scale by scale; scenes with distractors are made image by
 image as well, and all is calculated in fp32. Networks, loss, optimiser and batch are the same, and so are the images:
-drawn digits, repeated to 55,000. Windows alternate within one process. "glimpses" compares the retinas alone, "scenes" the making of scenes.
+drawn digits, repeated to 55,000. Windows alternate within one process. "glimpses" compares the retinas alone,
+"scenes" the making of scenes.
 """
 
 import argparse
