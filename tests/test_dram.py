@@ -49,6 +49,14 @@ def test_rewards_of_two_digits_by_hand():
     assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 2 * policy + 0.75)
 
 
+def test_its_recipes_keep_reading_and_pointing_apart():
+    for task in ram.RECIPES:
+        asked = dram.recipe(dram.Config(env=task))
+        assert (asked.teach_core, asked.reinforce_weight) == (False, 1.0) and ram.recipe(
+            ram.Config(env=task)
+        ).teach_core
+
+
 def test_the_retina_gives_back_the_whole():
     images = torch.rand(3, 2, 20, 24)
     retina = Retina((2, 20, 24), 4, 3)
