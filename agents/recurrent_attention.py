@@ -65,7 +65,7 @@ class Config(runs.Options):
     locator: int = 128  # hidden units of the location network
     reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
-    teach_core: bool = False  # by REINFORCE as well, and what the core sees by; else it teaches the location network
+    teach_core: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
     learning_rate: float = 1e-3  # Adam, at the start
     locator_rate: float = 1.0  # of that, for the location network
     weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019)
