@@ -49,6 +49,16 @@ def rows(*folders):
     return [dict(zip(head, row, strict=True)) for row in cells]
 
 
+@pytest.mark.parametrize(
+    "seconds, told", [((155, 205), "3 min"), ((100, 105), "2 min"), ((120, 240), "2 min to 4 min")]
+)
+def test_seeds_that_take_different_times(tmp_path, seconds, told):
+    folders = [make_run(tmp_path, seed) for seed in (1, 2)]
+    for folder, taken in zip(folders, seconds, strict=True):
+        (folder / "clock.jsonl").write_text(json.dumps({"step": 200, "seconds": taken}) + "\n")
+    assert rows(*folders)[0]["wall time"] == told
+
+
 def command(monkeypatch, main, *arguments):
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
     main()
