@@ -49,10 +49,28 @@ class Config(reinforce.Config):
 CONTROL = reinforce.CONTROL | dict(
     rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_games=20, evaluate_greedy=True
 )
+LUNAR_LANDER = CONTROL | dict(
+    steps=2_000_000,
+    worlds=16,
+    rollout=64,
+    discount=0.999,  # landing comes hundreds of steps after what led to it
+    trace=0.98,
+    normalise=True,
+    value_weight=1e-3,  # returns in the hundreds: the value's error would be all of the clipped gradient
+    entropy=0.001,  # of 0.01 the lander hovers: it only comes to rest if it does nothing many times in a row
+    evaluate_every=100_000,
+    evaluate_greedy=False,
+)
 CATCH = reinforce.CATCH | dict(
     steps=60_000, rollout=9, trace=0.95, learning_rate=3e-3, max_norm=0.5, entropy=0.02, normalise=True
 )
-RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": reinforce.PIXELS}
+RECIPES = {
+    "atari": {},
+    "control": CONTROL,
+    "LunarLander-v3": LUNAR_LANDER,
+    "catch": CATCH,
+    "pixels": reinforce.PIXELS,
+}
 
 
 def recipe(asked: Config) -> Config:
