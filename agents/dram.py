@@ -13,10 +13,8 @@ Deviations from the paper:
 1. Its pairs are to be named as one of 55 sets of two; here they are read from left to right, as its house numbers
    are, and an image counts as right if both digits are.
 2. The eye is a backbone of the registry, by default one layer; the paper has three convolutions.
-3. Where to look is learned from the reward alone, what to read from the classes alone: the LSTM that points gets the
-   state of the one that reads without a gradient back.
-4. What is there is multiplied by one more than the features of where it is; by those alone, it learns far slower.
-5. And those of agents/recurrent_attention.py.
+3. What is there is multiplied by one more than the features of where it is; by those alone, it learns far slower.
+4. And those of agents/recurrent_attention.py.
 """
 
 from __future__ import annotations
@@ -43,8 +41,7 @@ class Config(ram.Config):
     context: str = "small"  # backbone of the coarse view
 
 
-APART = dict(teach_core=False, reinforce_weight=1.0)  # deviation 3
-PAIRS = dict(
+PAIRS = ram.RECIPES["Pairs"] | dict(
     glimpses=2,  # a digit, as in the paper
     units=128,
     learning_rate=2e-3,
@@ -52,8 +49,7 @@ PAIRS = dict(
     bf16=False,  # so few units are no quicker
     evaluate_passes=1,  # a rollout that draws nothing is always the same
 )
-RECIPES = {name: numbers | APART for name, numbers in ram.RECIPES.items()}
-RECIPES["Pairs"] |= PAIRS
+RECIPES = ram.RECIPES | {"Pairs": PAIRS}
 
 
 def recipe(asked: Config) -> Config:

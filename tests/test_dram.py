@@ -49,14 +49,6 @@ def test_rewards_of_two_digits_by_hand():
     assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 2 * policy + 0.75)
 
 
-def test_its_recipes_keep_reading_and_pointing_apart():
-    for task in ram.RECIPES:
-        asked = dram.recipe(dram.Config(env=task))
-        assert (asked.teach_core, asked.reinforce_weight) == (False, 1.0) and ram.recipe(
-            ram.Config(env=task)
-        ).teach_core
-
-
 def test_the_retina_gives_back_the_whole():
     images = torch.rand(3, 2, 20, 24)
     retina = Retina((2, 20, 24), 4, 3)
@@ -83,7 +75,7 @@ def test_where_changes_what_was_seen_and_does_not_hide_it():
     assert torch.equal(network.see(maps, place), what)
 
 
-def test_each_core_has_its_own_teacher():
+def test_each_core_has_its_own_teacher_unless_both_teach_it():
     network, maps, chance, label = tiny()
     rollout = network(maps, chance)
     torch.nn.functional.cross_entropy(rollout.logits.flatten(0, 1), label.flatten()).backward(retain_graph=True)
@@ -91,6 +83,10 @@ def test_each_core_has_its_own_teacher():
     network.zero_grad()
     rollout.log_prob.sum().backward()
     assert taught(network) == {"locator", "pointer"}
+    assert dram.recipe(dram.Config()).teach_core
+    network, maps, chance, label = tiny(teach_core=True)
+    network(maps, chance).log_prob.sum().backward()
+    assert taught(network) == {"locator", "pointer", "backbone", "what", "where", "reader"}
     network, maps, chance, label = tiny(attention="differentiable")
     network(maps, chance).logits.sum().backward()
     assert taught(network) >= {"locator", "pointer", "reader"}
