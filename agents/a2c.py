@@ -50,7 +50,7 @@ CONTROL = reinforce.CONTROL | dict(
     rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_games=20, evaluate_greedy=True
 )
 LUNAR_LANDER = CONTROL | dict(
-    steps=2_000_000,
+    steps=1_000_000,
     worlds=16,
     rollout=64,
     discount=0.999,  # landing comes hundreds of steps after what led to it
