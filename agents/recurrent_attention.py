@@ -83,10 +83,10 @@ class Config(runs.Options):
     compile: bool = False  # torch.compile learn
 
 
-SMALL = dict(teach_core=True, reinforce_weight=0.1)
-LARGE = SMALL | dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
+TAUGHT = dict(teach_core=True, reinforce_weight=0.1)
+LARGE = TAUGHT | dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
 RECIPES = {
-    "MNIST": SMALL | dict(weight_decay=0.1),  # the only task whose images are the same each time
+    "MNIST": TAUGHT | dict(weight_decay=0.1),  # the only task whose images are the same each time
     "Translated": LARGE,
     "Cluttered": LARGE,
     "Cluttered100": LARGE | dict(scales=4),
