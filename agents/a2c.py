@@ -57,7 +57,7 @@ LUNAR_LANDER = CONTROL | dict(
     trace=0.98,
     normalise=True,
     value_weight=1e-3,  # returns in the hundreds: the value's error would be all of the clipped gradient
-    entropy=0.001,  # of 0.01 the lander hovers: it only comes to rest if it does nothing many times in a row
+    entropy=0.001,  # a lander only comes to rest if it does nothing many times in a row
     evaluate_every=100_000,
     evaluate_greedy=False,
 )
