@@ -269,6 +269,13 @@ def test_every_world_has_its_recipe(name, env):
     assert program.recipe(program.Config(env=env)).env == env
 
 
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_lunar_lander_has_a_recipe_of_its_own(name):
+    program = PROGRAMS[name]
+    own, usual = (program.recipe(program.Config(env=env)) for env in ("LunarLander", "Acrobot"))
+    assert dataclasses.replace(own, env="Acrobot") != usual
+
+
 def test_variance_is_that_of_each_episodes_gradient():
     asked = dataclasses.replace(reinforce.recipe(reinforce.Config(env="Catch")), discount=1.0)
     world = envs.make("Catch", 4, seed=1)

@@ -181,6 +181,19 @@ def test_one_glimpse_needs_no_choice():
     assert torch.isfinite(loss)
 
 
+def test_weights_decay_whatever_their_gradient():
+    config, network, *_ = tiny(weight_decay=0.5)
+    before = [weight.detach().clone() for weight in network.parameters()]
+    for weight in network.parameters():
+        weight.grad = torch.zeros_like(weight)
+    optimizer = ram.adam(config, network)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1
+    optimizer.step()
+    for was, weight in zip(before, network.parameters(), strict=True):
+        assert torch.allclose(weight, was * (1 - 0.1 * 0.5))
+
+
 # What it is shown
 
 
