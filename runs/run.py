@@ -106,7 +106,8 @@ class Run:
         load(folder, state), which keep files of their own and write only what is new.
 
         Raises:
-            RunError: the run is finished already, or every checkpoint in the folder is damaged.
+            RunError: the run is finished already, every checkpoint in the folder is damaged, or the last one lacks
+                a part, which the program did not have when it was saved.
         """
         self.parts = parts
         folder = self.folder / "checkpoint"
@@ -156,6 +157,11 @@ class Run:
 
     def _restore(self, state: dict) -> None:
         folder = self.folder / "checkpoint" / "memory"
+        if missing := self.parts.keys() - state["parts"].keys():
+            raise RunError(
+                f"the checkpoint of step {state['step']:,} in {self.folder} has no {', '.join(sorted(missing))}: an "
+                "older version saved it. Go on with that version (config.json names its commit), or choose --name."
+            )
         for name, part in self.parts.items():
             if hasattr(part, "save"):
                 part.load(folder, state["parts"][name])

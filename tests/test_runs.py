@@ -44,11 +44,11 @@ class Walk:
         self.place = state["place"]
 
 
-def walk(config, die_at=None, act=None):
+def walk(config, die_at=None, act=None, **others):
     machine.prepare("cpu", config.seed)
     run = Run(config, "tests.walk", "Nowhere")
     part = Walk()
-    run.track(walk=part)
+    run.track(walk=part, **others)
     for step in run.steps(config.steps, stride=2):
         if act:
             act(run, step)
@@ -152,6 +152,15 @@ def test_all_damaged_is_an_error(config):
         path.write_bytes(b"")
     with pytest.warns(UserWarning), pytest.raises(RunError, match="every checkpoint"):
         walk(config)
+
+
+def test_checkpoint_without_a_new_part_is_refused(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    with pytest.raises(RunError, match="checkpoint of step 34 .* has no scale: an older version"):
+        walk(config, scale=Walk())
+    run, _ = walk(config)
+    assert run.step == 40
 
 
 def test_keeps_the_last_few(config):
