@@ -26,7 +26,7 @@ import runs
 from agents import arithmetic, policies, reinforce, setting
 from agents.arithmetic import precision
 from agents.policies import load
-from agents.ppo import Experience, Rollout, advantages
+from agents.ppo import Experience, RewardScale, Rollout, advantages
 from agents.r2d2 import Carried
 from agents.setting import options
 from agents.watch import assess
@@ -40,6 +40,7 @@ class Config(reinforce.Config):
     rollout: int = 5  # steps each world plays between two updates
     trace: float = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
     learning_rate: float = 7e-4  # RMSprop
+    scale_rewards: bool = False  # divided by the deviation of the discounted return
     units: int = 0  # of an LSTM between what is seen and what is decided; 0 for none
     decay: float = 0.99  # of RMSprop's mean of squared gradients
     normalise: bool = False  # advantages are divided by their root mean square
@@ -89,8 +90,9 @@ def train(config: Config) -> None:
     optimizer = torch.optim.RMSprop(
         weights, arithmetic.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture
     )
+    rewards = RewardScale(world.count, config.discount).to(device)
     carried = Carried(network.start(world.count))
-    run.track(network=network, optimizer=optimizer, world=world, carried=carried)
+    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
     head = network.head
     rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
     batch = config.rollout * world.count
@@ -142,8 +144,9 @@ def train(config: Config) -> None:
             run.log(world.finished)
         rollout.value[-1] = judge(world.observation, carried.state)
 
+        reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
         value, following = rollout.value[:-1], rollout.following()
-        advantage = advantages(rollout.reward, rollout.discount, value, following, rollout.last, config.trace)
+        advantage = advantages(reward, rollout.discount, value, following, rollout.last, config.trace)
         arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
         network.scale.update(rollout.observation.flatten(0, 1))

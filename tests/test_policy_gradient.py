@@ -155,6 +155,19 @@ def test_rewards_are_scaled_by_the_deviation_of_returns():
     assert torch.allclose(scale(reward, last), reward / returns.std(correction=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["a2c", "ppo"])
+def test_the_value_is_of_scaled_rewards(tmp_path, name):
+    program, error = PROGRAMS[name], {}
+    for scaled in (True, False):
+        changes = dict(steps=1_600, worlds=4, rollout=20, evaluate_every=1_600, evaluate_games=1, log_every=800)
+        changes |= dict(name=str(scaled), scale_rewards=scaled)
+        changes |= dict(epochs=2, minibatches=2) if name == "ppo" else {}
+        program.train(quick(tmp_path, program, "Pendulum", **changes))
+        log = (tmp_path / f"Pendulum-v1/{scaled}/metrics.jsonl").read_text().splitlines()
+        error[scaled] = [line["loss/value"] for line in map(json.loads, log) if "loss/value" in line][-1]
+    assert error[True] < 0.1 * error[False], error
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_atari_moves_every_weight(tmp_path, name):
     program = PROGRAMS[name]
@@ -255,7 +268,7 @@ def test_continuous_actions(tmp_path, name, flags):
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name, kill, same_ends):
     changes = dict(steps=23_040, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100, worlds=8)
     changes |= {} if name == "reinforce" else {"rollout": 8}
-    changes |= {"units": 16, "apart": False} if name == "a2c" else {}
+    changes |= {"units": 16, "apart": False, "scale_rewards": True} if name == "a2c" else {}
     kill(f"agents.{name}", env="CartPole", **changes)
     for folder in ("killed", "whole"):
         PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name], "CartPole", name=folder, **changes))
