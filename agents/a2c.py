@@ -51,16 +51,16 @@ CONTROL = reinforce.CONTROL | dict(
     rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_games=20, evaluate_greedy=True
 )
 LUNAR_LANDER = CONTROL | dict(
-    steps=1_000_000,
+    steps=1_500_000,
     worlds=16,
-    rollout=64,
+    rollout=32,
     discount=0.999,  # landing comes hundreds of steps after what led to it
     trace=0.98,
+    learning_rate=1e-3,
+    scale_rewards=True,  # returns are in the hundreds, too far for the value's few updates
     normalise=True,
-    value_weight=1e-3,  # returns in the hundreds: the value's error would be all of the clipped gradient
-    entropy=0.001,  # a lander only comes to rest if it does nothing many times in a row
-    evaluate_every=100_000,
-    evaluate_greedy=False,
+    entropy=0.0,  # a lander only comes to rest if it does nothing many times in a row
+    evaluate_every=250_000,
 )
 CATCH = reinforce.CATCH | dict(
     steps=60_000, rollout=9, trace=0.95, learning_rate=3e-3, max_norm=0.5, entropy=0.02, normalise=True
