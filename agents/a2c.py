@@ -11,6 +11,7 @@ Deviations from the paper:
 2. Advantages by generalised advantage estimation; --trace 1 is the paper's n-step return.
 3. A time limit is no end: the return goes on with the value of where it led.
 4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
+5. Where a recipe says so, as for LunarLander, rewards are scaled and advantages normalised.
 """
 
 from __future__ import annotations
