@@ -190,5 +190,5 @@ def hybrid_loss(
     policy = -(log_prob * (own - baseline.detach())).sum(0).mean()
     value = (own - baseline).square().sum(0).mean()
     parts = {"loss/classify": classify, "loss/policy": policy, "loss/value": value}
-    parts["episode/return"] = (logits.argmax(2) == label).all(1).float().mean()
+    parts["train/accuracy"] = (logits.argmax(2) == label).all(1).float().mean()
     return classify + weight * policy + value, {name: part.detach() for name, part in parts.items()}

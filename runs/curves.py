@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window system, and no state left behind
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
 from runs.record import Group
 
@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 MEANING = {
     "eval/return": "evaluation return (mean of whole games)",
     "eval/median": "evaluation return (median of whole games)",
+    "eval/error": "validation error (%)",
     "episode/return": "training return (mean of whole games)",
     "episode/length": "training episode length (steps)",
     "explore/epsilon": "share of random actions",
@@ -30,6 +31,7 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
 
     Lines are means over seeds, bands reach from the lowest to the highest seed; where not every seed has
     been, each goes on as a thin line. Behind a single seed's evaluations stand, pale, its training returns.
+    Of image sets the validation error is shown instead of the return, which is 100 minus it.
     `smooth` is the number of points in a running mean.
 
     Raises ValueError where no run has a point to show or smooth < 1.
@@ -51,15 +53,19 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
     notes = []
     for world, panel in zip(worlds, panels, strict=False):
         here = [(each, label) for each, label in zip(groups, labels, strict=True) if each.world == world]
+        images = all(run.of_images for each, _ in here for run in each.runs)
+        shown = "eval/error" if images and metric == "eval/return" else metric
         for each, label in here:
             index = looks.index(label)
             look = {
                 "color": COLOURS[index % len(COLOURS)],
                 "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
             }
-            notes += _draw_group(panel, each, label, metric, x, smooth, look)
+            notes += _draw_group(panel, each, label, shown, x, smooth, look)
         protocol = here[0][0].protocol
-        _finish_panel(panel, f"{world} · {protocol}" if protocol and world not in mixed else world, metric, x)
+        _finish_panel(panel, f"{world} · {protocol}" if protocol and world not in mixed else world, shown, x)
+        if images and x == "steps":
+            panel.set_xlabel("images shown")
     for panel in panels[len(worlds) :]:
         panel.remove()
     figure.suptitle(f"Learning curves: {metric}", x=0.008, ha="left", fontsize=12)
@@ -127,6 +133,11 @@ def _finish_panel(panel: Axes, title: str, metric: str, x: str) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
     if x != "hours":
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if metric == "eval/error":
+        panel.set_yscale("log")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("")
     panel.grid(alpha=0.3, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
     panel.margins(x=0.02)

@@ -99,6 +99,11 @@ class RunRecord:
         return max(reversed(self.evaluations), key=lambda line: line["eval/return"], default=None)
 
     @property
+    def of_images(self) -> bool:
+        """Whether it names images and plays no games: its evaluations tell an error."""
+        return any("eval/error" in line for line in self.evaluations)
+
+    @property
     def tested(self) -> dict[str, float]:
         """Test errors in percent: "error" plainly, "error_10" with ten views or rollouts; empty without a test."""
         tests = [line for line in self.lines if "test/error" in line]
@@ -107,7 +112,9 @@ class RunRecord:
 
     @property
     def training_return(self) -> float | None:
-        """Mean return of the last hundred training games (of whole lines, so of a few more)."""
+        """Mean return of the last hundred training games (of whole lines, so of a few more); None without games."""
+        if self.of_images:
+            return None
         total, games = 0.0, 0
         for line in reversed(self.lines):
             if games < RECENT and _is_number(line.get("episode/return")):

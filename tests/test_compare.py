@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runs import compare, hints, publish
+from runs import compare, curves, hints, publish
 from runs.curves import common, draw, running_mean
-from runs.record import group, read_run
+from runs.record import RECENT, group, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -99,6 +99,25 @@ def test_errors_of_a_test_by_hand(tmp_path):
     publish.publish(folders[0], tmp_path / "published")
     (record,) = rows(*(path.parent for path in (tmp_path / "published").rglob("result.json")))
     assert record["test error, %"] == one["test error, %"]
+
+
+def test_of_image_sets_the_error_is_drawn(tmp_path, monkeypatch):
+    games, images = make_run(tmp_path), make_run(tmp_path, world="MNIST", scores=(90.0, 99.0))
+    with open(images / "metrics.jsonl", "a") as file:
+        file.writelines(
+            json.dumps({"step": step, "eval/return": 100 - error, "eval/error": error}) + "\n"
+            for step, error in ((100, 10.0), (200, 1.0))
+        )
+    played, named = (rows(folder)[0][f"last {RECENT} training games"] for folder in (games, images))
+    assert played != "–" and named == "–"
+    drawn = {}
+    finish = curves._finish_panel
+    monkeypatch.setattr(
+        curves, "_finish_panel", lambda panel, *args: (drawn.update({args[0]: panel}), finish(panel, *args))
+    )
+    draw(group(map(read_run, (games, images))), tmp_path / "curves.png")
+    assert drawn["MNIST"].lines[0].get_ydata().tolist() == [10, 1] and drawn["MNIST"].get_xlabel() == "images shown"
+    assert drawn["Catch"].lines[0].get_ydata().tolist() == [1, 3] and drawn["Catch"].get_yscale() == "linear"
 
 
 def test_hints_name_what_is_near_or_all_there_is():

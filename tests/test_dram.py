@@ -42,7 +42,7 @@ def test_rewards_of_two_digits_by_hand():
     assert parts["loss/policy"].item() == pytest.approx(policy)
     assert parts["loss/value"].item() == pytest.approx(0.25 + 0.25 + 0.25)
     assert parts["loss/classify"].item() == pytest.approx(math.log(4 / 3) + math.log(4))
-    assert parts["episode/return"].item() == 0  # one of the two is wrong
+    assert parts["train/accuracy"].item() == 0  # one of the two is wrong
     four = torch.tensor([[-5.0], [-1.0], [-2.0], [-3.0]]), torch.tensor([[0.0], [0.5], [0.0], [1.0]])
     _, parts = glimpses.hybrid_loss(logits, label, reward, *four, weight=2.0, glimpses=2)
     assert parts["loss/policy"].item() == pytest.approx(policy + 5 * 1.0)  # where the first was chosen as well

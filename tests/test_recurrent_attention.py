@@ -62,7 +62,7 @@ def test_hybrid_loss_by_hand():
     assert parts["loss/classify"].item() == pytest.approx(classify)
     assert parts["loss/policy"].item() == pytest.approx(policy)
     assert parts["loss/value"].item() == pytest.approx(value)
-    assert parts["episode/return"].item() == 0.5
+    assert parts["train/accuracy"].item() == 0.5
     assert loss.item() == pytest.approx(classify + 0.1 * policy + value)
 
 
