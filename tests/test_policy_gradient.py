@@ -284,6 +284,7 @@ def test_every_world_has_its_recipe(name, env):
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
 def test_lunar_lander_has_a_recipe_of_its_own(name):
+    pytest.importorskip("Box2D")
     program = PROGRAMS[name]
     own, usual = (program.recipe(program.Config(env=env)) for env in ("LunarLander", "Acrobot"))
     assert dataclasses.replace(own, env="Acrobot") != usual
