@@ -11,7 +11,7 @@ Deviations from the paper:
 2. Advantages by generalised advantage estimation; --trace 1 is the paper's n-step return.
 3. A time limit is no end: the return goes on with the value of where it led.
 4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
-5. Where a recipe says so, as for LunarLander, rewards are scaled and advantages normalised.
+5. In control worlds rewards are scaled and advantages normalised.
 """
 
 from __future__ import annotations
@@ -49,17 +49,21 @@ class Config(reinforce.Config):
 
 
 CONTROL = reinforce.CONTROL | dict(
-    rollout=8, trace=0.95, learning_rate=2e-3, evaluate_every=10_000, evaluate_games=20, evaluate_greedy=True
+    steps=200_000,
+    rollout=32,
+    trace=0.95,
+    learning_rate=1e-3,
+    scale_rewards=True,  # returns are in the hundreds, too far for the value's few updates
+    normalise=True,
+    evaluate_every=10_000,
+    evaluate_games=20,
+    evaluate_greedy=True,
 )
 LUNAR_LANDER = CONTROL | dict(
     steps=1_500_000,
     worlds=16,
-    rollout=32,
     discount=0.999,  # landing comes hundreds of steps after what led to it
     trace=0.98,
-    learning_rate=1e-3,
-    scale_rewards=True,  # returns are in the hundreds, too far for the value's few updates
-    normalise=True,
     entropy=0.0,  # a lander only comes to rest if it does nothing many times in a row
     evaluate_every=250_000,
 )
