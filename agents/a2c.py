@@ -11,7 +11,7 @@ Deviations from the paper:
 2. Advantages by generalised advantage estimation; --trace 1 is the paper's n-step return.
 3. A time limit is no end: the return goes on with the value of where it led.
 4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
-5. In control worlds rewards are scaled and advantages normalised.
+5. In control worlds other than Acrobot rewards are scaled and advantages normalised.
 """
 
 from __future__ import annotations
@@ -59,6 +59,13 @@ CONTROL = reinforce.CONTROL | dict(
     evaluate_games=20,
     evaluate_greedy=True,
 )
+ACROBOT = CONTROL | dict(
+    steps=500_000,
+    rollout=8,
+    learning_rate=2e-3,
+    scale_rewards=False,
+    normalise=False,  # until the first success all advantages are noise, which that would enlarge
+)
 LUNAR_LANDER = CONTROL | dict(
     steps=1_500_000,
     worlds=16,
@@ -70,9 +77,10 @@ LUNAR_LANDER = CONTROL | dict(
 CATCH = reinforce.CATCH | dict(
     steps=60_000, rollout=9, trace=0.95, learning_rate=3e-3, max_norm=0.5, entropy=0.02, normalise=True
 )
-RECIPES = {
+RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
     "control": CONTROL,
+    "Acrobot-v1": ACROBOT,
     "LunarLander-v3": LUNAR_LANDER,
     "catch": CATCH,
     "pixels": reinforce.PIXELS,
