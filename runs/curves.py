@@ -68,7 +68,7 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
             panel.set_xlabel("images shown")
     for panel in panels[len(worlds) :]:
         panel.remove()
-    figure.suptitle(f"Learning curves: {metric}", x=0.008, ha="left", fontsize=12)
+    figure.suptitle("Learning curves", x=0.008, ha="left", fontsize=12)
     figure.supxlabel("; ".join(dict.fromkeys(notes)), fontsize=8, color="#666666", x=0.008, ha="left")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
