@@ -282,12 +282,13 @@ def test_every_world_has_its_recipe(name, env):
     assert program.recipe(program.Config(env=env)).env == env
 
 
-@pytest.mark.parametrize("name", ["a2c", "ppo"])
-def test_lunar_lander_has_a_recipe_of_its_own(name):
-    pytest.importorskip("Box2D")
+@pytest.mark.parametrize(("name", "env"), [("a2c", "Acrobot"), ("a2c", "LunarLander"), ("ppo", "LunarLander")])
+def test_a_world_may_have_a_recipe_of_its_own(name, env):
+    if env == "LunarLander":
+        pytest.importorskip("Box2D")
     program = PROGRAMS[name]
-    own, usual = (program.recipe(program.Config(env=env)) for env in ("LunarLander", "Acrobot"))
-    assert dataclasses.replace(own, env="Acrobot") != usual
+    own, usual = (program.recipe(program.Config(env=env)) for env in (env, "CartPole"))
+    assert dataclasses.replace(own, env="CartPole") != usual
 
 
 def test_variance_is_that_of_each_episodes_gradient():
