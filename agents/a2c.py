@@ -59,12 +59,8 @@ CONTROL = reinforce.CONTROL | dict(
     evaluate_games=20,
     evaluate_greedy=True,
 )
-ACROBOT = CONTROL | dict(
-    steps=500_000,
-    rollout=8,
-    learning_rate=2e-3,
-    scale_rewards=False,
-    normalise=False,  # until the first success all advantages are noise, which that would enlarge
+ACROBOT = CONTROL | dict(  # by CONTROL's numbers seed 2 never finds the goal in 200,000 steps
+    steps=500_000, rollout=8, learning_rate=2e-3, scale_rewards=False, normalise=False
 )
 LUNAR_LANDER = CONTROL | dict(
     steps=1_500_000,
