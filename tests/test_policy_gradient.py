@@ -287,7 +287,7 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     if env == "LunarLander":
         pytest.importorskip("Box2D")
     program = PROGRAMS[name]
-    own, usual = (program.recipe(program.Config(env=env)) for env in (env, "CartPole"))
+    own, usual = (program.recipe(program.Config(env=each)) for each in (env, "CartPole"))
     assert dataclasses.replace(own, env="CartPole") != usual
 
 
