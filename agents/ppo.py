@@ -103,11 +103,15 @@ CONTINUOUS = CONTROL | dict(
     evaluate_every=50_000,
     evaluate_games=10,
 )
+ANT = CONTINUOUS | dict(  # with the contact forces that v5 shows it falls soon, and ends at 91 instead of 1,300
+    env_kwargs=("include_cfrc_ext_in_observation=False",)
+)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
     "control": CONTROL,
     "continuous": CONTINUOUS,
     "LunarLander-v3": LUNAR_LANDER,
+    "Ant-v5": ANT,
     "catch": CATCH,
     "pixels": reinforce.PIXELS,
 }
@@ -116,7 +120,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
     kind = setting.kind(asked, RECIPES)
-    return Config(env=asked.env, **RECIPES["continuous" if kind == "control" and continuous(asked.env) else kind])
+    return Config(env=asked.env, **RECIPES["continuous" if kind == "control" and continuous(asked) else kind])
 
 
 class Rollout(NamedTuple):

@@ -111,9 +111,9 @@ def recipe(asked: Config) -> Config:
     return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
 
 
-def continuous(name: str) -> bool:
-    """Whether a control world's actions are numbers, not choices."""
-    world = envs.make(name)
+def continuous(asked: setting.Setting) -> bool:
+    """Whether the actions of the control world asked for are numbers, not choices."""
+    world = envs.make(asked.env, **setting.constructor(asked))
     world.close()
     return world.actions is None
 

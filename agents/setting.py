@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 from collections.abc import Collection
@@ -17,6 +18,9 @@ from vision import backbones
 
 S = TypeVar("S", bound="Setting")
 
+FLAGGED = ("stack", "flicker", "pixels", "seed", "device")  # what a world is told by a flag of its name
+ATARI = ("protocol", "frame_skip", "full_actions", "colour")  # the same of Atari's
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting(runs.Options):
@@ -30,6 +34,7 @@ class Setting(runs.Options):
     stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
     flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
+    env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, e.g. continuous=True
     backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
@@ -42,7 +47,7 @@ class Setting(runs.Options):
 
 def kind(asked: Setting, known: Collection[str]) -> str:
     """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""
-    family = envs.family(asked.env, **({"pixels": True} if asked.pixels else {}))
+    family = envs.family(asked.env, **constructor(asked), **({"pixels": True} if asked.pixels else {}))
     identity = control.canonical(asked.env) if family == "control" else None
     return identity if identity in known else family
 
@@ -76,12 +81,36 @@ def own_eyes(config: S, folder: Path) -> S:
     return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
 
 
+def constructor(config: Setting) -> dict[str, object]:
+    """--env-kwargs as the world's constructor takes them: values are read as Python's, else as text.
+
+    Raises ValueError for one that is no name=value, or has a flag of its own.
+    """
+    given = {}
+    for each in config.env_kwargs:
+        name, equals, value = each.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"--env-kwargs {each}: write name=value, e.g. continuous=True")
+        if name in FLAGGED:
+            raise ValueError(f"--env-kwargs {each}: write --{name}")
+        if name in ("name", "count", "evaluation"):
+            raise ValueError(f"--env-kwargs {each}: the agent decides that itself")
+        try:
+            given[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            given[name] = value
+    return given
+
+
 def options(config: Setting) -> dict[str, object]:
     """What envs.make is to know beyond the name."""
     asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
-    if config.pixels or envs.family(config.env) != "atari":
+    asked |= constructor(config)
+    if config.pixels or envs.family(config.env, **constructor(config)) != "atari":
         return asked
-    return asked | {key: getattr(config, key) for key in ("protocol", "frame_skip", "full_actions", "colour")}
+    if twice := asked.keys() & set(ATARI):
+        raise ValueError(f"--env-kwargs: write --{min(twice).replace('_', '-')}")
+    return asked | {key: getattr(config, key) for key in ATARI}
 
 
 def patience(world: World) -> str | None:

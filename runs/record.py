@@ -38,6 +38,7 @@ SAME = (
     "env",
     "protocol",
 )
+OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,13 +169,20 @@ class Group:
 
 
 def group(runs: Iterable[RunRecord]) -> list[Group]:
-    """Gather the runs of one (world, protocol, program) that have the same configuration."""
+    """Gather the runs of one (world, protocol, program) that have the same configuration.
+
+    A flag that some of them do not know yet, and others have switched off, tells no runs apart.
+    """
     families: dict[tuple, list[RunRecord]] = {}
     for run in runs:
         families.setdefault((run.world, run.protocol or "", run.program), []).append(run)
     groups = []
     for (_, _, program), family in sorted(families.items()):
         known = [flags(run) for run in family]
+        for key in set().union(*known):
+            off = sorted({each[key] for each in known if key in each} & set(OFF))
+            for each in known if off else ():
+                each.setdefault(key, off[0])
         differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
         variants: dict[str, list[RunRecord]] = {}
         for run, each in zip(family, known, strict=True):

@@ -153,6 +153,14 @@ def test_named_seeds_are_one_group_and_other_names_are_not(tmp_path):
     ]
 
 
+def test_a_flag_that_is_off_is_as_good_as_unknown(tmp_path):
+    folders = [make_run(tmp_path, 1), make_run(tmp_path, 2, later=False), make_run(tmp_path, 3, later=[1])]
+    assert [(row["program"], row["seeds"]) for row in rows(*folders)] == [
+        ("dqn later=False", "1, 2"),
+        ("dqn later=[1]", "3"),
+    ]
+
+
 def test_half_written_last_line_is_skipped_and_damage_is_counted(tmp_path):
     folder = make_run(tmp_path)
     lines = read_run(folder).lines

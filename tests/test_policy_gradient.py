@@ -291,6 +291,43 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     assert dataclasses.replace(own, env="CartPole") != usual
 
 
+def test_ant_is_not_shown_its_contact_forces():
+    pytest.importorskip("mujoco")
+    asked = ppo.recipe(ppo.Config(env="Ant"))
+    assert envs.make("Ant", **ppo.options(asked)).observation_shape == (27,)
+    cheetah = ppo.recipe(ppo.Config(env="HalfCheetah"))
+    assert dataclasses.replace(asked, env="HalfCheetah", env_kwargs=()) == cheetah
+
+
+def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
+    kwargs = ("map_name=8x8", "is_slippery=False")
+    asked = a2c.Config(env="FrozenLake", env_kwargs=kwargs)
+    assert a2c.options(asked) == {"map_name": "8x8", "is_slippery": False}
+    assert a2c.options(dataclasses.replace(asked, env="Pendulum", env_kwargs=("g=9.5",))) == {"g": 9.5}
+    small = dict(
+        folder=tmp_path, wandb="disabled", env_kwargs=kwargs, steps=512, evaluate_every=256, evaluate_games=2
+    )
+    a2c.train(dataclasses.replace(a2c.recipe(asked), **small))
+    (folder,) = (tmp_path / "FrozenLake-v1").iterdir()
+    watch.main(watch.Config(folder, games=2, film=False))  # a network for 64 states, not 16
+    assert json.loads((folder / "watch.jsonl").read_text())["games"] == 2
+
+
+@pytest.mark.parametrize(
+    ("env", "kwarg", "told"),
+    [
+        ("CartPole", "continuous", "write name=value"),
+        ("CartPole", "stack=2", "write --stack"),
+        ("CartPole", "count=2", "decides that itself"),
+        ("CartPole", "legs=4", "does not take these options"),
+        ("Breakout", "frame_skip=2", "write --frame-skip"),
+    ],
+)
+def test_kwargs_that_a_world_cannot_be_made_with_are_told(env, kwarg, told):
+    with pytest.raises(ValueError, match=told):
+        a2c.options(a2c.Config(env=env, env_kwargs=(kwarg,)))
+
+
 def test_variance_is_that_of_each_episodes_gradient():
     asked = dataclasses.replace(reinforce.recipe(reinforce.Config(env="Catch")), discount=1.0)
     world = envs.make("Catch", 4, seed=1)
