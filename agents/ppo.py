@@ -73,7 +73,6 @@ CONTROL = reinforce.CONTROL | dict(
     clip=0.2,
     clip_value=False,
     evaluate_every=10_000,
-    evaluate_games=20,
     evaluate_greedy=True,
 )
 CATCH = reinforce.CATCH | dict(
@@ -88,6 +87,7 @@ LUNAR_LANDER = CONTROL | dict(
     discount=0.999,  # landing comes hundreds of steps after what led to it
     trace=0.98,
     evaluate_every=50_000,
+    evaluate_games=20,
 )
 CONTINUOUS = CONTROL | dict(
     steps=1_000_000,
