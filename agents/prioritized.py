@@ -8,10 +8,27 @@ The loop is agents/rainbow.py's with only this component on. As in the paper, im
 the largest in the batch, and their exponent rises to 1 by the end of the run.
 """
 
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
 
 def beta_at(step: int, steps: int, start: float) -> float:
     """The exponent of the importance weights: linearly from `start` to 1 over the run. Schaul 2016, section 3.4."""
     return start + (1.0 - start) * min(step / max(steps, 1), 1.0)
+
+
+def deal(
+    batches: Sequence[Tensor], weights: Tensor | None, updates: int
+) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+    """Rows (B * updates, ...) drawn at once -> (B, ...) for each update: row i goes to update i % updates.
+
+    A stratified draw comes in the order of its places in the memory; so every update gets rows from everywhere. Its
+    weights are divided by the largest among them.
+    """
+    for update in range(updates):
+        weight = None if weights is None else weights[update::updates]
+        yield [field[update::updates] for field in batches], weight if weight is None else weight / weight.max()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from agents import arithmetic, dqn, setting
 from agents.arithmetic import precision
 from agents.dqn import epsilon_at
 from agents.dueling import combine
+from agents.prioritized import deal
 from agents.rainbow import stream
 from agents.setting import options
 from agents.watch import Policy, assess
@@ -350,9 +351,9 @@ def train(config: Config) -> None:
         return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, surprise
 
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        parts = [Step(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
-        metrics, surprise = zip(*map(update, parts, weights.chunk(config.updates)), strict=True)
-        return arithmetic.mean(metrics), torch.cat(surprise)
+        dealt = deal(batches, weights, config.updates)
+        metrics, surprise = zip(*(update(Step(*rows), weight) for rows, weight in dealt), strict=True)
+        return arithmetic.mean(metrics), torch.stack(surprise, 1).flatten()
 
     act, learn = arithmetic.quickened(config, device, act, learn)
 

@@ -9,7 +9,8 @@ all. It differs from agents/dqn.py's by the components and by nothing else.
     python -m agents.c51 --env Breakout                        # one component alone
     python -m agents.rainbow --env Breakout --distribution iqn --munchausen --no-double
 
-Deviations from the paper: those of agents/dqn.py; see also each component's file.
+Deviations from the paper: those of agents/dqn.py; see also each component's file. With C51, priorities are the
+cross-entropy, as Dopamine's Rainbow has it; the paper's divergence is less by the target's entropy.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from agents.dueling import combine
 from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
-from agents.prioritized import beta_at
+from agents.prioritized import beta_at, deal
 from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
@@ -60,6 +61,7 @@ class Config(dqn.Config):
     bonus_low: float = -1.0  # munchausen: l_0, the least log-policy that counts
 
 
+CHOOSING = 32  # fractions iqn draws to compare actions
 ALONE: dict[str, dict] = {  # what each program switches on
     "double": dict(double=True),
     "dueling": dict(dueling=True),
@@ -100,6 +102,12 @@ class Prediction(NamedTuple):
     def of(self, action: Tensor) -> Tensor:
         """(B, Z), those of one action (B,) each."""
         return self.atoms[torch.arange(len(action), device=action.device), action]
+
+    def split(self, count: int) -> tuple[Prediction, Prediction]:
+        """The first `count` of quantiles that were drawn, and the others."""
+        atoms = self.atoms.split([count, self.atoms.shape[2] - count], 2)
+        first, others = map(Prediction, atoms, self.fractions.split([count, atoms[1].shape[2]], 1))
+        return first, others
 
 
 class Network(nn.Module):
@@ -148,7 +156,7 @@ class Network(nn.Module):
         return (atoms.softmax(2) * self.support).sum(2) if self.distribution == "c51" else atoms.mean(2)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.values(self.predict(observation, fractions=32).atoms)
+        return self.values(self.predict(observation, CHOOSING).atoms)
 
     def _streams(self, x: Tensor) -> Tensor:
         advantage = _apply(self.advantage, x)
@@ -194,6 +202,21 @@ def loss_of(config: Config, online: Prediction, action: Tensor, target: Tensor) 
             taken, target, reduction="none"
         ).squeeze(1)
     return qr_dqn.quantile_huber(taken, online.fractions, target)
+
+
+def look_ahead(config: Config, online: Network, target: Network, observation: Tensor) -> tuple[Prediction, Tensor]:
+    """What the target predicts of the next observation (B, ...), and the values (B, A) that choose its action.
+
+    The online network's choose in Double DQN, else the target's own; IQN's by fractions that are no part of the
+    prediction (Dabney 2018, equation 3 and algorithm 1): the larger of two samples is no sample of the larger.
+    """
+    if config.double:
+        return target.predict(observation), online(observation)
+    if config.distribution == "iqn":
+        following, chooser = target.predict(observation, config.fractions + CHOOSING).split(config.fractions)
+        return following, target.values(chooser.atoms)
+    following = target.predict(observation)
+    return following, target.values(following.atoms)
 
 
 def target_of(
@@ -257,8 +280,7 @@ def train(program: str, config: Config) -> None:
         else:
             discount = config.discount * batch.discount
         with torch.no_grad(), precision(config, device):
-            following = target.predict(batch.next_observation)
-            judge = online(batch.next_observation) if config.double else target.values(following.atoms)
+            following, judge = look_ahead(config, online, target, batch.next_observation)
             if config.munchausen:
                 before = target(batch.observation)
                 reward = reward + config.scale * munchausen.bonus(
@@ -283,10 +305,11 @@ def train(program: str, config: Config) -> None:
         return {"loss/td": loss.detach(), "value/mean": mean}, surprise
 
     def learn(batches: Transition, weights: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
-        parts = [Transition(*rows) for rows in zip(*(field.chunk(config.updates) for field in batches), strict=True)]
-        each = [None] * config.updates if weights is None else weights.chunk(config.updates)
-        metrics, surprise = zip(*map(update, parts, each), strict=True)
-        return arithmetic.mean(metrics), torch.cat(surprise)
+        metrics, surprise = zip(
+            *(update(Transition(*rows), weight) for rows, weight in deal(batches, weights, config.updates)),
+            strict=True,
+        )
+        return arithmetic.mean(metrics), torch.stack(surprise, 1).flatten()
 
     act, learn = arithmetic.quickened(config, device, act, learn)
 

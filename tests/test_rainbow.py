@@ -14,7 +14,7 @@ from agents.dueling import combine
 from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
-from agents.prioritized import beta_at
+from agents.prioritized import beta_at, deal
 from vision import backbones
 
 
@@ -105,6 +105,38 @@ def test_iqn_embedding_by_hand():
     half = math.sqrt(0.5)
     embedded = fractions(torch.tensor([[0.25, 0.75]]))  # cos 0 = 1, cos(pi / 4), cos(3 pi / 4)
     assert torch.allclose(embedded, torch.tensor([[[1.0, half, 0.0], [1.0, 0.0, half]]]), atol=1e-6)
+
+
+def test_iqn_chooses_by_fractions_of_their_own():
+    class Lottery:  # action 0 is worth -1 to 1, action 1 surely 0
+        def predict(self, observation, fractions):
+            drawn = torch.rand(len(observation), fractions)
+            return rainbow.Prediction(torch.stack([2 * drawn - 1, torch.zeros_like(drawn)], 1), drawn)
+
+        def values(self, atoms):
+            return atoms.mean(2)
+
+    torch.manual_seed(0)
+    config = dataclasses.replace(rainbow.recipe("iqn", rainbow.Config(env="Catch")), fractions=8)
+    following, judge = rainbow.look_ahead(config, None, Lottery(), torch.zeros(20_000, 1))
+    assert following.atoms.shape == (20_000, 2, 8) and following.fractions.shape == (20_000, 8)
+    worth = rainbow.target_of(config, None, following, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    assert worth.abs() < 0.01  # chosen by the same eight it would be 0.08
+    munchausen = dataclasses.replace(config, munchausen=True)
+    worth = rainbow.target_of(munchausen, None, following, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    assert worth.abs() < 0.02
+
+
+def test_updates_of_one_draw_see_the_whole_memory():
+    rows, weights = torch.arange(12), torch.arange(12).float() + 1
+    dealt = list(deal([rows, 10 * rows], weights, 3))
+    assert [fields[0].tolist() for fields, _ in dealt] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    for fields, weight in dealt:
+        assert torch.equal(fields[1], 10 * fields[0])
+        assert torch.allclose(weight, (fields[0] + 1) / (fields[0].max() + 1))
+    back = torch.stack([fields[0] for fields, _ in dealt], 1).flatten()  # as surprise goes back to the memory
+    assert torch.equal(back, rows)
+    assert [weight for _, weight in deal([rows], None, 2)] == [None, None]
 
 
 def test_noise_is_for_training_and_has_the_size_of_sigma():
