@@ -6,8 +6,8 @@ Dabney et al. 2018, "Implicit quantile networks for distributional reinforcement
 
 The loop is agents/rainbow.py's with only this component on; its loss is agents/qr_dqn.py's quantile_huber. As in the
 paper, 32 fractions of their own choose an action, in a target too (drawn; in evaluation evenly spaced), and there are
-64 cosines. Deviation: 8 fractions a transition in learning instead of 64, each of which costs a pass through the dense
-layers (--fractions 64 has them).
+64 cosines. Deviation: 8 fractions a transition in learning instead of 64, each of which costs a pass through the
+dense layers (--fractions 64 has them).
 """
 
 import math

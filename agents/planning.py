@@ -153,3 +153,38 @@ def policy_iteration(world: Model, discount: float) -> tuple[Tensor, list[Tensor
 def greedy(table: Tensor) -> Tensor:
     """The policy that takes the best action, the first of equals. (S, A) -> (S, A) probabilities."""
     return nn.functional.one_hot(table.argmax(1), table.shape[1]).double()
+
+
+def best_policy(table: Tensor, world: Model, discount: float) -> Tensor:
+    """The policy of an optimal table (S, A): greedy, and undiscounted the one that comes to an end soonest.
+
+    Undiscounted, waiting is worth as much as going, so that the first of equal actions may never get there. The ends
+    are gone back from: a state takes a best action that may end the game, or lead to a state settled before. Then
+    policy iteration on the number of steps, among the best actions. Values are as exact as planning left them; best
+    is what is within 1e-12 of the greatest, or, if that never ends, more.
+
+    Returns:
+        (S, A) probabilities.
+    """
+    policy = greedy(table)
+    if discount < 1:
+        return policy
+    ends = world.transition.sum(2) < 1 - 1e-9
+    for slack in (1e-12, 1e-10, 1e-8, 1e-6):
+        best = table >= table.max(1, keepdim=True).values - slack * table.abs().max().clamp(min=1)
+        settled, more = torch.zeros(len(table), dtype=torch.bool), torch.ones(1, dtype=torch.bool)
+        while more.any():
+            leads = best & (ends | ((world.transition * settled).sum(2) > 0))
+            more = leads.any(1) & ~settled
+            policy[more] = greedy(table.masked_fill(~leads, -math.inf))[more]
+            settled |= more
+        if not policy_evaluation(policy, world, discount)[world.start > 0].isnan().any():
+            break
+    clock = world._replace(reward=-torch.ones_like(world.reward))
+    while True:
+        left = backup(policy_evaluation(policy, clock, discount).nan_to_num(-1e9), clock, discount)  # (S, A)
+        soonest = left.masked_fill(~best, -math.inf).max(1).values
+        better = soonest > (policy * left).sum(1) + 1e-9 * soonest.abs()
+        if not better.any():
+            return policy
+        policy[better] = greedy(left.masked_fill(~best, -math.inf))[better]

@@ -189,15 +189,25 @@ def options(config: Config) -> dict[str, object]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def player(table: Tensor) -> Policy:
-    """The greedy policy to play with: one-hot observations (N, S) -> actions (N,)."""
-    best = table.argmax(1)
+def policy_of(config: Config, table: Tensor, exact: planning.Model) -> Tensor:
+    """(S, A) probabilities: the policy to be judged, greedy on the table."""
+    return (
+        planning.best_policy(table, exact, config.discount) if config.method in PLANNERS else planning.greedy(table)
+    )
+
+
+def player(policy: Tensor) -> Policy:
+    """The policy (S, A) to play with: one-hot observations (N, S) -> actions (N,)."""
+    best = policy.argmax(1)
     return lambda observation, came=None: best[observation.argmax(1)]
 
 
 def load(config: Config, folder: Path, parts: dict, world: envs.World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    return player(parts["table"]["values"].to(world.device))
+    env = gymnasium.make(identify(config.env), disable_env_checker=True, **options(config))
+    policy = policy_of(config, parts["table"]["values"], planning.model(env))
+    env.close()
+    return player(policy.to(world.device))
 
 
 def train(config: Config) -> None:
@@ -226,7 +236,7 @@ def train(config: Config) -> None:
         return {"loss/td": error.abs().mean()}
 
     def assess() -> None:
-        policy = planning.greedy(table.values)
+        policy = policy_of(config, table.values, exact)
         begins = exact.start > 0
         best = exact.start @ optimal.max(1).values
         reached = exact.start[begins] @ planning.policy_evaluation(policy, exact, config.discount)[begins]
@@ -237,7 +247,7 @@ def train(config: Config) -> None:
         }
         if not reached.isnan():  # a policy that never ends has no value undiscounted
             figures["value/start"] = reached.item()
-        played = evaluate(player(table.values), config.env, config.evaluate_games, config.seed, device, **chosen)
+        played = evaluate(player(policy), config.env, config.evaluate_games, config.seed, device, **chosen)
         run.record(played | figures)
         run.bar.say(f"from the start the greedy policy is worth {reached:.6f}, the optimal one {best:.6f}")
 

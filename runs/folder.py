@@ -50,7 +50,7 @@ class Folder:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise RunError(f"{path} is in use by another program; choose --name or --seed") from error
-        if (path / "config.json").exists():
+        if (path / "config.json").exists() and self._begun():
             found = json.loads((path / "config.json").read_text())
             self._compare(plain(type(config)()) | found["config"], plain(config))  # later flags: at their defaults
             self.identity = found["id"]
@@ -71,6 +71,11 @@ class Folder:
                 + "\n".join(differences)
                 + "\nUse the same flags to go on with it, or --name for a run of its own."
             )
+
+    def _begun(self) -> bool:
+        """Whether a run left anything but its config: one that was refused before its first step did not."""
+        logs = any(file.stat().st_size for file in self.path.glob("*.jsonl"))
+        return logs or self.finished or any((self.path / "checkpoint").glob("*"))
 
     @property
     def finished(self) -> bool:

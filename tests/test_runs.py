@@ -109,6 +109,14 @@ def test_finished_run_says_so(config):
             raise RunError(str(error).replace("\n", " ")) from error
 
 
+def test_a_run_that_was_refused_before_its_first_step_binds_nobody(config):
+    first = Run(config, "tests.walk", "Nowhere")
+    first._place.close()  # a program that ends
+    second = Run(dataclasses.replace(config, rate=0.25), "tests.walk", "Nowhere")
+    assert json.loads((second.folder / "config.json").read_text())["config"]["rate"] == 0.25
+    second._place.close()
+
+
 def test_other_config_is_refused_with_the_difference(config):
     walk(config)
     with pytest.raises(RunError, match="--rate: 0.5 there, 0.25 here"):

@@ -152,6 +152,21 @@ def test_cliff_walking_is_optimal_to_a_millionth():
         )
 
 
+def test_an_undiscounted_policy_comes_to_its_end():
+    """Where waiting is worth as much as going, the first of equal actions would wait forever."""
+    line = grid("S..G", slip=0.0, step_reward=0.0)
+    table, _ = planning.value_iteration(line, 1.0)
+    assert planning.policy_evaluation(planning.greedy(table), line, 1.0)[0].isnan()
+    policy = planning.best_policy(table, line, 1.0)
+    assert planning.policy_evaluation(policy, line, 1.0)[0] == 1
+    steps = line._replace(reward=torch.ones_like(line.reward))
+    assert planning.policy_evaluation(policy, steps, 1.0)[0] == 3
+    lake = read("FrozenLake-v1")
+    for plan in (planning.value_iteration, planning.policy_iteration):
+        policy = planning.best_policy(plan(lake, 1.0)[0], lake, 1.0)
+        assert planning.policy_evaluation(policy, lake, 1.0)[0].item() == pytest.approx(14 / 17, abs=1e-6)
+
+
 def test_a_policy_that_never_ends_has_no_value_undiscounted():
     world = grid("S.G", slip=0.0, step_reward=-1.0)
     left, right = (torch.nn.functional.one_hot(torch.tensor([a] * 3), 4) for a in (0, 2))
