@@ -31,6 +31,7 @@ from agents.ppo import Experience, RewardScale, Rollout, advantages
 from agents.r2d2 import Carried
 from agents.setting import options
 from agents.watch import assess
+from runs.ranges import Count, NonNegative, Share, Whole
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
 
@@ -38,12 +39,12 @@ __all__ = ["Config", "load", "options", "recipe", "train"]
 @dataclasses.dataclass(frozen=True)
 class Config(reinforce.Config):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
-    rollout: int = 5  # steps each world plays between two updates
-    trace: float = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
-    learning_rate: float = 7e-4  # RMSprop
+    rollout: Count = 5  # steps each world plays between two updates
+    trace: Share = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
+    learning_rate: NonNegative = 7e-4  # RMSprop
     scale_rewards: bool = False  # divided by the deviation of the discounted return
-    units: int = 0  # of an LSTM between what is seen and what is decided; 0 for none
-    decay: float = 0.99  # of RMSprop's mean of squared gradients
+    units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
+    decay: Share = 0.99  # of RMSprop's mean of squared gradients
     normalise: bool = False  # advantages are divided by their root mean square
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
 

@@ -33,18 +33,19 @@ import runs
 from agents import policies, ppo, setting
 from agents.setting import options
 from envs import World
+from runs.ranges import Count, Whole
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
-    stack: int = 1  # frames in an observation of pictures
-    units: int = 256  # of the LSTM that asks and decides
-    queries: int = 4  # questions a step
-    keys: int = 8  # channels that are compared with a query, beside those of space
-    values: int = 64  # channels that an answer is made of, beside those of space
-    basis: int = 4  # frequencies of the spatial basis, up and across each: its square times 4 channels
+    stack: Whole = 1  # frames in an observation of pictures
+    units: Whole = 256  # of the LSTM that asks and decides
+    queries: Count = 4  # questions a step
+    keys: Count = 8  # channels that are compared with a query, beside those of space
+    values: Count = 64  # channels that an answer is made of, beside those of space
+    basis: Count = 4  # frequencies of the spatial basis, up and across each: its square times 4 channels
     level: int = -1  # which of the backbone's maps, from fine to coarse
 
 
@@ -117,6 +118,9 @@ class Attending(policies.ActorCritic):
 
     def _propose(self, width: int, world: World, config: Config) -> None:
         self.level, self.split, self.queries = config.level, config.keys, config.queries
+        maps = len(self.backbone.channels)
+        if not -maps <= config.level < maps:
+            raise ValueError(f"--level {config.level}: {config.backbone} has {maps} maps, from 0 to {maps - 1}")
         channels = self.backbone.channels[config.level]
         self.project = nn.Conv2d(channels, config.keys + config.values, 1)
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")

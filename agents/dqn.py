@@ -31,35 +31,49 @@ from agents.setting import Setting, dense, kind, options, own_eyes, patience, se
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
+from runs.ranges import Count, NonNegative, Share, Whole
 from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Setting):
-    steps: int = 10_000_000  # agent steps (four Atari frames each)
-    worlds: int = 16  # games side by side
-    hidden: int = 512  # units between backbone and values; 0 for none
-    capacity: int = 1_000_000  # transitions remembered
+    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    worlds: Count = 16  # games side by side
+    hidden: Whole = 512  # units between backbone and values; 0 for none
+    capacity: Count = 1_000_000  # transitions remembered
     memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
-    learn_start: int = 20_000  # steps before the first update
-    learn_every: int = 8  # steps per update
-    batch: int = 64  # transitions per update
-    updates: int = 1  # in one call, from batches that are drawn together
-    learning_rate: float = 1.5e-4  # Adam
+    learn_start: Whole = 20_000  # steps before the first update
+    learn_every: Count = 8  # steps per update
+    batch: Count = 64  # transitions per update
+    updates: Count = 1  # in one call, from batches that are drawn together
+    learning_rate: NonNegative = 1.5e-4  # Adam
     anneal: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 1e-6  # added to the root of squared gradients in Adam; far below them
-    discount: float = 0.99  # of the return, per step
-    copy_every: int = 2_000  # steps between copies of online into target
+    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
+    discount: Share = 0.99  # of the return, per step
+    copy_every: Count = 2_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
-    max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    epsilon: float = 0.01  # of exploration, at the end
-    epsilon_steps: int = 250_000  # steps in which it falls from 1 to that
+    max_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
-    evaluate_every: int = 100_000  # steps between evaluations
-    evaluate_games: int = 10  # whole games each
-    evaluate_epsilon: float = 0.01  # of exploration, in evaluations
-    film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
+    evaluate_every: Whole = 100_000  # steps between evaluations
+    evaluate_games: Count = 10  # whole games each
+    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
+
+    @property
+    def window(self) -> int:
+        """Steps in a row that an update needs of every world."""
+        return 1
+
+    def check(self) -> None:
+        super().check()
+        if self.learn_start < self.window * self.worlds:
+            raise ValueError(
+                f"--learn-start {self.learn_start}: the first update needs {self.window} steps of each of "
+                f"{self.worlds} worlds, so {self.window * self.worlds} or more"
+            )
 
 
 CONTROL = dict(

@@ -29,15 +29,16 @@ from torch.nn import functional as F
 import runs
 from agents import glimpses
 from agents import recurrent_attention as ram
+from runs.ranges import Count, NonNegative
 from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(ram.Config):
     env: str = "Pairs"  # the task: Pairs, MNIST, Translated, Cluttered or Cluttered100
-    overview: int = 16  # pixels, side of the coarse view of the whole picture
+    overview: Count = 16  # pixels, side of the coarse view of the whole picture
     core: Literal["lstm"] = "lstm"  # there are two
-    locator_rate: float = 0.1  # of the learning rate, for all that points: at 1 it is lost before there is a reward
+    locator_rate: NonNegative = 0.1  # of the learning rate, for all that points: at 1 it is lost before any reward
     context: str = "small"  # backbone of the coarse view
 
 

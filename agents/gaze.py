@@ -28,19 +28,19 @@ from agents import attention, policies, ppo, setting
 from agents.setting import options
 from envs import World
 from envs.glimpse import Retina
-from vision import backbones
+from runs.ranges import Count, Positive, Whole
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
-    stack: int = 1  # frames in an observation of pictures
-    units: int = 256  # of the LSTM that points and decides
+    stack: Whole = 1  # frames in an observation of pictures
+    units: Whole = 256  # of the LSTM that points and decides
     backbone: str = "mlp"  # of the eye; mlp, small, impala, or another that fits its patches
-    size: int = 14  # pixels, side of a patch
-    scales: int = 3  # patches of a glimpse, each twice as wide as the one before
-    spread: float = 0.1  # standard deviation of where it looks, in half widths of the picture
+    size: Count = 14  # pixels, side of a patch
+    scales: Count = 3  # patches of a glimpse, each twice as wide as the one before
+    spread: Positive = 0.1  # standard deviation of where it looks, in half widths of the picture
 
 
 ATARI = dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
@@ -114,11 +114,15 @@ class Gazing(policies.ActorCritic):
         nn.Module.__init__(self)
         if config.apart:
             raise ValueError("--apart: policy and value see through the same eye here")
+        if config.scale:
+            raise ValueError("--scale: it is for vectors, and an eye sees pictures")
         if world.observation.dtype != torch.uint8:
             raise ValueError(f"{world.name} has no picture to look at")
+        if world.actions is None:
+            raise ValueError(f"{world.name}'s actions are numbers: beside its place, this eye chooses among some")
         self.scale = policies.Same()
         self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
-        self.backbone = backbones.build(config.backbone, self.retina.patches, frozen=config.frozen)
+        self.backbone = setting.see(config, world, self.retina.patches, stem=None)
         self.hidden = setting.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
         self.did = world.actions + 2  # numbers that the last action is
         self.where = setting.dense(self.did, 64)

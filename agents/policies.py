@@ -185,6 +185,8 @@ class ActorCritic(nn.Module):
 
     def __init__(self, world: World, config: Config) -> None:
         super().__init__()
+        if config.scale and world.observation.dtype == torch.uint8:
+            raise ValueError(f"--scale: it is for vectors, and {world.name} gives pictures")
         self.scale = Normaliser(world.observation_shape) if config.scale else Same()
         self.backbone = setting.see(config, world)
         features = self.backbone.output_size(world.observation_shape)
@@ -211,6 +213,18 @@ class ActorCritic(nn.Module):
         judged = read(*self.judge, observation) if self.judge else features
         with torch.autocast(observation.device.type, enabled=False):
             return self.head(features.float()), self.value(judged.float()).squeeze(1)
+
+    def judged(self, observation: Tensor) -> Tensor:
+        """The value alone, (B,), of observations (B, ...), where it has eyes of its own."""
+        judged = read(*self.judge, self.scale(observation))
+        with torch.autocast(observation.device.type, enabled=False):
+            return self.value(judged.float()).squeeze(1)
+
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The weights of the policy, and those of a value with eyes of its own."""
+        value = [*self.judge.parameters(), *self.value.parameters()]
+        ours = {id(weight) for weight in value}
+        return [[weight for weight in self.parameters() if id(weight) not in ours], value]
 
     def start(self, count: int) -> Tensor:
         """(N, S) zeros: what is carried into the first step of an episode."""

@@ -35,6 +35,7 @@ from agents.reinforce import continuous
 from agents.setting import options
 from agents.watch import assess
 from envs import Transition, World
+from runs.ranges import Count, Share, Whole
 
 __all__ = [
     "Config",
@@ -54,16 +55,24 @@ __all__ = [
 @dataclasses.dataclass(frozen=True)
 class Config(reinforce.Config):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
-    worlds: int = 8  # games side by side
-    rollout: int = 128  # steps each of them plays between two rounds of learning
-    epochs: int = 4  # passes over a rollout
-    minibatches: int = 4  # updates a pass
-    trace: float = 0.95  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
+    worlds: Count = 8  # games side by side
+    rollout: Count = 128  # steps each of them plays between two rounds of learning
+    epochs: Count = 4  # passes over a rollout
+    minibatches: Count = 4  # updates a pass
+    trace: Share = 0.95  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
     clip: float = 0.1  # of the ratio of new to old probability, around 1
     clip_value: bool = True  # the new value is clipped around the old one likewise
     scale_rewards: bool = False  # divided by the deviation of the discounted return
-    units: int = 0  # of an LSTM between what is seen and what is decided; 0 for none
+    units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
+
+    def check(self) -> None:
+        super().check()
+        if self.minibatches * 2 > self.rollout * self.worlds:
+            raise ValueError(
+                f"--minibatches {self.minibatches}: advantages are normalised in each, so it needs 2 steps or more, "
+                f"and --rollout {self.rollout} of {self.worlds} worlds has {self.rollout * self.worlds}"
+            )
 
 
 CONTROL = reinforce.CONTROL | dict(

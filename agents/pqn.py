@@ -34,30 +34,39 @@ from agents.dqn import build, greedy, td_loss
 from agents.setting import Setting, kind, options, own_eyes, patience
 from agents.watch import Policy, assess
 from envs import World
+from runs.ranges import Count, NonNegative, Share, Whole
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(Setting):
-    steps: int = 10_000_000  # agent steps (four Atari frames each)
-    worlds: int = 8  # games side by side
-    rollout: int = 128  # steps each of them plays between two rounds of learning
-    epochs: int = 4  # passes over a rollout
-    minibatches: int = 4  # updates a pass
+    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    worlds: Count = 8  # games side by side
+    rollout: Count = 128  # steps each of them plays between two rounds of learning
+    epochs: Count = 4  # passes over a rollout
+    minibatches: Count = 4  # updates a pass
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
-    hidden: int = 512  # units between backbone and values; 0 for none
-    learning_rate: float = 2.5e-4  # RAdam
+    hidden: Whole = 512  # units between backbone and values; 0 for none
+    learning_rate: NonNegative = 2.5e-4  # RAdam
     anneal: bool = True  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 1e-8  # added to the root of squared gradients in RAdam; far below them
-    discount: float = 0.99  # of the return, per step
-    trace: float = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
+    adam_epsilon: NonNegative = 1e-8  # added to the root of squared gradients in RAdam; far below them
+    discount: Share = 0.99  # of the return, per step
+    trace: Share = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
     clip_reward: bool = True  # learn from the sign of the reward
-    max_norm: float = 10.0  # of the gradient, larger ones are scaled down
-    epsilon: float = 0.01  # of exploration, at the end
-    epsilon_fraction: float = 0.1  # of the run's steps, in which it falls from 1 to that
-    evaluate_every: int = 100_000  # steps between evaluations
-    evaluate_games: int = 10  # whole games each
-    evaluate_epsilon: float = 0.01  # of exploration, in evaluations
-    film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
+    max_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down
+    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
+    evaluate_every: Whole = 100_000  # steps between evaluations
+    evaluate_games: Count = 10  # whole games each
+    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
+
+    def check(self) -> None:
+        super().check()
+        if self.minibatches > self.rollout * self.worlds:
+            raise ValueError(
+                f"--minibatches {self.minibatches}: --rollout {self.rollout} of {self.worlds} worlds has only "
+                f"{self.rollout * self.worlds} steps"
+            )
 
 
 CONTROL = dict(

@@ -38,18 +38,23 @@ from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
+from runs.ranges import Count, Share, Whole
 from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dqn.Config):
-    units: int = 512  # of the LSTM
-    burn_in: int = 20  # steps that only bring the state up to date
-    length: int = 40  # steps learned from, after those
-    n_step: int = 5  # rewards a target looks ahead
-    prioritized: float = 0.9  # exponent of priorities in replay; 0 for uniform
-    beta: float = 0.6  # exponent of importance weights
-    eta: float = 0.9  # a sequence's priority: eta * its largest error + (1 - eta) * their mean
+    units: Count = 512  # of the LSTM
+    burn_in: Whole = 20  # steps that only bring the state up to date
+    length: Count = 40  # steps learned from, after those
+    n_step: Count = 5  # rewards a target looks ahead
+    prioritized: Share = 0.9  # exponent of priorities in replay; 0 for uniform
+    beta: Share = 0.6  # exponent of importance weights
+    eta: Share = 0.9  # a sequence's priority: eta * its largest error + (1 - eta) * their mean
+
+    @property
+    def window(self) -> int:
+        return self.burn_in + self.length
 
 
 ATARI = dict(

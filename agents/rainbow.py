@@ -38,27 +38,40 @@ from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
+from runs.ranges import Count, NonNegative, Positive, Share
 from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(dqn.Config):
     dueling: bool = False  # state value and advantages in streams of their own
-    prioritized: float = 0.0  # exponent of priorities in replay; 0 for uniform
-    beta: float = 0.4  # exponent of importance weights at the start; 1 at the end
-    n_step: int = 1  # rewards a target looks ahead
+    prioritized: Share = 0.0  # exponent of priorities in replay; 0 for uniform
+    beta: Share = 0.4  # exponent of importance weights at the start; 1 at the end
+    n_step: Count = 1  # rewards a target looks ahead
     noisy: bool = False  # noise on the dense weights explores instead of epsilon
-    sigma: float = 0.5  # of that noise at the start, times 1 / sqrt(inputs)
+    sigma: NonNegative = 0.5  # of that noise at the start, times 1 / sqrt(inputs)
     distribution: Literal["mean", "c51", "qr_dqn", "iqn"] = "mean"  # what is predicted of the return
     atoms: int = 51  # c51: returns that can be predicted
     v_min: float = -10.0  # c51: the least of them
     v_max: float = 10.0  # c51: the greatest
-    quantiles: int = 200  # qr_dqn: fractions, fixed
-    fractions: int = 8  # iqn: fractions drawn for a transition
+    quantiles: Count = 200  # qr_dqn: fractions, fixed
+    fractions: Count = 8  # iqn: fractions drawn for a transition
     munchausen: bool = False  # reward for being sure, soft target
     scale: float = 0.9  # munchausen: alpha, of the bonus
-    temperature: float = 0.03  # munchausen: tau, of the policy
+    temperature: Positive = 0.03  # munchausen: tau, of the policy
     bonus_low: float = -1.0  # munchausen: l_0, the least log-policy that counts
+
+    @property
+    def window(self) -> int:
+        return self.n_step
+
+    def check(self) -> None:
+        super().check()
+        if self.atoms < 2 or self.v_min >= self.v_max:
+            raise ValueError(
+                f"--v-min {self.v_min}, --v-max {self.v_max}, --atoms {self.atoms}: returns are told by 2 or more "
+                "numbers, from the least to a greater one"
+            )
 
 
 CHOOSING = 32  # fractions iqn draws to compare actions

@@ -43,6 +43,7 @@ from agents.glimpses import RecurrentAttention, hybrid_loss, reward_of
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
 from runs import hints
+from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import backbones, batches, data, optimisers
 
 
@@ -51,34 +52,34 @@ class Config(runs.Options):
     env: str = "MNIST"  # the task: MNIST, Translated, Cluttered, Cluttered100 or Pairs
     images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
     data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
-    steps: int = 4_400_000  # images shown; 55,000 are an epoch of MNIST
-    batch: int = 100  # images an update
-    rollouts: int = 1  # M, passes over each of them with other glimpses
-    glimpses: int = 6  # looks at an image for each digit in it, the very first at a random place
-    size: int = 8  # pixels, side of a patch
-    scales: int = 1  # patches a glimpse, each twice as wide as the one before
+    steps: Count = 4_400_000  # images shown; 55,000 are an epoch of MNIST
+    batch: Count = 100  # images an update
+    rollouts: Count = 1  # M, passes over each of them with other glimpses
+    glimpses: Count = 6  # looks at an image for each digit in it, the very first at a random place
+    size: Count = 8  # pixels, side of a patch
+    scales: Count = 1  # patches a glimpse, each twice as wide as the one before
     attention: Literal["reinforce", "differentiable", "random", "centre"] = "reinforce"  # how places are chosen
-    std: float = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
+    std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
     backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
-    sight: int = 128  # units of the mlp for what is seen, and of the layer for where
-    units: int = 256  # of a glimpse, and of the core
+    sight: Count = 128  # units of the mlp for what is seen, and of the layer for where
+    units: Count = 256  # of a glimpse, and of the core
     core: Literal["relu", "lstm"] = "relu"  # the recurrent core
-    locator: int = 128  # hidden units of the location network
+    locator: Count = 128  # hidden units of the location network
     reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
     teach_core: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
-    learning_rate: float = 1e-3  # Adam, at the start
-    locator_rate: float = 1.0  # of that, for the location network
-    weight_decay: float = 0.0  # decoupled (Loshchilov & Hutter 2019)
-    max_norm: float = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    average: float = 0.999  # of the averaged weights, kept an update; less in the first 10,000
-    evaluate_every: int = 110_000  # images shown between evaluations on validation
-    evaluate_rollouts: int = 1  # M in these; one looks where it means to, several draw and are averaged
-    evaluate_passes: int = 3  # over all images in these, from other first places: fewer chance winners
-    test_rollouts: int = 10  # M of the second test; the first has one
+    learning_rate: NonNegative = 1e-3  # Adam, at the start
+    locator_rate: NonNegative = 1.0  # of that, for the location network
+    weight_decay: NonNegative = 0.0  # decoupled (Loshchilov & Hutter 2019)
+    max_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    average: Share = 0.999  # of the averaged weights, kept an update; less in the first 10,000
+    evaluate_every: Count = 110_000  # images shown between evaluations on validation
+    evaluate_rollouts: Count = 1  # M in these; one looks where it means to, several draw and are averaged
+    evaluate_passes: Count = 3  # over all images in these, from other first places: fewer chance winners
+    test_rollouts: Count = 10  # M of the second test; the first has one
     film: bool = True  # write the glimpses at some test images, at the end
-    log_every: int = 55_000  # images shown a line of metrics.jsonl
-    threads: int = 1  # of torch on the CPU
+    log_every: Count = 55_000  # images shown a line of metrics.jsonl
+    threads: Whole = 1  # of torch on the CPU
     bf16: bool = False  # bf16 autocast where the device is fast at it; classes and values are told in fp32
     compile: bool = False  # torch.compile learn
 
@@ -176,6 +177,8 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = image_set(config)
     world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
+    if config.batch > len(world):
+        raise ValueError(f"--batch {config.batch}: there are {len(world)} images to train on")
     run = runs.Run(config, program, world_name(config))
 
     network = build(config, world)

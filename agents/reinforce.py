@@ -33,6 +33,7 @@ from agents.policies import load
 from agents.setting import options
 from agents.watch import assess
 from envs import Transition
+from runs.ranges import Count, NonNegative, Share, Whole
 
 __all__ = [
     "Config",
@@ -51,28 +52,29 @@ __all__ = [
 @dataclasses.dataclass(frozen=True)
 class Config(setting.Setting):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
-    steps: int = 10_000_000  # agent steps, those of games that wait for the others included
-    worlds: int = 16  # games side by side: episodes an update
-    hidden: int = 512  # units between backbone and heads; 0 for none
+    steps: Count = 10_000_000  # agent steps, those of games that wait for the others included
+    worlds: Count = 16  # games side by side: episodes an update
+    hidden: Whole = 512  # units between backbone and heads; 0 for none
     apart: bool = False  # the value has a backbone of its own
     scale: bool = False  # vectors: observations are normalised by the mean and deviation of those before
     squash: bool = False  # continuous actions: tanh of a Gaussian, instead of a Gaussian that is clipped
-    learning_rate: float = 2.5e-4  # Adam
+    learning_rate: NonNegative = 2.5e-4  # Adam
     anneal: bool = True  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: float = 1e-5  # added to the root of squared gradients in Adam
-    discount: float = 0.99  # of the return, per step
+    adam_epsilon: NonNegative = 1e-5  # added to the root of squared gradients in Adam
+    discount: Share = 0.99  # of the return, per step
     clip_reward: bool = True  # learn from the sign of the reward
-    max_norm: float = 0.5  # of the gradient, larger ones are scaled down; 0 for no limit
+    max_norm: NonNegative = 0.5  # of the gradient, larger ones are scaled down; 0 for no limit
     credit: Literal["return", "reward_to_go"] = "reward_to_go"  # a step answers for all rewards, or for later ones
     baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # what a return is compared with
-    memory: float = 0.9  # of the moving baseline: weight of what it was an update before
+    memory: Share = 0.9  # of the moving baseline: weight of what it was an update before
     normalise: bool = True  # advantages are divided by their root mean square
     entropy: float = 0.01  # weight of the bonus for entropy
     value_weight: float = 0.5  # of the learned baseline's squared error
-    evaluate_every: int = 100_000  # steps between evaluations
-    evaluate_games: int = 10  # whole games each
+    value_updates: Count = 1  # of the learned baseline for one of the policy; more than one needs --apart
+    evaluate_every: Whole = 100_000  # steps between evaluations
+    evaluate_games: Count = 10  # whole games each
     evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
-    film_seconds: float = 20.0  # filmed of a game after each best evaluation; 0 for no films
+    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
 
 CONTROL = dict(
@@ -103,7 +105,7 @@ CATCH = CONTROL | dict(
     film_seconds=6.0,
 )
 PIXELS = dict(steps=1_000_000, clip_reward=False, evaluate_every=50_000)
-RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+RECIPES = {"atari": {}, "control": CONTROL | dict(value_updates=20), "catch": CATCH, "pixels": PIXELS}
 
 
 def recipe(asked: Config) -> Config:
@@ -135,20 +137,25 @@ class Episodes:
     def __init__(self) -> None:
         self.updates = 0
         self.steps: list[Transition] = []  # (N, ...) each; action is what was drawn
+        self.over: Tensor | None = None  # (N,) bool, the world's first episode has ended
 
-    def add(self, came: Transition, drawn: Tensor) -> None:
+    def add(self, came: Transition, drawn: Tensor) -> Tensor:
+        """Take in a step. Returns (N,) bool: the worlds whose first episode ended with it."""
         self.steps.append(came._replace(action=drawn))
+        before = torch.zeros_like(came.last) if self.over is None else self.over
+        self.over = before | came.last
+        return came.last & ~before
 
     @property
     def whole(self) -> bool:
         """Whether every world has come to the end of an episode."""
-        return bool(torch.stack([step.last for step in self.steps]).any(0).all())
+        return self.over is not None and bool(self.over.all())
 
     def take(self) -> tuple[Transition, Tensor]:
         """All of it, every field (T, N, ...), and which steps are of a first episode (T, N) bool; forgets it."""
         record = Transition(*(torch.stack(field) for field in zip(*self.steps, strict=True)))
         over = record.last.cumsum(0) - record.last.long()
-        self.steps = []
+        self.steps, self.over = [], None
         self.updates += 1
         return record, over == 0
 
@@ -159,6 +166,7 @@ class Episodes:
     def load_state_dict(self, state: dict) -> None:
         self.updates = state["updates"]
         self.steps = [Transition(*step) for step in zip(*(field.unbind(0) for field in state["fields"]), strict=True)]
+        self.over = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
 
 
 class Moving(nn.Module):
@@ -224,7 +232,10 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.reinforce", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
+    if config.value_updates > 1 and not config.apart:
+        raise ValueError("--value-updates: a value that shares the policy's eyes is taught with it, add --apart")
     optimizer = arithmetic.adam(config, network)
+    parts = network.parts() if config.apart else [list(network.parameters())]  # whose gradients are clipped apart
     episodes, moving = Episodes(), Moving().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
@@ -248,21 +259,38 @@ def train(config: Config) -> None:
         entropy = network.head.entropy(parameters).mean()
         policy = -(advantage * network.head.log_prob(parameters, batch.action)).mean()
         error = F.mse_loss(value, batch.togo) if config.baseline == "learned" else torch.zeros_like(policy)
-        optimizer.zero_grad()
-        (policy - config.entropy * entropy + config.value_weight * error).backward()
-        if config.max_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
-        optimizer.step()
+        descend(policy - config.entropy * entropy + config.value_weight * error)
         losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": value.mean()}
+        if config.baseline == "learned":
+            spread = batch.togo.var()
+            explained = 1 - (batch.togo - batch.baseline).var() / spread
+            losses["value/explained"] = explained.where(spread > 0, torch.zeros_like(spread))
         return {name: loss.detach() for name, loss in losses.items()}
 
+    def fit(batch: Batch) -> None:
+        with precision(config, device):
+            value = network.judged(batch.observation)
+        descend(config.value_weight * F.mse_loss(value, batch.togo))
+
+    def descend(loss: Tensor) -> None:
+        optimizer.zero_grad()
+        loss.backward()
+        for weights in parts if config.max_norm else ():  # the value's gradient is a thousand times the policy's
+            nn.utils.clip_grad_norm_(weights, config.max_norm)
+        optimizer.step()
+
     if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
+        act, learn, fit = torch.compile(act), torch.compile(learn), torch.compile(fit)
 
     for step in run.steps(config.steps, stride=world.count):
         drawn = act(world.observation)
-        episodes.add(world.step(network.head.outward(drawn)), drawn)
-        run.log(world.finished)
+        counted = episodes.add(world.step(network.head.outward(drawn)), drawn).tolist()
+        run.log(
+            {
+                word: [x for n, x in zip(world.finished_worlds, told, strict=True) if counted[n]]
+                for word, told in world.finished.items()
+            }
+        )
         if episodes.whole:
             record, used = episodes.take()
             reward = record.reward.sign() if config.clip_reward else record.reward
@@ -281,6 +309,8 @@ def train(config: Config) -> None:
             if config.anneal:
                 arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
+            for _ in range(config.value_updates - 1 if learned else 0):
+                fit(batch)
             network.scale.update(batch.observation)
             moving.update(mean, config.memory, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))

@@ -14,6 +14,7 @@ from torch import nn
 import envs
 import runs
 from envs import World, control
+from runs.ranges import Count, Positive, Share, Whole
 from vision import backbones
 
 S = TypeVar("S", bound="Setting")
@@ -28,16 +29,16 @@ class Setting(runs.Options):
 
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
-    frame_skip: int = 4  # Atari frames an action is held
+    frame_skip: Count = 4  # Atari frames an action is held
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
     colour: bool = False  # Atari: three channels a frame
-    stack: int = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
-    flicker: float = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
+    stack: Whole = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
+    flicker: Share = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, e.g. continuous=True
     backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
-    width: float = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
+    width: Positive = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
     bf16: bool = True  # bf16 autocast where the device is fast at it
@@ -52,18 +53,22 @@ def kind(asked: Setting, known: Collection[str]) -> str:
     return identity if identity in known else family
 
 
-def see(config: Setting, world: World) -> backbones.Backbone:
+def see(
+    config: Setting, world: World, shape: tuple[int, ...] | None = None, stem: str | None = "atari"
+) -> backbones.Backbone:
     """The backbone for a world, or the eyes that are lifted, as they are.
+
+    shape: of what it sees, the world's observations unless given. stem: of a backbone that has several, or its own.
 
     Raises ValueError for an option that the backbone does not have.
     """
     options = {}
     if config.backbone in backbones.BACKBONES:
         known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
-        usual = {"stem": "atari", "width": 1.0, "norm": "none", "spectral": False}
+        usual = {"width": 1.0, "norm": "none", "spectral": False} | ({"stem": stem} if stem else {})
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
         options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
-    return backbones.build(config.backbone, world.observation_shape, frozen=config.frozen, **options)
+    return backbones.build(config.backbone, shape or world.observation_shape, frozen=config.frozen, **options)
 
 
 def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:

@@ -35,6 +35,7 @@ import runs
 from agents import planning
 from agents.watch import Policy, evaluate
 from envs import Transition, board, control
+from runs.ranges import Count, NonNegative, Share, Whole
 
 PLANNERS = ("value_iteration", "policy_iteration")
 
@@ -48,18 +49,18 @@ class Config(runs.Options):
     step_reward: float | None = None  # Gridworld: earned by every step; -0.04 unless given
     slippery: bool | None = None  # FrozenLake, CliffWalking: whether feet slip; the world's own unless given
     limit: int | None = None  # steps after which a game is cut short; the world's own unless given
-    discount: float = 0.99  # of the return, per step
+    discount: Share = 0.99  # of the return, per step
     tolerance: float = 1e-9  # of value iteration: greatest error of any value when it stops
-    steps: int = 500_000  # agent steps of a learner; planners stop by themselves
-    worlds: int = 32  # games side by side
-    learning_rate: float = 1.0  # step size of an entry's first update
+    steps: Count = 500_000  # agent steps of a learner; planners stop by themselves
+    worlds: Count = 32  # games side by side
+    learning_rate: NonNegative = 1.0  # step size of an entry's first update
     learning_rate_power: float = 0.6  # it falls with an entry's updates n as n^-power; 0 keeps it
-    epsilon: float = 0.1  # of exploration, at the end
-    epsilon_steps: int = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
-    evaluate_every: int = 50_000  # steps between evaluations
-    evaluate_games: int = 200  # whole games each, played greedily
+    epsilon: Share = 0.1  # of exploration, at the end
+    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
+    evaluate_every: Whole = 50_000  # steps between evaluations
+    evaluate_games: Count = 200  # whole games each, played greedily
     device: str = "cpu"  # auto, cpu, cuda; a table is too small to gain from anything else
-    threads: int = 1  # of torch on the CPU
+    threads: Whole = 1  # of torch on the CPU
 
 
 def recipe(asked: Config) -> Config:

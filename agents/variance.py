@@ -25,7 +25,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -145,6 +144,8 @@ def draw(result: dict[str, dict[str, tuple]], path: Path, title: str) -> None:
 
 
 def main(config: Config) -> None:
+    if config.episodes < 2:
+        raise ValueError(f"--episodes {config.episodes}: a variance is of 2 or more")
     device = runs.prepare("cpu", config.seed, 1)
     asked = reinforce.recipe(reinforce.Config(env=config.env))
     asked = dataclasses.replace(
@@ -188,4 +189,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    runs.launch(main, Config, None, "agents.variance", __doc__)

@@ -71,6 +71,8 @@ class Scenes:
         if self.shape[1] < height or self.shape[2] < width * task.digits:
             many = "" if task.digits == 1 else f"{task.digits} "
             raise ValueError(f"{many}images of {height} x {width} do not fit into a scene of side {task.side}")
+        if task.distractors and min(height, width) < PIECE:
+            raise ValueError(f"images of {height} x {width} have no pieces of {PIECE} x {PIECE} for distractors")
         self.draws = task.digits - 1 + (2 * task.digits if task.side else 0) + 5 * task.distractors
 
     def __len__(self) -> int:
@@ -199,9 +201,9 @@ class Retina:
     def look(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
-        A window's middle is at the nearest corner of pixels. With smooth=True it is exactly at the location, between
-        pixels by bilinear interpolation, and a gradient flows to the location (Jaderberg et al. 2015, "Spatial
-        transformer networks", equation 5).
+        A window's middle is at the nearest corner of pixels; of an odd size's finest scale, half a pixel before it.
+        With smooth=True it is exactly at the location, between pixels by bilinear interpolation, and a gradient flows
+        to the location (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
         """
         place = (location.clamp(-1, 1) + 1) / 2 * self._extent
         if not smooth:

@@ -24,12 +24,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from runs import checkpoint, machine
+from runs import checkpoint, machine, ranges
 from runs.folder import Folder, RunError, plain
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
 from runs.profile import Recorder
 from runs.progress import Bar, duration
+from runs.ranges import Count, NonNegative, Whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +42,15 @@ class Options:
     folder: Path = Path("results")  # where runs lie
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: one a core
     tags: tuple[str, ...] = ()  # W&B tags
-    save_every: float = 120.0  # seconds between checkpoints
-    log_every: int = 5_000  # agent steps a line of metrics.jsonl
-    profile: int = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
+    save_every: NonNegative = 120.0  # seconds between checkpoints
+    log_every: Count = 5_000  # agent steps a line of metrics.jsonl
+    profile: Whole = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
+
+    def check(self) -> None:
+        """Raise ValueError for numbers that a flag does not take, or that do not go together."""
+        ranges.check(self)
 
 
 class Run:
@@ -61,6 +66,7 @@ class Run:
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
+        ValueError: the config has a number that a flag does not take.
     """
 
     stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
@@ -74,6 +80,7 @@ class Run:
         note: str | None = None,
         player: str | None = None,
     ):
+        config.check()
         self.note, self.player = note, player or program
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
@@ -202,7 +209,12 @@ class Run:
         self._stopped = True
 
     def due(self, every: int) -> range:
-        """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth."""
+        """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth.
+
+        0 is never.
+        """
+        if not every:
+            return range(0)
         return range((self.step + self.stride) // every - self.step // every)
 
     @contextlib.contextmanager

@@ -291,6 +291,51 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     assert dataclasses.replace(own, env="CartPole") != usual
 
 
+@pytest.mark.parametrize(
+    ("program", "changes", "told"),
+    [
+        (ppo, dict(minibatches=200), "2 steps or more"),
+        (ppo, dict(scale=True), "it is for vectors"),
+        (ppo, dict(clip=0.1, trace=1.5), "--trace 1.5: it takes from 0 to 1"),
+        (gaze, dict(scale=True), "it is for vectors"),
+        (gaze, dict(spectral=True), "no option 'spectral'"),
+        (attention, dict(level=7), "2 maps, from 0 to 1"),
+        (reinforce, dict(value_updates=3), "add --apart"),
+    ],
+)
+def test_numbers_that_would_fail_later_are_told_at_once(tmp_path, program, changes, told):
+    with pytest.raises(ValueError, match=told):
+        program.train(quick(tmp_path, program, **changes))
+
+
+def test_a_learned_baseline_explains_what_follows_and_only_first_episodes_count(tmp_path):
+    asked = quick(tmp_path, reinforce, "CartPole", steps=12_000, evaluate_every=0, log_every=2_000)
+    reinforce.train(asked)
+    lines = [json.loads(line) for line in open(tmp_path / "CartPole-v1" / "reinforce-1" / "metrics.jsonl")]
+    explained = [line["value/explained"] for line in lines if "value/explained" in line]
+    assert sum(explained[1:]) / len(explained[1:]) > 0.1  # with one update, clipped with the policy: -0.3
+    updates, games = 0, reinforce.Episodes()
+    world = envs.make("CartPole", 2)
+    ended = []
+    while updates < 20:
+        action = torch.randint(2, (2,))
+        ended.append(games.add(world.step(action), action))
+        if games.whole:
+            games.take()
+            updates += 1
+    assert torch.stack(ended).sum(0).tolist() == [20, 20]  # a world that plays on unused counts for nothing
+
+
+def test_policy_and_value_are_clipped_apart():
+    network = policies.build(reinforce.recipe(reinforce.Config(env="CartPole")), envs.make("CartPole", 1))
+    policy, value = network.parts()
+    assert {id(w) for w in policy} | {id(w) for w in value} == {id(w) for w in network.parameters()}
+    observation = torch.randn(5, 4)
+    network.judged(observation).sum().backward()
+    assert all(w.grad is None for w in policy) and all(w.grad is not None for w in value)
+    torch.testing.assert_close(network.judged(observation), network(observation)[1])
+
+
 def test_ant_is_not_shown_its_contact_forces():
     pytest.importorskip("mujoco")
     asked = ppo.recipe(ppo.Config(env="Ant"))

@@ -113,7 +113,17 @@ def test_learns_catch_and_is_watched(tmp_path):
 
 
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
-    changes = dict(steps=1600, learn_start=400, evaluate_every=800, save_every=0.2, log_every=100, flicker=0.3)
+    changes = dict(
+        steps=1600,
+        learn_start=400,
+        burn_in=3,
+        length=9,
+        worlds=4,
+        evaluate_every=800,
+        save_every=0.2,
+        log_every=100,
+        flicker=0.3,
+    )
     kill("agents.r2d2", env="Catch", **changes)
     for name in ("killed", "whole"):
         r2d2.train(quick(tmp_path, name=name, **changes))

@@ -109,6 +109,19 @@ def test_finished_run_says_so(config):
             raise RunError(str(error).replace("\n", " ")) from error
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("log_every", 0, "--log-every 0: it takes 1 or more"),
+        ("save_every", -1.0, "--save-every -1.0: it takes 0 or more"),
+    ],
+)
+def test_numbers_out_of_range_are_told_before_there_is_a_folder(config, flag, value, told):
+    with pytest.raises(ValueError, match=told):
+        walk(dataclasses.replace(config, **{flag: value}))
+    assert not config.folder.exists() or not any(config.folder.iterdir())
+
+
 def test_a_run_that_was_refused_before_its_first_step_binds_nobody(config):
     first = Run(config, "tests.walk", "Nowhere")
     first._place.close()  # a program that ends

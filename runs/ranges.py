@@ -1,0 +1,54 @@
+"""What numbers a flag takes, said by its type: `batch: Count = 64`.
+
+Count         a whole number, 1 or more
+Whole         a whole number, 0 or more
+Share         from 0 to 1
+Positive      more than 0
+NonNegative   0 or more
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Annotated, Any, get_type_hints
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """From `least` to `most`; `beyond`: the least itself is too little."""
+
+    least: float
+    most: float = math.inf
+    beyond: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.least < value if self.beyond else self.least <= value) and value <= self.most
+
+    def __str__(self) -> str:
+        if self.most < math.inf:
+            return f"from {self.least} to {self.most}"
+        return f"more than {self.least}" if self.beyond else f"{self.least} or more"
+
+
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, beyond=True)]
+NonNegative = Annotated[float, Range(0)]
+
+
+def check(config: Any) -> None:
+    """Raise ValueError, in a sentence, for the first number of a config that is out of its flag's range."""
+    for name, allowed in _ranges(type(config)):
+        value = getattr(config, name)
+        if value not in allowed:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: it takes {allowed}")
+
+
+@functools.cache
+def _ranges(kind: type) -> list[tuple[str, Range]]:
+    hints = get_type_hints(kind, include_extras=True).items()
+    known = [(name, data) for name, hint in hints for data in getattr(hint, "__metadata__", ())]
+    return [(name, data) for name, data in known if isinstance(data, Range)]
