@@ -37,7 +37,7 @@ __all__ = ["Config", "load", "options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(reinforce.Config):
+class Config(policies.Config):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     rollout: Count = 5  # steps each world plays between two updates
     trace: Share = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards

@@ -57,7 +57,7 @@ class Config(Setting):
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
-    evaluate_every: Whole = 100_000  # steps between evaluations
+    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_games: Count = 10  # whole games each
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films

@@ -7,10 +7,10 @@ lies between what it sees and what it proposes, and its state is carried from st
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,10 +21,33 @@ from agents import setting
 from agents.arithmetic import precision
 from agents.r2d2 import Core
 from envs import Transition, World
+from runs.ranges import Count, NonNegative, Share, Whole
 from vision import backbones
 
-if TYPE_CHECKING:
-    from agents.reinforce import Config
+
+@dataclasses.dataclass(frozen=True)
+class Config(setting.Setting):
+    """The flags of every policy gradient."""
+
+    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    worlds: Count = 16  # games side by side
+    hidden: Whole = 512  # units between backbone and heads; 0 for none
+    apart: bool = False  # the value has a backbone of its own
+    scale: bool = False  # vectors: observations are normalised by the mean and deviation of those before
+    squash: bool = False  # continuous actions: tanh of a Gaussian, instead of a Gaussian that is clipped
+    learning_rate: NonNegative = 2.5e-4  # Adam
+    anneal: bool = True  # the learning rate falls linearly to 0 over the run
+    adam_epsilon: NonNegative = 1e-5  # added to the root of squared gradients in Adam
+    discount: Share = 0.99  # of the return, per step
+    clip_reward: bool = True  # learn from the sign of the reward
+    max_norm: NonNegative = 0.5  # of the gradient, larger ones are scaled down; 0 for no limit
+    normalise: bool = True  # advantages are divided by their root mean square
+    entropy: float = 0.01  # weight of the bonus for entropy
+    value_weight: float = 0.5  # of the value's squared error
+    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_games: Count = 10  # whole games each
+    evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
+    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
 
 class Normaliser(nn.Module):

@@ -53,7 +53,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(reinforce.Config):
+class Config(policies.Config):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning

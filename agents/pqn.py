@@ -55,7 +55,7 @@ class Config(Setting):
     max_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
-    evaluate_every: Whole = 100_000  # steps between evaluations
+    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_games: Count = 10  # whole games each
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films

@@ -11,8 +11,10 @@ Deviations from the paper:
 1. Adam instead of plain gradient ascent; several games at once, and one update for all of them.
 2. The mean over steps instead of the sum over each episode, and a small bonus for entropy.
 3. After an update all games begin anew, so that every episode was played by one policy throughout. A game that is
-   over before the others plays on unused.
+   over before the others plays on unused, and is counted nowhere.
 4. Where a time limit cuts an episode short, the learned baseline stands for the rest; the other baselines know none.
+5. A learned baseline with eyes of its own is fitted by several steps an update (--value-updates), after what it was
+   compared with: one leaves it worse than a constant.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from agents.policies import load
 from agents.setting import options
 from agents.watch import assess
 from envs import Transition
-from runs.ranges import Count, NonNegative, Share, Whole
+from runs.ranges import Count, Share
 
 __all__ = [
     "Config",
@@ -50,31 +52,14 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(setting.Setting):
+class Config(policies.Config):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: Count = 10_000_000  # agent steps, those of games that wait for the others included
     worlds: Count = 16  # games side by side: episodes an update
-    hidden: Whole = 512  # units between backbone and heads; 0 for none
-    apart: bool = False  # the value has a backbone of its own
-    scale: bool = False  # vectors: observations are normalised by the mean and deviation of those before
-    squash: bool = False  # continuous actions: tanh of a Gaussian, instead of a Gaussian that is clipped
-    learning_rate: NonNegative = 2.5e-4  # Adam
-    anneal: bool = True  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: NonNegative = 1e-5  # added to the root of squared gradients in Adam
-    discount: Share = 0.99  # of the return, per step
-    clip_reward: bool = True  # learn from the sign of the reward
-    max_norm: NonNegative = 0.5  # of the gradient, larger ones are scaled down; 0 for no limit
     credit: Literal["return", "reward_to_go"] = "reward_to_go"  # a step answers for all rewards, or for later ones
     baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # what a return is compared with
     memory: Share = 0.9  # of the moving baseline: weight of what it was an update before
-    normalise: bool = True  # advantages are divided by their root mean square
-    entropy: float = 0.01  # weight of the bonus for entropy
-    value_weight: float = 0.5  # of the learned baseline's squared error
     value_updates: Count = 1  # of the learned baseline for one of the policy; more than one needs --apart
-    evaluate_every: Whole = 100_000  # steps between evaluations
-    evaluate_games: Count = 10  # whole games each
-    evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
-    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
 
 CONTROL = dict(
