@@ -67,9 +67,12 @@ class Config(Setting):
         """Steps in a row that an update needs of every world."""
         return 1
 
-    def check(self) -> None:
-        super().check()
-        if self.learn_start < self.window * self.worlds:
+    def validate(self) -> None:
+        super().validate()
+        start = -(-self.learn_start // self.worlds) * self.worlds
+        every = self.learn_every * self.updates
+        known = ((start // every + 1) * every - 1) // self.worlds  # steps of each world before the first update
+        if known < self.window:
             raise ValueError(
                 f"--learn-start {self.learn_start}: the first update needs {self.window} steps of each of "
                 f"{self.worlds} worlds, so {self.window * self.worlds} or more"

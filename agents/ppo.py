@@ -66,8 +66,8 @@ class Config(policies.Config):
     units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
 
-    def check(self) -> None:
-        super().check()
+    def validate(self) -> None:
+        super().validate()
         if self.minibatches * 2 > self.rollout * self.worlds:
             raise ValueError(
                 f"--minibatches {self.minibatches}: advantages are normalised in each, so it needs 2 steps or more, "

@@ -60,8 +60,8 @@ class Config(Setting):
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
-    def check(self) -> None:
-        super().check()
+    def validate(self) -> None:
+        super().validate()
         if self.minibatches > self.rollout * self.worlds:
             raise ValueError(
                 f"--minibatches {self.minibatches}: --rollout {self.rollout} of {self.worlds} worlds has only "

@@ -10,6 +10,7 @@ the largest in the batch, and their exponent rises to 1 by the end of the run.
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,11 @@ def deal(
     for update in range(updates):
         weight = None if weights is None else weights[update::updates]
         yield [field[update::updates] for field in batches], weight if weight is None else weight / weight.max()
+
+
+def collect(parts: Sequence[Tensor]) -> Tensor:
+    """What each update (B,) says of its rows -> (B * updates,), in the order in which `deal` was given them."""
+    return torch.stack(list(parts), 1).flatten()
 
 
 if __name__ == "__main__":

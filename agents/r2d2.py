@@ -32,7 +32,7 @@ from agents import arithmetic, dqn, setting
 from agents.arithmetic import precision
 from agents.dqn import epsilon_at
 from agents.dueling import combine
-from agents.prioritized import deal
+from agents.prioritized import collect, deal
 from agents.rainbow import stream
 from agents.setting import options
 from agents.watch import Policy, assess
@@ -358,7 +358,7 @@ def train(config: Config) -> None:
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         dealt = deal(batches, weights, config.updates)
         metrics, surprise = zip(*(update(Step(*rows), weight) for rows, weight in dealt), strict=True)
-        return arithmetic.mean(metrics), torch.stack(surprise, 1).flatten()
+        return arithmetic.mean(metrics), collect(surprise)
 
     act, learn = arithmetic.quickened(config, device, act, learn)
 

@@ -33,7 +33,7 @@ from agents.dueling import combine
 from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
-from agents.prioritized import beta_at, deal
+from agents.prioritized import beta_at, collect, deal
 from agents.setting import options
 from agents.watch import Policy, assess
 from envs import Transition, World
@@ -65,8 +65,8 @@ class Config(dqn.Config):
     def window(self) -> int:
         return self.n_step
 
-    def check(self) -> None:
-        super().check()
+    def validate(self) -> None:
+        super().validate()
         if self.atoms < 2 or self.v_min >= self.v_max:
             raise ValueError(
                 f"--v-min {self.v_min}, --v-max {self.v_max}, --atoms {self.atoms}: returns are told by 2 or more "
@@ -327,7 +327,7 @@ def train(program: str, config: Config) -> None:
             *(update(Transition(*rows), weight) for rows, weight in deal(batches, weights, config.updates)),
             strict=True,
         )
-        return arithmetic.mean(metrics), torch.stack(surprise, 1).flatten()
+        return arithmetic.mean(metrics), collect(surprise)
 
     act, learn = arithmetic.quickened(config, device, act, learn)
 

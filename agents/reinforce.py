@@ -11,7 +11,7 @@ Deviations from the paper:
 1. Adam instead of plain gradient ascent; several games at once, and one update for all of them.
 2. The mean over steps instead of the sum over each episode, and a small bonus for entropy.
 3. After an update all games begin anew, so that every episode was played by one policy throughout. A game that is
-   over before the others plays on unused, and is counted nowhere.
+   over before the others plays on unused, and its score is counted nowhere.
 4. Where a time limit cuts an episode short, the learned baseline stands for the rest; the other baselines know none.
 5. A learned baseline with eyes of its own is fitted by several steps an update (--value-updates), after what it was
    compared with: one leaves it worse than a constant.
@@ -59,7 +59,7 @@ class Config(policies.Config):
     credit: Literal["return", "reward_to_go"] = "reward_to_go"  # a step answers for all rewards, or for later ones
     baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # what a return is compared with
     memory: Share = 0.9  # of the moving baseline: weight of what it was an update before
-    value_updates: Count = 1  # of the learned baseline for one of the policy; more than one needs --apart
+    value_updates: Count = 1  # of a learned baseline with --apart, for one of the policy
 
 
 CONTROL = dict(
@@ -119,7 +119,8 @@ class Episodes:
     Part of a checkpoint: an update may lie many steps ahead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = device
         self.updates = 0
         self.steps: list[Transition] = []  # (N, ...) each; action is what was drawn
         self.over: Tensor | None = None  # (N,) bool, the world's first episode has ended
@@ -150,7 +151,8 @@ class Episodes:
 
     def load_state_dict(self, state: dict) -> None:
         self.updates = state["updates"]
-        self.steps = [Transition(*step) for step in zip(*(field.unbind(0) for field in state["fields"]), strict=True)]
+        fields = (field.to(self.device).unbind(0) for field in state["fields"])
+        self.steps = [Transition(*step) for step in zip(*fields, strict=True)]
         self.over = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
 
 
@@ -217,11 +219,9 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.reinforce", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
-    if config.value_updates > 1 and not config.apart:
-        raise ValueError("--value-updates: a value that shares the policy's eyes is taught with it, add --apart")
     optimizer = arithmetic.adam(config, network)
     parts = network.parts() if config.apart else [list(network.parameters())]  # whose gradients are clipped apart
-    episodes, moving = Episodes(), Moving().to(device)
+    episodes, moving = Episodes(device), Moving().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
     @torch.inference_mode()
@@ -294,7 +294,7 @@ def train(config: Config) -> None:
             if config.anneal:
                 arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
-            for _ in range(config.value_updates - 1 if learned else 0):
+            for _ in range(config.value_updates - 1 if learned and config.apart else 0):
                 fit(batch)
             network.scale.update(batch.observation)
             moving.update(mean, config.memory, first=episodes.updates == 1)

@@ -35,7 +35,7 @@ class Setting(runs.Options):
     stack: Whole = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
     flicker: Share = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
-    env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, e.g. continuous=True
+    env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, in place of the recipe's
     backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: Positive = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
@@ -87,7 +87,7 @@ def own_eyes(config: S, folder: Path) -> S:
 
 
 def constructor(config: Setting) -> dict[str, object]:
-    """--env-kwargs as the world's constructor takes them: values are read as Python's, else as text.
+    """--env-kwargs as the world's constructor takes them: numbers, true, false, none and Python's, else text.
 
     Raises ValueError for one that is no name=value, or has a flag of its own.
     """
@@ -98,11 +98,11 @@ def constructor(config: Setting) -> dict[str, object]:
             raise ValueError(f"--env-kwargs {each}: write name=value, e.g. continuous=True")
         if name in FLAGGED:
             raise ValueError(f"--env-kwargs {each}: write --{name}")
-        if name in ("name", "count", "evaluation"):
+        if name in ("self", "name", "count", "evaluation"):
             raise ValueError(f"--env-kwargs {each}: the agent decides that itself")
         try:
-            given[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+            given[name] = ast.literal_eval(value.title() if value.lower() in ("true", "false", "none") else value)
+        except (ValueError, SyntaxError, TypeError):
             given[name] = value
     return given
 

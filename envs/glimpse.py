@@ -201,9 +201,9 @@ class Retina:
     def look(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
-        A window's middle is at the nearest corner of pixels; of an odd size's finest scale, half a pixel before it.
-        With smooth=True it is exactly at the location, between pixels by bilinear interpolation, and a gradient flows
-        to the location (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
+        A window's middle is at the nearest corner of pixels; an odd size's finest, half a pixel after it. With
+        smooth=True it is at the location itself, between pixels by bilinear interpolation, and a gradient flows
+        there (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
         """
         place = (location.clamp(-1, 1) + 1) / 2 * self._extent
         if not smooth:

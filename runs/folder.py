@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runs import checkpoint
+from runs.record import RETIRED
 
 try:
     import fcntl
@@ -50,12 +51,11 @@ class Folder:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise RunError(f"{path} is in use by another program; choose --name or --seed") from error
-        if (path / "config.json").exists() and self._begun():
-            found = json.loads((path / "config.json").read_text())
+        found = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
+        self.identity = found.get("id") or secrets.token_hex(4)
+        if found and self._begun():
             self._compare(plain(type(config)()) | found["config"], plain(config))  # later flags: at their defaults
-            self.identity = found["id"]
         else:
-            self.identity = secrets.token_hex(4)
             whole = described | {"config": plain(config), "id": self.identity}
             self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
 
@@ -63,7 +63,7 @@ class Folder:
         differences = [
             f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
             for key in sorted(old.keys() | new.keys())
-            if key not in OUTWARD and old.get(key) != new.get(key)
+            if key not in OUTWARD and (key in new or key not in RETIRED) and old.get(key) != new.get(key)
         ]
         if differences:
             raise RunError(

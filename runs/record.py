@@ -38,6 +38,7 @@ SAME = (
     "env",
     "protocol",
 )
+RETIRED = ("credit", "baseline", "memory")  # REINFORCE's, which other policy gradients took once and never read
 OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
 
 
@@ -181,8 +182,9 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
         known = [flags(run) for run in family]
         for key in set().union(*known):
             off = sorted({each[key] for each in known if key in each} & set(OFF))
-            for each in known if off else ():
-                each.setdefault(key, off[0])
+            for run, each in zip(family, known, strict=True):
+                if off and key not in run.config:  # a None is known: the program's own choice
+                    each.setdefault(key, off[0])
         differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
         variants: dict[str, list[RunRecord]] = {}
         for run, each in zip(family, known, strict=True):
@@ -196,7 +198,8 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
 
 def flags(run: RunRecord) -> dict[str, str]:
     """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
-    kept = {key: str(value) for key, value in run.config.items() if key not in SAME and value is not None}
+    gone = SAME if run.program == "reinforce" else SAME + RETIRED
+    kept = {key: str(value) for key, value in run.config.items() if key not in gone and value is not None}
     if "name" in kept:
         kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
     return kept

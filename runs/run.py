@@ -48,7 +48,7 @@ class Options:
     log_every: Count = 5_000  # agent steps a line of metrics.jsonl
     profile: Whole = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Raise ValueError for numbers that a flag does not take, or that do not go together."""
         ranges.check(self)
 
@@ -80,7 +80,7 @@ class Run:
         note: str | None = None,
         player: str | None = None,
     ):
-        config.check()
+        config.validate()
         self.note, self.player = note, player or program
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)

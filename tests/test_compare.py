@@ -161,6 +161,11 @@ def test_a_flag_that_is_off_is_as_good_as_unknown(tmp_path):
     ]
 
 
+def test_the_programs_own_choice_is_not_off(tmp_path):
+    folders = [make_run(tmp_path, 1, slippery=None), make_run(tmp_path, 2, slippery=False)]
+    assert [row["seeds"] for row in rows(*folders)] == ["1", "2"]
+
+
 def test_half_written_last_line_is_skipped_and_damage_is_counted(tmp_path):
     folder = make_run(tmp_path)
     lines = read_run(folder).lines

@@ -201,7 +201,7 @@ def test_play_gives_each_world_its_share():
         (["--env", "CartPole", "--backbone", "natur"], "nature"),
         (["--env", "CartPole", "--device", "cuda:7"], "--device"),
         (["--env", "CartPole", "--learn-every", "0"], "--learn-every 0: it takes 1 or more"),
-        (["--env", "CartPole", "--learn-start", "3"], "4 or more"),
+        (["--env", "CartPole", "--learn-start", "0"], "4 or more"),
     ],
 )
 def test_typos_are_answered_in_a_sentence(tmp_path, arguments, expected):

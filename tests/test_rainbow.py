@@ -14,7 +14,7 @@ from agents.dueling import combine
 from agents.iqn import Fractions
 from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
-from agents.prioritized import beta_at, deal
+from agents.prioritized import beta_at, collect, deal
 from vision import backbones
 
 
@@ -134,8 +134,7 @@ def test_updates_of_one_draw_see_the_whole_memory():
     for fields, weight in dealt:
         assert torch.equal(fields[1], 10 * fields[0])
         assert torch.allclose(weight, (fields[0] + 1) / (fields[0].max() + 1))
-    back = torch.stack([fields[0] for fields, _ in dealt], 1).flatten()  # as surprise goes back to the memory
-    assert torch.equal(back, rows)
+    assert torch.equal(collect([fields[0] for fields, _ in dealt]), rows)  # as surprise goes back to the memory
     assert [weight for _, weight in deal([rows], None, 2)] == [None, None]
 
 
