@@ -17,6 +17,13 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests train for minutes: the limit of the quick ones is not theirs."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3_600))
+
+
 @pytest.fixture
 def kill(tmp_path) -> Callable[..., None]:
     """kill(program, **flags): start a run called "killed" in tmp_path, and kill it after its second checkpoint."""

@@ -307,7 +307,6 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backbone", ["airbench", "resnet20"])
 def test_compiled_it_learns_the_same(tmp_path, backbone):
     """The network's forward and backward as one compiled graph: losses of the plain ones, and weights near them."""

@@ -131,7 +131,6 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1_800)
 def test_remembers_what_flickers(tmp_path):
     """Half of the frames are black: who remembers the others catches far more balls than who sees one at a time."""
     changes = dict(steps=40_000, epsilon_steps=10_000, flicker=0.5)

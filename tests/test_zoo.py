@@ -254,7 +254,6 @@ def test_table_and_picture(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # minutes of compiling, for the deepest
 @pytest.mark.parametrize("name", FIRST.values())
 def test_compiles(name):
     torch.manual_seed(0)
