@@ -43,22 +43,21 @@ class Mirror:
         if mode == "auto":
             mode = "online" if logged_in() else "offline"
         self.mode = mode
-        if mode == "disabled":
+        self._page = dict(dir=folder, id=identity, name=name, group=group, tags=list(tags), config=config)
+
+    def open(self) -> None:
+        """Begin: a run that is refused before its first step leaves no page."""
+        if self.mode == "disabled":
             return
         os.environ.setdefault("WANDB_SILENT", "true")
         try:
             import wandb
 
             self.run = wandb.init(
+                **self._page,
                 project=os.environ.get("WANDB_PROJECT", "saccade"),
-                mode=mode,
-                dir=folder,
-                id=identity,
-                name=name,
-                group=group,
-                tags=list(tags),
-                config=config,
-                resume="allow" if mode == "online" else None,
+                mode=self.mode,
+                resume="allow" if self.mode == "online" else None,
                 settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
             )
             # Steps before a kill are logged again after the resume: as an axis of its own that does no harm.

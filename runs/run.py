@@ -220,6 +220,7 @@ class Run:
     @contextlib.contextmanager
     def _session(self) -> Iterator[None]:
         Run.stepping = True
+        self.mirror.open()
         self._began = self._saved = time.monotonic()
         self._estimated = False
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -270,11 +271,24 @@ def test_wandb_offline_writes_beside_the_folder(tmp_path):
         "import sys; sys.path.insert(0, '.')\n"
         "from pathlib import Path; from runs.mirror import Mirror\n"
         f"m = Mirror('offline', Path({str(tmp_path)!r}), 'id', 'n', 'g', ('t',), {{'a': 1}})\n"
-        "m.log({'step': 1, 'eval/return': 2.0}); m.finish(); print(m.mode)"
+        "m.open(); m.log({'step': 1, 'eval/return': 2.0}); m.finish(); print(m.mode)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("offline"), done.stderr
     assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_a_refused_run_opens_no_page_in_wandb(config, monkeypatch):
+    import wandb
+
+    asked, opened = dataclasses.replace(config, wandb="offline"), []
+    monkeypatch.setattr(wandb, "init", lambda **page: opened.append(page["id"]) or unittest.mock.Mock())
+    run, _ = walk(asked)
+    with pytest.raises(RunError, match="another config"):
+        walk(dataclasses.replace(asked, rate=0.25))
+    with pytest.raises(RunError, match="is finished"):
+        walk(asked)
+    assert opened == [json.loads((run.folder / "config.json").read_text())["id"]]
 
 
 def test_wandb_failing_never_stops_a_run(config, monkeypatch):
