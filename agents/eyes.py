@@ -31,6 +31,7 @@ import runs
 from agents import frames
 from agents.frames import STACK, Frames
 from runs import machine
+from runs.ranges import Count, NonNegative, Positive, Whole
 from vision import backbones, data
 
 
@@ -106,15 +107,15 @@ class Config:
     folder: Path | None = None  # to write; None: beside the frames, <game>-<way>-<seed>
     seed: int = 1
     backbone: str = "nature"
-    width: float = 0.5  # channels of the backbone, times its family's
+    width: Positive = 0.5  # channels of the backbone, times its family's
     norm: Literal["none", "layer"] = "layer"  # before every ReLU
-    epochs: int = 8
-    batch: int = 64
-    learning_rate: float = 1e-3  # AdamW, one cycle
+    epochs: Count = 8
+    batch: Count = 64
+    learning_rate: NonNegative = 1e-3  # AdamW, one cycle
     bf16: bool = True  # autocast
-    photographs: int = 20_000  # of CIFAR-10's training set
+    photographs: Count = 20_000  # of CIFAR-10's training set
     data: Path | None = None  # CIFAR-10's folder; None: $SACCADE_DATA/cifar10 or ~/.cache/saccade/cifar10
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: one a core
 
 
 def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tensor]]:

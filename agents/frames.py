@@ -26,6 +26,7 @@ import runs
 from agents.watch import described, saved
 from envs.console import VARIABLES, Console
 from runs import machine
+from runs.ranges import Count, Whole
 
 STACK = 4  # frames in an observation
 BINS = 32  # classes a variable, at most
@@ -151,8 +152,8 @@ def player(folder: Path, seed: int) -> tuple[str, Policy]:
 class Config:
     env: str = "Pong"  # an Atari game
     agent: Path | None = None  # a run's folder whose agent plays half of the games; None: all by random play
-    games: int = 20
-    longest: int = 0  # steps after which a game is left; 0: at its end
+    games: Count = 20
+    longest: Whole = 0  # steps after which a game is left; 0: at its end
     seed: int = 1
     out: Path | None = None  # None: results/eyes/<game>.safetensors
 

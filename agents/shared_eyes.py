@@ -28,6 +28,7 @@ import runs
 from agents import dqn, eyes, frames
 from agents.eyes_page import WAYS, draw, page, spread
 from runs import machine
+from runs.ranges import Count, NonNegative, Whole
 from runs.record import read_run
 
 
@@ -37,17 +38,17 @@ class Config:
     env: str = "Pong"  # the game that this agent plays
     ways: tuple[str, ...] = WAYS  # of WAYS
     seeds: tuple[int, ...] = (1, 2, 3)
-    games: int = 10  # played for frames, for each seed
-    epochs: int = 5  # over their frames, to train eyes
+    games: Count = 10  # played for frames, for each seed
+    epochs: Count = 5  # over their frames, to train eyes
     frozen: bool = True  # lifted eyes stay as they are
-    steps: int = 30_000  # agent steps of each run
-    learning_rate: float = 5e-4  # of the agents
-    evaluate_every: int = 7_500  # agent steps
-    evaluate_games: int = 5
-    last: int = 2  # evaluations that the end is a mean of
+    steps: Count = 30_000  # agent steps of each run
+    learning_rate: NonNegative = 5e-4  # of the agents
+    evaluate_every: Count = 7_500  # agent steps
+    evaluate_games: Count = 5
+    last: Count = 2  # evaluations that the end is a mean of
     folder: Path = Path("results/eyes")
     out: Path | None = None  # folder of study.json and study.png; None: the same
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: one a core
 
 
 def variant(config: Config, way: str) -> str:

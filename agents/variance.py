@@ -35,6 +35,7 @@ from agents import policies, reinforce
 from agents.watch import saved
 from envs import Transition, World
 from runs import machine
+from runs.ranges import Share
 
 LADDER = [  # from the plainest estimator to the best: credit, baseline
     ("return", "none"),
@@ -51,7 +52,7 @@ class Config:
     env: str = "CartPole"  # the world
     stages: tuple[int, ...] = (0, 20_000, 60_000)  # agent steps that the policy has learned for when it is measured
     episodes: int = 400  # measured at each stage
-    discount: float = 1.0  # of the return, per step; below 1 the two credits estimate different gradients
+    discount: Share = 1.0  # of the return, per step; below 1 the two credits estimate different gradients
     seed: int = 1
     folder: Path = Path("results")  # of the trainings, and of <world>/variance-<seed>/
 

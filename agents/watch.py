@@ -28,6 +28,7 @@ from torch import Tensor
 import envs
 import runs
 from runs import checkpoint
+from runs.ranges import Count, NonNegative
 from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
@@ -37,13 +38,13 @@ WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 @dataclasses.dataclass(frozen=True)
 class Config:
     folder: Annotated[Path, tyro.conf.Positional]  # a run's folder
-    games: int = 30  # whole games to play
+    games: Count = 30  # whole games to play
     checkpoint: Literal["best", "last"] = "best"  # by evaluation return, or the latest saved
     seed: int = 1  # of the games and of exploration
     greedy: bool = False  # the likeliest or best action always, whatever the run's own evaluations do
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write the first game played as mp4
-    film_seconds: float = 120.0  # at most, of film
+    film_seconds: NonNegative = 120.0  # at most, of film
 
 
 # (N, ...) the present, and the step that led there (None at the start) -> (N,) actions

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from runs import ranges
 from runs.folder import RunError
 from runs.run import Run
 
@@ -41,7 +42,9 @@ def launch(
             asked = tyro.cli(config, args=[a for a in arguments if a not in ("-h", "--help")])
             defaults = {"default": recipe(asked)}
         name = f"python -m {program}"
-        train(tyro.cli(config, prog=name, args=arguments, description=description, **defaults))
+        finished = tyro.cli(config, prog=name, args=arguments, description=description, **defaults)
+        ranges.check(finished)
+        train(finished)
     except (RunError, MemoryError, ValueError, ImportError, FileNotFoundError) as error:
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,13 @@ def check(config: Any) -> None:
     """Raise ValueError, in a sentence, for the first number of a config that is out of its flag's range."""
     for name, allowed in _ranges(type(config)):
         value = getattr(config, name)
-        if value not in allowed:
+        if value is not None and value not in allowed:
             raise ValueError(f"--{name.replace('_', '-')} {value}: it takes {allowed}")
 
 
 @functools.cache
 def _ranges(kind: type) -> list[tuple[str, Range]]:
     hints = get_type_hints(kind, include_extras=True).items()
-    known = [(name, data) for name, hint in hints for data in getattr(hint, "__metadata__", ())]
+    said = [(name, each) for name, hint in hints for each in (hint, *get_args(hint))]  # Count, Count | None
+    known = [(name, data) for name, each in said for data in getattr(each, "__metadata__", ())]
     return [(name, data) for name, data in known if isinstance(data, Range)]

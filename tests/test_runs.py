@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import Options, Run, RunError, checkpoint, machine
+from runs import Options, Run, RunError, checkpoint, launch, machine, ranges
+from runs.ranges import Count, Share
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -115,6 +116,26 @@ def test_numbers_out_of_range_are_told_before_there_is_a_folder(config, flag, va
     with pytest.raises(ValueError, match=f"--{flag} {value}: it takes 0 or more"):
         walk(dataclasses.replace(config, **{flag: value}))
     assert not config.folder.exists() or not any(config.folder.iterdir())
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    side: Count | None = None
+    share: Share = 0.5
+
+
+def test_a_number_that_may_be_left_out_has_its_range_too(monkeypatch, capsys):
+    for good in (Sizes(), Sizes(side=1), Sizes(share=1.0)):
+        ranges.check(good)
+    for bad, told in ((Sizes(side=0), "--side 0: it takes 1 or more"), (Sizes(share=-0.1), "--share -0.1: it takes")):
+        with pytest.raises(ValueError, match=told):
+            ranges.check(bad)
+    begun = []
+    monkeypatch.setattr(Run, "stepping", False)  # as in a program that has just been called
+    monkeypatch.setattr(sys, "argv", ["sizes", "--side", "0"])
+    with pytest.raises(SystemExit):
+        launch(begun.append, Sizes, None, "tests.sizes", None)
+    assert not begun and "--side 0: it takes 1 or more" in capsys.readouterr().err
 
 
 def test_a_run_that_was_refused_before_its_first_step_binds_nobody(config):

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import runs
 from runs import machine
+from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import data, features, losses, neighbours, optimisers, schedules, templates
 
 
@@ -43,28 +44,28 @@ class Config:
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     method: Literal["knn", "svm", "softmax", "two-layer"] = "softmax"
     features: Literal["pixels", "hog", "colour", "hog+colour"] = "pixels"  # what it sees of an image
-    images: int = 0  # training images, drawn at random; 0: all of them
+    images: Whole = 0  # training images, drawn at random; 0: all of them
     metric: neighbours.Metric = "l2"  # knn: sum of absolute differences, or of squares
     neighbours: tuple[int, ...] = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)  # knn: k to choose from
-    folds: int = 5  # knn: of the cross-validation
-    fold_images: int = 5_000  # knn: images in all folds together, drawn at random; 0: all of them
-    memory: float = 256.0  # knn: MiB of distances at a time
-    epochs: int = 10  # passes over the training images
-    batch: int = 200  # images an update
-    learning_rate: float = 1e-3  # SGD with Nesterov's momentum, at the start; ends at 0 along a half cosine
-    momentum: float = 0.9  # of SGD
-    decay: float = 1e-3  # L2: half of this times the squared weights is added to the loss; biases are free
-    hidden: int = 500  # two-layer: units between its layers
-    dropout: float = 0.0  # two-layer: probability that a hidden unit is left out
+    folds: Count = 5  # knn: of the cross-validation
+    fold_images: Whole = 5_000  # knn: images in all folds together, drawn at random; 0: all of them
+    memory: Positive = 256.0  # knn: MiB of distances at a time
+    epochs: Count = 10  # passes over the training images
+    batch: Count = 200  # images an update
+    learning_rate: NonNegative = 1e-3  # SGD with Nesterov's momentum, at the start; ends at 0 along a half cosine
+    momentum: Share = 0.9  # of SGD
+    decay: NonNegative = 1e-3  # L2: half of this times the squared weights is added to the loss; biases are free
+    hidden: Count = 500  # two-layer: units between its layers
+    dropout: Share = 0.0  # two-layer: probability that a hidden unit is left out
     mirror: bool = False  # learn from mirrored images too, twice as many in an epoch
-    search: int = 0  # tries of other learning rates and decays, log-uniform, before the one that counts
-    search_factor: float = 10.0  # they are up to so many times larger or smaller than the ones above
-    search_epochs: int = 2  # passes of a try
+    search: Whole = 0  # tries of other learning rates and decays, log-uniform, before the one that counts
+    search_factor: Positive = 10.0  # they are up to so many times larger or smaller than the ones above
+    search_epochs: Count = 2  # passes of a try
     seed: int = 1  # of everything random
     folder: Path = Path("results")  # where results lie
     name: str | None = None  # of this one's folder; <method>-<features>-<seed> unless given
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: one a core
     note: str = ""  # a sentence to stand by the result
 
 

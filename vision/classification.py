@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import runs
 from runs import checkpoint, hints
+from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import backbones, batches, checks, classifier, data, losses, optimisers, schedules
 from vision.backbones.initialisation import initialise, whiten
 from vision.classifier import Classifier
@@ -41,48 +42,48 @@ class Config(runs.Options):
         "shapes"  # shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
     )
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
-    size: int | None = None  # pixels, side of the images read from a folder; None: 224
+    size: Count | None = None  # pixels, side of the images read from a folder; None: 224
     stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
-    shots: int = 0  # labelled training images a class, drawn by the seed; 0: all
-    folds: int = 0  # of cross-validation, instead of the set's own validation images; 0: those
-    fold: int = 0  # the one to choose on, from 0
+    shots: Whole = 0  # labelled training images a class, drawn by the seed; 0: all
+    folds: Whole = 0  # of cross-validation, instead of the set's own validation images; 0: those
+    fold: Whole = 0  # the one to choose on, from 0
     backbone: str | None = None  # a name, name:weights, or a run's folder; None: the one that suits the data
     stem: str | None = None  # of a new backbone; None: cifar for images up to 64 pixels
-    width: float | None = None  # times its channels; None: as published
+    width: Positive | None = None  # times its channels; None: as published
     norm: str | None = None  # none, batch, layer, group or instance; None: the family's
     activation: str | None = None  # relu, tanh, ...; None: the family's
     init: str | None = (
         None  # of backbone and head: he, xavier, orthogonal, small, zeros or torch; None: the families'
     )
-    dropout: float | None = None  # probability, in the head; None: the paper's
-    body_dropout: float | None = None  # in the backbone; None: the family's
-    dropconnect: float = 0.0  # probability, of the head's weights
+    dropout: Share | None = None  # probability, in the head; None: the paper's
+    body_dropout: Share | None = None  # in the backbone; None: the family's
+    dropconnect: Share = 0.0  # probability, of the head's weights
     whiten: bool = False  # the first convolution whitens the images' patches, and its weight stays so (airbench)
     train: str = "all"  # what learns: all, last-N (the head and the last N stages), head, last (the layer that names)
-    steps: int = 400_000  # images shown
-    batch: int = 128  # images an update
+    steps: Count = 400_000  # images shown
+    batch: Count = 128  # images an update
     loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
-    smoothing: float = 0.0  # share of each label that is spread over all classes
-    mixup: float = 0.0  # alpha of the Beta distribution by which pairs of images are mixed; 0: none
-    l1: float = 0.0  # times the sum of |w|, in the loss
-    l2: float = 0.0  # times half the sum of w^2, in the loss; with l1 the elastic net
+    smoothing: Share = 0.0  # share of each label that is spread over all classes
+    mixup: NonNegative = 0.0  # alpha of the Beta distribution by which pairs of images are mixed; 0: none
+    l1: NonNegative = 0.0  # times the sum of |w|, in the loss
+    l2: NonNegative = 0.0  # times half the sum of w^2, in the loss; with l1 the elastic net
     optimiser: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs
-    learning_rate: float = 0.1  # at its highest
-    momentum: float = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
-    weight_decay: float = 5e-4  # of the optimiser
+    learning_rate: NonNegative = 0.1  # at its highest
+    momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
+    weight_decay: NonNegative = 5e-4  # of the optimiser
     decay_biases: bool = True  # weight decay of norms and biases too
-    bias_scale: float = 1.0  # learning rate of norms and biases, times the others'
-    layer_decay: float = 1.0  # learning rate of a stage, times the next one's: below 1 the early ones learn slower
+    bias_scale: NonNegative = 1.0  # learning rate of norms and biases, times the others'
+    layer_decay: NonNegative = 1.0  # learning rate of a stage, times the next one's: below 1 early ones learn slower
     schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/schedules.py
-    warm_up: float = 0.0  # share of the steps on which the rate rises from 0
-    drop_after: int = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
-    snapshots: int = 0  # schedule snapshots: cycles, each of which ends in a member for vision.ensembles
-    stop_after: int = 0  # evaluations without a smaller error before the run ends (early stopping); 0: it does not
-    average: float = 0.0  # of a moving average of the weights, kept an update; what is then evaluated; 0: none
+    warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
+    drop_after: Count = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
+    snapshots: Whole = 0  # schedule snapshots: cycles, each of which ends in a member for vision.ensembles
+    stop_after: Whole = 0  # evaluations without a smaller error before the run ends (early stopping); 0: it does not
+    average: Share = 0.0  # of a moving average of the weights, kept an update; what is then evaluated; 0: none
     augment: str = "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/data/augment.py
     views: Literal[1, 2, 5, 10] = 1  # of each image in the second test: 2, mirrored too; 10, and from the corners
-    evaluate_every: int = 20_000  # images shown between evaluations on validation
-    log_every: int = 10_000  # images shown a line of metrics.jsonl
+    evaluate_every: Count = 20_000  # images shown between evaluations on validation
+    log_every: Count = 10_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16, where CPU or GPU can; weights stay float32
     compile: bool = False  # torch.compile the network
     check: bool = False  # the sanity checks of vision/checks.py instead of training

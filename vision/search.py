@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import runs
+from runs.ranges import Count, Positive, Whole
 from runs.record import read_run
 from vision import classification
 
@@ -43,15 +44,15 @@ class Config:
     weight_decay: Range | None = None
     l1: Range | None = None
     l2: Range | None = None
-    runs: int = 9  # points of the first round; a third less in each later one
-    rounds: int = 2  # coarse, fine, ...
-    steps: int = 20_000  # images shown to a run of the first round
-    longer: float = 3.0  # times as many in each later round
-    folds: int = 0  # of cross-validation; 0: the data's own validation images
+    runs: Count = 9  # points of the first round; a third less in each later one
+    rounds: Count = 2  # coarse, fine, ...
+    steps: Count = 20_000  # images shown to a run of the first round
+    longer: Positive = 3.0  # times as many in each later round
+    folds: Whole = 0  # of cross-validation; 0: the data's own validation images
     seed: int = 1  # of the points, and of the runs
     folder: Path = Path("results")  # where runs lie
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: one a core
 
 
 Point = dict[str, float]

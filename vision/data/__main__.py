@@ -16,6 +16,7 @@ import tyro
 from torch import Tensor
 
 import runs
+from runs.ranges import Count
 from vision import data
 
 COLUMNS = 10  # classes, at most
@@ -25,9 +26,9 @@ COLUMNS = 10  # classes, at most
 class Config:
     name: Annotated[str, tyro.conf.Positional] = "shapes"  # of a set, or a folder's path
     folder: Path | None = None  # of a named set's files; None: $SACCADE_DATA/<name> or ~/.cache/saccade/<name>
-    size: int | None = None  # pixels, side of the images read from a folder
+    size: Count | None = None  # pixels, side of the images read from a folder
     augment: str = "flip,crop,jitter"  # of the lower rows, or none
-    rows: int = 5  # of images, and of augmented ones
+    rows: Count = 5  # of images, and of augmented ones
     seed: int = 0
     out: Path = Path("sheet.png")  # where the picture goes
 
