@@ -96,6 +96,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.a2c", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
+    setting.look_around(config, network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.RMSprop(
         weights, arithmetic.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 import envs
 import runs
 from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
-from agents.setting import Setting, dense, kind, options, own_eyes, patience, see
+from agents.setting import Setting, dense, kind, look_around, options, own_eyes, patience, see
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
@@ -266,6 +266,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
 
     online = build(config, world)
+    look_around(config, online)
     target = shadow(config, online)
     optimizer = adam(config, online)
     memory = remember(config, world, run)

@@ -31,7 +31,7 @@ import envs
 import runs
 from agents.arithmetic import adam, precision, quickened, set_rate, shadow
 from agents.dqn import build, greedy, td_loss
-from agents.setting import Setting, kind, options, own_eyes, patience
+from agents.setting import Setting, kind, look_around, options, own_eyes, patience
 from agents.watch import Policy, assess
 from envs import World
 from runs.ranges import Count, NonNegative, Share, Whole
@@ -207,6 +207,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
 
     network = build(config, world)
+    look_around(config, network)
     actor = shadow(config, network)
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)

@@ -305,6 +305,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.r2d2", world.name, world.protocol, setting.patience(world))
 
     online = build(config, world)
+    setting.look_around(config, online)
     target = arithmetic.shadow(config, online)
     optimizer = arithmetic.adam(config, online)
     memory = PrioritizedReplay(dqn.remember(config, world, run), config.prioritized, period=config.length)

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import torch
 from torch import nn
 
 import envs
@@ -20,6 +21,7 @@ from vision import backbones
 S = TypeVar("S", bound="Setting")
 
 FLAGGED = ("stack", "flicker", "pixels", "seed", "device")  # what a world is told by a flag of its name
+BESIDE, AROUND = 16, 8_000  # worlds side by side, and steps of all of them, of the play that look_around sees
 ATARI = ("protocol", "frame_skip", "full_actions", "colour")  # the same of Atari's
 
 
@@ -39,6 +41,7 @@ class Setting(runs.Options):
     backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: Positive = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
+    centre: bool = False  # the mean of what random play shows is taken from pictures; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
     bf16: bool = True  # bf16 autocast where the device is fast at it
@@ -68,7 +71,32 @@ def see(
         usual = {"width": 1.0, "norm": "none", "spectral": False} | ({"stem": stem} if stem else {})
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
         options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
+        options |= {"centred": True} if config.centre else {}
     return backbones.build(config.backbone, shape or world.observation_shape, frozen=config.frozen, **options)
+
+
+def look_around(config: Setting, network: nn.Module) -> None:
+    """With --centre, show a network's eyes the mean picture of AROUND steps of random play in worlds of their own.
+
+    Not counted among the run's steps. Lifted eyes have seen theirs.
+    """
+    if not config.centre or config.backbone not in backbones.BACKBONES:
+        return
+    world = envs.make(config.env, BESIDE, seed=config.seed, **options(config))
+    generator = torch.Generator().manual_seed(config.seed)
+    total = torch.zeros(world.observation_shape, dtype=torch.float64)
+    for _ in range(AROUND // BESIDE):
+        if world.actions is None:
+            low, high = (torch.as_tensor(bound).clamp(-1e3, 1e3) for bound in (world.action_low, world.action_high))
+            action = low + (high - low) * torch.rand(BESIDE, *world.action_shape, generator=generator)
+        else:
+            action = torch.randint(world.actions, (BESIDE,), generator=generator)
+        world.step(action)
+        total += world.observation.sum(0, dtype=torch.float64)
+    world.close()
+    for eyes in network.modules():
+        if isinstance(eyes, backbones.Backbone):
+            eyes.centre((total / (AROUND // BESIDE * BESIDE)).round())
 
 
 def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:

@@ -14,6 +14,7 @@ from vision.backbones.activation import ACTIVATIONS, activate, before
 from vision.backbones.impala import Residual
 from vision.backbones.lifting import adapt
 from vision.backbones.normalisation import NORMS, normal
+from vision.backbones.pixels import fit_picture
 
 EYES = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
 IMAGES = [(name, stem, channels) for name in EYES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
@@ -406,6 +407,53 @@ def test_eyes_lifted_from_a_run(tmp_path):
     backbones.save(backbones.build("mlp", (4,)), tmp_path / "mlp.safetensors")
     with pytest.raises(ValueError, match="do not fit"):
         backbones.build(tmp_path / "mlp.safetensors", (5,))
+
+
+@pytest.mark.parametrize("name", ["nature", "impala", "small", "resnet18"])
+def test_a_picture_is_taken_from_what_is_seen(name, tmp_path):
+    eyes = backbones.build(name, (4, 84, 84)).eval()
+    x, picture = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8)
+    expected = [m.detach() for m in eyes((x.float() - picture[0]) / 255)]
+    eyes.centre(picture[0])
+    for seen in (eyes(x), eyes(x.float() / 255)):
+        for one, other in zip(seen, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    backbones.save(eyes, tmp_path / "backbone.safetensors")
+    assert torch.equal(backbones.load(tmp_path).eval()(x)[-1], eyes(x)[-1])
+    assert torch.equal(copy.deepcopy(eyes)(x)[-1], eyes(x)[-1])
+    eyes.centre(picture[:1, 0].expand(4, -1, -1))
+    backbones.save(eyes, tmp_path / "backbone.safetensors")
+    one = backbones.load(tmp_path, (1, 84, 84)).eval()  # alike in all channels, it stays as it is
+    torch.testing.assert_close(one(x[:, :1])[-1], eyes(x[:, :1].expand(-1, 4, -1, -1))[-1], rtol=1e-3, atol=1e-3)
+    assert backbones.load(tmp_path, (3, 90, 100))(torch.rand(1, 3, 90, 100))[-1].isfinite().all()
+
+
+def test_differences_from_the_picture_are_exact_in_bf16():
+    eyes = backbones.build("nature", (1, 84, 84))
+    eyes.centre(torch.full((1, 84, 84), 200, dtype=torch.uint8))
+    x = torch.full((1, 1, 84, 84), 201, dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = eyes.stages[0][0](x)
+    expected = eyes.stages[0][0].weight.sum((1, 2, 3)) / 255
+    torch.testing.assert_close(first[0, :, 3, 3].float(), expected, rtol=0.03, atol=1e-4)
+
+
+def test_no_picture_where_there_is_none_to_take():
+    with pytest.raises(ValueError, match="it does not begin with a convolution of pixels"):
+        backbones.build("mlp", (4,), centred=True)
+    with pytest.raises(ValueError, match="a mean of their own"):
+        backbones.build("inception_v3", (3, 96, 96), transform_input=True, centred=True)
+    with pytest.raises(ValueError, match=r"a picture \(1, 84, 84\) cannot be taken from inputs \(4, 84, 84\)"):
+        backbones.build("nature", (4, 84, 84)).centre(torch.zeros(1, 84, 84))
+
+
+def test_a_picture_for_another_shape_by_hand():
+    picture = torch.tensor([10, 20, 60], dtype=torch.uint8).view(3, 1, 1)
+    assert fit_picture(picture, (1, 1, 1)).flatten().tolist() == [30]
+    assert fit_picture(picture, (2, 1, 1)).flatten().tolist() == [30, 30]
+    assert fit_picture(picture, (4, 1, 1)).flatten().tolist() == [10, 20, 60, 10]
+    wide = fit_picture(torch.tensor([[[0, 0, 100, 100]]], dtype=torch.uint8), (1, 1, 2))
+    assert wide.flatten().tolist() == [14, 86]  # antialiased: a triangle two pixels wide
 
 
 def test_adapt_by_hand():

@@ -1,6 +1,8 @@
 """DQN: its equations by hand, its schedule, its learning, its resume."""
 
 import dataclasses
+import functools
+import importlib
 import json
 import os
 import random
@@ -14,15 +16,17 @@ import pytest
 import torch
 
 import envs
-from agents import dqn, setting
+from agents import dqn, setting, watch
 from agents.watch import play
 from vision import backbones
+from vision.backbones.pixels import PixelConv2d
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def quick(tmp_path, env="Catch", **changes):
-    return dataclasses.replace(dqn.recipe(dqn.Config(env=env)), folder=tmp_path, wandb="disabled", **changes)
+def quick(tmp_path, env="Catch", recipe=None, **changes):
+    config = (recipe or dqn.recipe)(dqn.Config(env=env))
+    return dataclasses.replace(config, folder=tmp_path, wandb="disabled", **changes)
 
 
 def evaluations(folder):
@@ -185,6 +189,24 @@ def test_eyes_are_lifted_into_another_run(tmp_path):
     best = torch.load(tmp_path / "Catch/lifted/checkpoint/000000001200.pt", weights_only=True)["parts"]["online"]
     for key, weight in saved.items():
         assert torch.equal(best[f"backbone.{key}"], weight), f"{key} of a frozen backbone has moved"
+
+
+@pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "attention"])
+def test_every_agent_sees_pictures_less_their_mean(tmp_path, program):
+    module = importlib.import_module(f"agents.{program}")
+    recipe = functools.partial(module.recipe, "rainbow") if program == "rainbow" else module.recipe
+    asked = quick(tmp_path, "Catch", recipe, centre=True, steps=1_600, evaluate_every=800, evaluate_games=2)
+    functools.partial(module.train, "rainbow")(asked) if program == "rainbow" else module.train(asked)
+    (folder,) = (tmp_path / "Catch").iterdir()
+    eyes = backbones.load(folder)
+    (picture,) = (m.centre for m in eyes.modules() if isinstance(m, PixelConv2d))
+    shown = picture[-1, ::4, ::4].float()  # 10 x 10 cells; the ball is anywhere, the paddle in the last row
+    assert eyes.spec["centred"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
+    watch.main(watch.Config(folder, games=2, film=False))
+    lifted = dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, centre=False)
+    functools.partial(module.train, "rainbow")(lifted) if program == "rainbow" else module.train(lifted)
+    (again,) = (m.centre for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d))
+    assert torch.equal(picture, again)
 
 
 def test_play_gives_each_world_its_share():

@@ -103,6 +103,7 @@ def build(
     shape: Sequence[int],
     frozen: bool = False,
     preprocessing: dict[str, Any] | None = None,
+    centred: bool = False,
     **options: Any,
 ) -> Backbone:
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
@@ -111,6 +112,8 @@ def build(
         published.read and dress); or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
     frozen: no gradients, evaluation mode for ever
     preprocessing: as a saved spec has it, of weights that were trained on such images; None: inputs as they come
+    centred: a picture is to be taken from every input (Backbone.centre), black until it is given; lifted eyes have
+        their own, or none
     options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
         free: the weights are there).
     Raises ValueError for an unknown name, an option that the family lacks, an image too small, or options that
@@ -126,9 +129,14 @@ def build(
         backbone = BACKBONES[str(name)](shape, **options)
         if preprocessing is not None:
             backbone.preprocess(Preprocessing.of(preprocessing))
+        if centred:
+            backbone.centre(torch.zeros(backbone.shape, dtype=torch.uint8))
         return backbone.freeze() if frozen else backbone
     if (found := checkpoint(name)) is not None:
-        return dress(found, shape, frozen, **options)
+        backbone = dress(found, shape, frozen, **options)
+        if centred:
+            backbone.centre(torch.zeros(backbone.shape, dtype=torch.uint8))
+        return backbone
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":
         backbone = load(name, shape, frozen)
         for option, wanted in options.items():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vision.backbones.initialisation import initialise
+from vision.backbones.pixels import PixelConv2d
 from vision.backbones.preprocessing import Normalise, Preprocessing
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
@@ -99,6 +100,30 @@ class Backbone(nn.Module):
         self.preprocessing = preprocessing.fitted(self.shape[0])
         self.spec["preprocessing"] = self.preprocessing.spec()
         self.normalise = Normalise(self.preprocessing.mean, self.preprocessing.std)
+
+    def centre(self, picture: Tensor) -> None:
+        """From now on `picture`, (C, H, W) uint8 as inputs are, is taken from every input, and zero is what it shows.
+
+        Where most pixels hardly change, what they add to every map drowns what moves: it is many times larger, and
+        Adam's first steps along it leave most units of a dense layer dead. The spec says so, and the picture is among
+        the weights, so that whoever lifts these eyes sees alike.
+
+        Raises ValueError for another shape, and where no PixelConv2d comes first or published weights have a mean of
+        their own.
+        """
+        first = next((module for module in self.modules() if isinstance(module, PixelConv2d)), None)
+        name, own = self.spec["name"], self.preprocessing or self.spec.get("transform_input")
+        if first is None or own:
+            why = "its weights have a mean of their own" if own else "it does not begin with a convolution of pixels"
+            raise ValueError(f"no picture can be taken from the inputs of {name}: {why}")
+        if tuple(picture.shape) != self.shape:
+            raise ValueError(f"a picture {tuple(picture.shape)} cannot be taken from inputs {self.shape}")
+        picture = picture.to(first.weight.device, torch.uint8)
+        if first.centre is None:
+            first.centre = picture.clone()
+            self.spec["centred"] = True
+        else:
+            first.centre.copy_(picture)
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).

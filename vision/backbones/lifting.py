@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone
+from vision.backbones.pixels import fit_picture
 
 FILENAME = "backbone.safetensors"  # in a run's folder
 
@@ -65,6 +66,9 @@ def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     first = next((f"{k}.weight" for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), None)
     if first in weights and weights[first].shape[1] != backbone.shape[0]:
         weights = {**weights, first: adapt(weights[first], backbone.shape[0])}
+    for key, weight in weights.items():
+        if key.endswith(".centre") and tuple(weight.shape) != backbone.shape:
+            weights = {**weights, key: fit_picture(weight, backbone.shape)}
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:

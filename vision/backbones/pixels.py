@@ -1,5 +1,8 @@
 """The layer by which pixels enter: a convolution that takes them as they lie in memory."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,25 +18,40 @@ class PixelConv2d(nn.Conv2d):
     as many channels (Shi et al. 2016, arXiv 1609.05158, figure 1, backwards) and the stride 1: the same sums, in the
     shape that matrix units are made for.
 
+    centre: (C, H, W) uint8, a picture that is taken from x, or None. Differences of pixels are exact in bf16 as well.
+
     x: (B, C, H, W) uint8, or floats as nn.Conv2d takes them. Returns maps in channels_last, in autocast's dtype.
     """
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.register_buffer("centre", None)
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype != torch.uint8:
-            return super().forward(x)
+            return super().forward(x if self.centre is None else x - self.centre.to(x.dtype) / 255)
         device = x.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.weight.dtype
         weight = self.weight / 255
         if not self._whole(x):
             x = x.to(low, memory_format=torch.channels_last)
+            x = x if self.centre is None else x - self.centre.to(low)
             return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        patches = self._patches(x).to(low)
+        if self.centre is not None:
+            patches -= self._patches(self.centre[None]).to(low)
+        channels, s = self.in_channels, self.stride[0]
+        k = self.kernel_size[0] // s
+        weight = weight.reshape(self.out_channels, channels, k, s, k, s).permute(0, 1, 3, 5, 2, 4)
+        weight = weight.reshape(self.out_channels, channels * s * s, k, k)
+        return F.conv2d(patches.permute(0, 3, 1, 2), weight, self.bias)
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> (B, H / s, W / s, C * s * s): what a stride passes over becomes one pixel."""
         (batch, channels, height, width), s = x.shape, self.stride[0]
         words = x.contiguous().view(WORDS[s]).view(batch, channels, height // s, s, width // s)
         patches = words.permute(0, 2, 4, 1, 3).contiguous().view(torch.uint8)  # (B, H / s, W / s, C, s * s)
-        patches = patches.view(batch, height // s, width // s, channels * s * s).to(low).permute(0, 3, 1, 2)
-        k = self.kernel_size[0] // s
-        weight = weight.reshape(self.out_channels, channels, k, s, k, s).permute(0, 1, 3, 5, 2, 4)
-        return F.conv2d(patches, weight.reshape(self.out_channels, channels * s * s, k, k), self.bias)
+        return patches.view(batch, height // s, width // s, channels * s * s)
 
     def _whole(self, x: Tensor) -> bool:
         """Whether x falls into whole patches of stride x stride, and the kernel into whole patches too."""
@@ -42,3 +60,14 @@ class PixelConv2d(nn.Conv2d):
         s = self.stride[0]
         fits = s > 1 and s in WORDS and not any(n % s for n in (*self.kernel_size, *x.shape[2:]))
         return square and plain and fits
+
+
+def fit_picture(picture: Tensor, shape: Sequence[int]) -> Tensor:
+    """A picture (C, H, W) uint8 for inputs of another shape: fewer channels get the mean of all, more repeat them in
+    turn; and resized."""
+    old, channels = picture.shape[0], shape[0]
+    x = picture.float()
+    x = x.mean(0, keepdim=True).expand(channels, -1, -1) if channels < old else x[torch.arange(channels) % old]
+    if x.shape[1:] != tuple(shape[1:]):
+        x = F.interpolate(x[None], tuple(shape[1:]), mode="bilinear", antialias=True)[0]
+    return x.round().clamp(0, 255).to(torch.uint8)
