@@ -19,15 +19,15 @@ CAPACITY = 100_000  # transitions remembered
 NUMBERS = {"learn_start": LEARNING_STARTS, "samples_per_step": SAMPLES, "capacity": CAPACITY}  # for the JSON
 
 
-def saccade(module: str, batch: int | None = None) -> Callable[[Scene], None]:
-    """One of our programs, with its recipe or with a larger batch, less often and in as many worlds."""
+def saccade(module: str, batch: int | None = None, **other: object) -> Callable[[Scene], None]:
+    """One of our programs, with its recipe or with a larger batch, less often and in as many worlds; other flags."""
 
     def train(scene: Scene) -> None:
         flags = dict(capacity=CAPACITY, learn_start=LEARNING_STARTS, epsilon_steps=0, steps=NEVER)
         if batch:
             every = batch // SAMPLES
             flags |= dict(name=f"batch-{batch}", batch=batch, learn_every=every, worlds=every)
-        program(module, scene, WARM_UP, **flags)
+        program(module, scene, WARM_UP, **flags | other)
 
     return train
 

@@ -256,8 +256,12 @@ def program(module: str, scene: Scene, warm_up: int, **flags: object) -> None:
 
 
 def command_line(**flags: object) -> list[str]:
-    """learn_every=8 -> --learn-every 8."""
-    return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    """learn_every=8, centre=False -> --learn-every 8 --no-centre."""
+    words = []
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
 
 
 def alternate(calls: dict[str, Callable[[], int]], rounds: int, seconds: float) -> dict[str, list[float]]:

@@ -8,12 +8,14 @@ Both train the Nature network with all six components (double, dueling, prioriti
 atoms in -10 .. 10) on the same game (84 x 84 grayscale, stack 4, frame skip 4), and learn from 8 samples for every
 agent step, as Hessel et al. 2018 do. What is measured is the whole loop after warm-up, in turns; see dqn_speed.py.
 
-- saccade: `agents.rainbow` as its recipe has it, without evaluations and checkpoints, which the peer does not make.
+- saccade: `agents.rainbow` as its recipe has it, less --centre and layer norms, for the network to be the peer's; and
+  without evaluations and checkpoints, which the peer does not make.
 - saccade-256, saccade-512: the same with batches of 256 every 32 steps and of 512 every 64, and as many worlds.
 - tianshou: Tianshou's atari_rainbow.py example (RainbowNet, C51Policy, RainbowDQN, PrioritizedVectorReplayBuffer of
   single frames, OffPolicyTrainer), 8 worlds, 2 updates of 32 after every step of all. Its example has 10 worlds and
   3.2 samples a step.
 - tianshou-400: the same with 100 updates after 400 steps; see dqn_speed.py.
+- saccade-recipe: with both.
 - "+flush" is the same with torch.set_flush_denormal(True), which agents.rainbow does itself.
 
 Deviations from the recipes, ours included: learning starts after 1,000 steps, noise alone explores, and memories hold
@@ -64,10 +66,12 @@ def tianshou_memory(worlds: int) -> "PrioritizedVectorReplayBuffer":
     )
 
 
+PLAIN = dict(centre=False, norm="none")
 CONTESTANTS: dict[str, Callable[[Scene], None]] = {
-    "saccade": saccade("agents.rainbow"),
-    "saccade-256": saccade("agents.rainbow", 256),
-    "saccade-512": saccade("agents.rainbow", 512),
+    "saccade": saccade("agents.rainbow", **PLAIN),
+    "saccade-256": saccade("agents.rainbow", 256, **PLAIN),
+    "saccade-512": saccade("agents.rainbow", 512, **PLAIN),
+    "saccade-recipe": saccade("agents.rainbow", name="recipe"),
     "tianshou": tianshou(tianshou_rainbow, tianshou_memory, together=8),
     "tianshou-400": tianshou(tianshou_rainbow, tianshou_memory, together=400),
 }
