@@ -3,9 +3,10 @@
     python tests/benchmarks/centre.py
     python tests/benchmarks/centre.py --games Pong Breakout --seeds 1 --json results/centre.json
 
-An agent's network, as its program builds it, learns from one memory of random play, the same with and without
---centre. Then, on 256 observations: the share of hidden units in the dense layers that are above 0 in any of them,
-and how far the values of states lie apart (their standard deviation).
+An agent's network, as its program builds it (Rainbow's without layer norms and with the paper's noise), learns from
+one memory of random play, the same with and without --centre. Then, on 256 observations: the share of hidden units in
+the dense layers that are above 0 in any of them, and how far the values of states lie apart (their standard
+deviation).
 """
 
 import argparse
@@ -37,7 +38,8 @@ class Held(NamedTuple):
 def config_of(agent: str, game: str, seed: int, centre: bool) -> rainbow.Config:
     recipe = rainbow.recipe("double" if agent == "dqn" else agent, rainbow.Config(env=game))
     double = agent != "dqn" and recipe.double
-    return dataclasses.replace(recipe, seed=seed, centre=centre, double=double, device="cpu", wandb="disabled")
+    network = dict(centre=centre, norm="none", sigma=0.5, double=double)
+    return dataclasses.replace(recipe, **network, seed=seed, device="cpu", wandb="disabled")
 
 
 def played(config: rainbow.Config, steps: int) -> tuple[envs.World, Memory]:
