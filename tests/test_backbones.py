@@ -426,6 +426,8 @@ def test_a_picture_is_taken_from_what_is_seen(name, tmp_path):
     one = backbones.load(tmp_path, (1, 84, 84)).eval()  # alike in all channels, it stays as it is
     torch.testing.assert_close(one(x[:, :1])[-1], eyes(x[:, :1].expand(-1, 4, -1, -1))[-1], rtol=1e-3, atol=1e-3)
     assert backbones.load(tmp_path, (3, 90, 100))(torch.rand(1, 3, 90, 100))[-1].isfinite().all()
+    with pytest.raises(ValueError, match="was built for inputs of shape"):
+        eyes(torch.rand(1, 4, 90, 100))
 
 
 def test_differences_from_the_picture_are_exact_in_bf16():

@@ -183,7 +183,7 @@ class Backbone(nn.Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        if not self.any_size:
+        if not self.any_size or self.spec.get("centred"):  # the picture that is taken from them has one size
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return
