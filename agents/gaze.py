@@ -116,6 +116,8 @@ class Gazing(policies.ActorCritic):
             raise ValueError("--apart: policy and value see through the same eye here")
         if config.scale:
             raise ValueError("--scale: it is for vectors, and an eye sees pictures")
+        if config.centre:
+            raise ValueError("--centre: a patch is of no one place, so there is no picture to take from it")
         if world.observation.dtype != torch.uint8:
             raise ValueError(f"{world.name} has no picture to look at")
         if world.actions is None:

@@ -71,8 +71,8 @@ def see(
         usual = {"width": 1.0, "norm": "none", "spectral": False} | ({"stem": stem} if stem else {})
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
         options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
-        options |= {"centred": True} if config.centre else {}
-    return backbones.build(config.backbone, shape or world.observation_shape, frozen=config.frozen, **options)
+    shape = shape or world.observation_shape
+    return backbones.build(config.backbone, shape, config.frozen, centred=config.centre, **options)
 
 
 def look_around(config: Setting, network: nn.Module) -> None:

@@ -133,10 +133,11 @@ def build(
             backbone.centre(torch.zeros(backbone.shape, dtype=torch.uint8))
         return backbone.freeze() if frozen else backbone
     if (found := checkpoint(name)) is not None:
-        backbone = dress(found, shape, frozen, **options)
         if centred:
-            backbone.centre(torch.zeros(backbone.shape, dtype=torch.uint8))
-        return backbone
+            raise ValueError(
+                f"{name} sees images as its weights were trained on them: no picture is taken from those"
+            )
+        return dress(found, shape, frozen, **options)
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":
         backbone = load(name, shape, frozen)
         for option, wanted in options.items():
