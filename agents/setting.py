@@ -21,7 +21,7 @@ from vision import backbones
 S = TypeVar("S", bound="Setting")
 
 FLAGGED = ("stack", "flicker", "pixels", "seed", "device")  # what a world is told by a flag of its name
-BESIDE, AROUND = 16, 4_000  # worlds side by side, and steps of all of them, of the play that look_around sees
+BESIDE, AROUND = 4, 4_000  # worlds side by side, and steps of all of them, of the play that look_around sees
 ATARI = ("protocol", "frame_skip", "full_actions", "colour")  # the same of Atari's
 
 
