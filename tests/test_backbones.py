@@ -12,9 +12,8 @@ from vision import backbones
 from vision.backbones import BACKBONES
 from vision.backbones.activation import ACTIVATIONS, activate, before
 from vision.backbones.impala import Residual
-from vision.backbones.lifting import adapt
+from vision.backbones.lifting import adapt, adapt_picture
 from vision.backbones.normalisation import NORMS, normal
-from vision.backbones.pixels import fit_picture
 
 EYES = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
 IMAGES = [(name, stem, channels) for name in EYES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
@@ -451,10 +450,10 @@ def test_no_picture_where_there_is_none_to_take():
 
 def test_a_picture_for_another_shape_by_hand():
     picture = torch.tensor([10, 20, 60], dtype=torch.uint8).view(3, 1, 1)
-    assert fit_picture(picture, (1, 1, 1)).flatten().tolist() == [30]
-    assert fit_picture(picture, (2, 1, 1)).flatten().tolist() == [30, 30]
-    assert fit_picture(picture, (4, 1, 1)).flatten().tolist() == [10, 20, 60, 10]
-    wide = fit_picture(torch.tensor([[[0, 0, 100, 100]]], dtype=torch.uint8), (1, 1, 2))
+    assert adapt_picture(picture, (1, 1, 1)).flatten().tolist() == [30]
+    assert adapt_picture(picture, (2, 1, 1)).flatten().tolist() == [30, 30]
+    assert adapt_picture(picture, (4, 1, 1)).flatten().tolist() == [10, 20, 60, 10]
+    wide = adapt_picture(torch.tensor([[[0, 0, 100, 100]]], dtype=torch.uint8), (1, 1, 2))
     assert wide.flatten().tolist() == [14, 86]  # antialiased: a triangle two pixels wide
 
 

@@ -118,12 +118,8 @@ class Backbone(nn.Module):
             raise ValueError(f"no picture can be taken from the inputs of {name}: {why}")
         if tuple(picture.shape) != self.shape:
             raise ValueError(f"a picture {tuple(picture.shape)} cannot be taken from inputs {self.shape}")
-        picture = picture.to(first.weight.device, torch.uint8)
-        if first.centre is None:
-            first.centre = picture.clone()
-            self.spec["centred"] = True
-        else:
-            first.centre.copy_(picture)
+        first.centre = picture.to(first.weight.device, torch.uint8, copy=True)
+        self.spec["centred"] = True
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vision.backbones.backbone import Backbone
-from vision.backbones.pixels import fit_picture
 
 FILENAME = "backbone.safetensors"  # in a run's folder
 
@@ -58,6 +59,14 @@ def adapt(weight: Tensor, channels: int) -> Tensor:
     return weight * (old / channels)
 
 
+def adapt_picture(picture: Tensor, shape: Sequence[int]) -> Tensor:
+    """A picture (C, H, W) uint8 that is taken from inputs, for inputs of another shape: channels as in adapt, but of
+    the same brightness; and resized."""
+    x = adapt(picture[None].float(), shape[0]) * (shape[0] / picture.shape[0])
+    x = F.interpolate(x, tuple(shape[1:]), mode="bilinear", antialias=True)
+    return x[0].round().clamp(0, 255).to(torch.uint8)
+
+
 def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     """Loads saved weights into a backbone of the same spec, the first convolution adapted to its channels.
 
@@ -68,7 +77,7 @@ def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
         weights = {**weights, first: adapt(weights[first], backbone.shape[0])}
     for key, weight in weights.items():
         if key.endswith(".centre") and tuple(weight.shape) != backbone.shape:
-            weights = {**weights, key: fit_picture(weight, backbone.shape)}
+            weights = {**weights, key: adapt_picture(weight, backbone.shape)}
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,6 +1,5 @@
 """The layer by which pixels enter: a convolution that takes them as they lie in memory."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -60,14 +59,3 @@ class PixelConv2d(nn.Conv2d):
         s = self.stride[0]
         fits = s > 1 and s in WORDS and not any(n % s for n in (*self.kernel_size, *x.shape[2:]))
         return square and plain and fits
-
-
-def fit_picture(picture: Tensor, shape: Sequence[int]) -> Tensor:
-    """A picture (C, H, W) uint8 for inputs of another shape: fewer channels get the mean of all, more repeat them in
-    turn; and resized."""
-    old, channels = picture.shape[0], shape[0]
-    x = picture.float()
-    x = x.mean(0, keepdim=True).expand(channels, -1, -1) if channels < old else x[torch.arange(channels) % old]
-    if x.shape[1:] != tuple(shape[1:]):
-        x = F.interpolate(x[None], tuple(shape[1:]), mode="bilinear", antialias=True)[0]
-    return x.round().clamp(0, 255).to(torch.uint8)
