@@ -41,8 +41,7 @@ WITHOUT = {  # Rainbow less one: its flags
 
 def variants() -> dict[str, tuple[str, list[str], str]]:
     """Name -> program, its flags, and the name of what it is compared with."""
-    plain = [flag for flags in WITHOUT.values() for flag in flags]
-    result = {"dqn": ("rainbow", plain, "dqn")}  # the same loop with every switch off
+    result = {"dqn": ("double", ["--no-double"], "dqn")}  # the same loop and recipe with every switch off
     for program in ALONE:
         if program != "rainbow":
             result[f"+ {program}"] = (program, [], "dqn")
