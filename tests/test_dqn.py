@@ -194,17 +194,18 @@ def test_eyes_are_lifted_into_another_run(tmp_path):
 @pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "attention"])
 def test_every_agent_sees_pictures_less_their_mean(tmp_path, program):
     module = importlib.import_module(f"agents.{program}")
-    recipe = functools.partial(module.recipe, "rainbow") if program == "rainbow" else module.recipe
+    recipe, train = module.recipe, module.train
+    if program == "rainbow":  # a family of programs
+        recipe, train = functools.partial(recipe, program), functools.partial(train, program)
     asked = quick(tmp_path, "Catch", recipe, centre=True, steps=1_600, evaluate_every=800, evaluate_games=2)
-    functools.partial(module.train, "rainbow")(asked) if program == "rainbow" else module.train(asked)
+    train(asked)
     (folder,) = (tmp_path / "Catch").iterdir()
     eyes = backbones.load(folder)
     (picture,) = (m.centre for m in eyes.modules() if isinstance(m, PixelConv2d))
     shown = picture[-1, ::4, ::4].float()  # 10 x 10 cells; the ball is anywhere, the paddle in the last row
     assert eyes.spec["centred"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
     watch.main(watch.Config(folder, games=2, film=False))
-    lifted = dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, centre=False)
-    functools.partial(module.train, "rainbow")(lifted) if program == "rainbow" else module.train(lifted)
+    train(dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, centre=False))
     (again,) = (m.centre for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d))
     assert torch.equal(picture, again)
 
