@@ -196,6 +196,13 @@ def test_every_program_has_its_name_and_recipe(program):
         assert {key for key in plain if plain[key] != config[key]} == set(rainbow.ALONE[program])
 
 
+def test_rainbows_eyes_on_atari_stay_alive():
+    """Without any of these it learned nothing of Pong (see runs/published/Pong-rainbow-plain-1)."""
+    atari, catch = (rainbow.recipe("rainbow", rainbow.Config(env=env)) for env in ("Pong", "Catch"))
+    assert (atari.centre, atari.norm, atari.sigma) == (True, "layer", 0.1)
+    assert (catch.centre, catch.norm, catch.sigma) == (False, "none", 0.5)
+
+
 def test_what_does_not_go_together_is_refused():
     config = rainbow.Config(munchausen=True, distribution="c51")
     with pytest.raises(ValueError, match="no-double"):
