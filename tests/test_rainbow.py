@@ -197,7 +197,7 @@ def test_every_program_has_its_name_and_recipe(program):
 
 
 def test_rainbows_eyes_on_atari_stay_alive():
-    """Without any of these it learned nothing of Pong (see runs/published/Pong-rainbow-plain-1)."""
+    """With none of these it learned nothing of Pong (see runs/published/Pong-rainbow-plain-1)."""
     atari, catch = (rainbow.recipe("rainbow", rainbow.Config(env=env)) for env in ("Pong", "Catch"))
     assert (atari.centre, atari.norm, atari.sigma) == (True, "layer", 0.1)
     assert (catch.centre, catch.norm, catch.sigma) == (False, "none", 0.5)

@@ -37,9 +37,7 @@ class Seen(NamedTuple):
 def config_of(agent: str, game: str, seed: int, centre: bool, updates: int, folder: Path) -> rainbow.Config:
     plain = rainbow.recipe("rainbow" if agent == "rainbow" else "double", rainbow.Config(env=game))
     steps = BEFORE + updates * plain.learn_every
-    short = dict(
-        steps=steps, learn_start=BEFORE, capacity=2 * steps, evaluate_every=0, device="cpu", wandb="disabled"
-    )
+    short = dict(steps=steps, learn_start=BEFORE, capacity=2 * steps, evaluate_every=0)
     network = dict(double=agent == "rainbow", norm="none", sigma=0.5, centre=centre)
     name = f"{agent}-{'centred' if centre else 'plain'}-{seed}"
     place = dict(seed=seed, folder=folder, name=name, device="cpu", wandb="disabled")
