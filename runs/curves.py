@@ -43,7 +43,7 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
     worlds = list(dict.fromkeys(each.world for each in groups))
     mixed = {world for world in worlds if len({each.protocol for each in groups if each.world == world}) > 1}
     labels = [f"{each.name}, {each.protocol}" if each.world in mixed else each.name for each in groups]
-    looks = list(dict.fromkeys(labels))  # the same label looks the same in every panel
+    looks = distinct([(each.world, label) for each, label in zip(groups, labels, strict=True)])
     columns = min(3, len(worlds))
     rows = -(-len(worlds) // columns)
     most = max(sum(each.world == world for each in groups) for world in worlds)
@@ -56,11 +56,8 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
         images = all(run.of_images for each, _ in here for run in each.runs)
         shown = "eval/error" if images and metric == "eval/return" else metric
         for each, label in here:
-            index = looks.index(label)
-            look = {
-                "color": COLOURS[index % len(COLOURS)],
-                "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
-            }
+            style, colour = divmod(looks[label], len(COLOURS))
+            look = {"color": COLOURS[colour], "linestyle": ("-", "--", ":", "-.")[style % 4]}
             notes += _draw_group(panel, each, label, shown, x, smooth, look)
         protocol = here[0][0].protocol
         _finish_panel(panel, f"{world} · {protocol}" if protocol and world not in mixed else world, shown, x)
@@ -72,6 +69,18 @@ def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str
     figure.supxlabel("; ".join(dict.fromkeys(notes)), fontsize=8, color="#666666", x=0.008, ha="left")
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
+
+
+def distinct(shown: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """A number for each label of (panel, label): the lowest that no label has beside which it is shown."""
+    panels: dict[str, list[str]] = {}
+    for panel, label in shown:
+        panels.setdefault(panel, []).append(label)
+    numbers: dict[str, int] = {}
+    for _, label in shown:
+        beside = {numbers.get(other) for others in panels.values() if label in others for other in others}
+        numbers.setdefault(label, next(n for n in range(len(shown) + 1) if n not in beside))
+    return numbers
 
 
 def common(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +112,7 @@ def _draw_group(
     seeds = f"seed {each.runs[0].seed}" if len(each.runs) == 1 else f"{len(curves)} seeds"
     going = sum(run.status == "running" for run in each.runs)
     running = f", {going if len(each.runs) > 1 else 'still'} running" if going else ""
-    label = textwrap.fill(f"{label} ({seeds}{running})", 64)
+    label = textwrap.fill(f"{label} ({seeds}{running})", 52)
     grid, values = common(curves)
     marker = "o" if len(grid) <= 30 else None
     panel.plot(grid, values.mean(0), linewidth=1.8, label=label, marker=marker, markersize=3, zorder=3, **look)

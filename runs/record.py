@@ -40,6 +40,7 @@ SAME = (
 )
 RETIRED = ("credit", "baseline", "memory")  # REINFORCE's, which other policy gradients took once and never read
 OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
+ONCE = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +182,7 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
     for (_, _, program), family in sorted(families.items()):
         known = [flags(run) for run in family]
         for key in set().union(*known):
-            off = sorted({each[key] for each in known if key in each} & set(OFF))
+            off = sorted({each[key] for each in known if key in each} & {*OFF, ONCE.get(key)})
             for run, each in zip(family, known, strict=True):
                 if off and key not in run.config:  # a None is known: the program's own choice
                     each.setdefault(key, off[0])

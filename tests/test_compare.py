@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runs import compare, curves, hints, publish
-from runs.curves import common, draw, running_mean
+from runs.curves import common, distinct, draw, running_mean
 from runs.record import RECENT, group, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -159,6 +159,8 @@ def test_a_flag_that_is_off_is_as_good_as_unknown(tmp_path):
         ("dqn later=False", "1, 2"),
         ("dqn later=[1]", "3"),
     ]
+    folders = [make_run(tmp_path, 4), make_run(tmp_path, 5, width=1.0), make_run(tmp_path, 6, width=0.5)]
+    assert [row["seeds"] for row in rows(*folders)] == ["6", "4, 5"]
 
 
 def test_the_programs_own_choice_is_not_off(tmp_path):
@@ -194,6 +196,13 @@ def test_a_held_lock_tells_a_living_run(tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert read_run(folder).status == "running"
     assert read_run(folder).status == "interrupted"
+
+
+def test_labels_of_one_panel_look_different_and_the_same_in_the_next():
+    many = [("Pong", str(n)) for n in range(12)]
+    looks = distinct([("Catch", "dqn"), ("Catch", "iqn"), ("Hopper", "ppo"), *many, ("Pong", "ppo"), ("Pong", "dqn")])
+    here = [looks[label] for _, label in many] + [looks["ppo"], looks["dqn"]]
+    assert sorted(here) == list(range(14)) and looks["iqn"] == 1
 
 
 def test_curves_along_steps_frames_and_hours(tmp_path):
