@@ -6,11 +6,12 @@ beside it, where to look next; both are learned by PPO from the same reward (age
 are).
 
     python -m agents.gaze --env Catch
-    python -m agents.gaze --env Pong --size 14 --scales 3
+    python -m agents.gaze --env Pong --size 20 --scales 3
     python -m agents.watch results/Pong/gaze-1                     # dark is what it did not see
 
 Deviations from the paper: PPO instead of REINFORCE, and an LSTM. The eye is a backbone of the registry over the
-patches of all scales, put side by side as channels, and it is told where it looked.
+patches of all scales, put side by side as channels, and it is told where it looked. With --centre the mean picture
+of random play is taken from the game before the eye looks, so that beyond the game's edges there is nothing.
 """
 
 from __future__ import annotations
@@ -36,18 +37,28 @@ __all__ = ["Config", "load", "options", "recipe", "train"]
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
     stack: Whole = 1  # frames in an observation of pictures
-    units: Whole = 256  # of the LSTM that points and decides
+    hidden: Count = 512  # units between the eye and the LSTM
+    units: Count = 256  # of the LSTM that points and decides
     backbone: str = "mlp"  # of the eye; mlp, small, impala, or another that fits its patches
     size: Count = 14  # pixels, side of a patch
     scales: Count = 3  # patches of a glimpse, each twice as wide as the one before
     spread: Positive = 0.1  # standard deviation of where it looks, in half widths of the picture
 
 
-ATARI = dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
+ATARI = dict(
+    stack=1,
+    units=256,
+    backbone="small",
+    size=20,  # by 3 scales: from the middle the paddles are seen, too
+    scales=3,
+    centre=True,  # the brightness of the background drowns a ball that is four pixels
+    norm="layer",
+)
+PIXELS = ppo.RECIPES["pixels"] | dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
 CATCH = ppo.CATCH | dict(
     steps=300_000, stack=1, units=64, backbone="mlp", size=10, scales=3, apart=False, evaluate_every=30_000
 )
-RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"] | ATARI}
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 
 def recipe(asked: Config) -> Config:
@@ -116,20 +127,26 @@ class Gazing(policies.ActorCritic):
             raise ValueError("--apart: policy and value see through the same eye here")
         if config.scale:
             raise ValueError("--scale: it is for vectors, and an eye sees pictures")
-        if config.centre:
-            raise ValueError("--centre: a patch is of no one place, so there is no picture to take from it")
         if world.observation.dtype != torch.uint8:
             raise ValueError(f"{world.name} has no picture to look at")
         if world.actions is None:
             raise ValueError(f"{world.name}'s actions are numbers: beside its place, this eye chooses among some")
         self.scale = policies.Same()
         self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
-        self.backbone = setting.see(config, world, self.retina.patches, stem=None)
-        self.hidden = setting.dense(self.backbone.output_size(self.retina.patches), config.hidden or 128)
+        self.centred = config.centre
+        blank = torch.zeros(world.observation_shape, dtype=torch.uint8) if config.centre else None
+        self.register_buffer("picture", blank)  # taken from what the retina sees, not from its patches
+        eye = dataclasses.replace(config, centre=False)
+        self.backbone = setting.see(eye, world, self.retina.patches, stem=None)
+        self.hidden = setting.dense(self.backbone.output_size(self.retina.patches), config.hidden, config.norm)
         self.did = world.actions + 2  # numbers that the last action is
-        self.where = setting.dense(self.did, 64)
-        self.core = policies.core((config.hidden or 128) + 64, config.units)
+        self.where = setting.dense(self.did, 64, config.norm)
+        self.core = policies.core(config.hidden + 64, config.units)
         self._decide(Pointing(config.units, world, config.spread), config.units)
+
+    def centre(self, picture: Tensor) -> None:
+        """From now on `picture`, (C, H, W) uint8, is taken from every observation."""
+        self.picture.copy_(picture)
 
     def start(self, count: int) -> Tensor:
         return F.pad(self.core.start(count), (0, self.did))
@@ -153,18 +170,19 @@ class Gazing(policies.ActorCritic):
         """What of the picture is seen, (N, 1, H, W): 1 in the finest window, half of that in each wider one."""
         height, width = observation.shape[2:]
         x, y = ((state[:, -2:] + 1) / 2 * state.new_tensor([width, height])).round().T[:, :, None, None]
-        down = torch.arange(height, device=state.device)[:, None] + 0.5 - y
-        across = torch.arange(width, device=state.device) + 0.5 - x
-        apart = torch.maximum(down.abs(), across.abs())  # (N, H, W) pixels from the middle
-        seen = torch.zeros_like(apart)
+        down, across = (torch.arange(side, device=state.device) for side in (height, width))
+        seen = state.new_zeros(len(state), height, width)
         for k in reversed(range(self.retina.scales)):
-            seen = torch.where(apart < self.retina.size * 2**k / 2, 0.5**k, seen)
+            side = self.retina.size * 2**k
+            up, along = down[:, None] - (y - side // 2), across - (x - side // 2)  # from the window's corner
+            seen = torch.where((up >= 0) & (up < side) & (along >= 0) & (along < side), 0.5**k, seen)
         return seen.unsqueeze(1)
 
     def _live(
         self, observation: Tensor, fresh: Tensor, state: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        pictures, before = observation.flatten(0, 1).float() / 255, before.flatten(0, 1)
+        pictures, before = observation.flatten(0, 1).float(), before.flatten(0, 1)
+        pictures = (pictures if self.picture is None else pictures - self.picture) / 255
         glimpse = self.retina.look(self.retina.prepare(pictures), before[:, -2:])
         features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(before)], 1)
         hidden, cell = state[:, : -self.did].chunk(2, 1)

@@ -78,9 +78,12 @@ def see(
 def look_around(config: Setting, network: nn.Module) -> None:
     """With --centre, show a network's eyes the mean picture of AROUND steps of random play in worlds of their own.
 
-    Not counted among the run's steps. Lifted eyes have seen theirs.
+    Eyes are what of the network is `centred`. Not counted among the run's steps. Lifted eyes have seen theirs.
     """
-    if not config.centre or config.backbone not in backbones.BACKBONES:
+    lifted = config.backbone not in backbones.BACKBONES
+    eyes = [part for part in network.modules() if getattr(part, "centred", False)]
+    eyes = [part for part in eyes if not (lifted and isinstance(part, backbones.Backbone))]
+    if not (config.centre and eyes):
         return
     world = envs.make(config.env, BESIDE, seed=config.seed, **options(config))
     generator = torch.Generator().manual_seed(config.seed)
@@ -94,9 +97,8 @@ def look_around(config: Setting, network: nn.Module) -> None:
         world.step(action)
         total += world.observation.sum(0, dtype=torch.float64)
     world.close()
-    for eyes in network.modules():
-        if isinstance(eyes, backbones.Backbone):
-            eyes.centre((total / (AROUND // BESIDE * BESIDE)).round())
+    for part in eyes:
+        part.centre((total / (AROUND // BESIDE * BESIDE)).round())
 
 
 def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:

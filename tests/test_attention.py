@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import envs
-from agents import attention, gaze, watch
+from agents import attention, gaze, setting, watch
 
 
 def quick(tmp_path, env="Catch", **changes):
@@ -141,20 +141,39 @@ def test_pointing_by_hand():
     assert (drawn[:, 0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-def test_gaze_sees_only_its_windows():
-    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=8, scales=2)
+@pytest.mark.parametrize("size", [8, 7])
+def test_gaze_sees_only_its_windows(size):
+    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=size, scales=2)
     world = envs.make("Catch", 1, stack=1)
     network = gaze.build(config, world)
     state = network.start(1)
     state[0, -2:] = torch.tensor([-0.5, 0.5])  # x, y: the middle of the lower left quarter
     seen = network.look(world.observation, state)[0, 0]
-    assert (seen == 1).sum() == 8 * 8 and (seen == 0.5).sum() == 16 * 16 - 8 * 8
+    assert (seen == 1).sum() == size**2 and (seen == 0.5).sum() == 3 * size**2
     rows, columns = torch.nonzero(seen == 1).unbind(1)
-    assert (rows.float().mean().item(), columns.float().mean().item()) == (29.5, 9.5)
+    odd = size % 2 / 2  # the middle pixel of an odd window is the one after the corner
+    assert (rows.float().mean().item(), columns.float().mean().item()) == (29.5 + odd, 9.5 + odd)
     picture = world.observation.clone()
     with torch.no_grad():
         before = network.step(picture, state)[0]
         picture[0, 0][seen == 0] = 255
         assert torch.equal(network.step(picture, state)[0], before)
-        picture[0, 0][seen == 1] = 255
-        assert not torch.equal(network.step(picture, state)[0], before)
+        for edge in (rows.min(), rows.max()):
+            picture = world.observation.clone()
+            picture[0, 0, edge, columns.min() : columns.max() + 1] = 255
+            assert not torch.equal(network.step(picture, state)[0], before)
+
+
+def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):
+    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=20, scales=2, centre=True)
+    world = envs.make("Catch", 1, stack=1)
+    network, glimpses = gaze.build(config, world), []
+    network.backbone.register_forward_pre_hook(lambda _, inputs: glimpses.append(inputs[0]))
+    monkeypatch.setattr(setting, "AROUND", 40)
+    setting.look_around(config, network)
+    assert network.picture.shape == (1, 40, 40) and network.picture.max() > 0
+    network.step(network.picture[None], network.start(1))
+    network.step(network.picture[None] * 0, network.start(1))
+    assert (glimpses[0] == 0).all()  # beyond the edges too
+    assert torch.allclose(glimpses[1][:, 0], -network.picture[:, 10:30, 10:30].float() / 255)
+    assert torch.equal(gaze.build(config, world).picture, network.picture * 0)  # black until it is told

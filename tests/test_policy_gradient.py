@@ -298,7 +298,6 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
         (ppo, dict(scale=True), "it is for vectors"),
         (ppo, dict(clip=0.1, trace=1.5), "--trace 1.5: it takes from 0 to 1"),
         (gaze, dict(scale=True), "it is for vectors"),
-        (gaze, dict(centre=True), "a patch is of no one place"),
         (gaze, dict(spectral=True), "no option 'spectral'"),
         (attention, dict(level=7), "2 maps, from 0 to 1"),
     ],

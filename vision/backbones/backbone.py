@@ -101,6 +101,11 @@ class Backbone(nn.Module):
         self.spec["preprocessing"] = self.preprocessing.spec()
         self.normalise = Normalise(self.preprocessing.mean, self.preprocessing.std)
 
+    @property
+    def centred(self) -> bool:
+        """Whether a picture is taken from every input."""
+        return bool(self.spec.get("centred"))
+
     def centre(self, picture: Tensor) -> None:
         """From now on `picture`, (C, H, W) uint8 as inputs are, is taken from every input, and zero is what it shows.
 
@@ -179,7 +184,7 @@ class Backbone(nn.Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        if not self.any_size or self.spec.get("centred"):  # the picture that is taken from them has one size
+        if not self.any_size or self.centred:  # the picture that is taken from them has one size
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return
