@@ -41,7 +41,8 @@ __all__ = ["Config", "load", "options", "recipe", "train"]
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
     stack: Whole = 1  # frames in an observation of pictures
-    units: Whole = 256  # of the LSTM that asks and decides
+    hidden: Whole = 512  # of no use here: policy and value read the LSTM
+    units: Count = 256  # of the LSTM that asks and decides
     queries: Count = 4  # questions a step
     keys: Count = 8  # channels that are compared with a query, beside those of space
     values: Count = 64  # channels that an answer is made of, beside those of space
@@ -150,7 +151,7 @@ class Attending(policies.ActorCritic):
         """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, H, W), which sum to 1.
 
         A place of the map stands for the stride x stride pixels in the middle of what it sees: without padding a
-        map does not reach the edges of its picture.
+        map does not reach the edges of its picture. Behind padded convolutions it is up to two pixels off.
         """
         weights = self._live(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
         stride = self.backbone.strides[self.level]

@@ -52,7 +52,7 @@ class Config(Setting):
     discount: Share = 0.99  # of the return, per step
     trace: Share = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
     clip_reward: bool = True  # learn from the sign of the reward
-    max_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down
+    max_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down; 0 for no limit
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
@@ -232,7 +232,8 @@ def train(config: Config) -> None:
         loss = td_loss(values, action, target, huber=False)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        if config.max_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
         optimizer.step()
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 

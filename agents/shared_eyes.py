@@ -31,6 +31,8 @@ from runs import machine
 from runs.ranges import Count, NonNegative, Whole
 from runs.record import read_run
 
+BOUND = ("agent", "games", "epochs", "steps", "learning_rate", "evaluate_every", "evaluate_games")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -103,6 +105,23 @@ def prepare(config: Config, seed: int) -> None:
             eyes.train(asked)
 
 
+def bind(config: Config) -> None:
+    """Have a folder keep to the study it was begun with, of each game: what is there is not made again.
+
+    Raises ValueError where that was by other flags.
+    """
+    told = {name: str(getattr(config, name)) for name in BOUND}
+    file = config.folder / f"{config.env}.json"
+    begun = json.loads(file.read_text()) if file.exists() else told
+    if other := [name for name in BOUND if begun[name] != told[name]]:
+        flag, before = other[0].replace("_", "-"), begun[other[0]]
+        raise ValueError(
+            f"{config.folder} was begun with --{flag} {before}: choose another --folder for {told[other[0]]}"
+        )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told) + "\n")
+
+
 def curves(config: Config) -> dict[str, dict]:
     """Evaluations of every variant that was run for as many steps, frozen or not.
 
@@ -168,6 +187,7 @@ def report(config: Config) -> dict:
 def main(config: Config) -> None:
     if strange := set(config.ways) - set(WAYS):
         raise ValueError(f"unknown eyes {sorted(strange)[0]!r}: there are {', '.join(WAYS)}")
+    bind(config)
     for seed in config.seeds:
         prepare(config, seed)
         for way in config.ways:
