@@ -53,9 +53,10 @@ def publish(folder: Path, into: Path, note: str = "") -> Path:
         raise ValueError(f"{folder} has no metrics yet: there is nothing to publish")
     name = f"{run.world}-{run.folder.resolve().name}".replace("/", "-").replace(":", "-")
     record = into / name
-    if (record / "config.json").exists() and flags(read_run(record)) != flags(run):
+    before = read_run(record) if (record / "config.json").exists() else None
+    if before and experiment(before) != experiment(run):
         raise ValueError(
-            f"{record} holds a run with other flags: delete it, or train this one with a --name of its own"
+            f"{record} holds another run, or one with other flags: delete it, or give this one's folder another name"
         )
     written = next(folder / file for file in LINES if (folder / file).is_file()).stat().st_mtime
     result = {
@@ -77,7 +78,7 @@ def publish(folder: Path, into: Path, note: str = "") -> Path:
         "commit": run.about.get("commit"),
         "command": run.about.get("command"),
         "date": datetime.fromtimestamp(written, UTC).date().isoformat(),  # of the run's last line
-        "note": note,
+        "note": note or (json.loads((record / "result.json").read_text())["note"] if before else ""),
     }
     record.mkdir(parents=True, exist_ok=True)
     (record / "config.json").write_text(_portable(json.dumps(run.about, indent=1), run) + "\n")
@@ -85,6 +86,11 @@ def publish(folder: Path, into: Path, note: str = "") -> Path:
     for file, lines in (("curve.jsonl", thin_curve(run)), ("clock.jsonl", _thin(run.clock, CLOCK))):
         (record / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return record
+
+
+def experiment(run: RunRecord) -> tuple[Any, ...]:
+    """What tells a run from others."""
+    return run.world, run.protocol, run.program, run.seed, flags(run)
 
 
 def thin_curve(run: RunRecord, most: int = CURVE) -> list[dict[str, Any]]:

@@ -35,6 +35,8 @@ SAME = (
     "film_seconds",
     "threads",
     "device",
+    "memory_on_disk",
+    "profile",
     "env",
     "protocol",
 )
@@ -128,7 +130,7 @@ class RunRecord:
     @property
     def frames_per_step(self) -> int:
         """Frames of the game that one agent step covers; only Atari worlds have a protocol."""
-        return self.config.get("frame_skip") or (4 if self.protocol in ("classic", "sticky") else 1)
+        return (self.config.get("frame_skip") or 4) if self.protocol in ("classic", "sticky") else 1
 
     def curve(self, word: str, x: str = "steps") -> tuple[np.ndarray, np.ndarray]:
         """A metric's places and its finite values, each (P,); x is "steps", "frames" or "hours" of wall time.

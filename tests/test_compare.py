@@ -12,7 +12,8 @@ import pytest
 
 from runs import compare, curves, hints, publish
 from runs.curves import common, distinct, draw, running_mean
-from runs.record import RECENT, group, read_run
+from runs.folder import OUTWARD
+from runs.record import RECENT, SAME, group, read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -210,6 +211,10 @@ def test_curves_along_steps_frames_and_hours(tmp_path):
     assert [part.tolist() for part in run.curve("eval/return")] == [[100, 200], [1, 3]]
     assert run.curve("eval/return", "frames")[0].tolist() == [400, 800]
     assert run.curve("eval/return", "hours")[0].tolist() == [2 / 3600, 4 / 3600]
+    run = read_run(make_run(tmp_path, world="Pong", protocol="classic", name="quick", frame_skip=2))
+    assert run.curve("eval/return", "frames")[0].tolist() == [200, 400]
+    run = read_run(make_run(tmp_path, world="Catch", frame_skip=4))  # every config has the flag
+    assert run.curve("eval/return", "frames")[0].tolist() == [100, 200]
 
 
 def test_interpolation_and_running_mean_by_hand():
@@ -232,6 +237,8 @@ def test_picture_is_written(tmp_path, x):
     out = tmp_path / "new" / "curves.png"
     draw(group(map(read_run, runs)), out, x=x, smooth=3)
     assert out.read_bytes().startswith(PNG)
+    draw(group(map(read_run, runs)), tmp_path / "rough.png", x=x)
+    assert (tmp_path / "rough.png").read_bytes() != out.read_bytes()
 
 
 def test_command_prints_table_and_writes_picture(tmp_path, monkeypatch, capsys):
@@ -275,8 +282,30 @@ def test_errors_name_the_way_out(tmp_path, monkeypatch, capsys):
     assert "left out: " in said and "seed 1 counts twice" in said
 
 
+@pytest.mark.parametrize("other", [dict(protocol="sticky"), dict(seed=2), dict(program="agents.rainbow")])
+def test_a_record_is_not_written_over_by_another_run(tmp_path, other):
+    make = dict(world="Pong", protocol="classic", name="mine")
+    first = make_run(tmp_path / "a", **make)
+    record = publish.publish(first, tmp_path / "published", note="the first")
+    publish.publish(first, tmp_path / "published")  # again: its note stays
+    program = other.pop("program", "agents.dqn")
+    second = make_run(tmp_path / "b", **make | other)
+    about = json.loads((second / "config.json").read_text())
+    (second / "config.json").write_text(json.dumps(about | {"program": program}))
+    with pytest.raises(ValueError, match="another run"):
+        publish.publish(second, tmp_path / "published")
+    result = json.loads((record / "result.json").read_text())
+    assert (result["note"], result["seed"], result["protocol"]) == ("the first", 1, "classic")
+
+
+def test_what_changes_no_result_makes_no_other_experiment():
+    assert set(OUTWARD) - {"name"} <= set(SAME)
+
+
 def test_published_record_reads_like_the_run(tmp_path):
-    run = read_run(make_run(tmp_path, world="Pong", protocol="classic", scores=tuple(np.sin(np.arange(900.0)))))
+    scores = np.sin(np.arange(900.0))
+    scores[700] = 3  # none that would be kept as one of many
+    run = read_run(make_run(tmp_path, world="Pong", protocol="classic", scores=tuple(scores)))
     record = publish.publish(run.folder, tmp_path / "published", note="a try")
     copy = read_run(record)
     assert record.name == "Pong-dqn-1" and copy.status == "finished"
@@ -309,7 +338,7 @@ def test_publish_says_interrupted_and_guards_other_flags(tmp_path, monkeypatch, 
     assert "recorded as interrupted" in capsys.readouterr().out
     assert read_run(tmp_path / "published" / "Catch-dqn-1").unfinished == "interrupted, at 20%"
     publish.publish(folder, tmp_path / "published")  # the same run once more: newer numbers
-    with pytest.raises(ValueError, match="other flags"):
+    with pytest.raises(ValueError, match="another run, or one with other flags"):
         publish.publish(make_run(tmp_path / "elsewhere", double=True), tmp_path / "published")
 
 
