@@ -98,8 +98,9 @@ def train(config: Config) -> None:
     network = policies.build(config, world)
     setting.look_around(config, network)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.RMSprop(
-        weights, arithmetic.rate(config, device), config.decay, config.adam_epsilon, capturable=config.capture
+    rate = arithmetic.rate(config, device)
+    optimizer = arithmetic.at_home(
+        torch.optim.RMSprop(weights, rate, config.decay, config.adam_epsilon, capturable=config.capture)
     )
     rewards = RewardScale(world.count, config.discount).to(device)
     carried = Carried(network.start(world.count))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 import runs
 from agents.setting import Setting
+
+Descent = TypeVar("Descent", bound=torch.optim.Optimizer)
 
 
 def low(config: Any, device: torch.device) -> bool:
@@ -43,8 +45,10 @@ def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     device = next(network.parameters()).device
     fused = device.type != "mps"
-    return torch.optim.Adam(
-        weights, rate(config, device), eps=config.adam_epsilon, fused=fused, capturable=config.capture
+    return at_home(
+        torch.optim.Adam(
+            weights, rate(config, device), eps=config.adam_epsilon, fused=fused, capturable=config.capture
+        )
     )
 
 
@@ -55,6 +59,22 @@ def rate(config: Any, device: torch.device) -> float | Tensor:
         if config.compile or config.capture
         else config.learning_rate
     )
+
+
+def at_home(optimizer: Descent) -> Descent:
+    """The optimizer, whose learning rate, where it is a tensor, stays on its device when a checkpoint is loaded.
+
+    A captured update would read a tensor of the CPU once and for all.
+    """
+    where = [getattr(group["lr"], "device", None) for group in optimizer.param_groups]
+
+    def back(_: torch.optim.Optimizer) -> None:
+        for group, device in zip(optimizer.param_groups, where, strict=True):
+            if device is not None:
+                group["lr"] = torch.as_tensor(group["lr"], device=device)
+
+    optimizer.register_load_state_dict_post_hook(back)
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

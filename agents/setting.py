@@ -138,10 +138,15 @@ def constructor(config: Setting) -> dict[str, object]:
 
 
 def options(config: Setting) -> dict[str, object]:
-    """What envs.make is to know beyond the name."""
+    """What envs.make is to know beyond the name.
+
+    Raises ValueError for an Atari flag where the world is no Atari game, or is told so twice.
+    """
     asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
     asked |= constructor(config)
     if config.pixels or envs.family(config.env, **constructor(config)) != "atari":
+        if other := [key for key in ATARI if getattr(config, key) != getattr(Setting, key)]:
+            raise ValueError(f"--{other[0].replace('_', '-')}: it is for Atari games, and {config.env} is none")
         return asked
     if twice := asked.keys() & set(ATARI):
         raise ValueError(f"--env-kwargs: write --{min(twice).replace('_', '-')}")

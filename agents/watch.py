@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +30,7 @@ from runs import checkpoint
 from runs.ranges import Count, NonNegative
 from vision import backbones
 
+BEST = Path("checkpoint/best.pt")  # in a run's folder, of its best evaluation
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
@@ -43,7 +43,7 @@ class Config:
     seed: int = 1  # of the games and of exploration
     greedy: bool = False  # the likeliest or best action always, whatever the run's own evaluations do
     device: str = "auto"  # auto, cpu, cuda, mps
-    film: bool = True  # write the first game played as mp4
+    film: bool = True  # write a game as mp4, which begins as the first one did
     film_seconds: NonNegative = 120.0  # at most, of film
 
 
@@ -101,8 +101,6 @@ def evaluate(
 def interval(scores: list[float]) -> tuple[float, float]:
     """95% interval of the mean: percentile bootstrap with a fixed seed."""
     values = np.asarray(scores)
-    if len(values) < 2:
-        return math.nan, math.nan
     means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
@@ -124,7 +122,7 @@ def film(
     """
     import imageio.v3 as imageio
 
-    world = envs.make(name, 1, seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
+    world = envs.make(name, 1, seed=seed, device=device, evaluation=True, **options)
     try:
         frames, total, ended, came = [], 0.0, False, None
         while not ended and len(frames) < seconds * world.frames_per_second:
@@ -162,13 +160,13 @@ def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Back
     policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
     """
     config = run.config
-    where = dict(seed=config.seed, device=run.device, **options)
-    if not run.record(evaluate(policy(), config.env, config.evaluate_games, **where)):
+    where = dict(device=run.device, **options)
+    if not run.record(evaluate(policy(), config.env, config.evaluate_games, config.seed, **where)):
         return
     backbones.save(backbone, run.folder / "backbone.safetensors")
     if config.film_seconds:
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
-        film(policy(), config.env, path, config.film_seconds, **where)
+        film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)
         run.show(path)
 
 
@@ -199,52 +197,52 @@ def main(config: Config) -> None:
             raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
         trained = dataclasses.replace(trained, **known)
     device = runs.prepare(config.device, config.seed)
-    state = saved(folder, config.checkpoint)
+    which = config.checkpoint if (folder / BEST).exists() else "last"
+    state = saved(folder, which)
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
         program.watch(trained, folder, state, device, config.seed)
         return
+    seed = WATCH_SEED + config.seed
     world = envs.make(
         trained.env,
         min(config.games, 16),
-        seed=WATCH_SEED + config.seed,
+        seed=seed,
         device=device,
         evaluation=True,
         **program.options(trained),
     )
     protocol = f", protocol {world.protocol}" if world.protocol else ""
     print(
-        f"{folder}: weights of step {state['step']:,}, {config.games} games of {world.name}{protocol}",
+        f"{folder}: {which} weights, of step {state['step']:,}, {config.games} games of {world.name}{protocol}",
         flush=True,
     )
     policy = program.load(trained, folder, state["parts"], world, config.seed)
     scores = play(policy, world, config.games)["return"]
     world.close()
-    low, high = interval(scores)
-    line = {"checkpoint": config.checkpoint, "step": state["step"], "games": config.games, "seed": config.seed}
+    low, high = interval(scores) if len(scores) > 1 else (None, None)
+    line = {"checkpoint": which, "step": state["step"], "games": config.games, "seed": config.seed}
     line |= {"greedy": True} if config.greedy else {}
     line |= {"mean": float(np.mean(scores)), "low": low, "high": high, "returns": scores}
     with open(folder / "watch.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
+    between = f"95% interval {low:.2f} to {high:.2f}  " if len(scores) > 1 else ""
     print(
-        f"return {np.mean(scores):.2f}  95% interval {low:.2f} to {high:.2f}  "
+        f"return {np.mean(scores):.2f}  {between}"
         f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}",
         flush=True,
     )
     if config.film:
-        kind = f"{config.checkpoint}{'-greedy' * config.greedy}"
+        kind = f"{which}{'-greedy' * config.greedy}"
         path = folder / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
         policy = program.load(trained, folder, state["parts"], world, config.seed)
-        total, ended = film(
-            policy, trained.env, path, config.film_seconds, config.seed, device, **program.options(trained)
-        )
+        total, ended = film(policy, trained.env, path, config.film_seconds, seed, device, **program.options(trained))
         print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
 
 
 def saved(folder: Path, which: str) -> dict:
     """What the best or the last checkpoint of a run holds: {"step": ..., "parts": ...}."""
-    best = folder / "checkpoint" / "best.pt"
-    if which == "best" and best.exists():
-        return torch.load(best, map_location="cpu", weights_only=True)
+    if which == "best" and (folder / BEST).exists():
+        return torch.load(folder / BEST, map_location="cpu", weights_only=True)
     state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
     if state is None:
         raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")

@@ -60,11 +60,19 @@ def save(folder: Path, step: int, state: Mapping[str, Any], files: Mapping[str, 
     digest, size = save_file(state, folder / f"{name}.pt")
     manifest = {"step": step, "sha256": digest, "bytes": size, "files": dict(files)}
     write_atomically(folder / f"{name}.json", json.dumps(manifest, indent=1).encode())
-    kept = sorted(folder.glob("[0-9]*.json"))
-    for old in kept[:-keep]:
-        old.unlink()  # the manifest first: without it the rest is no checkpoint
-        old.with_suffix(".pt").unlink(missing_ok=True)
-    needed = {file for path in kept[-keep:] for file in json.loads(path.read_text())["files"]}
+    needed: set[str] = set()
+    for age, manifest in enumerate(sorted(folder.glob("[0-9]*.json"), reverse=True)):
+        try:
+            files = json.loads(manifest.read_text())["files"]
+        except (ValueError, KeyError):
+            files = None  # damaged: no checkpoint
+        if age < keep and files is not None:
+            needed |= set(files)
+        else:
+            manifest.unlink()
+    for path in (*folder.glob("[0-9]*.pt"), *folder.glob("*.tmp")):  # the manifest first: without it this is nothing
+        if not path.with_suffix(".json").exists():
+            path.unlink()
     for path in (folder / "memory").glob("*"):
         if path.name not in needed:
             path.unlink()

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from runs.folder import RunError
+
 METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"
 
 
@@ -62,12 +64,22 @@ class Log:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint: what was logged after it will happen again, and is cut off."""
+        """Go back to a checkpoint: what was logged after it will happen again, and is cut off.
+
+        Raises RunError where what was logged before it is not there any more.
+        """
         self.pending = {key: list(values) for key, values in state["pending"].items()}
         self.latest = state["latest"]
         for name, size in state["sizes"].items():
-            if (self.folder / name).exists():
-                os.truncate(self.folder / name, size)
+            path = self.folder / name
+            there = path.stat().st_size if path.exists() else 0
+            if there < size:
+                raise RunError(
+                    f"{path} has lost its end: it holds {there:,} bytes, and {size:,} were written when the run was "
+                    "saved. Put the whole file back, or choose --name for a run of its own."
+                )
+            if path.exists():
+                os.truncate(path, size)
 
     def clear(self) -> None:
         """Begin both files again."""

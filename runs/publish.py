@@ -193,12 +193,12 @@ def _played(result: dict[str, Any]) -> str:
     """A seed's score in the games played with its kept weights afterwards, in words."""
     played = result["played"]
     how = ", playing greedily" if played.get("greedy") else ""
+    told = f"seed {result['seed']}, {played['checkpoint']} weights (step {played['step']:,}){how}: "
+    if played["games"] == 1:
+        return f"{told}**{number(played['mean'], abs(played['mean']))}** in one game"
     largest = max(abs(played["low"]), abs(played["high"]))
     mean, low, high = (number(played[word], largest) for word in ("mean", "low", "high"))
-    return (
-        f"seed {result['seed']}, {played['checkpoint']} weights (step {played['step']:,}){how}: "
-        f"**{mean}** [{low}, {high}] over {played['games']} games"
-    )
+    return f"{told}**{mean}** [{low}, {high}] over {played['games']} games"
 
 
 def _machine(hardware: dict[str, Any]) -> str:

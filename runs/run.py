@@ -18,7 +18,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,7 +37,7 @@ from runs.ranges import Count, NonNegative, Whole
 class Options:
     """The flags every program has for its run."""
 
-    seed: int = 1  # of everything random: the same seed gives the same run
+    seed: Whole = 1  # of everything random: the same seed gives the same run
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     folder: Path = Path("results")  # where runs lie
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
@@ -137,10 +137,18 @@ class Run:
         """Write a checkpoint of every tracked part now.
 
         Raises:
-            RunError: the disk is full or the folder cannot be written; says what is kept.
+            RunError: the disk is full or the folder cannot be written, or what was learned is no numbers any more;
+                says what is kept.
         """
         folder = self.folder / "checkpoint"
         try:
+            logged = self._log.state_dict()
+            for key, values in logged["pending"].items():
+                self._sound(key, values)
+            for name, part in self.parts.items():
+                weights = part.parameters() if isinstance(part, torch.nn.Module) else ()
+                if not all(weight.isfinite().all() for weight in weights):
+                    self._sound(f"a weight of {name}", [math.nan])
             (folder / "memory").mkdir(parents=True, exist_ok=True)
             states, files = {}, {}
             for name, part in self.parts.items():
@@ -154,7 +162,7 @@ class Run:
                 "seconds": self._elapsed(),
                 "best": self.best,
                 "parts": states,
-                "log": self._log.state_dict(),
+                "log": logged,
                 "random": machine.random_state(),
             }
             checkpoint.save(folder, self.step, state, files)
@@ -306,11 +314,7 @@ class Run:
     def _flush(self) -> None:
         line = {"step": self.step} | self._log.means()
         for key, value in line.items():
-            if key.startswith("loss/") and not math.isfinite(value):
-                raise RunError(
-                    f"{key} became {value} by step {self.step:,}. Kept: {self._place.kept()}. "
-                    "Try a smaller --learning-rate."
-                )
+            self._sound(key, [value])
         self._line(METRICS, line)
         self._line(
             CLOCK,
@@ -320,6 +324,17 @@ class Run:
                 "speed/steps_per_second": round(self.bar.speed(), 2),
             },
         )
+
+    def _sound(self, key: str, values: Sequence[float]) -> None:
+        """Raise RunError where a loss or a weight is no finite number."""
+        if not key.startswith(("loss/", "a weight")):
+            return
+        for value in values:
+            if not math.isfinite(value):
+                raise RunError(
+                    f"{key} became {value} by step {self.step:,}. Kept: {self._place.kept()}. "
+                    "Try a smaller --learning-rate, with a --name of its own."
+                )
 
     def _line(self, name: str, values: dict) -> None:
         try:

@@ -7,6 +7,8 @@ import json
 import pytest
 import torch._inductor.config
 
+from agents import arithmetic, dqn
+
 PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo")
 
 
@@ -27,3 +29,17 @@ def test_compiled_losses_are_the_plain_ones(tmp_path, name, monkeypatch):
         losses = [value for line in lines for key, value in json.loads(line).items() if key.startswith("loss/")]
         curves.append(losses[:4])  # later ones part: rounding decides between two actions in the end
     assert len(curves[0]) >= 2 and curves[0] == pytest.approx(curves[1], rel=0.02, abs=1e-3)
+
+
+def test_a_learning_rate_on_a_device_comes_back_there():
+    config, network = dqn.Config(compile=True), torch.nn.Linear(2, 2)
+    optimizer, again = arithmetic.adam(config, network), arithmetic.adam(config, network)
+    arithmetic.set_rate(optimizer, 0.125)
+    again.load_state_dict(optimizer.state_dict())
+    assert again.param_groups[0]["lr"].item() == 0.125
+    elsewhere = torch.optim.SGD(network.parameters(), 0.1)
+    elsewhere.param_groups[0]["lr"] = torch.tensor(0.1, device="meta")
+    arithmetic.at_home(elsewhere).load_state_dict(
+        torch.optim.SGD(network.parameters(), torch.tensor(0.2)).state_dict()
+    )
+    assert elsewhere.param_groups[0]["lr"].device.type == "meta"

@@ -205,13 +205,88 @@ def test_keeps_the_last_few(config):
     assert len(list((run.folder / "checkpoint").glob("0*.json"))) == 3
 
 
-def test_nan_loss_stops_and_says_what_is_kept(config):
-    def poison(run, step):
-        if step == 24:
-            run.log({"loss/td": math.nan})
+@pytest.mark.parametrize("what", ["loss/td", "a weight of network"])
+@pytest.mark.parametrize("save_every", [0.0, 3600.0])
+def test_nan_stops_and_is_not_kept(config, what, save_every):
+    network = torch.nn.Linear(2, 2)
 
-    with pytest.raises(RunError, match="loss/td became nan by step 30.*checkpoint of step 28"):
-        walk(config, act=poison)
+    def poison(run, step):
+        if step == 24 and what == "loss/td":
+            run.log({what: math.nan})
+        elif step == 24:
+            network.weight.data[0] = math.nan
+
+    config = dataclasses.replace(config, save_every=save_every)
+    told = "step 26.*checkpoint of step 24" if not save_every else "step [34]0.*no checkpoint yet"
+    with pytest.raises(RunError, match=f"{what} became nan by {told}.*with a --name of its own"):
+        walk(config, act=poison, network=network)
+    saved = sorted((config.folder / "Nowhere/walk-1/checkpoint").glob("*.pt"))
+    kept = [torch.load(path, weights_only=True)["parts"]["network"]["weight"] for path in saved]
+    assert all(weight.isfinite().all() for weight in kept)
+
+
+class Pages:
+    """A part with a file for every save, of which each checkpoint needs the newest."""
+
+    def __init__(self):
+        self.count = 0
+
+    def save(self, folder):
+        self.count += 1
+        (folder / f"{self.count}.page").write_text(str(self.count))
+        return {
+            "count": self.count,
+            "files": {f"{self.count}.page": checkpoint.file_hash(folder / f"{self.count}.page")},
+        }
+
+    def load(self, folder, state):
+        self.count = int((folder / f"{state['count']}.page").read_text())
+
+
+def test_files_beside_a_checkpoint_are_checked_and_dropped_with_it(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=32, pages=Pages())
+    pages = config.folder / "Nowhere/walk-1/checkpoint/memory"
+    assert len(list(pages.iterdir())) == 3
+    newest = max(pages.iterdir(), key=lambda path: int(path.stem))
+    newest.write_text("12345")
+    with pytest.warns(UserWarning, match=f"memory/{newest.name} does not match"):
+        walk(config, pages=Pages())
+
+
+def test_what_a_kill_left_is_swept_and_a_damaged_manifest_is_no_checkpoint(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=32)
+    folder = config.folder / "Nowhere/walk-1/checkpoint"
+    for name in ("000000000033.pt", "000000000035.pt.tmp"):
+        (folder / name).write_bytes(b"")
+    (folder / "000000000999.json").write_text("{")
+    with pytest.warns(UserWarning, match="999.pt is damaged"):
+        walk(config)
+    assert sorted(path.name for path in folder.glob("0*")) == [
+        f"0000000000{step}.{kind}" for step in (36, 38, 40) for kind in ("json", "pt")
+    ]
+
+
+def test_a_log_that_lost_its_end_is_told(config):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=32)
+    os.truncate(config.folder / "Nowhere/walk-1/metrics.jsonl", 10)
+    with pytest.raises(RunError, match="metrics.jsonl has lost its end: it holds 10 bytes"):
+        walk(config)
+
+
+def test_a_resumed_run_knows_its_best_and_its_time(config):
+    def judge(run, step):
+        if step in (10, 34):
+            run.record({"eval/return": 3.0 - step / 34, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
+        run.seconds += 100  # as if it took so long
+
+    with pytest.raises(MemoryError):
+        walk(config, act=judge, die_at=32)
+    run, _ = walk(config, act=judge)
+    assert torch.load(run.folder / "checkpoint/best.pt", weights_only=True)["step"] == 12
+    assert run.seconds > 1_900  # twenty iterations
 
 
 def test_full_disk_says_what_is_kept(config, monkeypatch):
