@@ -267,6 +267,45 @@ def lived(config: Config, batch: Step, network: Network) -> tuple[Tensor, Tensor
     return observation, said * (~fresh).unsqueeze(2), fresh, hidden, cell
 
 
+def sequence_loss(
+    config: Config, online: Network, target: Network, batch: Step, weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What sequences (B, L, ...) teach, after their burn-in of k steps. Section 2.3.
+
+    weight: (B,), of importance.
+
+    Returns:
+        The loss; the values of the actions taken (B, L - k); and the sequences' surprise (B,), for their priorities.
+    """
+    k, device = config.burn_in, weight.device
+    observation, said, fresh, hidden, cell = lived(config, batch, online)
+    with torch.no_grad(), precision(config, device):
+        judged = target.unroll(target.see(observation), said, fresh, hidden, cell)[0]
+        next_values = target.values(judged[:, k:])  # (B, T + 1, A)
+        if k:
+            _, hidden, cell = online.unroll(online.see(observation[:, :k]), said[:, :k], fresh[:, :k], hidden, cell)
+    with precision(config, device):
+        outputs, _, _ = online.unroll(online.see(observation[:, k:]), said[:, k:], fresh[:, k:], hidden, cell)
+        values = online.values(outputs)  # (B, T + 1, A)
+    with torch.no_grad():
+        chosen = (values if config.double else next_values).argmax(2, keepdim=True)
+        next_value = next_values.gather(2, chosen).squeeze(2)
+        reward = batch.reward.sign() if config.clip_reward else batch.reward
+        if not config.clip_reward:
+            next_value = unscale(next_value)
+        y, known = n_step_targets(
+            reward[:, k:], batch.discount[:, k:], batch.last[:, k:], next_value, config.discount, config.n_step
+        )
+        y = y if config.clip_reward else rescale(y)
+    taken = values[:, :-1].gather(2, batch.action[:, k:].unsqueeze(2)).squeeze(2)
+    each = (F.smooth_l1_loss if config.huber else F.mse_loss)(taken, y, reduction="none")
+    count = known.sum(1).clamp(min=1)
+    loss = (weight * (each * known).sum(1) / count).mean()
+    error = (y - taken.detach()).abs() * known
+    surprise = config.eta * error.amax(1) + (1 - config.eta) * error.sum(1) / count
+    return loss, taken, surprise
+
+
 def greedy(config: Config, network: Network, epsilon: float, seed: int) -> Policy:
     """A policy to play with, random with probability epsilon, from its own generator; it remembers its games."""
     device = network.recurrent.weight_hh.device
@@ -321,39 +360,12 @@ def train(config: Config) -> None:
         return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), hidden, cell
 
     def update(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        k = config.burn_in
-        observation, said, fresh, hidden, cell = lived(config, batch, online)
-        with torch.no_grad(), precision(config, device):
-            judged = target.unroll(target.see(observation), said, fresh, hidden, cell)[0]
-            next_values = target.values(judged[:, k:])  # (B, T + 1, A)
-            if k:
-                _, hidden, cell = online.unroll(
-                    online.see(observation[:, :k]), said[:, :k], fresh[:, :k], hidden, cell
-                )
-        with precision(config, device):
-            outputs, _, _ = online.unroll(online.see(observation[:, k:]), said[:, k:], fresh[:, k:], hidden, cell)
-            values = online.values(outputs)  # (B, T + 1, A)
-        with torch.no_grad():
-            chosen = (values if config.double else next_values).argmax(2, keepdim=True)
-            next_value = next_values.gather(2, chosen).squeeze(2)
-            reward = batch.reward.sign() if config.clip_reward else batch.reward
-            if not config.clip_reward:
-                next_value = unscale(next_value)
-            y, known = n_step_targets(
-                reward[:, k:], batch.discount[:, k:], batch.last[:, k:], next_value, config.discount, config.n_step
-            )
-            y = y if config.clip_reward else rescale(y)
-        taken = values[:, :-1].gather(2, batch.action[:, k:].unsqueeze(2)).squeeze(2)
-        each = (F.smooth_l1_loss if config.huber else F.mse_loss)(taken, y, reduction="none")
-        count = known.sum(1).clamp(min=1)
-        loss = (weight * (each * known).sum(1) / count).mean()
+        loss, taken, surprise = sequence_loss(config, online, target, batch, weight)
         optimizer.zero_grad()
         loss.backward()
         if config.max_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_norm)
         optimizer.step()
-        error = (y - taken.detach()).abs() * known
-        surprise = config.eta * error.amax(1) + (1 - config.eta) * error.sum(1) / count
         return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, surprise
 
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import envs
-from agents import attention, gaze, setting, watch
+from agents import attention, gaze, policies, setting, watch
 
 
 def quick(tmp_path, env="Catch", **changes):
@@ -162,6 +162,19 @@ def test_gaze_sees_only_its_windows(size):
             picture = world.observation.clone()
             picture[0, 0, edge, columns.min() : columns.max() + 1] = 255
             assert not torch.equal(network.step(picture, state)[0], before)
+
+
+def test_a_film_shows_where_it_looked_not_where_it_will():
+    config = gaze.recipe(gaze.Config(env="Catch"))
+    world = envs.make("Catch", 1, stack=1)
+    network = gaze.build(config, world)
+    network.head.place.bias.data.fill_(2.0)  # next to the lower right
+    player = policies.Player(config, network, seed=1)
+    player(world.observation)
+    first = network.look(world.observation, network.start(1)).mean(1)
+    assert torch.equal(player.looked(world.observation), first)
+    player(world.observation, world.step(torch.tensor([1])))
+    assert player.looked(world.observation)[0, 39, 39] == 1
 
 
 def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):

@@ -210,6 +210,22 @@ def test_every_agent_sees_pictures_less_their_mean(tmp_path, program):
     assert torch.equal(picture, again)
 
 
+def test_watch_says_whose_weights_play_and_one_game_has_no_interval(tmp_path, capsys):
+    dqn.train(quick(tmp_path, "Catch", dqn.recipe, steps=800, learn_start=400, evaluate_every=0))
+    folder = tmp_path / "Catch/dqn-1"
+    watch.main(watch.Config(folder, games=1, film=False))
+    line = json.loads((folder / "watch.jsonl").read_text())
+    assert (line["checkpoint"], line["low"], line["high"]) == ("last", None, None)
+    told = capsys.readouterr().out
+    assert "last weights, of step 800, 1 games of Catch" in told and "interval" not in told
+
+
+@pytest.mark.parametrize("flag", [dict(protocol="sticky"), dict(frame_skip=2), dict(colour=True)])
+def test_ataris_flags_are_refused_elsewhere(tmp_path, flag):
+    with pytest.raises(ValueError, match="it is for Atari games, and Catch is none"):
+        dqn.train(quick(tmp_path, "Catch", dqn.recipe, **flag))
+
+
 def test_play_gives_each_world_its_share():
     world = envs.make("Catch", 3, seed=5, device="cpu")
     scores = play(lambda observation, came: torch.ones(3, dtype=torch.int64), world, games=7)

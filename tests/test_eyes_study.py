@@ -224,5 +224,7 @@ def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
         "a game of Pong that nobody learned is lost"
     )
     assert (tmp_path / "study.png").stat().st_size < 200_000
+    with pytest.raises(ValueError, match="was begun with --steps 32: choose another --folder for 64"):
+        shared_eyes.main(dataclasses.replace(config, steps=64))
     with pytest.raises(ValueError, match="unknown eyes 'mine'"):
         shared_eyes.main(dataclasses.replace(config, ways=("mine",)))

@@ -307,6 +307,27 @@ def test_numbers_that_would_fail_later_are_told_at_once(tmp_path, program, chang
         program.train(quick(tmp_path, program, **changes))
 
 
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_is_learned_from_is_what_was_done(tmp_path, monkeypatch, name):
+    """Before its first update the policy is as likely to do what it did, and values are what they were."""
+    program, _, changes = REMEMBERING[name]
+    apart, ratio, worth = [], ppo.policy_loss, ppo.value_loss
+
+    def policy_loss(log_prob, old, *rest):
+        apart.append((log_prob - old).abs().max().item())
+        return ratio(log_prob, old, *rest)
+
+    def value_loss(value, old, *rest):
+        apart.append((value - old).abs().max().item())
+        return worth(value, old, *rest)
+
+    monkeypatch.setattr(ppo, "policy_loss", policy_loss)
+    monkeypatch.setattr(ppo, "value_loss", value_loss)
+    once = dict(worlds=4, rollout=15, epochs=1, minibatches=1, steps=360, bf16=False, evaluate_every=0)
+    program.train(quick(tmp_path, program, **once | changes))  # games of nine steps
+    assert len(apart) == 12 and max(apart) < 1e-4
+
+
 def test_a_learned_baseline_explains_what_follows_and_only_first_episodes_count(tmp_path, monkeypatch):
     updates, take = [], reinforce.Episodes.take
     monkeypatch.setattr(reinforce.Episodes, "take", lambda self: updates.append(1) or take(self))

@@ -160,6 +160,38 @@ def forever():
     del gymnasium.registry["Forever-v0"]
 
 
+class Late(Forever):
+    """It shows whether a game has begun: the first step costs 10."""
+
+    def reset(self, *, seed=None, options=None):
+        self.begun = False
+        return 0 * super().reset(seed=seed)[0], {}
+
+    def step(self, action):
+        cost, self.begun = 0.0 if self.begun else 11.0, True
+        return np.ones(2, np.float32), 1.0 - cost, False, False, {}
+
+
+def test_a_game_that_was_cut_leads_to_its_own_last_state(tmp_path):
+    """A state that goes on is worth 2, the first -10 + 1; were the next game's first what follows, -2.4 and -11.2."""
+    gymnasium.register("Late-v0", Late, max_episode_steps=3)
+    try:
+        asked = dict(steps=8_000, discount=0.5, evaluate_every=0, learning_rate=5e-3, film_seconds=0.0)
+        pqn.train(quick(tmp_path, "Late-v0", **asked))
+    finally:
+        del gymnasium.registry["Late-v0"]
+    lines = [json.loads(line) for line in (tmp_path / "Late-v0/pqn-1/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["value/mean"] == pytest.approx((2 + 2 - 9) / 3, abs=0.6)
+
+
+def test_no_limit_of_the_gradient(tmp_path):
+    pqn.train(quick(tmp_path, steps=512, max_norm=0.0))
+    end = torch.load(tmp_path / "Catch/pqn-1/checkpoint/000000000512.pt", weights_only=True)["parts"]["network"]
+    pqn.train(quick(tmp_path, steps=512, max_norm=0.0, learning_rate=0.0, name="still"))
+    begin = torch.load(tmp_path / "Catch/still/checkpoint/000000000512.pt", weights_only=True)["parts"]["network"]
+    assert not any(torch.equal(begin[name], end[name]) for name in begin)
+
+
 def test_a_time_limit_is_bootstrapped(tmp_path, forever):
     """A reward of 1 a step for ever is worth 1 / (1 - discount), though every game is cut short."""
     pqn.train(quick(tmp_path, forever, steps=8_000, discount=0.5, evaluate_every=10**9, learning_rate=5e-3))

@@ -93,6 +93,92 @@ def test_remembered_steps_are_lived_again():
     assert expected.std() > 0.2
 
 
+def test_a_sequence_teaches_what_single_steps_say():
+    """Two sequences of 3 + 4 steps, the second with an end and a time limit, lived step by step in plain Python."""
+    config = dataclasses.replace(
+        r2d2.recipe(r2d2.Config(env="CartPole")),
+        units=8,
+        hidden=16,
+        burn_in=3,
+        length=4,
+        n_step=2,
+        discount=0.9,
+        eta=0.75,
+        bf16=False,
+        huber=False,
+    )
+    world = envs.make("CartPole", 1)
+    torch.manual_seed(0)
+    online, target = r2d2.build(config, world), r2d2.build(config, world)
+    for network in (online, target):
+        nn.init.normal_(network.advantage[-1].weight)
+    last = torch.zeros(2, 7, dtype=torch.bool)
+    last[1, 1] = last[1, 5] = True  # the end of a game in the burn-in; a time limit
+    batch = r2d2.Step(
+        observation=torch.randn(2, 7, 4),
+        action=torch.randint(2, (2, 7)),
+        reward=torch.randn(2, 7),
+        discount=1 - (last & (torch.arange(7) == 1)).float(),
+        next_observation=torch.randn(2, 4),
+        last=last,
+        state=torch.randn(2, 7, 2 * 8 + 3).half(),
+    )
+    weight = torch.tensor([0.5, 1.0])
+    loss, taken, surprise = r2d2.sequence_loss(config, online, target, batch, weight)
+
+    def live(network, b):  # the values (8, A) of a sequence's steps, and of where it led
+        state, seen = batch.state[b, :1].float(), []
+        for t in range(8):
+            if t:
+                came = r2d2.Transition(
+                    *(field[b : b + 1, t - 1] for field in batch[:4]), None, last[b : b + 1, t - 1]
+                )
+                state = r2d2.after(config, hidden, cell, came, 2)  # noqa: F821
+            observation = batch.observation[b, t] if t < 7 else batch.next_observation[b]
+            values, hidden, cell = network(observation[None], state)
+            seen.append(values[0])
+        return torch.stack(seen)
+
+    losses, surprises = [], []
+    with torch.no_grad():
+        for b in range(2):
+            mine, theirs = live(online, b), live(target, b)
+            errors = []
+            for t in range(3, 7):
+                if b == 1 and t in (4, 5):  # where the time limit led was not kept
+                    continue
+                ahead = range(t, min(t + 2, 7))
+                value = unscale(theirs[ahead[-1] + 1, mine[ahead[-1] + 1].argmax()])
+                y = sum(0.9**n * batch.reward[b, at] for n, at in enumerate(ahead)) + 0.9 ** len(ahead) * value
+                errors.append((rescale(y) - mine[t, batch.action[b, t]]).item())
+            losses.append(weight[b].item() * sum(e**2 for e in errors) / len(errors))
+            surprises.append(0.75 * max(map(abs, errors)) + 0.25 * sum(map(abs, errors)) / len(errors))
+    assert loss.item() == pytest.approx(sum(losses) / 2, rel=1e-4)
+    assert surprise.tolist() == pytest.approx(surprises, rel=1e-4)
+    assert taken.shape == (2, 4)
+
+
+def test_a_step_is_stored_with_the_state_it_began_in(tmp_path, monkeypatch):
+    """Of a network that stays as it is, one stored state leads to the next."""
+    apart, live = [], r2d2.lived
+
+    def relived(config, batch, network):
+        found = live(config, batch, network)
+        observation, said, fresh, hidden, cell = found
+        with torch.no_grad():
+            for t in range(config.window - 1):
+                one = slice(t, t + 1)
+                seen = network.see(observation[:, one])
+                _, hidden, cell = network.unroll(seen, said[:, one], fresh[:, one], hidden, cell)
+                stored = batch.state[:, t + 1, : network.units].float()
+                apart.append(((stored - hidden) * ~fresh[:, t + 1, None]).abs().max().item())
+        return found
+
+    monkeypatch.setattr(r2d2, "lived", relived)
+    r2d2.train(quick(tmp_path, steps=480, learn_start=400, learning_rate=0.0, bf16=False, evaluate_every=0))
+    assert len(apart) > 50 and max(apart) < 2e-3
+
+
 def test_learning_moves_every_weight(tmp_path):
     changes = dict(worlds=4, steps=320, learn_start=160, learn_every=40, batch=2, burn_in=4, length=8, capacity=2000)
     config = quick(tmp_path, "Breakout", **changes)
