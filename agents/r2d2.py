@@ -9,7 +9,8 @@ observable MDPs").
     python -m agents.r2d2 --env Catch --flicker 0.5
 
 Deviations from the paper: those of agents/dqn.py, and
-1. Sequences of 20 + 40 steps instead of 40 + 80, 16 an update, which is 8 steps learned from per step played.
+1. On Atari sequences of 4 + 16 steps instead of 40 + 80, 8 an update, which is 8 steps learned from per step played.
+   Pictures are seen less their mean (--centre), and layer norms stand before the ReLUs: as with agents/rainbow.py.
 2. One player with falling exploration instead of 256 with constant ones.
 3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: where
    that one led is not kept.
@@ -45,8 +46,8 @@ from vision import backbones
 @dataclasses.dataclass(frozen=True)
 class Config(dqn.Config):
     units: Count = 512  # of the LSTM
-    burn_in: Whole = 20  # steps that only bring the state up to date
-    length: Count = 40  # steps learned from, after those
+    burn_in: Whole = 4  # steps that only bring the state up to date
+    length: Count = 16  # steps learned from, after those
     n_step: Count = 5  # rewards a target looks ahead
     prioritized: Share = 0.9  # exponent of priorities in replay; 0 for uniform
     beta: Share = 0.6  # exponent of importance weights
@@ -57,24 +58,28 @@ class Config(dqn.Config):
         return self.burn_in + self.length
 
 
-ATARI = dict(
+PICTURES = dict(
     stack=1,
+    norm="layer",
     double=True,
     clip_reward=False,
     huber=False,
-    discount=0.997,
-    capacity=500_000,  # a step's state takes 2 kB beside the frame's 7
-    batch=16,
-    learn_every=80,
+    batch=8,
+    learn_every=16,
     learning_rate=2e-4,
     copy_every=4_000,
+)
+ATARI = PICTURES | dict(
+    centre=True,
+    discount=0.997,
+    capacity=500_000,  # a step's state takes 2 kB beside the frame's 7
 )
 RECURRENT = dict(units=64, hidden=128, burn_in=8, length=16, n_step=3, batch=16, learn_every=16, prioritized=0.6)
 CONTROL = dqn.CONTROL | RECURRENT
 CATCH = dqn.CATCH | dict(
     stack=1, units=64, burn_in=3, length=9, n_step=3, batch=16, learn_every=8, double=True, prioritized=0.6
 )
-PIXELS = dqn.PIXELS | ATARI | dict(discount=0.99, capacity=200_000)
+PIXELS = dqn.PIXELS | PICTURES | dict(capacity=200_000)
 RECIPES = {
     "atari": ATARI,
     "control": CONTROL,
