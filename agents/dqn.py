@@ -251,12 +251,22 @@ def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> 
     return greedy(config, network, config.evaluate_epsilon, seed)
 
 
-def remember(config: Config, world: World, run: runs.Run) -> Memory:
-    """The memory that suits a world's observations: frames stored once, or rows."""
+def remember(config: Config, world: World, run: runs.Run, steps: int = 1) -> Memory:
+    """The memory that suits a world's observations: frames stored once, or rows.
+
+    Raises ValueError where it is too small for `steps` in a row of each world.
+    """
     where = dict(device=world.device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
     if world.observation.dtype == torch.uint8:
-        return FrameReplay(config.capacity, world.count, world.stack, **where)
-    return RowReplay(config.capacity, world.count, **where)
+        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
+    else:
+        memory = RowReplay(config.capacity, world.count, **where)
+    if steps > memory.least:
+        raise ValueError(
+            f"--capacity {config.capacity}: of each of {world.count} worlds it is certain to hold {memory.least} "
+            f"steps in a row, and {steps} are drawn"
+        )
+    return memory
 
 
 def train(config: Config) -> None:

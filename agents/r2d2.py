@@ -352,7 +352,8 @@ def train(config: Config) -> None:
     setting.look_around(config, online)
     target = arithmetic.shadow(config, online)
     optimizer = arithmetic.adam(config, online)
-    memory = PrioritizedReplay(dqn.remember(config, world, run), config.prioritized, period=config.length)
+    reach = config.window + config.length - 1  # a sequence may begin anywhere within a period
+    memory = PrioritizedReplay(dqn.remember(config, world, run, reach), config.prioritized, period=config.length)
     carried = Carried(online.start(world.count))
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world, carried=carried)
 
@@ -388,7 +389,7 @@ def train(config: Config) -> None:
             if config.anneal:
                 arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             for _ in run.due(config.learn_every * config.updates):
-                drawn = memory.sequences(config.batch * config.updates, config.burn_in + config.length, config.beta)
+                drawn = memory.sequences(config.batch * config.updates, config.window, config.beta)
                 metrics, surprise = learn(drawn.record, drawn.weight)
                 memory.update(drawn.index, surprise)
                 run.log(metrics)

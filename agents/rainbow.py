@@ -283,7 +283,7 @@ def train(program: str, config: Config) -> None:
     setting.look_around(config, online)
     target = arithmetic.shadow(config, online)
     optimizer = arithmetic.adam(config, online)
-    memory = dqn.remember(config, world, run)
+    memory = dqn.remember(config, world, run, config.n_step)
     if config.prioritized:
         memory = PrioritizedReplay(memory, config.prioritized)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)

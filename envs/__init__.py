@@ -54,8 +54,7 @@ def make(name: str, count: int = 1, seed: int = 1, device: str | torch.device = 
     """
     if count < 1:
         raise ValueError(f"count is the number of games side by side, at least 1, got {count}")
-    elsewhere = name in gymnasium.registry and "ale_py" not in str(gymnasium.spec(name).entry_point)
-    if not elsewhere and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
+    if not _elsewhere(name) and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
         known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
         for option in options.keys() - set(known):
             raise ValueError(f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}")
@@ -77,11 +76,17 @@ def family(name: str, **options: object) -> str:
     """
     if name.lower() == "catch" or name == catch.ID:
         return "catch"
-    if atari.canonical(name) and name not in gymnasium.registry:
+    if atari.canonical(name) and not _elsewhere(name):
         return "atari"
     world = make(name, **options)
     world.close()
     return world.family
+
+
+def _elsewhere(name: str) -> bool:
+    """Whether a name is an id of Gymnasium's for a world that is none of ALE's."""
+    identity = {known.lower(): known for known in gymnasium.registry}.get(name.lower())
+    return identity is not None and "ale_py" not in str(gymnasium.spec(identity).entry_point)
 
 
 def _hint(name: str, known: list[str]) -> str:

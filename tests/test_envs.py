@@ -407,6 +407,7 @@ def test_names(name, canonical):
         ("CartPole", {"protocol": "sticky"}, "CartPole-v1 does not take these options"),
         ("CartPole", {"stack": 4}, "add pixels=True"),
         ("Blackjack-v1", {}, "a world needs a vector or a picture"),
+        ("blackjack-v1", {}, "a world needs a vector or a picture"),
         ("nopackage:Id-v0", {}, "nopackage"),
     ],
 )

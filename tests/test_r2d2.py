@@ -179,6 +179,11 @@ def test_a_step_is_stored_with_the_state_it_began_in(tmp_path, monkeypatch):
     assert len(apart) > 50 and max(apart) < 2e-3
 
 
+def test_a_memory_too_small_for_its_sequences_is_told_at_once(tmp_path):
+    with pytest.raises(ValueError, match="--capacity 120: .* and 20 are drawn"):
+        r2d2.train(quick(tmp_path, capacity=120))  # 3 + 9 steps, beginning anywhere within 9
+
+
 def test_learning_moves_every_weight(tmp_path):
     changes = dict(worlds=4, steps=320, learn_start=160, learn_every=40, batch=2, burn_in=4, length=8, capacity=2000)
     config = quick(tmp_path, "Breakout", **changes)

@@ -196,6 +196,15 @@ def test_every_program_has_its_name_and_recipe(program):
         assert {key for key in plain if plain[key] != config[key]} == set(rainbow.ALONE[program])
 
 
+def test_a_memory_too_small_for_its_steps_is_told_at_once(tmp_path):
+    asked = rainbow.recipe("rainbow", rainbow.Config(env="Catch"))
+    small = dict(capacity=64, n_step=20, folder=tmp_path, wandb="disabled")
+    with pytest.raises(
+        ValueError, match="--capacity 64: of each of 4 worlds it is certain to hold .* and 20 are drawn"
+    ):
+        rainbow.train("rainbow", dataclasses.replace(asked, **small))
+
+
 def test_rainbows_eyes_on_atari_stay_alive():
     """With none of these it learned nothing of Pong (see runs/published/Pong-rainbow-plain-1)."""
     atari, catch = (rainbow.recipe("rainbow", rainbow.Config(env=env)) for env in ("Pong", "Catch"))
