@@ -140,7 +140,7 @@ def train(config: Config) -> None:
         return {name: loss.detach() for name, loss in losses.items()}
 
     if config.compile:
-        judge = torch.compile(judge)
+        judge = arithmetic.compiled(judge)
     act, learn = arithmetic.quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):

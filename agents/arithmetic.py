@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -86,10 +87,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
+def compiled(act: Callable) -> Callable:
+    """What an agent plays by, compiled: without gradients; in inference mode it could take no views of a state."""
+    return torch.compile(torch.no_grad()(inspect.unwrap(act)))
+
+
 def quickened(config: Setting, device: torch.device, act: Callable, learn: Callable) -> tuple[Callable, Callable]:
     """act and learn as the flags --compile and --capture want them."""
     if config.compile:
-        act, learn = torch.compile(act), torch.compile(learn)
+        act, learn = compiled(act), torch.compile(learn)
     return act, runs.Captured(learn, device) if config.capture else learn
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.arithmetic import adam, precision, quickened, set_rate, shadow
+from agents.arithmetic import adam, compiled, precision, quickened, set_rate, shadow
 from agents.dqn import build, greedy, td_loss
 from agents.setting import Setting, kind, look_around, options, own_eyes, patience
 from agents.watch import Policy, assess
@@ -238,7 +238,7 @@ def train(config: Config) -> None:
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 
     if config.compile:
-        look = torch.compile(look)
+        look = compiled(look)
     act, learn = quickened(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):

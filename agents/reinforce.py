@@ -266,7 +266,7 @@ def train(config: Config) -> None:
         optimizer.step()
 
     if config.compile:
-        act, learn, fit = torch.compile(act), torch.compile(learn), torch.compile(fit)
+        act, learn, fit = arithmetic.compiled(act), torch.compile(learn), torch.compile(fit)
 
     for step in run.steps(config.steps, stride=world.count):
         drawn = act(world.observation)

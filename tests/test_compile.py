@@ -9,13 +9,13 @@ import torch._inductor.config
 
 from agents import arithmetic, dqn
 
-PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo")
+PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "attention")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_compiled_losses_are_the_plain_ones(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(torch._inductor.config, "fallback_random", True)  # draws what eager mode draws
+@torch._inductor.config.patch(fallback_random=True)  # draws what eager mode draws
+def test_compiled_losses_are_the_plain_ones(tmp_path, name):
     program = importlib.import_module(f"agents.{name}")
     asked = program.Config(env="Catch")
     plain = program.recipe("rainbow", asked) if name == "rainbow" else program.recipe(asked)
