@@ -21,6 +21,7 @@ eyes.py      eyes trained on such frames before any agent: on the memory, as an 
 probe.py     what eyes know: the memory, or which game a frame is of, by a linear layer
 shared_eyes.py   the study that compares them, in DQN and elsewhere; its picture and page: eyes_page.py, no program
 setting.py   no program: the flags for world and eyes, and what they mean
+recurrent.py no program: the LSTM of agents that remember, and the state they carry from step to step
 arithmetic.py no program: precision, optimizer, compiling
 policies.py  no program: the networks and the distributions over actions that the policy gradients share
 watch.py     plays, scores and films the agent of any run

@@ -28,7 +28,7 @@ from agents import arithmetic, policies, reinforce, setting
 from agents.arithmetic import precision
 from agents.policies import load
 from agents.ppo import Experience, RewardScale, Rollout, advantages
-from agents.r2d2 import Carried
+from agents.recurrent import Carried
 from agents.setting import options
 from agents.watch import assess
 from runs.ranges import Count, NonNegative, Share, Whole

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from agents import setting
 from agents.arithmetic import precision
-from agents.r2d2 import Core
+from agents.recurrent import Core
 from envs import Transition, World
 from runs.ranges import Count, NonNegative, Share, Whole
 from vision import backbones

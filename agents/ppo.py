@@ -30,7 +30,7 @@ import runs
 from agents import arithmetic, policies, reinforce, setting
 from agents.arithmetic import precision
 from agents.policies import ActorCritic, load
-from agents.r2d2 import Carried
+from agents.recurrent import Carried
 from agents.reinforce import continuous
 from agents.setting import options
 from agents.watch import assess

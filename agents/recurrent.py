@@ -1,0 +1,50 @@
+"""What agents that remember share: an LSTM over sequences in which episodes begin anew, and the state between steps.
+
+No program: agents/r2d2.py, and the policy gradients with --units.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Carried:
+    """What the agent carries from one step of each world into the next, as a part of a run's checkpoints.
+
+    state: (N, S) float32, 0 at an episode's start.
+    """
+
+    def __init__(self, state: Tensor) -> None:
+        self.state = state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"state": self.state}
+
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        self.state = saved["state"].to(self.state.device)
+
+
+class Core(nn.LSTMCell):
+    """An LSTM that lives sequences in which episodes begin anew."""
+
+    def start(self, count: int) -> Tensor:
+        """(N, 2 U) zeros: hidden and cell at the start of an episode."""
+        return self.weight_hh.new_zeros(count, 2 * self.hidden_size)
+
+    def unroll(self, inputs: Tensor, fresh: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Its outputs (B, L, U), and hidden and cell (B, U) after the last step.
+
+        inputs: (B, L, I). fresh: (B, L) bool, the step is an episode's first: the state is 0 there. hidden, cell:
+        (B, U), before the first step.
+        """
+        incoming = F.linear(inputs, self.weight_ih, self.bias_ih + self.bias_hh)
+        kept, outputs = (~fresh).to(cell.dtype).unsqueeze(2), []
+        for t in range(inputs.shape[1]):
+            recurrent = F.linear(hidden * kept[:, t], self.weight_hh)
+            inward, forget, candidate, outward = (incoming[:, t] + recurrent).float().chunk(4, 1)
+            cell = forget.sigmoid() * (cell * kept[:, t]) + inward.sigmoid() * candidate.tanh()
+            hidden = outward.sigmoid() * cell.tanh()
+            outputs.append(hidden)
+        return torch.stack(outputs, 1), hidden, cell
