@@ -41,7 +41,7 @@ class Config(setting.Setting):
     discount: Share = 0.99  # of the return, per step
     clip_reward: bool = True  # learn from the sign of the reward
     max_norm: NonNegative = 0.5  # of the gradient, larger ones are scaled down; 0 for no limit
-    normalise: bool = True  # advantages are less their mean, and divided by their deviation
+    normalise: bool = True  # advantages are divided by their root mean square
     entropy: float = 0.01  # weight of the bonus for entropy
     value_weight: float = 0.5  # of the value's squared error
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never

@@ -62,6 +62,7 @@ class Config(policies.Config):
     trace: Share = 0.95  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
     clip: float = 0.1  # of the ratio of new to old probability, around 1
     clip_value: bool = True  # the new value is clipped around the old one likewise
+    normalise: bool = True  # advantages are less their mean, and divided by their deviation
     scale_rewards: bool = False  # divided by the deviation of the discounted return
     units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
