@@ -6,7 +6,7 @@ beside it, where to look next; both are learned by PPO from the same reward (age
 are).
 
     python -m agents.gaze --env Catch
-    python -m agents.gaze --env Pong --size 20 --scales 3
+    python -m agents.gaze --env Pong
     python -m agents.watch results/Pong/gaze-1                     # dark is what it did not see
 
 Deviations from the paper: PPO instead of REINFORCE, and an LSTM. The eye is a backbone of the registry over the
@@ -46,19 +46,13 @@ class Config(ppo.Config):
 
 
 ATARI = dict(
-    stack=1,
-    units=256,
     backbone="small",
     size=20,  # by 3 scales: from the middle the paddles are seen, too
-    scales=3,
     centre=True,  # the brightness of the background drowns a ball that is four pixels
     norm="layer",
 )
-PIXELS = ppo.RECIPES["pixels"] | dict(stack=1, units=256, backbone="mlp", size=14, scales=3)
-CATCH = ppo.CATCH | dict(
-    steps=300_000, stack=1, units=64, backbone="mlp", size=10, scales=3, apart=False, evaluate_every=30_000
-)
-RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
+CATCH = ppo.CATCH | dict(steps=300_000, units=64, backbone="mlp", size=10, apart=False, evaluate_every=30_000)
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"]}
 
 
 def recipe(asked: Config) -> Config:
