@@ -30,7 +30,6 @@ from runs import checkpoint
 from runs.ranges import Count, NonNegative
 from vision import backbones
 
-BEST = Path("checkpoint/best.pt")  # in a run's folder, of its best evaluation
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
@@ -197,8 +196,7 @@ def main(config: Config) -> None:
             raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
         trained = dataclasses.replace(trained, **known)
     device = runs.prepare(config.device, config.seed)
-    which = config.checkpoint if (folder / BEST).exists() else "last"
-    state = saved(folder, which)
+    state = saved(folder, config.checkpoint)
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
         program.watch(trained, folder, state, device, config.seed)
         return
@@ -213,26 +211,27 @@ def main(config: Config) -> None:
     )
     protocol = f", protocol {world.protocol}" if world.protocol else ""
     print(
-        f"{folder}: {which} weights, of step {state['step']:,}, {config.games} games of {world.name}{protocol}",
+        f"{folder}: {state['which']} weights, of step {state['step']:,}, "
+        f"{config.games} games of {world.name}{protocol}",
         flush=True,
     )
     policy = program.load(trained, folder, state["parts"], world, config.seed)
     scores = play(policy, world, config.games)["return"]
     world.close()
-    low, high = interval(scores) if len(scores) > 1 else (None, None)
-    line = {"checkpoint": which, "step": state["step"], "games": config.games, "seed": config.seed}
+    low, high = interval(scores) if config.games > 1 else (None, None)
+    line = {"checkpoint": state["which"], "step": state["step"], "games": config.games, "seed": config.seed}
     line |= {"greedy": True} if config.greedy else {}
     line |= {"mean": float(np.mean(scores)), "low": low, "high": high, "returns": scores}
     with open(folder / "watch.jsonl", "a") as file:
         file.write(json.dumps(line) + "\n")
-    between = f"95% interval {low:.2f} to {high:.2f}  " if len(scores) > 1 else ""
+    between = f"95% interval {low:.2f} to {high:.2f}  " if config.games > 1 else ""
     print(
         f"return {np.mean(scores):.2f}  {between}"
         f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}",
         flush=True,
     )
     if config.film:
-        kind = f"{which}{'-greedy' * config.greedy}"
+        kind = f"{state['which']}{'-greedy' * config.greedy}"
         path = folder / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
         policy = program.load(trained, folder, state["parts"], world, config.seed)
         total, ended = film(policy, trained.env, path, config.film_seconds, seed, device, **program.options(trained))
@@ -240,13 +239,17 @@ def main(config: Config) -> None:
 
 
 def saved(folder: Path, which: str) -> dict:
-    """What the best or the last checkpoint of a run holds: {"step": ..., "parts": ...}."""
-    if which == "best" and (folder / BEST).exists():
-        return torch.load(folder / BEST, map_location="cpu", weights_only=True)
+    """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
+
+    Without an evaluation there is no best: it is the last then, and says so.
+    """
+    best = folder / "checkpoint" / "best.pt"
+    if which == "best" and best.exists():
+        return torch.load(best, map_location="cpu", weights_only=True) | {"which": "best"}
     state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
     if state is None:
         raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")
-    return state
+    return state | {"which": "last"}
 
 
 if __name__ == "__main__":
