@@ -60,19 +60,20 @@ def save(folder: Path, step: int, state: Mapping[str, Any], files: Mapping[str, 
     digest, size = save_file(state, folder / f"{name}.pt")
     manifest = {"step": step, "sha256": digest, "bytes": size, "files": dict(files)}
     write_atomically(folder / f"{name}.json", json.dumps(manifest, indent=1).encode())
-    needed: set[str] = set()
-    for age, manifest in enumerate(sorted(folder.glob("[0-9]*.json"), reverse=True)):
+    kept: list[set[str]] = []  # the files of each, newest first
+    for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
         try:
-            files = json.loads(manifest.read_text())["files"]
+            needs = set(json.loads(path.read_text())["files"])
         except (ValueError, KeyError):
-            files = None  # damaged: no checkpoint
-        if age < keep and files is not None:
-            needed |= set(files)
+            needs = None  # damaged: no checkpoint
+        if needs is not None and len(kept) < keep:
+            kept.append(needs)
         else:
-            manifest.unlink()
-    for path in (*folder.glob("[0-9]*.pt"), *folder.glob("*.tmp")):  # the manifest first: without it this is nothing
+            path.unlink()  # the manifest first: without it the rest is no checkpoint
+    for path in (*folder.glob("[0-9]*.pt"), *folder.glob("*.tmp")):
         if not path.with_suffix(".json").exists():
             path.unlink()
+    needed = set().union(*kept)
     for path in (folder / "memory").glob("*"):
         if path.name not in needed:
             path.unlink()
