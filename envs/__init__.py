@@ -85,7 +85,7 @@ def family(name: str, **options: object) -> str:
 
 def _elsewhere(name: str) -> bool:
     """Whether a name is an id of Gymnasium's for a world that is none of ALE's."""
-    identity = {known.lower(): known for known in gymnasium.registry}.get(name.lower())
+    identity = control.registered(name)
     return identity is not None and "ale_py" not in str(gymnasium.spec(identity).entry_point)
 
 

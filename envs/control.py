@@ -37,6 +37,11 @@ def short_names() -> dict[str, str]:
     return {name: spec.id for name, spec in newest.items()}
 
 
+def registered(name: str) -> str | None:
+    """Gymnasium's id of that name, whatever its capitals; None if there is none."""
+    return name if name in gymnasium.registry else {i.lower(): i for i in gymnasium.registry}.get(name.lower())
+
+
 def canonical(name: str) -> str | None:
     """The Gymnasium id that `name` means: "cartpole" -> "CartPole-v1"; None if there is none.
 
@@ -49,10 +54,8 @@ def canonical(name: str) -> str | None:
             importlib.import_module(package)
         except ImportError as error:
             raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}") from error
-    if name in gymnasium.registry:
-        return name
     short = {key.lower(): value for key, value in short_names().items()}
-    return short.get(name.lower()) or next((i for i in gymnasium.registry if i.lower() == name.lower()), None)
+    return registered(name) or short.get(name.lower())
 
 
 class ControlWorld(World):
