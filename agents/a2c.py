@@ -96,7 +96,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.a2c", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
-    setting.look_around(config, network)
+    setting.look_around(config, network, run)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     rate = arithmetic.rate(config, device)
     optimizer = arithmetic.at_home(

@@ -276,7 +276,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
 
     online = build(config, world)
-    look_around(config, online)
+    look_around(config, online, run)
     target = shadow(config, online)
     optimizer = adam(config, online)
     memory = remember(config, world, run)

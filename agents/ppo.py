@@ -256,7 +256,7 @@ def train(
     run = runs.Run(config, program, world.name, world.protocol, setting.patience(world))
 
     network = build(config, world)
-    setting.look_around(config, network)
+    setting.look_around(config, network, run)
     actor = arithmetic.shadow(config, network)
     optimizer = arithmetic.adam(config, network)
     rewards = RewardScale(world.count, config.discount).to(device)

@@ -207,7 +207,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
 
     network = build(config, world)
-    look_around(config, network)
+    look_around(config, network, run)
     actor = shadow(config, network)
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)

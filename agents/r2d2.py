@@ -310,7 +310,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.r2d2", world.name, world.protocol, setting.patience(world))
 
     online = build(config, world)
-    setting.look_around(config, online)
+    setting.look_around(config, online, run)
     target = arithmetic.shadow(config, online)
     optimizer = arithmetic.adam(config, online)
     reach = config.window + config.length - 1  # a sequence may begin anywhere within a period

@@ -280,7 +280,7 @@ def train(program: str, config: Config) -> None:
     run = runs.Run(config, name, world.name, world.protocol, setting.patience(world), player="agents.rainbow")
 
     online = build(config, world)
-    setting.look_around(config, online)
+    setting.look_around(config, online, run)
     target = arithmetic.shadow(config, online)
     optimizer = arithmetic.adam(config, online)
     memory = dqn.remember(config, world, run, config.n_step)

@@ -219,7 +219,7 @@ def train(config: Config) -> None:
     run = runs.Run(config, "agents.reinforce", world.name, world.protocol, setting.patience(world))
 
     network = policies.build(config, world)
-    setting.look_around(config, network)
+    setting.look_around(config, network, run)
     optimizer = arithmetic.adam(config, network)
     parts = network.parts() if config.apart else [list(network.parameters())]  # whose gradients are clipped apart
     episodes, moving = Episodes(device), Moving().to(device)

@@ -75,15 +75,16 @@ def see(
     return backbones.build(config.backbone, shape, config.frozen, centred=config.centre, **options)
 
 
-def look_around(config: Setting, network: nn.Module) -> None:
+def look_around(config: Setting, network: nn.Module, run: runs.Run) -> None:
     """With --centre, show a network's eyes the mean picture of AROUND steps of random play in worlds of their own.
 
-    Eyes are what of the network is `centred`. Not counted among the run's steps. Lifted eyes have seen theirs.
+    Eyes are what of the network is `centred`. Not counted among the run's steps. Lifted eyes have seen theirs, and
+    those of a run that goes on lie in its checkpoint.
     """
     lifted = config.backbone not in backbones.BACKBONES
     eyes = [part for part in network.modules() if getattr(part, "centred", False)]
     eyes = [part for part in eyes if not (lifted and isinstance(part, backbones.Backbone))]
-    if not (config.centre and eyes):
+    if not (config.centre and eyes) or run.resumes:
         return
     world = envs.make(config.env, BESIDE, seed=config.seed, **options(config))
     generator = torch.Generator().manual_seed(config.seed)

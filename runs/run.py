@@ -18,7 +18,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -127,11 +127,16 @@ class Run:
             self._restore(state)
             break
         else:
-            if list(folder.glob("[0-9]*.json")):
+            if self.resumes:
                 raise RunError(
                     f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, or choose --name"
                 )
             self._log.clear()  # of a run that died before its first checkpoint
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a checkpoint lies there to go on from: what it holds need not be made again."""
+        return any((self.folder / "checkpoint").glob("[0-9]*.json"))
 
     def _save(self) -> None:
         """Write a checkpoint of every tracked part now.
@@ -143,12 +148,11 @@ class Run:
         folder = self.folder / "checkpoint"
         try:
             logged = self._log.state_dict()
-            for key, values in logged["pending"].items():
-                self._sound(key, values)
+            self._check(logged["pending"])
             for name, part in self.parts.items():
                 weights = part.parameters() if isinstance(part, torch.nn.Module) else ()
                 if not all(weight.isfinite().all() for weight in weights):
-                    self._sound(f"a weight of {name}", [math.nan])
+                    raise self._spoilt(f"a weight of {name}")
             (folder / "memory").mkdir(parents=True, exist_ok=True)
             states, files = {}, {}
             for name, part in self.parts.items():
@@ -313,8 +317,7 @@ class Run:
 
     def _flush(self) -> None:
         line = {"step": self.step} | self._log.means()
-        for key, value in line.items():
-            self._sound(key, [value])
+        self._check({key: [value] for key, value in line.items()})
         self._line(METRICS, line)
         self._line(
             CLOCK,
@@ -325,16 +328,17 @@ class Run:
             },
         )
 
-    def _sound(self, key: str, values: Sequence[float]) -> None:
-        """Raise RunError where a loss or a weight is no finite number."""
-        if not key.startswith(("loss/", "a weight")):
-            return
-        for value in values:
-            if not math.isfinite(value):
-                raise RunError(
-                    f"{key} became {value} by step {self.step:,}. Kept: {self._place.kept()}. "
-                    "Try a smaller --learning-rate, with a --name of its own."
-                )
+    def _check(self, metrics: Mapping[str, Sequence[float]]) -> None:
+        """Raise RunError where a loss is no finite number."""
+        for key, values in metrics.items():
+            if key.startswith("loss/") and not all(map(math.isfinite, values)):
+                raise self._spoilt(key)
+
+    def _spoilt(self, what: str) -> RunError:
+        return RunError(
+            f"{what} became infinite or no number by step {self.step:,}. Kept: {self._place.kept()}. "
+            "Try a smaller --learning-rate, with a --name of its own."
+        )
 
     def _line(self, name: str, values: dict) -> None:
         try:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,7 +184,9 @@ def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):
     network, glimpses = gaze.build(config, world), []
     network.backbone.register_forward_pre_hook(lambda _, inputs: glimpses.append(inputs[0]))
     monkeypatch.setattr(setting, "AROUND", 40)
-    setting.look_around(config, network)
+    setting.look_around(config, network, SimpleNamespace(resumes=True))
+    assert network.picture.max() == 0  # a checkpoint will bring it
+    setting.look_around(config, network, SimpleNamespace(resumes=False))
     assert network.picture.shape == (1, 40, 40) and network.picture.max() > 0
     network.step(network.picture[None], network.start(1))
     network.step(network.picture[None] * 0, network.start(1))

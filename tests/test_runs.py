@@ -218,7 +218,7 @@ def test_nan_stops_and_is_not_kept(config, what, save_every):
 
     config = dataclasses.replace(config, save_every=save_every)
     told = "step 26.*checkpoint of step 24" if not save_every else "step [34]0.*no checkpoint yet"
-    with pytest.raises(RunError, match=f"{what} became nan by {told}.*with a --name of its own"):
+    with pytest.raises(RunError, match=f"{what} became infinite or no number by {told}.*with a --name of its own"):
         walk(config, act=poison, network=network)
     saved = sorted((config.folder / "Nowhere/walk-1/checkpoint").glob("*.pt"))
     kept = [torch.load(path, weights_only=True)["parts"]["network"]["weight"] for path in saved]
