@@ -79,14 +79,15 @@ def look_around(config: Setting, network: nn.Module, run: runs.Run) -> None:
     """With --centre, show a network's eyes the mean picture of AROUND steps of random play in worlds of their own.
 
     Eyes are what of the network is `centred`. Not counted among the run's steps. Lifted eyes have seen theirs, and
-    those of a run that goes on lie in its checkpoint.
+    those of a run that goes on lie in its checkpoint. Here no frame flickers: a mean with black frames among them is
+    no picture of the world, and taking it away leaves half of the background in every frame.
     """
     lifted = config.backbone not in backbones.BACKBONES
     eyes = [part for part in network.modules() if getattr(part, "centred", False)]
     eyes = [part for part in eyes if not (lifted and isinstance(part, backbones.Backbone))]
     if not (config.centre and eyes) or run.resumes:
         return
-    world = envs.make(config.env, BESIDE, seed=config.seed, **options(config))
+    world = envs.make(config.env, BESIDE, seed=config.seed, **options(dataclasses.replace(config, flicker=0.0)))
     generator = torch.Generator().manual_seed(config.seed)
     total = torch.zeros(world.observation_shape, dtype=torch.float64)
     for _ in range(AROUND // BESIDE):

@@ -192,4 +192,7 @@ def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):
     network.step(network.picture[None] * 0, network.start(1))
     assert (glimpses[0] == 0).all()  # beyond the edges too
     assert torch.allclose(glimpses[1][:, 0], -network.picture[:, 10:30, 10:30].float() / 255)
-    assert torch.equal(gaze.build(config, world).picture, network.picture * 0)  # black until it is told
+    another = gaze.build(config, world)
+    assert another.picture.max() == 0  # black until it is told
+    setting.look_around(dataclasses.replace(config, flicker=0.5), another, SimpleNamespace(resumes=False))
+    assert torch.equal(another.picture, network.picture)  # of frames that are lit
