@@ -192,7 +192,7 @@ def test_eyes_are_lifted_into_another_run(tmp_path):
 
 
 @pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "attention"])
-def test_every_agent_sees_pictures_less_their_mean(tmp_path, program):
+def test_every_agent_sees_pictures_less_their_mean(tmp_path, capsys, program):
     module = importlib.import_module(f"agents.{program}")
     recipe, train = module.recipe, module.train
     if program == "rainbow":  # a family of programs
@@ -205,6 +205,7 @@ def test_every_agent_sees_pictures_less_their_mean(tmp_path, program):
     shown = picture[-1, ::4, ::4].float()  # 10 x 10 cells; the ball is anywhere, the paddle in the last row
     assert eyes.spec["centred"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
     watch.main(watch.Config(folder, games=2, film=False))
+    assert "best weights, of step" in capsys.readouterr().out
     train(dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, centre=False))
     (again,) = (m.centre for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d))
     assert torch.equal(picture, again)
