@@ -266,14 +266,14 @@ class Run:
 
     def _estimate(self) -> None:
         """Once the speed has settled: say how long the whole will take."""
-        since = time.monotonic() - self._began
-        if self._estimated or since < 60:
+        since, remaining = time.monotonic() - self._began, self.total - self.step
+        if self._estimated or since < 60 or remaining <= 0:
             return
         self._estimated = True
         speed = self.bar.speed()
         self.bar.say(
-            f"at {speed:,.0f} steps/s the remaining {self.total - self.step:,} steps take about "
-            f"{duration((self.total - self.step) / speed)}; Ctrl-C saves and leaves, the same command goes on"
+            f"at {speed:,.0f} steps/s the remaining {remaining:,} steps take about "
+            f"{duration(remaining / speed)}; Ctrl-C saves and leaves, the same command goes on"
         )
 
     # ---- the log ----------------------------------------------------------------------------------------
