@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+LONG = 20_000  # steps played again that are worth a word: some seconds of Atari
+
 
 class Transition(NamedTuple):
     """What a world emits, a memory stores and a learner receives. N rows, one for each world."""
@@ -212,7 +214,8 @@ class World:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the games of `state` where they were, bit for bit, by playing their actions again.
 
-        Warns if that led elsewhere: then the simulator is not a function of its seed and its actions.
+        Says so where that takes more than some seconds. Warns if that led elsewhere: then the simulator is not a
+        function of its seed and its actions.
 
         Raises:
             ValueError: the state is of another world, of other options, or of another number of games.
@@ -233,6 +236,8 @@ class World:
         self._lit = state["lit"].numpy().copy()
         self._sent = None
         self._clear_finished()
+        if (steps := self.count * int(self._taped.max())) > LONG:
+            print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
         self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
         if _checksum(self.observation) != state["present"]:
             warnings.warn(

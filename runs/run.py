@@ -124,7 +124,6 @@ class Run:
                 "For another run choose another --seed or --name."
             )
         for _, state in checkpoint.intact(folder):
-            print(f"restoring step {state['step']:,}; games begun are played again to where they were", flush=True)
             self._restore(state)
             break
         else:

@@ -522,3 +522,15 @@ for game in envs.WORLDS["atari"]:
     games = done.stdout.split()
     assert done.returncode == 0, f"{games[-1]}: {done.stderr}"
     assert games == list(ROMS) and len(games) > 100
+
+
+def test_a_long_replay_says_so(monkeypatch, capsys):
+    played = envs.make("Catch", 2, seed=1)
+    for _ in range(3):
+        played.step(torch.zeros(2, dtype=torch.int64))
+    again = envs.make("Catch", 2, seed=1)
+    again.load_state_dict(played.state_dict())
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("envs.world.LONG", 5)
+    again.load_state_dict(played.state_dict())
+    assert "playing 6 steps again" in capsys.readouterr().out
