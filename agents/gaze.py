@@ -11,7 +11,9 @@ are).
 
 Deviations from the paper: PPO instead of REINFORCE, and an LSTM. The eye is a backbone of the registry over the
 patches of all scales, put side by side as channels, and it is told where it looked. With --centre the mean picture
-of random play is taken from the game before the eye looks, so that beyond the game's edges there is nothing.
+of random play is taken from the game before the eye looks, so that beyond the game's edges there is nothing. With
+--context the widest patch stays on the middle of the picture, a coarse view that does not move with the eye, after
+the context of Ba et al. 2015, "Multiple object recognition with visual attention".
 """
 
 from __future__ import annotations
@@ -42,12 +44,14 @@ class Config(ppo.Config):
     backbone: str = "mlp"  # of the eye; mlp, small, impala, or another that fits its patches
     size: Count = 14  # pixels, side of a patch
     scales: Count = 3  # patches of a glimpse, each twice as wide as the one before
+    context: bool = False  # the widest of them stays on the middle of the picture, wherever it looks
     spread: Positive = 0.1  # standard deviation of where it looks, in half widths of the picture
 
 
 ATARI = dict(
     backbone="small",
     size=20,  # by 3 scales: from the middle the paddles are seen, too
+    context=True,  # a moving eye moves all that it sees, and what moves in the game is then hard to tell
     centre=True,  # the brightness of the background drowns a ball that is four pixels
     norm="layer",
 )
@@ -125,7 +129,10 @@ class Gazing(policies.ActorCritic):
             raise ValueError(f"{world.name} has no picture to look at")
         if world.actions is None:
             raise ValueError(f"{world.name}'s actions are numbers: beside its place, this eye chooses among some")
+        if config.context and config.scales == 1:
+            raise ValueError("--context: of --scales 1 the widest patch is the only one, and would not move")
         self.scale = policies.Same()
+        self.context = config.context
         self.retina = Retina(world.observation_shape, config.size, config.scales, world.device)
         self.centred = config.centre
         blank = torch.zeros(world.observation_shape, dtype=torch.uint8) if config.centre else None
@@ -163,21 +170,34 @@ class Gazing(policies.ActorCritic):
     def look(self, observation: Tensor, state: Tensor) -> Tensor:
         """What of the picture is seen, (N, 1, H, W): 1 in the finest window, half of that in each wider one."""
         height, width = observation.shape[2:]
-        x, y = ((state[:, -2:] + 1) / 2 * state.new_tensor([width, height])).round().T[:, :, None, None]
         down, across = (torch.arange(side, device=state.device) for side in (height, width))
         seen = state.new_zeros(len(state), height, width)
         for k in reversed(range(self.retina.scales)):
             side = self.retina.size * 2**k
+            place = self._places(state[:, -2:])[k]
+            x, y = ((place + 1) / 2 * state.new_tensor([width, height])).round().T[:, :, None, None]
             up, along = down[:, None] - (y - side // 2), across - (x - side // 2)  # from the window's corner
             seen = torch.where((up >= 0) & (up < side) & (along >= 0) & (along < side), 0.5**k, seen)
         return seen.unsqueeze(1)
+
+    def _places(self, place: Tensor) -> list[Tensor]:
+        """Where each scale's patch lies, finest first, (N, 2) each, when the eye points at `place`."""
+        return [place] * (self.retina.scales - self.context) + [torch.zeros_like(place)] * self.context
+
+    def _glimpse(self, maps: Tensor, place: Tensor) -> Tensor:
+        """All patches, (N, scales * C, size, size)."""
+        glimpse = self.retina.look(maps, place)
+        if self.context:
+            widest = slice(-self.retina.channels, None)
+            glimpse[:, widest] = self.retina.look(maps, self._places(place)[-1])[:, widest]
+        return glimpse
 
     def _live(
         self, observation: Tensor, fresh: Tensor, state: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         pictures, before = observation.flatten(0, 1).float(), before.flatten(0, 1)
         pictures = (pictures if self.picture is None else pictures - self.picture) / 255
-        glimpse = self.retina.look(self.retina.prepare(pictures), before[:, -2:])
+        glimpse = self._glimpse(self.retina.prepare(pictures), before[:, -2:])
         features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(before)], 1)
         hidden, cell = state[:, : -self.did].chunk(2, 1)
         output, hidden, cell = self.core.unroll(features.unflatten(0, fresh.shape), fresh, hidden, cell)

@@ -142,15 +142,19 @@ def test_pointing_by_hand():
     assert (drawn[:, 0] == 1).float().mean().item() == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("size", [8, 7])
-def test_gaze_sees_only_its_windows(size):
-    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=size, scales=2)
+@pytest.mark.parametrize(("size", "context"), [(8, False), (7, False), (8, True)])
+def test_gaze_sees_only_its_windows(size, context):
+    config = dataclasses.replace(gaze.recipe(gaze.Config(env="Catch")), size=size, scales=2, context=context)
     world = envs.make("Catch", 1, stack=1)
     network = gaze.build(config, world)
     state = network.start(1)
     state[0, -2:] = torch.tensor([-0.5, 0.5])  # x, y: the middle of the lower left quarter
     seen = network.look(world.observation, state)[0, 0]
-    assert (seen == 1).sum() == size**2 and (seen == 0.5).sum() == 3 * size**2
+    if context:  # the wide window is in the middle, where the fine one covers 2 x 2 pixels of it
+        assert (seen == 1).sum() == size**2 and (seen == 0.5).sum() == 4 * size**2 - 2 * 2
+        assert (seen[12:28, 12:28] > 0).all()
+    else:
+        assert (seen == 1).sum() == size**2 and (seen == 0.5).sum() == 3 * size**2
     rows, columns = torch.nonzero(seen == 1).unbind(1)
     odd = size % 2 / 2  # the middle pixel of an odd window is the one after the corner
     assert (rows.float().mean().item(), columns.float().mean().item()) == (29.5 + odd, 9.5 + odd)

@@ -299,6 +299,7 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
         (ppo, dict(clip=0.1, trace=1.5), "--trace 1.5: it takes from 0 to 1"),
         (gaze, dict(scale=True), "it is for vectors"),
         (gaze, dict(spectral=True), "no option 'spectral'"),
+        (gaze, dict(context=True, scales=1), "would not move"),
         (attention, dict(level=7), "2 maps, from 0 to 1"),
     ],
 )
