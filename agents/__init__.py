@@ -14,7 +14,7 @@ reinforce.py the policy gradient from whole episodes (Williams 1992), its steps 
 a2c.py       the same every few steps, with a learned value (Mnih et al. 2016)
 ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --units remembers
 attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
-gaze.py      an agent that sees only where it points its eye (Mnih et al. 2014)
+gaze.py      an agent that sees sharply only where it points its eye (Mnih et al. 2014)
 variance.py  how much noise each estimator of the policy gradient has
 frames.py    plays for frames of an Atari game and, beside each, what the console's memory says
 eyes.py      eyes trained on such frames before any agent: on the memory, as an autoencoder, on photographs

@@ -1,4 +1,4 @@
-"""Hard attention that plays: an agent that sees nothing of the game but where it points a small, foveated eye.
+"""Hard attention that plays: an agent that sees the game sharply only where it points a small, foveated eye.
 
 Mnih et al. 2014, "Recurrent models of visual attention" (section 4.2 plays a game too), and Sorokin et al. 2015,
 "Deep attention recurrent Q-network", whose hard variant learned little. Each step the agent draws an action and,
