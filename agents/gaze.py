@@ -111,7 +111,8 @@ class Pointing(nn.Module):
 
 
 class Gazing(policies.ActorCritic):
-    """An ActorCritic that sees (C, H, W) pictures through a retina, at the place that its last action named.
+    """An ActorCritic that sees (C, H, W) pictures through a retina, at the place that its last action named; with
+    --context the widest patch lies in the middle instead.
 
     Its state is the LSTM's and that action: the choice as one of `actions` numbers that is 1, and the place. An
     episode begins with a look at the middle, and no choice before it.
@@ -172,32 +173,27 @@ class Gazing(policies.ActorCritic):
         height, width = observation.shape[2:]
         down, across = (torch.arange(side, device=state.device) for side in (height, width))
         seen = state.new_zeros(len(state), height, width)
+        middles = ((self._places(state[:, -2:]) + 1) / 2 * state.new_tensor([width, height])).round()
         for k in reversed(range(self.retina.scales)):
             side = self.retina.size * 2**k
-            place = self._places(state[:, -2:])[k]
-            x, y = ((place + 1) / 2 * state.new_tensor([width, height])).round().T[:, :, None, None]
+            x, y = middles[:, k].T[:, :, None, None]
             up, along = down[:, None] - (y - side // 2), across - (x - side // 2)  # from the window's corner
             seen = torch.where((up >= 0) & (up < side) & (along >= 0) & (along < side), 0.5**k, seen)
         return seen.unsqueeze(1)
 
-    def _places(self, place: Tensor) -> list[Tensor]:
-        """Where each scale's patch lies, finest first, (N, 2) each, when the eye points at `place`."""
-        return [place] * (self.retina.scales - self.context) + [torch.zeros_like(place)] * self.context
-
-    def _glimpse(self, maps: Tensor, place: Tensor) -> Tensor:
-        """All patches, (N, scales * C, size, size)."""
-        glimpse = self.retina.look(maps, place)
+    def _places(self, place: Tensor) -> Tensor:
+        """Where each scale's patch lies, finest first, (N, scales, 2), when the eye points at `place` (N, 2)."""
+        places = place[:, None].repeat(1, self.retina.scales, 1)
         if self.context:
-            widest = slice(-self.retina.channels, None)
-            glimpse[:, widest] = self.retina.look(maps, self._places(place)[-1])[:, widest]
-        return glimpse
+            places[:, -1] = 0
+        return places
 
     def _live(
         self, observation: Tensor, fresh: Tensor, state: Tensor, before: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         pictures, before = observation.flatten(0, 1).float(), before.flatten(0, 1)
         pictures = (pictures if self.picture is None else pictures - self.picture) / 255
-        glimpse = self._glimpse(self.retina.prepare(pictures), before[:, -2:])
+        glimpse = self.retina.look(self.retina.prepare(pictures), self._places(before[:, -2:]))
         features = torch.cat([policies.read(self.backbone, self.hidden, glimpse), self.where(before)], 1)
         hidden, cell = state[:, : -self.did].chunk(2, 1)
         output, hidden, cell = self.core.unroll(features.unflatten(0, fresh.shape), fresh, hidden, cell)

@@ -201,6 +201,8 @@ class Retina:
     def look(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
+        Where scales look at places of their own, location is (B, scales, 2), finest first, and not smooth.
+
         A window's middle is at the nearest corner of pixels; an odd size's finest, half a pixel after it. With
         smooth=True it is at the location itself, between pixels by bilinear interpolation, and a gradient flows
         there (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
@@ -217,7 +219,8 @@ class Retina:
         return (1 - y) * upper + y * lower
 
     def _gather(self, maps: Tensor, middle: Tensor) -> Tensor:
-        at = torch.minimum((middle[:, :, None, None] + self._offset).clamp_(min=0), self._ends)
+        middle = middle.view(len(middle), -1, 2).mT[..., None]  # (B, 2, scales, 1), or one for all scales
+        at = torch.minimum((middle + self._offset).clamp_(min=0), self._ends)
         columns, rows = at.unbind(1)  # (B, scales, size) each
         index = (rows * self._across + self._base)[..., :, None] + columns[..., None, :]  # (B, scales, size, size)
         index = index.flatten(1)[:, None].expand(-1, self.channels, -1)
