@@ -283,16 +283,20 @@ def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, co
     return folder / "saccades.gif"
 
 
-def watch(config: Config, folder: Path, state: dict, device: torch.device, seed: int, build: Builder = build) -> None:
-    """For agents.watch: validation errors of a run's saved weights, and their glimpses at images of validation."""
+def watch(
+    config: Config, folder: Path, state: dict, device: torch.device, seed: int, build: Builder = build
+) -> Callable[[Path], Path]:
+    """For agents.watch: print validation errors of a run's saved weights.
+
+    Returns what draws their glimpses at images of validation into a folder, as show() does.
+    """
     world = scenes(config, image_set(config).validation, device)
     network = build(setting.own_eyes(config, folder), world)
     network.load_state_dict(state["parts"]["averaged"])
     for rollouts in (1, config.test_rollouts):
         found = errors(network, world, rollouts, seed=3_000_000 + seed)
         print(f"validation error {found['error']:.2f}% of {found['games']:,} images (M={rollouts})", flush=True)
-    film = show(network, world, folder / "videos", seed)
-    print(f"glimpses at {film} and {film.with_suffix('.png')}")
+    return lambda place: show(network, world, place, seed)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,22 @@
     python -m agents.watch results/Breakout/dqn-1
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
     python -m agents.watch results/Pong/ppo-1 --greedy       # the likeliest action, where its evaluations draw one
+    python -m agents.watch /shared/Pong/ppo-1 --out mine     # of a run whose folder cannot be written
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
 run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint. Of a run of
 agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
+What cannot be filmed or kept is said after the result; games that were cut short print the scores so far.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
@@ -27,6 +31,7 @@ from torch import Tensor
 import envs
 import runs
 from runs import checkpoint
+from runs.progress import Bar
 from runs.ranges import Count, NonNegative
 from vision import backbones
 
@@ -43,7 +48,8 @@ class Config:
     greedy: bool = False  # the likeliest or best action always, whatever the run's own evaluations do
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write a game as mp4, which begins as the first one did
-    film_seconds: NonNegative = 120.0  # at most, of film
+    film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
+    out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
 
 
 # (N, ...) the present, and the step that led there (None at the start) -> (N,) actions
@@ -58,19 +64,24 @@ def play(policy: Policy, world: envs.World, games: int) -> dict[str, list[float]
     Returns:
         {"return": [...], "length": [...]}, games entries each.
     """
-    share = [games // world.count + (n < games % world.count) for n in range(world.count)]
-    scores: list[list[tuple[float, int]]] = [[] for _ in range(world.count)]
+    flat = sorted((game for games in episodes(policy, world, games) for game in games), key=lambda game: game[0])
+    return {"return": [total for _, total, _ in flat], "length": [length for _, _, length in flat]}
+
+
+def episodes(policy: Policy, world: envs.World, games: int) -> Iterator[list[tuple[int, float, int]]]:
+    """Play whole games as `play` does; yields after each step the (world, return, length) of those it ended."""
+    missing = [games // world.count + (n < games % world.count) for n in range(world.count)]
     came = None
-    while any(len(done) < wanted for done, wanted in zip(scores, share, strict=True)):
+    while any(missing):
         came = world.step(policy(world.observation, came))
-        finished = world.finished
+        finished, ended = world.finished, []
         for n, total, length in zip(
             world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
         ):
-            if len(scores[n]) < share[n]:
-                scores[n].append((total, length))
-    flat = [score for done in scores for score in done]
-    return {"return": [total for total, _ in flat], "length": [length for _, length in flat]}
+            if missing[n]:
+                missing[n] -= 1
+                ended.append((n, total, length))
+        yield ended
 
 
 def evaluate(
@@ -197,8 +208,13 @@ def main(config: Config) -> None:
         trained = dataclasses.replace(trained, **known)
     device = runs.prepare(config.device, config.seed)
     state = saved(folder, config.checkpoint)
+    place = config.out or folder
+    filmed = config.film and config.film_seconds > 0
     if hasattr(program, "watch"):  # what it learned from is no world with games to score
-        program.watch(trained, folder, state, device, config.seed)
+        draw = program.watch(trained, folder, state, device, config.seed)
+        if filmed:
+            with optional("picture of its glimpses", place):
+                print(f"glimpses at {draw(place / 'videos')}")
         return
     seed = WATCH_SEED + config.seed
     world = envs.make(
@@ -216,26 +232,76 @@ def main(config: Config) -> None:
         flush=True,
     )
     policy = program.load(trained, folder, state["parts"], world, config.seed)
-    scores = play(policy, world, config.games)["return"]
-    world.close()
+    scores = score(policy, world, config.games)
     low, high = interval(scores) if config.games > 1 else (None, None)
     line = {"checkpoint": state["which"], "step": state["step"], "games": config.games, "seed": config.seed}
     line |= {"greedy": True} if config.greedy else {}
     line |= {"mean": float(np.mean(scores)), "low": low, "high": high, "returns": scores}
-    with open(folder / "watch.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
-    between = f"95% interval {low:.2f} to {high:.2f}  " if config.games > 1 else ""
-    print(
+    line |= {"run": str(folder)} if config.out else {}
+    with optional(f"line in watch.jsonl{' and no film' if filmed else ''}", place):
+        place.mkdir(parents=True, exist_ok=True)
+        with open(place / "watch.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        if filmed:
+            kind = f"{state['which']}{'-greedy' * config.greedy}"
+            path = place / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
+            policy = program.load(trained, folder, state["parts"], world, config.seed)
+            print(f"filming a game, at most {config.film_seconds:g} s of it", file=sys.stderr, flush=True)
+            with optional("film", place):
+                total, ended = film(
+                    policy, trained.env, path, config.film_seconds, seed, device, **program.options(trained)
+                )
+                print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
+
+
+def score(policy: Policy, world: envs.World, games: int) -> list[float]:
+    """The returns of whole games, printed; how far they are is shown on the way, and the world closed at the end.
+
+    Whatever cuts the games short (Ctrl-C, an error of the world) is raised when the scores so far are printed.
+    """
+    bar, ended, steps = Bar(games, 0, unit="games"), [], 0
+    try:
+        for found in episodes(policy, world, games):
+            ended += found
+            steps += world.count
+            mean = f"return {np.mean([total for _, total, _ in ended]):.2f} so far  " if ended else ""
+            bar.update(len(ended), f"{mean}{steps:,} steps")
+    except BaseException:
+        bar.close()
+        if ended:
+            print(
+                f"cut short after {len(ended)} of {games} games, of which the short ones end first: not kept\n"
+                + in_words([total for _, total, _ in ended]),
+                flush=True,
+            )
+        raise
+    finally:
+        bar.close()
+        world.close()
+    scores = [total for _, total, _ in sorted(ended, key=lambda game: game[0])]
+    print(in_words(scores), flush=True)
+    return scores
+
+
+def in_words(scores: list[float]) -> str:
+    """Mean, its interval, and the spread of scores in a line."""
+    low, high = interval(scores)
+    between = f"95% interval {low:.2f} to {high:.2f}  " if len(scores) > 1 else ""
+    return (
         f"return {np.mean(scores):.2f}  {between}"
-        f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}",
-        flush=True,
+        f"median {np.median(scores):.1f}  min {min(scores):.1f}  max {max(scores):.1f}"
     )
-    if config.film:
-        kind = f"{state['which']}{'-greedy' * config.greedy}"
-        path = folder / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
-        policy = program.load(trained, folder, state["parts"], world, config.seed)
-        total, ended = film(policy, trained.env, path, config.film_seconds, seed, device, **program.options(trained))
-        print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
+
+
+@contextlib.contextmanager
+def optional(what: str, place: Path) -> Iterator[None]:
+    """Do without `what` where it cannot be made, and say why on stderr: the scores are printed already."""
+    try:
+        yield
+    except Exception as error:  # a renderer, a codec, a disk: each has errors of its own
+        why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
+        hint = f"; --out FOLDER keeps it elsewhere than in {place}" if isinstance(error, OSError) else ""
+        print(f"no {what} ({why}){hint}", file=sys.stderr, flush=True)
 
 
 def saved(folder: Path, which: str) -> dict:

@@ -21,10 +21,10 @@ def duration(seconds: float) -> str:
 
 
 class Bar:
-    """Shows how far a run is. update() is cheap enough for every step of a loop."""
+    """Shows how far a run is, in steps or another unit. update() is cheap enough for every step of a loop."""
 
-    def __init__(self, total: int, start: int):
-        self.total, self.start = total, start
+    def __init__(self, total: int, start: int, unit: str = "steps"):
+        self.total, self.start, self.unit = total, start, unit
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self.began = self.shown = time.monotonic()
@@ -55,14 +55,15 @@ class Bar:
             return
         self.shown = now
         speed = self.speed()
+        pace = f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.2g} {self.unit}/s"
         if self.live:
-            self.progress.update(self.task, completed=step, speed=f"{speed:,.0f} steps/s", words=words)
+            self.progress.update(self.task, completed=step, speed=pace, words=words)
         else:
             left = duration((self.total - step) / speed) if speed > 0 else "?"
-            self.say(f"{step:,}/{self.total:,} steps  {speed:,.0f} steps/s  {left} left  {words}")
+            self.say(f"{step:,}/{self.total:,} {self.unit}  {pace}  {left} left  {words}")
 
     def speed(self) -> float:
-        """Steps a second over the last half minute."""
+        """Steps (or what the unit is) a second over the last half minute."""
         (then, before), now = self.recent[0], time.monotonic()
         return (self.step - before) / max(now - then, 1e-9)
 
