@@ -12,21 +12,22 @@ from torch import Tensor, nn
 
 import runs
 from agents.setting import Setting
+from runs import machine
 
 Descent = TypeVar("Descent", bound=torch.optim.Optimizer)
 
 
 def low(config: Any, device: torch.device) -> bool:
-    """Whether to calculate in bf16: where asked for and fast. A CPU without bf16 arithmetic wants --no-bf16.
+    """Whether to calculate in bf16: where asked for, and the device is fast at it (runs.machine.fast_bf16).
 
     config: a Setting, or other options with a flag bf16.
     """
-    return config.bf16 and device.type in ("cpu", "cuda")
+    return config.bf16 and machine.fast_bf16(device)
 
 
 def precision(config: Any, device: torch.device) -> torch.autocast:
     """The context in which networks are called. config: as for `low`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=low(config, device))
+    return machine.autocast(config.bf16, device)
 
 
 def shadow(config: Setting, network: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import random
@@ -60,6 +61,39 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
     return chosen
+
+
+@functools.cache
+def fast_bf16(device: torch.device) -> bool:
+    """Whether a device multiplies matrices of bfloat16 itself, and so faster than those of float32.
+
+    A CPU does with AVX512-BF16 or AMX (x86) or the BF16 extension (64-bit ARM under Linux); without them every
+    product is emulated, and an update takes several times as long as in float32. A CUDA device does from compute
+    capability 8.0, Ampere, onwards. Apple's MPS is left at float32.
+    """
+    if device.type == "cuda":
+        if torch.version.hip:
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        return True
+    return platform.machine() in ("aarch64", "arm64") and "bf16" in _arm_features()
+
+
+def autocast(wanted: bool, device: torch.device) -> torch.autocast:
+    """The context in which networks are called: bfloat16 where it is `wanted` and the device is fast at it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and fast_bf16(device))
+
+
+def _arm_features() -> set[str]:
+    """What Linux says of an ARM processor; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {word for line in lines if line.startswith("Features") for word in line.split()}
 
 
 def _keep_freed_memory() -> None:
@@ -122,6 +156,7 @@ def hardware(device: torch.device) -> dict:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "fast_bf16": fast_bf16(device),
         "memory_gib": round(pages / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }

@@ -110,9 +110,12 @@ def by_heart(config: Config, model: Classifier, images: Tensor, shares: Tensor) 
 
 
 def gradients(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """Backpropagation agrees with central differences, along a random direction of each of some weight tensors."""
-    model = model.double().eval().requires_grad_(True)  # evaluation: nothing is drawn by chance, no mean moves on
-    images, shares = images.double() / 255, shares.double()
+    """Backpropagation agrees with central differences, along a random direction of each of some weight tensors.
+
+    On the CPU, in float64, which not every device has.
+    """
+    model = model.cpu().double().eval().requires_grad_(True)  # evaluation: nothing is random, no mean moves on
+    images, shares = images.cpu().double() / 255, shares.cpu().double()
     generator = torch.Generator().manual_seed(0)
     loss, _ = classification.loss_of(config, model, images, shares)
     weights = dict(model.named_parameters())

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint, hints
+from runs import checkpoint, hints, machine
 from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import backbones, batches, checks, classifier, data, losses, optimisers, schedules
 from vision.backbones.initialisation import initialise, whiten
@@ -84,7 +84,7 @@ class Config(runs.Options):
     views: Literal[1, 2, 5, 10] = 1  # of each image in the second test: 2, mirrored too; 10, and from the corners
     evaluate_every: Count = 20_000  # images shown between evaluations on validation
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
-    bf16: bool = True  # calculate in bfloat16, where CPU or GPU can; weights stay float32
+    bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
     compile: bool = False  # torch.compile the network
     check: bool = False  # the sanity checks of vision/checks.py instead of training
 
@@ -165,7 +165,7 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
 
 def precision(config: Config, device: torch.device) -> torch.autocast:
     """The context in which networks are called."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.bf16 and device.type in ("cpu", "cuda"))
+    return machine.autocast(config.bf16, device)
 
 
 def forward(model: Classifier, images: Tensor) -> list[Tensor]:
@@ -204,7 +204,7 @@ def probabilities(config: Config, model: Classifier, images: Tensor, views: int 
 
 def score(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Error and accuracy in percent, and the loss in nats, of probabilities (N, classes) for labels (N,)."""
-    right = 100 * (probability.argmax(1) == labels).double().mean().item()
+    right = 100 * ((probability.argmax(1) == labels).sum().item() / len(labels))
     loss = -probability.gather(1, labels[:, None]).clamp(min=1e-9).log().mean().item()
     return {"error": 100 - right, "accuracy": right, "loss": loss}
 

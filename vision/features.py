@@ -97,8 +97,9 @@ class Scale(NamedTuple):
 
 def scale_of(inputs: Tensor, chunk: int = 5_000) -> Scale:
     """The scale of training inputs (N, D). Each feature has a deviation of its own, while pixels (bytes) share one:
-    their differences in contrast are part of the image, and those that never change stay 0."""
-    mean = sum(some.double().sum(0) for some in inputs.split(chunk)) / len(inputs)
-    square = sum((some.double() - mean).square().sum(0) for some in inputs.split(chunk)) / len(inputs)
+    their differences in contrast are part of the image, and those that never change stay 0. Summed in float64 on the
+    CPU, because not every device has it."""
+    mean = sum(some.cpu().double().sum(0) for some in inputs.split(chunk)) / len(inputs)
+    square = sum((some.cpu().double() - mean).square().sum(0) for some in inputs.split(chunk)) / len(inputs)
     std = (square.mean() if inputs.dtype == torch.uint8 else square).sqrt()
-    return Scale(mean.float(), torch.where(std > 1e-6, std, 1.0).float())
+    return Scale(mean.float().to(inputs.device), torch.where(std > 1e-6, std, 1.0).float().to(inputs.device))
