@@ -13,6 +13,7 @@ profile.py     where the time of its iterations goes
 timeline.py    the picture of that
 record.py      a run's folder, read back
 ranges.py      what numbers a flag takes
+printing.py    text that a terminal does not obey
 hints.py       near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from runs import ranges
 from runs.folder import RunError
+from runs.printing import printable
 from runs.run import Run
 
 C = TypeVar("C")
@@ -50,7 +51,8 @@ def launch(
         # their traceback.
         if Run.stepping and not isinstance(error, RunError | MemoryError):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        words = escape(printable(error))
+        Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None

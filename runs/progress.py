@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from runs.printing import printable
+
 PLAIN_EVERY = 30.0  # seconds between plain lines
 
 
@@ -69,6 +71,7 @@ class Bar:
 
     def say(self, line: str) -> None:
         """A line above the bar, or a plain one."""
+        line = printable(line)
         if self.live:
             self.console.print(line, highlight=False, markup=False)
         else:

@@ -23,7 +23,7 @@ from torch import nn
 
 from vision import data
 from vision.data import __main__ as pictures
-from vision.data import cifar, drawn, files, folders, idx, matlab
+from vision.data import cifar, drawn, files, folders, idx, image_files, matlab
 
 ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
 REAL = {name: next((root / name for root in ROOTS if (root / name).is_dir()), None) for name in ("mnist", "cifar10")}
@@ -390,15 +390,15 @@ def test_a_picture_is_scaled_and_cut_to_its_middle(tmp_path):
     pixels[:, 10:30, 1] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
     half = np.asarray(Image.fromarray(pixels).resize((20, 10), Image.Resampling.BILINEAR))
-    assert np.array_equal(folders.picture(tmp_path / "a.png", 10), half[:, 5:15].transpose(2, 0, 1))
+    assert np.array_equal(image_files.picture(tmp_path / "a.png", 10), half[:, 5:15].transpose(2, 0, 1))
     for mode in ("L", "RGBA", "P"):
         Image.fromarray(pixels).convert(mode).save(tmp_path / "b.png")
-        assert folders.picture(tmp_path / "b.png", 4).shape == (3, 4, 4)
+        assert image_files.picture(tmp_path / "b.png", 4).shape == (3, 4, 4)
     wave = 127 + 120 * np.sin(np.arange(640)[:, None, None] / 40 + np.arange(640)[:, None] / 60 + np.arange(3))
     large = Image.fromarray(wave.astype(np.uint8))
     large.save(tmp_path / "c.jpg", quality=95)
     whole = np.asarray(large.resize((32, 32), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    assert np.abs(folders.picture(tmp_path / "c.jpg", 32).numpy().astype(int) - whole).mean() < 2
+    assert np.abs(image_files.picture(tmp_path / "c.jpg", 32).numpy().astype(int) - whole).mean() < 2
 
 
 def test_what_is_wrong_with_a_folder(tmp_path, monkeypatch):
@@ -455,7 +455,7 @@ def test_a_stream_shows_every_image_once_in_an_order_of_its_own(tmp_path):
 
 def test_a_stream_reads_ahead_and_not_further(tmp_path, monkeypatch):
     listed = data.listing(photographs(tmp_path, ["train", "val", "test"], count=20))
-    read, picture = [], folders.picture
+    read, picture = [], image_files.picture
     monkeypatch.setattr("vision.data.stream.picture", lambda *given: read.append(given) or picture(*given))
     running = data.Stream(listed.train, 8, 4, ahead=2).epoch()
     next(running)

@@ -23,7 +23,7 @@ from rich.table import Table
 from torch.nn import functional as F
 
 from vision import classifier, data
-from vision.data import augment, drawn, folders
+from vision.data import augment, drawn, folders, image_files
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def main(config: Config) -> None:
     console = Console()
     console.print(table)
     if config.stream:
-        paths = sorted(path for path in config.stream.rglob("*") if path.suffix.lower() in folders.SUFFIXES)
+        paths = sorted(path for path in config.stream.rglob("*") if path.suffix.lower() in image_files.SUFFIXES)
         stream = data.Stream(folders.Files(paths, torch.zeros(len(paths), dtype=torch.int64)), config.size, workers=1)
         spent = clock(lambda: sum(len(batch.labels) for batch in stream.epoch()), 1)
         console.print(

@@ -10,7 +10,7 @@ shapes                 drawn ones, without a download         drawn.py
 mnist, fashion_mnist   28 x 28, grey                          idx.py
 cifar10, cifar100      32 x 32                                cifar.py
 svhn                   32 x 32                                matlab.py
-a folder's path        train/<class>/*.jpg, at any size       folders.py; stream.py where it does not fit
+a folder's path        train/<class>/*.jpg, at any size       folders.py, image_files.py; stream.py if large
 
 Augmentation, normalisation and views for test time are in augment.py: batches of tensors, on any device. What sets
 are made of is in sets.py; finding, checking and fetching files in files.py.
@@ -21,7 +21,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+
 from runs import hints
+from runs.printing import printable
 from vision.data import augment
 from vision.data.augment import Augmentation, Normal
 from vision.data.cifar import cifar10, cifar100
@@ -51,6 +54,7 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
         that variable ~/.cache/saccade/<name>.
     size: pixels, side of the images read from a folder; None: 224. Named sets have their own.
     stream: leave a folder's images where they are, and give Pictures instead of tensors.
+    What is passed over in a folder is said on stderr.
     Raises ValueError for an unknown name, when files are missing, cut short or not the published ones, and when an
     argument has no use.
     """
@@ -63,8 +67,10 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
     if Path(name).is_dir():
         if folder is not None:
             raise ValueError(f"{name} is a folder itself: leave out {folder}")
-        if not stream:
-            return read(name) if size is None else read(name, size)
         files = listing(name)
+        for note in files.notes:
+            Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
+        if not stream:
+            return read(files, size or 224)
         return Sets(*(Labelled(Pictures(part.paths, size or 224), part.labels) for part in files[:3]), files.classes)
     raise ValueError(f"unknown image set or folder {str(name)!r}: {hints.one_of(name, SETS)}")

@@ -16,6 +16,7 @@ import tyro
 from torch import Tensor
 
 import runs
+from runs.printing import printable
 from runs.ranges import Count
 from vision import data
 
@@ -61,10 +62,11 @@ def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
     figure = Figure(figsize=(across, (down * tall / wide) + 0.6), layout="constrained")
     panel = figure.subplots()
     panel.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", interpolation="nearest")
-    panel.set_xticks([(column + 0.5) * wide for column in range(across)], sets.classes[:across], fontsize=8)
+    places, names = [(column + 0.5) * wide for column in range(across)], map(printable, sets.classes[:across])
+    panel.set_xticks(places, list(names), fontsize=8, parse_math=False)  # names are no formulas
     panel.xaxis.tick_top()
     panel.set_yticks([])
-    panel.set_title(title, fontsize=10)
+    panel.set_title(printable(title), fontsize=10, parse_math=False)
     figure.savefig(path, dpi=130)
 
 
@@ -73,7 +75,8 @@ def main(config: Config) -> None:
     grid = sheet(sets, config.augment, config.rows, config.seed)
     parts = ", ".join(f"{len(part.images):,} {name}" for name, part in zip(sets._fields, sets[:3], strict=False))
     draw(grid, sets, f"{config.name}: {parts}; below: {config.augment}", config.out)
-    print(f"{parts}, {len(sets.classes)} classes, normal {data.Normal.of(sets.train.images)}; drawn in {config.out}")
+    normal = data.Normal.of(sets.train.images)
+    print(printable(f"{parts}, {len(sets.classes)} classes, normal {normal}; drawn in {config.out}"))
 
 
 if __name__ == "__main__":

@@ -5,28 +5,32 @@
 
 One that has only val besides train is tested on val, as is custom with ImageNet, and one that has root/<class>/*.jpg
 alone is all taken to be for training. What is missing is cut from the training images, a tenth of every class, always
-the same ones.
+the same ones. Images in folders below a class's are that class's. What systems leave (names that begin with a dot,
+__MACOSX, ...) and files that are no images by their names are passed over, and the listing says so.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from runs import hints
+from vision.data.image_files import SUFFIXES, picture
 from vision.data.sets import Labelled, Sets
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".tif", ".tiff"))
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 TENTH = 10  # one image of so many is cut
 SEED = 0  # of what is cut
 LARGEST = 8 << 30  # bytes of images that are read whole
+LEFT = frozenset(  # what operating systems and archivers leave in folders, besides names that begin with a dot
+    ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+)
 
 
 class Files(NamedTuple):
@@ -43,12 +47,14 @@ class Listing(NamedTuple):
     validation: Files
     test: Files
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what was passed over, named and counted, and what is lacking; sentences
 
 
 def listing(root: str | Path) -> Listing:
     """The images of an ImageNet-style folder.
 
-    Raises ValueError when there are none, when a class is only in val or test, or has too few images to cut from.
+    Raises ValueError when there are none, when a class has none or is only in val or test, has too few images to cut
+    from, or where the folders seem to be of another layout.
     """
     root = Path(root)
     if not root.is_dir():
@@ -58,30 +64,44 @@ def listing(root: str | Path) -> Listing:
     }
     if found["train"] is None and (strange := found["validation"] or found["test"]):
         raise ValueError(f"{root} has {strange.name}/ but no train/")
-    classes = tuple(sorted(path.name for path in (found["train"] or root).iterdir() if _is_class(path)))
-    if not classes:
-        raise ValueError(f"{found['train'] or root} has no folders of images, one for each class")
-    parts = {part: _images(folder, classes) if folder else None for part, folder in found.items()}
+    passed: list[Path] = []
+    own = {part: _classes(folder, passed) for part, folder in found.items() if folder}
     if found["train"] is None:
-        parts["train"] = _images(root, classes)
+        own["train"] = _classes(root, passed)
+        _check_layout(root, own["train"])
+    classes = tuple(own["train"])
+    notes = [f"passed over in {root}: {_counted(root, passed)}"] if passed else []
+    if not classes:
+        more = f" ({notes[0]})" if notes else ""
+        raise ValueError(f"{found['train'] or root} has no folders of images, one for each class{more}")
+    for part, folders in own.items():
+        if not folders:
+            raise ValueError(f"{found[part]} has no folders of images, called as the classes of the training set")
+        for name in folders:
+            if name not in classes:
+                hint = hints.near(name, classes)
+                place = found[part] / name
+                raise ValueError(f"{place} is of a class that no training image has{hint and f': {hint}'}")
+        if lacking := [repr(name) for name in classes if name not in folders]:
+            notes.append(f"{found[part]} has no images of {len(lacking)} classes: {_some(lacking)}")
+    parts = {part: _files(own[part], classes) if part in own else None for part in PARTS}
     if parts["test"] is None and parts["validation"] is not None:
         parts["test"], parts["validation"] = parts["validation"], None
     for part in ("test", "validation"):
         if parts[part] is None:
             parts["train"], parts[part] = _cut(parts["train"], classes)
-    return Listing(parts["train"], parts["validation"], parts["test"], classes)
+    return Listing(parts["train"], parts["validation"], parts["test"], classes, tuple(notes))
 
 
-def read(root: str | Path, size: int = 224) -> Sets:
-    """A whole ImageNet-style folder, its images (3, size, size) as `picture` reads them.
+def read(files: Listing, size: int = 224) -> Sets:
+    """All images of a listing, (3, size, size) as image_files.picture reads them.
 
-    Raises ValueError as `listing` does, for files that are no images, and when all would take more than 8 GiB.
+    Raises ValueError for files that are no images, and when all would take more than 8 GiB.
     """
-    files = listing(root)
     count = sum(len(part.paths) for part in files[:3])
     if (space := count * 3 * size * size) > LARGEST:
         raise ValueError(
-            f"the {count:,} images of {root} take {space / 2**30:.0f} GiB at {size} x {size}: "
+            f"the {count:,} images of {len(files.classes)} classes take {space / 2**30:.0f} GiB at {size} x {size}: "
             "choose a smaller size, or stream them (--stream, or stream=True)"
         )
     with ThreadPoolExecutor() as pool:
@@ -92,42 +112,87 @@ def read(root: str | Path, size: int = 224) -> Sets:
     return Sets(*whole, files.classes)
 
 
-def picture(path: Path, size: int) -> Tensor:
-    """An image file as (3, size, size) uint8: scaled until its shorter side is `size`, and cut to its middle.
+def _classes(folder: Path, passed: list[Path]) -> dict[str, list[Path]]:
+    """The images of each class's folder, in alphabetical order both; what else there is goes to `passed`.
 
-    Raises ValueError that names the file when it is no image, or a part of one.
+    Raises ValueError for a class without an image.
     """
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than it has to be
-            image = image.convert("RGB")
-        width, height = image.size
-        side = min(width, height)
-        box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
-    except Exception as error:  # Pillow's plugins raise what they like
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    found = {}
+    for entry in _entries(folder):
+        if _left(entry.name) or not entry.is_dir():
+            passed.append(folder / entry.name)
+            continue
+        others: list[Path] = []
+        found[entry.name] = list(_walk(folder / entry.name, others))
+        if not found[entry.name]:
+            has = f": it has {_counted(folder / entry.name, others)}" if others else " or below it"
+            raise ValueError(
+                f"class {entry.name!r} has no images in {folder / entry.name}{has}. Remove the folder, or put images "
+                f"there ({', '.join(sorted(SUFFIXES))})"
+            )
+        passed += others
+    return found
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and any(file.suffix.lower() in SUFFIXES for file in path.iterdir())
+def _walk(folder: Path, passed: list[Path], above: tuple[str, ...] = ()) -> Iterable[Path]:
+    """All images in a folder and in those below it. A link to a folder that it lies in is not followed."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for entry in _entries(folder):
+        path = folder / entry.name
+        if _left(entry.name):
+            passed.append(path)
+        elif entry.is_dir():
+            yield from _walk(path, passed, (*above, here))
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield path
+        else:
+            passed.append(path)
 
 
-def _images(folder: Path, classes: tuple[str, ...]) -> Files:
-    """All images below a folder, class by class and in alphabetical order."""
-    for path in folder.iterdir():
-        if path.name not in classes and _is_class(path):
-            hint = hints.near(path.name, classes)
-            raise ValueError(f"{path} is of a class that no training image has{hint and f': {hint}'}")
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        if (folder / name).is_dir():
-            own = sorted(file for file in (folder / name).iterdir() if file.suffix.lower() in SUFFIXES)
-            paths += own
-            labels += [label] * len(own)
-    if not paths:
-        raise ValueError(f"{folder} has no images in folders that are called as the classes of the training set")
+def _entries(folder: Path) -> list[os.DirEntry]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _left(name: str) -> bool:
+    return name.startswith(".") or name in LEFT
+
+
+def _check_layout(root: Path, classes: dict[str, list[Path]]) -> None:
+    """Raises ValueError where the folders of a root without train/ are no classes': it is too far up."""
+    for name, images in classes.items():
+        inside = {image.relative_to(root / name).parts[0] for image in images if image.parent != root / name}
+        known = set().union(*PARTS.values())
+        if inside & set(PARTS["train"]) and inside <= known:
+            raise ValueError(
+                f"{root / name} is no class but an image set, with {_some(sorted(inside))}: name that folder"
+            )
+        if len(classes) == 1 and inside and all(image.parent != root / name for image in images):
+            raise ValueError(
+                f"{root} has a single class, {name!r}, whose images are in folders of their own: "
+                f"name {root / name} if the classes are these, {_some(sorted(inside))}"
+            )
+
+
+def _counted(root: Path, paths: list[Path]) -> str:
+    """ "2 x .ipynb_checkpoints, 12 x *.heic (a/1.heic, a/2.heic, a/3.heic, ...)": paths by what they are called."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kind = "._*" if path.name.startswith("._") else path.name if _left(path.name) else f"*{path.suffix.lower()}"
+        kinds.setdefault(kind, []).append(str(path.relative_to(root)))
+    return ", ".join(f"{len(names)} x {kind} ({_some(names)})" for kind, names in kinds.items())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+
+
+def _files(images: dict[str, list[Path]], classes: tuple[str, ...]) -> Files:
+    """All images, class by class."""
+    paths = [path for name in classes for path in images.get(name, ())]
+    labels = [label for label, name in enumerate(classes) for _ in images.get(name, ())]
     return Files(paths, torch.tensor(labels))
 
 

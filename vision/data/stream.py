@@ -19,14 +19,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vision.data.folders import Files, picture
+from vision.data.folders import Files
+from vision.data.image_files import picture
 from vision.data.sets import Labelled, order
 
 
 class Pictures:
     """N image files as if they were a tensor (N, 3, size, size) uint8, of which rows are read by threads.
 
-    paths: of the files. size: pixels, side of an image (as folders.picture cuts them). workers: threads that decode;
+    paths: of the files. size: pixels, side (as image_files.picture cuts them). workers: threads that decode;
         None: one a core. device: where what is read is put.
     """
 

@@ -1,0 +1,95 @@
+"""Image files as tensors: which files are images, and how one is decoded: upright, eight bits a channel.
+
+image_files.picture("dog.jpg", 224)      # (3, 224, 224) uint8
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+# Formats are named wherever a file is opened: by itself Pillow tries all that it knows, and for one of them (EPS) it
+# starts a program that interprets the file. What a file's name ends in does not decide: PNGs called .jpg are common.
+AVIF = ("AVIF",) if importlib.util.find_spec("PIL._avif") else ()  # not in every build of Pillow
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF", *AVIF)
+SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in "jpg jpeg jpe jfif png webp bmp gif tif tiff ppm pgm pbm pnm".split() + ["avif"] * len(AVIF)
+)
+LARGEST = 1 << 28  # bytes of an image's pixels: a file of some kilobytes can ask for gigabytes
+UPRIGHT = {  # what turns an image upright, by the orientation that its EXIF data give
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
+
+
+def picture(path: str | Path, size: int) -> Tensor:
+    """An image file as (3, size, size) uint8: scaled until its shorter side is `size`, and cut to its middle.
+
+    Turned as its EXIF data say. The upper eight bits of grey with more. Of several frames or pages the first; what an
+    alpha channel hides is shown, as torchvision does.
+    Raises ValueError that names the file when it is no image, a part of one, one of more than LARGEST bytes, or one
+    of numbers that have no white (floats, 32-bit integers).
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than it has to be
+            check_size(image)
+            image.load()
+            image = _upright(image)
+            image = _eight_bits(image) if image.mode[0] in "IF" else image
+            image = image.convert("RGBA") if "transparency" in image.info else image
+            image = image.convert("RGB")
+        width, height = image.size
+        side = min(width, height)
+        box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
+    except Exception as error:  # Pillow's plugins raise what they like
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def check_size(image: Image.Image) -> None:
+    """Raises ValueError for an image, not yet decoded, of more than LARGEST bytes."""
+    space = image.width * image.height * 3
+    if space > LARGEST:
+        raise ValueError(
+            f"its {image.width} x {image.height} pixels take {space:,} bytes, at most {LARGEST:,} are read"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A decoded image, turned as its EXIF data say. Data that are damaged say nothing, as for torchvision."""
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+    except Exception:  # as above
+        turn = None
+    if turn is None:  # as of TIFFs, which Pillow has turned when it decoded them
+        return image
+    turned = image.transpose(turn)
+    turned.format = image.format
+    return turned
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of up to 16 bits as grey of eight, the upper ones. Raises ValueError for numbers that have no white."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))):
+        kind = "floats" if image.mode.startswith("F") else "integers of 32 bits"
+        raise ValueError(f"its pixels are {kind}, of which none says what is white: save it with 8 or 16 bits")
+    bits = tags.get(BITS, (16,))[0]
+    values = np.asarray(image).astype(np.int32) >> (bits - 8)
+    if tags.get(PHOTOMETRIC) == 0:  # 0 is white; Pillow sees to it for eight bits alone
+        values = 255 - values
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
