@@ -58,7 +58,7 @@ class Normaliser(nn.Module):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))  # float32 stops counting at 2^24
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("variance", torch.ones(shape))
 
@@ -69,7 +69,7 @@ class Normaliser(nn.Module):
     def update(self, rows: Tensor) -> None:
         """Take in rows (B, *shape)."""
         mean, variance, count = rows.mean(0), rows.var(0, correction=0), len(rows)
-        share = (count / (self.count + count)).float()
+        share = count / (self.count + count)
         apart = mean - self.mean
         self.variance.lerp_(variance, share).add_(apart.square() * share * (1 - share))
         self.mean.lerp_(mean, share)

@@ -59,7 +59,7 @@ class Config(runs.Options):
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
     evaluate_every: Whole = 50_000  # steps between evaluations
     evaluate_games: Count = 200  # whole games each, played greedily
-    device: str = "cpu"  # auto, cpu, cuda; a table is too small to gain from anything else
+    device: str = "cpu"  # auto or cpu, which is the same: a table of float64 is too small to gain from anything else
     threads: Whole = 1  # of torch on the CPU
 
 
@@ -212,9 +212,9 @@ def load(config: Config, folder: Path, parts: dict, world: envs.World, seed: int
 
 
 def train(config: Config) -> None:
-    device = runs.prepare(config.device, config.seed, config.threads)
-    if device.type != "cpu":
-        raise ValueError(f"a table is too small to gain from {device}: leave --device at cpu")
+    if config.device not in ("auto", "cpu"):
+        raise ValueError(f"--device {config.device}: a table is too small to gain from it, leave it at cpu")
+    device = runs.prepare("cpu", config.seed, config.threads)
     chosen = options(config)
     identity = identify(config.env)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
@@ -246,11 +246,13 @@ def train(config: Config) -> None:
             "value/error": (table.values - optimal).abs().max().item(),
             "loss/residual": planning.bellman_residual(table.values, exact, config.discount).item(),
         }
-        if not reached.isnan():  # a policy that never ends has no value undiscounted
+        worth = "never comes to an end, so that undiscounted it has no value"
+        if not reached.isnan():
             figures["value/start"] = reached.item()
+            worth = f"is worth {reached:.6f}"
         played = evaluate(player(policy), config.env, config.evaluate_games, config.seed, device, **chosen)
         run.record(played | figures)
-        run.bar.say(f"from the start the greedy policy is worth {reached:.6f}, the optimal one {best:.6f}")
+        run.bar.say(f"from the start the greedy policy {worth}, the optimal one is worth {best:.6f}")
 
     if config.method in PLANNERS:
         table.values = optimal

@@ -16,6 +16,7 @@ from torch import Tensor
 FAN = 32  # children of a node
 TOP = 1 << 15  # nodes that are searched as one row
 SCALE = 1 << 24  # units of a priority of 1
+HALF = 31  # bits of each of the two random numbers that make one of 62
 
 
 class Priorities:
@@ -44,8 +45,8 @@ class Priorities:
 
     @property
     def total(self) -> Tensor:
-        """Sum of all priorities, a float64 scalar on the device."""
-        return self._levels[-1].sum().double() / SCALE
+        """Sum of all priorities, a float64 scalar on the CPU: not every device has float64."""
+        return self._levels[-1].sum().cpu().double() / SCALE
 
     @property
     def leaves(self) -> Tensor:
@@ -57,8 +58,8 @@ class Priorities:
         return sum(level.nbytes for level in self._levels)
 
     def get(self, index: Tensor) -> Tensor:
-        """Priorities of leaves: (B,) int64 -> (B,) float64."""
-        return self._levels[0].index_select(0, index).double() / SCALE
+        """Priorities of leaves: (B,) int64 -> (B,) float64 on the CPU."""
+        return self._levels[0].index_select(0, index).cpu().double() / SCALE
 
     def set(self, index: Tensor, value: Tensor) -> None:
         """Give leaves (B,) int64 the priorities (B,) float32 or float64, rounded up to units of 2^-24.
@@ -81,16 +82,19 @@ class Priorities:
     def draw(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Leaves (B,) int64, each with a chance in proportion to its priority, ascending.
 
-        Stratified: the i-th is drawn from the i-th of B equal shares of the total. The total must be above 0
-        (checked on the cpu only, where to look at it is no wait). Raises ValueError.
+        Stratified: the i-th is drawn from the i-th of B equal shares of the total, in whole units, as everything
+        here: float32 could not name a unit of a large total, and not every device has float64. The total must be
+        above 0 (checked on the cpu only, where to look at it is no wait). Raises ValueError.
         """
         ends = self._levels[-1].cumsum(0)
         total = ends[-1]
         if self.device.type == "cpu" and not total:
             raise ValueError(f"all of the {self.size} priorities are 0: there is nothing to draw")
-        share = torch.rand(batch, generator=generator, device=self.device, dtype=torch.float64)
-        share += torch.arange(batch, device=self.device)
-        left = torch.minimum((share * (total.double() / batch)).long(), total - 1)  # (B,) 0 <= left < total
+        least = total // batch  # units of a share, and those that do not come out even are spread over all
+        edges = torch.arange(batch + 1, device=self.device)
+        edges = edges * least + edges * (total - least * batch) // batch  # (B + 1,) floor(i * total / B)
+        chance = torch.randint(1 << HALF, (2, batch), generator=generator, device=self.device)
+        left = edges[:-1] + scaled(chance, edges.diff())  # (B,) 0 <= left < total
         node = torch.searchsorted(ends, left, right=True)  # the first that ends above `left`: never one of 0
         before = ends.index_select(0, node) - self._levels[-1].index_select(0, node)  # what ends before it
         for level in self._levels[-2::-1]:
@@ -103,3 +107,13 @@ class Priorities:
                 before = (ends.gather(1, child) - children.gather(1, child)).squeeze(1)
                 left = left.squeeze(1)
         return node
+
+
+def scaled(chance: Tensor, width: Tensor) -> Tensor:
+    """floor(width * u) for u = (chance[0] * 2^31 + chance[1]) / 2^62, exactly: products of halves fit into an int64.
+
+    chance: (2, B) int64 in [0, 2^31). width: (B,) int64 in [0, 2^62). Returns (B,) int64 in [0, width).
+    """
+    high, low = width >> HALF, width & ((1 << HALF) - 1)
+    middle = high * chance[1] + low * chance[0] + (low * chance[1] >> HALF)
+    return high * chance[0] + (middle >> HALF)

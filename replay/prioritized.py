@@ -14,6 +14,9 @@ from replay import segments
 from replay.memory import Memory
 from replay.priorities import Priorities
 
+RECENT = 100  # updates, after which the largest priority so far is compared with the largest among them
+FURTHEST = 100.0  # times that one, it may be: then what made it was an outlier, and is forgotten
+
 
 class Drawn(NamedTuple):
     record: NamedTuple  # what the memory's own sample() or sequences() returns
@@ -27,6 +30,10 @@ class PrioritizedReplay:
     memory: a RowReplay or FrameReplay; whatever is added from now on goes through here. exponent: a, from 0
     (uniform) to 1. smallest: e, what an error of 0 counts as. period: only every so many-th step of a world is
     drawn, as the starts of sequences that overlap by length - period (Kapturowski et al. 2019).
+
+    What is new gets the largest priority so far (the paper's algorithm 1, line 6), but no more than FURTHEST times
+    the largest of the last RECENT updates: else a single wild error would give all draws to what is new for the rest
+    of the run. It is looked at every RECENT updates.
     Raises ValueError for numbers out of range.
     """
 
@@ -41,7 +48,9 @@ class PrioritizedReplay:
         self.exponent, self.smallest, self.period = exponent, smallest, period
         self._size = memory.rows * memory.worlds  # places, and one leaf more for what need not be set
         self.priorities = Priorities(self._size + 1, memory.device)
-        self._largest = torch.ones((), dtype=torch.float64, device=memory.device)  # priority of what is new
+        self._largest = torch.ones((), device=memory.device)  # priority of what is new
+        self._recent = torch.zeros((), device=memory.device)  # the largest since it was last looked at
+        self._updates = 0
         self._worlds = torch.arange(memory.worlds, device=memory.device)
         self._seen = 0  # adds that the priorities know of
         self._ready = 0  # rows before this one have the successors that the last draw asked for
@@ -64,7 +73,7 @@ class PrioritizedReplay:
         return self.memory.nbytes + self.priorities.nbytes
 
     def add(self, transition: NamedTuple) -> None:
-        """Remember one step of all worlds, as the memory does; its priority is the largest one so far."""
+        """Remember one step of all worlds, as the memory does; its priority is the largest so far (see the class)."""
         self.memory.add(transition)  # the priorities are told before the next draw, of all adds at once
 
     def sample(self, batch: int, steps: int = 1, beta: float = 1.0) -> Drawn:
@@ -86,13 +95,22 @@ class PrioritizedReplay:
     def update(self, index: Tensor, error: Tensor) -> None:
         """Set the priorities of transitions that were drawn: index (B,) of Drawn, error (B,) of any sign.
 
-        Those that were overwritten since are passed over. Of several errors for one transition the largest counts.
+        Those that were overwritten since are passed over, and so are errors of NaN, which tell nothing: their
+        transitions keep the priority they have. An infinite one counts as the highest priority that a leaf can have.
+        Of several errors for one transition the largest counts.
         """
         if index.shape != error.shape or index.ndim != 1:
             raise ValueError(f"index {tuple(index.shape)} and error {tuple(error.shape)}: both must be (B,)")
         value = error.float().abs().add_(self.smallest).pow_(self.exponent)
-        self._largest = torch.fmax(self._largest, value.max())  # NaN never is
-        lost = self.memory.lost(index) | (index >= self._ready * self.memory.worlds)
+        value.clamp_(max=self.priorities.highest)
+        lost = self.memory.lost(index) | (index >= self._ready * self.memory.worlds) | value.isnan()
+        highest = value.nan_to_num(0.0).max()
+        self._largest, self._recent = (torch.maximum(known, highest) for known in (self._largest, self._recent))
+        self._updates += 1
+        if self._updates % RECENT == 0:
+            bound = torch.where(self._recent > 0, FURTHEST * self._recent, self._largest)  # 0: all of them were NaN
+            self._largest = torch.minimum(self._largest, bound)
+            self._recent = torch.zeros_like(self._recent)
         self.priorities.set((index % self._size).masked_fill_(lost, self._size), value.masked_fill_(lost, 0.0))
 
     def save(self, folder: str | Path) -> dict:
@@ -113,6 +131,8 @@ class PrioritizedReplay:
             "priorities": segment.name,
             "prioritized": self._identity(),
             "largest": self._largest.item(),
+            "recent": self._recent.item(),
+            "updates": self._updates,
             "seen": self._seen,
             "ready": self._ready,
             "saves": self._saves,
@@ -139,6 +159,8 @@ class PrioritizedReplay:
         segments.read(file, {"leaves": self.priorities.leaves})
         self.priorities.recount()
         self._largest.fill_(state["largest"])
+        self._recent.fill_(state["recent"])
+        self._updates = state["updates"]
         self._seen, self._ready, self._saves = state["seen"], state["ready"], state["saves"]
 
     def _identity(self) -> dict:

@@ -145,6 +145,14 @@ def test_normaliser_knows_mean_and_variance_of_all():
     assert torch.allclose(normaliser(rows).std(0, correction=0), torch.ones(3), atol=1e-3)
 
 
+def test_normaliser_counts_beyond_what_float32_can():
+    normaliser = policies.Normaliser(())
+    normaliser.count.fill_(2**24)  # in float32, one more than that is the same
+    for _ in range(64):
+        normaliser.update(torch.ones(1))
+    assert normaliser.count == 2**24 + 64 and normaliser.mean.item() == pytest.approx(64 / 2**24, rel=1e-3)
+
+
 def test_rewards_are_scaled_by_the_deviation_of_returns():
     scale = ppo.RewardScale(2, 0.5)
     reward = torch.tensor([[1.0, 0.0], [1.0, 2.0], [3.0, 0.0]])

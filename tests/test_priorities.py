@@ -21,7 +21,7 @@ from test_replay import (
     starts,
 )
 
-from replay import MEMORIES, Priorities, PrioritizedReplay, priorities
+from replay import MEMORIES, Priorities, PrioritizedReplay, priorities, prioritized
 
 
 @pytest.fixture(params=["wide", "deep"])
@@ -74,16 +74,48 @@ def test_a_leaf_of_zero_is_never_drawn(shape, device):
     assert tree.draw(100).tolist() == [7] * 100
 
 
-@pytest.mark.parametrize("rand", [0.0, 0.999, 1 - 2**-53])
-def test_draws_at_the_very_borders_of_leaves(shape, rand, monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda count, **options: torch.full((count,), rand, dtype=torch.float64))
+@pytest.mark.parametrize("chance", [0, 1, 2**30, 2**31 - 1])
+def test_draws_at_the_very_borders_of_leaves(shape, chance, monkeypatch):
+    monkeypatch.setattr(torch, "randint", lambda end, size, **options: torch.full(size, chance))
     for size in (20, 2000):
         tree = Priorities(size)
         used = torch.arange(3, size, 4)  # of every four only the last
         tree.set(used, torch.ones(len(used)))
-        drawn = tree.draw(len(used))
-        assert torch.isin(drawn, used).all()
-        assert rand > 0.999 or torch.equal(drawn, used)  # 1 + (1 - 2^-53) rounds to 2, the next one's share
+        assert torch.equal(tree.draw(len(used)), used)
+
+
+def test_a_share_of_whole_units_is_exact():
+    """floor(width * u / 2^62) against Python's integers, up to the largest that there are."""
+    random = torch.Generator().manual_seed(0)
+    chance = torch.randint(1 << 31, (2, 500), generator=random)
+    chance[:, :2] = torch.tensor([[0, 2**31 - 1], [0, 2**31 - 1]])
+    for bits in (1, 5, 30, 31, 32, 47, 61, 62):
+        width = torch.randint(1 << bits, (500,), generator=random) if bits < 62 else torch.full((500,), 2**62 - 1)
+        found = priorities.scaled(chance, width).tolist()
+        numbers = [(high << 31) + low for high, low in chance.T.tolist()]
+        assert found == [w * u >> 62 for w, u in zip(width.tolist(), numbers, strict=True)]
+
+
+def test_a_million_leaves_are_drawn_as_float64_would():
+    """Each draw lies in its own share of the total, within a unit of where float64's sums put it, and the totals of
+    many draws over a thousand stretches of leaves are those of the priorities."""
+    size, batch = 1_000_000, 512
+    random = torch.Generator().manual_seed(2)
+    tree, value = Priorities(size), random_priorities(size, torch.Generator().manual_seed(1)).clamp(max=1e3)
+    tree.set(torch.arange(size), value)
+    ends = (tree.leaves.double() / 2**24).cumsum(0)
+    total, stretch = ends[-1], size // 1_000
+    counts = torch.zeros(1_000)
+    for _ in range(200):
+        drawn = tree.draw(batch, random)
+        assert tree.leaves[drawn].all()
+        share = torch.arange(batch, dtype=torch.float64) * total / batch
+        before = ends[drawn] - tree.leaves[drawn].double() / 2**24
+        assert (ends[drawn] > share - 1e-3).all() and (before < share + total / batch + 1e-3).all()
+        counts += torch.bincount(drawn // stretch, minlength=1_000)
+    expected = torch.diff(ends[stretch - 1 :: stretch], prepend=torch.zeros(1)) / total * counts.sum()
+    # Stratified: a stretch is hit by whole shares, and by chance only at its two borders.
+    assert (counts - expected).abs().max() < 6 * math.sqrt(200 * 0.5)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -215,6 +247,55 @@ def test_what_is_new_has_the_largest_priority(name):
     memory.sample(1)
     assert memory.priorities.get(torch.tensor([12, 13])).tolist() == pytest.approx([4, 4])
     assert memory.priorities.get(torch.tensor([10, 3])).tolist() == pytest.approx([1, 4])
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+@pytest.mark.parametrize("wild", [1e12, float("inf"), -1e12])
+def test_one_wild_error_does_not_give_all_draws_to_what_is_new(name, wild):
+    """With a maximum over all errors ever met, the newest two of 1,000 transitions got every draw, for ever."""
+    memory, game = PrioritizedReplay(make(name, 1_000, 2, 2), exponent=0.6), Game(2, 2, length=1_000, lives=False)
+    play(memory, game, 400)
+    memory.update(memory.sample(64).index[:1], torch.tensor([wild]))
+    for _ in range(2 * prioritized.RECENT):
+        play(memory, game, 1)
+        drawn = memory.sample(64)
+        memory.update(drawn.index, torch.ones(64))
+    newest = 0
+    for _ in range(50):
+        play(memory, game, 1)
+        drawn = memory.sample(64)
+        newest += (drawn.index >= memory.memory.adds * 2 - 2).sum().item()
+        memory.update(drawn.index, torch.ones(64))
+    assert memory._largest <= 100.01 and newest < 50 * 64 / 4
+
+
+def test_the_largest_priority_stays_as_in_the_paper_where_nothing_is_wild():
+    memory, game = PrioritizedReplay(make("rows", 40, 1, 1), exponent=1.0), Game(1, 1)
+    play(memory, game, 20)
+    memory.update(memory.sample(1).index, torch.tensor([50.0]))
+    for _ in range(3 * prioritized.RECENT):
+        memory.update(memory.sample(4).index, torch.ones(4))
+    assert memory._largest == pytest.approx(50)
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_an_error_of_nan_changes_no_priority(name):
+    """It would be 0 and never drawn again."""
+    memory, game = PrioritizedReplay(make(name, 40, 2, 2), exponent=1.0), Game(2, 2, length=100)
+    play(memory, game, 10)
+    memory.sample(1)
+    nan = float("nan")
+    memory.update(torch.arange(8), torch.tensor([1, 2, 3, 4, 5, 6, 7, 8.0]))
+    before = memory.priorities.leaves.clone()
+    memory.update(torch.arange(8), torch.full((8,), nan))
+    assert torch.equal(memory.priorities.leaves, before) and memory._largest == pytest.approx(8)
+    memory.update(torch.tensor([0, 0, 1, 1]), torch.tensor([9.0, nan, nan, 0.5]))  # of twins the number counts
+    assert memory.priorities.get(torch.tensor([0, 1])).tolist() == pytest.approx([9, 0.5], rel=1e-5)
+    assert memory._largest == pytest.approx(9)
+    for _ in range(prioritized.RECENT):
+        memory.update(torch.arange(8), torch.full((8,), nan))
+    play(memory, game, 1)
+    assert memory._largest == pytest.approx(9) and {20, 21} <= set(memory.sample(200).index.tolist())
 
 
 @pytest.mark.parametrize("name", MEMORIES)

@@ -16,6 +16,7 @@ import envs
 from agents import planning, tabular, watch
 from envs import gridworld
 from runs import checkpoint
+from runs.progress import Bar
 
 RUSSELL_NORVIG = [[0.812, 0.868, 0.918, 0], [0.762, 0, 0.660, 0], [0.705, 0.655, 0.611, 0.388]]
 
@@ -248,6 +249,24 @@ def test_sarsa_keeps_away_from_the_cliff(tmp_path, undrawn):
         turns[method] = "^>v<"[table[24].argmax()]  # in the cell above the start: along the edge, or further up
     assert turns == {"q_learning": ">", "sarsa": "^"}
     assert worth["sarsa"] > worth["q_learning"] + 10
+
+
+@pytest.mark.parametrize("env", ["CliffWalking", "Gridworld"])
+def test_a_policy_that_never_ends_is_called_that_and_not_worth_nan(tmp_path, env, undrawn, monkeypatch):
+    said = []
+    monkeypatch.setattr(Bar, "say", lambda self, words: said.append(words))
+    short = dict(steps=64, limit=20, step_reward=-1.0 if env == "Gridworld" else None)
+    folder, _ = trained(tmp_path, env, "q_learning", learning_rate=1e-9, evaluate_every=10_000, **short)
+    printed = " ".join(said)
+    assert "the greedy policy never comes to an end" in printed and "nan" not in printed
+    (line,) = evaluations(folder)
+    assert "value/start" not in line and np.isfinite(list(line.values())).all()
+
+
+def test_a_table_lies_on_the_cpu(tmp_path, undrawn):
+    trained(tmp_path, "Gridworld", "q_learning", steps=64, device="auto", limit=20)
+    with pytest.raises(ValueError, match="--device mps"):
+        trained(tmp_path, "Gridworld", "sarsa", steps=64, device="mps")
 
 
 @pytest.mark.parametrize("method", ["q_learning", "monte_carlo"])
