@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from vision.data import files
+from vision.data import files, pickled
 from vision.data.sets import Labelled, Sets, cut
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
@@ -38,7 +39,10 @@ HUNDRED = {
     "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
     "meta": "7973b15100ade9c7d40fb424638fde48",
 }
+LARGEST = 1 << 26  # bytes of a batch that was packed anew; the published ones have 31 million
 STRIPS = {"train": 100, "test": 20}  # files
+STRIP = 500  # images in each
+HEADER = 4_096  # bytes that an array's file may have besides its values
 INTERLEAVED = {  # SHA-256 of the pixels (N, H, W, C) where the classes take turns, as in the strips of WebP
     "train": "f1d9f70419fa7f4b7cf44f4f3b76b525847383eae582da2f314d22ba54479d21",
     "test": "4decf0a21fb8d66bc7f1eede8a4610ea8ef8136c5aa4b06bcea69892ddc08897",
@@ -73,10 +77,10 @@ def cifar100(folder: str | Path | None = None) -> Sets:
     folder = Path(folder) if folder else files.place("cifar100")
     inside = folder / "cifar-100-python"
     if inside.is_dir():
-        members = {name: files.check(inside / name, _bytes(inside / name), md5) for name, md5 in HUNDRED.items()}
+        members = {name: files.checked(_there(inside / name), md5) for name, md5 in HUNDRED.items()}
     else:
         members = _members(folder, "cifar-100-python.tar.gz")
-    classes = tuple(name.decode() for name in _unpickle(members["meta"])[b"fine_label_names"])
+    classes = tuple(name.decode() for name in pickled.load(members["meta"])[b"fine_label_names"])
     train, test = (_rows(members[name], b"fine_labels") for name in ("train", "test"))
     return Sets(*cut(train, VALIDATION), test, classes)
 
@@ -88,16 +92,24 @@ def _members(folder: Path, name: str) -> dict[str, bytes]:
         return {Path(entry.name).name: archive.extractfile(entry).read() for entry in archive if entry.isfile()}
 
 
-def _bytes(path: Path) -> bytes:
+def _there(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"{path.parent} has no {path.name}: complete it, or delete the folder to fetch the archive")
-    return path.read_bytes()
+    return path
 
 
 def _batches(folder: Path) -> tuple[Labelled, Labelled]:
     """Training and test set out of batches that are the published ones, or have the images of the strips."""
-    bodies = {name: _bytes(folder / name) for name in BATCHES}
-    strange = [name for name, md5 in BATCHES.items() if hashlib.md5(bodies[name]).hexdigest() != md5]
+    bodies, strange = {}, {}
+    for name, md5 in BATCHES.items():
+        path = _there(folder / name)
+        try:
+            bodies[name] = files.checked(path, md5)
+        except ValueError as error:
+            if not path.is_file() or path.stat().st_size > LARGEST:
+                raise
+            strange[name] = error
+            bodies[name] = path.read_bytes()
     try:
         *parts, test = [_rows(body, b"labels") for body in bodies.values()]
         train = _joined(parts)
@@ -107,7 +119,7 @@ def _batches(folder: Path) -> tuple[Labelled, Labelled]:
             raise
         right = False
     if not right:
-        files.check(folder / strange[0], bodies[strange[0]], BATCHES[strange[0]])
+        raise next(iter(strange.values()))
     return train, test
 
 
@@ -125,13 +137,12 @@ def _binary(members: dict[str, bytes]) -> tuple[Labelled, Labelled]:
 def _strips(folder: Path) -> tuple[Labelled, Labelled]:
     """Images from lossless WebP files of 500 in one column. Raises ValueError when they are not CIFAR-10's."""
     found = []
-    labels = np.load(folder / "labels.npz")
     for part, count in STRIPS.items():
         paths = [folder / f"{part}_{number:03}.webp" for number in range(count)]
         with ThreadPoolExecutor() as pool:
             columns = list(pool.map(_column, paths))
         images = torch.from_numpy(np.concatenate(columns).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
-        found.append(Labelled(images, torch.from_numpy(labels[f"{part}_labels"]).long()))
+        found.append(Labelled(images, _labels(folder / "labels.npz", f"{part}_labels", len(images))))
         if not _interleaved(found[-1], part):
             raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 is another one")
     return tuple(found)
@@ -139,10 +150,31 @@ def _strips(folder: Path) -> tuple[Labelled, Labelled]:
 
 def _column(path: Path) -> np.ndarray:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("WEBP",)) as image:
+            if image.width != 32 or image.height % 32 or image.height > 32 * STRIP:
+                raise ValueError(f"{image.width} x {image.height} pixels are no {STRIP} images below each other")
             return np.asarray(image.convert("RGB"))
-    except OSError as error:  # not all of which name the file
+    except (OSError, ValueError) as error:  # not all of which name the file
         raise ValueError(f"{path} is missing, damaged or cut short: {error}") from error
+
+
+def _labels(path: Path, name: str, count: int) -> Tensor:
+    """An array (count,) of integers in an .npz, which may be compressed: its size is checked before it is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = archive.getinfo(f"{name}.npy")
+            if entry.file_size > 8 * count + HEADER:
+                raise ValueError(f"its {name} takes {entry.file_size:,} bytes, too many for {count:,} labels")
+            body = archive.read(entry)
+        file = io.BytesIO(body)
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = readers[version](file)
+        if shape != (count,) or dtype.kind not in "iu" or len(body) - file.tell() != count * dtype.itemsize:
+            raise ValueError(f"its {name} are not {count:,} integers")
+        return torch.from_numpy(np.frombuffer(body, dtype, offset=file.tell()).astype(np.int64))
+    except Exception as error:  # zip files and NumPy's raise what they like
+        raise ValueError(f"{path} is damaged, or not that of CIFAR-10's labels: {error}") from error
 
 
 def _interleaved(part: Labelled, name: str) -> bool:
@@ -157,21 +189,11 @@ def _joined(parts: list[Labelled]) -> Labelled:
 
 
 def _rows(body: bytes, key: bytes) -> Labelled:
-    record = _unpickle(body)
-    images = torch.from_numpy(np.array(record[b"data"], np.uint8).reshape(-1, 3, 32, 32))
-    return Labelled(images, torch.tensor(record[key]))
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads arrays and plain values, and runs nothing else that a file may ask for."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "_frombuffer"):
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if (module, name) == ("_codecs", "encode"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"a data set has no use for {module}.{name}")
-
-
-def _unpickle(body: bytes) -> dict:
-    return _Unpickler(io.BytesIO(body), encoding="bytes").load()
+    """Images and labels of a pickled batch. Raises ValueError where it holds anything else."""
+    record = pickled.load(body)
+    pixels, labels = record[b"data"], list(record[key])
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
+        raise ValueError("this batch has no rows of 3,072 pixels, one for each label")
+    if not all(isinstance(label, int | np.integer) for label in labels):
+        raise ValueError("the labels of this batch are no numbers")
+    return Labelled(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))

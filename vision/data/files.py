@@ -28,18 +28,25 @@ def read(folder: Path, name: str, address: str, md5: str) -> bytes:
     path = folder / name
     if not path.exists():
         fetch(address, path, md5)
-    return check(path, path.read_bytes(), md5)
+    return checked(path, md5)
 
 
-def check(path: Path, body: bytes, md5: str) -> bytes:
-    """`body`, read from `path`. Raises ValueError when its MD5 is another one."""
-    found = hashlib.md5(body).hexdigest()
-    if found != md5:
-        raise ValueError(
-            f"{path} is damaged or cut short: the MD5 of its {len(body):,} bytes is {found} and should be {md5}. "
-            "Delete it to fetch it anew."
-        )
-    return body
+def checked(path: Path, md5: str) -> bytes:
+    """The bytes of a file, which are taken into memory only when their MD5 is that one.
+
+    Raises ValueError when it is another one.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    with path.open("rb") as file:
+        found, length = hashlib.file_digest(file, "md5").hexdigest(), file.tell()
+        if found != md5:
+            raise ValueError(
+                f"{path} is damaged or cut short: the MD5 of its {length:,} bytes is {found} and should be {md5}. "
+                "Delete it to fetch it anew."
+            )
+        file.seek(0)
+        return file.read()
 
 
 def fetch(address: str, path: Path, md5: str) -> None:
