@@ -234,6 +234,10 @@ class RewardScale(nn.Module):
         self.register_buffer("running", torch.zeros(count))  # (N,) each world's return so far
         self.statistics = policies.Normaliser(())
 
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """Begin the returns of the worlds in (N,) bool anew: other games begin there."""
+        self.running.mul_(~worlds.to(self.running.device))
+
     def forward(self, reward: Tensor, last: Tensor) -> Tensor:
         """(T, N) rewards, scaled by what was known before them."""
         scaled = (reward / self.statistics.variance.add(1e-8).sqrt()).clamp(-10, 10)

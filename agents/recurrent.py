@@ -25,6 +25,10 @@ class Carried:
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
         self.state = saved["state"].to(self.state.device)
 
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """Forget the games of the worlds in (N,) bool: others begin in their place."""
+        self.state = self.state * ~worlds.to(self.state.device).unsqueeze(1)
+
 
 class Core(nn.LSTMCell):
     """An LSTM that lives sequences in which episodes begin anew."""

@@ -155,6 +155,13 @@ class Episodes:
         self.steps = [Transition(*step) for step in zip(*fields, strict=True)]
         self.over = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
 
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """Mark the newest step of the worlds in (N,) bool `last`, and not over: other games begin there."""
+        if self.steps:
+            worlds = worlds.to(self.device)
+            self.steps[-1] = self.steps[-1]._replace(last=self.steps[-1].last | worlds)
+            self.over = self.over | worlds
+
 
 class Moving(nn.Module):
     """A moving average of returns, kept with the run."""

@@ -162,6 +162,10 @@ class Episodes:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.steps = state["steps"]
 
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """Forget the games of the worlds in (N,) bool: nobody knows what they would have earned."""
+        self.steps = [[] if cut else steps for steps, cut in zip(self.steps, worlds.tolist(), strict=True)]
+
 
 def first_visits(place: Tensor) -> Tensor:
     """Which entries of (T,) have not occurred before. Returns (T,) bool."""

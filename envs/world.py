@@ -8,7 +8,8 @@ It is also its own tape recorder: a game is a function of its seed and its actio
 
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,10 @@ class Arrival(NamedTuple):
     lost: np.ndarray | None = None  # (N,) bool, a life was lost and the game goes on; None: no such signal
 
 
+class WorldError(Exception):
+    """A world gave what is no observation or no reward; the message names the world, the step and the field."""
+
+
 class World:
     """N games side by side. A subclass brings the simulator: `_restart`, `_emit`, `_collect`, `render`.
 
@@ -55,11 +60,16 @@ class World:
         action_shape: shape of one world's action, () or (A,); with action_low and action_high if continuous.
         finished: returns and lengths of the whole games that ended in the last step.
         finished_worlds: the worlds in which they ended, in the same order.
+        interrupted: (N,) bool on the CPU, the games that the last load_state_dict could not take up where they were:
+            others began in their place, so what was stored of them stopped there.
+        caveat: what its user should know at the start of a run, e.g. that no seed determines it; or None.
         frames_per_second: how fast a film of `render` after every step should run.
     """
 
     observation: Tensor
     frames_per_second: int = 15
+    caveat: str | None = None
+    _seeded = True  # whether seeds and actions determine a game
     _tape_limit = 0  # steps since its last seeding after which a world's next game is seeded anew
 
     def __init__(
@@ -95,6 +105,7 @@ class World:
         self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
         self._all = np.ones(count, bool)
         self._rows = np.arange(count)
+        self.interrupted = torch.zeros(count, dtype=torch.bool)
         self.reset(seed)
 
     # what a program calls
@@ -108,10 +119,11 @@ class World:
         self._return = np.zeros(self.count, np.float64)
         self._length = np.zeros(self.count, np.int64)
         self._sent: Tensor | None = None
+        self._failed = False
         self._clear_finished()
         self._lit = np.ones((self.count, self.stack), bool)  # frames of the present that are not black, oldest first
         self._light(self._all, 1)
-        self.observation = self._tensor(self._shade(self._restart(self._seeds(), self._all)))
+        self.observation = self._tensor(self._shade(self._begin(self._seedings, self._all)))
         return self.observation
 
     def send(self, action: Tensor) -> None:
@@ -123,36 +135,45 @@ class World:
         Raises:
             TypeError: not a tensor, or of the wrong dtype.
             ValueError: of the wrong shape, on the wrong device, or out of range.
-            RuntimeError: the step before was not received yet.
+            RuntimeError: the step before was not received yet, or failed.
+            WorldError: a world's answer is no number or no picture. state_dict() is then that of before the step.
         """
         if self._sent is not None:
             raise RuntimeError("send() was called twice: call recv() for the step before first")
+        if self._failed:
+            raise RuntimeError(f"the last step of {self.name} failed: reset(seed) or load a state first")
         array = self._checked(action)
         if self._taped.max() == self._tape.shape[1]:
             self._tape = np.concatenate([self._tape, np.zeros_like(self._tape)], axis=1)
         self._tape[self._rows, self._taped] = array
         self._taped += 1
         self._sent = action
-        self._emit(array)
+        with self._undone():
+            self._emit(array)
 
     def recv(self) -> Transition:
         """Finish the step begun by `send`, and start the next game wherever one ended.
 
         Raises:
             RuntimeError: no step was begun.
+            WorldError: as send does.
         """
         if self._sent is None:
             raise RuntimeError("recv() without a step under way: call send(action) first")
-        arrival = self._collect()
+        with self._undone():  # nothing of a step counts before all of it has been looked at
+            arrival = self._collect()
+            self._check(arrival.observation, self._all, arrival.reward)
+            ended = arrival.terminated | arrival.truncated
+            reseed = ended & (self._taped >= self._tape_limit)
+            seedings = self._seedings + reseed
+            present = self._begin(seedings, reseed) if reseed.any() else arrival.present
         action, self._sent = self._sent, None
-        ended = arrival.terminated | arrival.truncated
         over, last = arrival.terminated, ended
         if arrival.lost is not None:
             over, last = over | arrival.lost, last | arrival.lost
         self._return += arrival.reward
         self._length += 1
         self._clear_finished()
-        present = arrival.present
         if self.flicker:
             self._lit = np.roll(self._lit, -1, axis=1)
             self._light(self._all, 0)
@@ -164,11 +185,8 @@ class World:
             self.finished["episode/length"] = self._length[ended].tolist()
             self._return[ended] = 0
             self._length[ended] = 0
-            reseed = ended & (self._taped >= self._tape_limit)
-            if reseed.any():
-                self._seedings[reseed] += 1
-                self._taped[reseed] = 0
-                present = self._restart(self._seeds(), reseed)
+            self._seedings = seedings
+            self._taped[reseed] = 0
             self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
             self._light(ended, 1)
         self.observation = following
@@ -208,14 +226,14 @@ class World:
             "return": torch.from_numpy(self._return.copy()),
             "length": torch.from_numpy(self._length.copy()),
             "lit": torch.from_numpy(self._lit.copy()),
-            "present": _checksum(self.observation),
+            "present": _checksums(self.observation),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the games of `state` where they were, bit for bit, by playing their actions again.
 
-        Says so where that takes more than some seconds. Warns if that led elsewhere: then the simulator is not a
-        function of its seed and its actions.
+        Says so where that takes more than some seconds. Where it led elsewhere, or no seed determines the games,
+        new ones begin: it warns, and `interrupted` says which.
 
         Raises:
             ValueError: the state is of another world, of other options, or of another number of games.
@@ -234,18 +252,31 @@ class World:
         self._return = state["return"].numpy().copy()
         self._length = state["length"].numpy().copy()
         self._lit = state["lit"].numpy().copy()
-        self._sent = None
+        self._sent, self._failed = None, False
         self._clear_finished()
-        if (steps := self.count * int(self._taped.max())) > LONG:
-            print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
-        self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
-        if _checksum(self.observation) != state["present"]:
+        lost = self._all
+        if self._seeded:
+            if (steps := self.count * int(self._taped.max())) > LONG:
+                print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
+            self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
+            lost = np.array(_checksums(self.observation)) != np.array(state["present"])
+        self.interrupted = torch.from_numpy(lost.copy())
+        if lost.any():
             warnings.warn(
-                f"{self.name} played the same actions from the same seeds and arrived elsewhere: "
-                "this run goes on, but not exactly where it stopped",
+                f"{self.name} played the same actions from the same seeds and arrived elsewhere: this run goes on, "
+                f"but not exactly where it stopped (new games begin in {lost.sum()} of {self.count})"
+                if self._seeded
+                else f"no seed determines {self.name}: this run goes on, but not exactly where it stopped "
+                "(its games under way are cut short, new ones begin)",
                 RuntimeWarning,
                 stacklevel=2,
             )
+            self._seedings[lost] += 1
+            self._taped[lost] = self._return[lost] = self._length[lost] = 0
+            present = self._begin(self._seedings, lost)
+            self._lit[lost] = True
+            self._light(lost, 1)
+            self.observation = self._tensor(self._shade(present))
 
     # what a subclass brings
 
@@ -259,11 +290,49 @@ class World:
     def _collect(self) -> Arrival:
         raise NotImplementedError
 
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Whatever fails within leaves the world as it was before the step, except that its simulator went on."""
+        try:
+            yield
+        except BaseException:
+            self._taped -= 1
+            self._sent, self._failed = None, True
+            raise
+
+    def _begin(self, seedings: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """_restart the games in `mask` (N,) by how often each world was seeded before, (N,), and look at them."""
+        present = self._restart(self._seeds(seedings), mask)
+        self._check(present, mask)
+        return present
+
+    def _check(self, observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> None:
+        """Raise WorldError where what a simulator gave to the worlds in `mask` (N,) is not finite.
+
+        observation: (N, ...), as step or (without a reward) reset gave it. reward: (N,) float32.
+        """
+        if reward is not None and not np.isfinite(reward).all():
+            n = int(np.flatnonzero(~np.isfinite(reward))[0])
+            raise self.error(n, f"the reward is {reward[n]}", step=True)
+        if observation.dtype != np.uint8 and not np.isfinite(observation).all():
+            wrong = np.argwhere(~np.isfinite(observation) & mask.reshape(-1, *[1] * (observation.ndim - 1)))
+            for n, *place in wrong.tolist():
+                where = f"observation[{', '.join(map(str, place))}]"
+                raise self.error(n, f"{where} is {observation[n, *place]}", step=reward is not None)
+
+    def error(self, world: int, what: str, step: bool) -> WorldError:
+        """That a world gave what it must not: at a step of its game, or at the reset before it."""
+        when = f"at step {self._length[world] + 1:,} of its game" if step else "at a reset"
+        return WorldError(
+            f"{self.name}, world {world}, {when}: {what}. Nothing of this step is kept. A world gives finite numbers "
+            "of float32's range: mend it, or wrap it (gymnasium.wrappers.TransformReward, TransformObservation)"
+        )
+
     # the tape
 
-    def _seeds(self) -> np.ndarray:
-        """(N,) the 31-bit seeds of each world's present tape: a function of seed, world and seedings."""
-        states = (np.random.SeedSequence([self._seed, n, int(e)]) for n, e in enumerate(self._seedings))
+    def _seeds(self, seedings: np.ndarray) -> np.ndarray:
+        """(N,) the 31-bit seeds of each world's tape: by seed, world and how often it was seeded before."""
+        states = (np.random.SeedSequence([self._seed, n, int(e)]) for n, e in enumerate(seedings))
         return np.array([s.generate_state(1)[0] & 0x7FFFFFFF for s in states], np.int64)
 
     def _advance(self, action: np.ndarray) -> np.ndarray:
@@ -271,7 +340,7 @@ class World:
         arrival = self._collect()
         ended = arrival.terminated | arrival.truncated
         if self._tape_limit == 0 and ended.any():  # only games which wait for their turn in _replay end here
-            return self._restart(self._seeds(), ended)
+            return self._restart(self._seeds(self._seedings), ended)
         return arrival.present
 
     def _replay(
@@ -284,7 +353,7 @@ class World:
         The simulator can only step all games at once, so one with a short tape plays anything until its
         turn comes, and is started then.
         """
-        seeds, longest = self._seeds(), int(self._taped.max())
+        seeds, longest = self._seeds(self._seedings), int(self._taped.max())
         begins = longest - self._taped
         present = restart(seeds, self._all)
         for t in range(longest + 1):
@@ -377,8 +446,9 @@ def _mix(key: np.ndarray) -> np.ndarray:
     return key ^ (key >> np.uint64(31))
 
 
-def _checksum(observation: Tensor) -> int:
-    return zlib.crc32(observation.cpu().contiguous().numpy())
+def _checksums(observation: Tensor) -> list[int]:
+    """One for each world."""
+    return [zlib.crc32(row) for row in observation.cpu().contiguous().numpy()]
 
 
 def _storable(tape: np.ndarray) -> Tensor:

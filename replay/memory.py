@@ -58,6 +58,7 @@ class Memory:
         self._store: dict[str, Tensor] = {}
         self._segments: list[segments.Segment] = []  # what the last save or load referred to, oldest first
         self._saves = 0
+        self._changed: int | None = None  # the row whose `last` changed since it was saved
 
     def sample(self, batch: int, steps: int = 1) -> NamedTuple:
         """Draw `batch` transitions uniformly, with replacement: every field (B, ...), on the memory's device.
@@ -113,6 +114,17 @@ class Memory:
         """What sequences(batch, length) returns, for chosen places (B,) int64, each with length - 1 successors."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """Mark the newest step of the worlds in (N,) bool `last`: their games did not go on from there.
+
+        They were not over either, so the discount stays: a learner bootstraps from where the step led. For worlds
+        that begin new games instead of those which were under way when a run stopped.
+        """
+        if self.adds and "last" in self.fields:
+            self._store["last"][(self.adds - 1) % self.rows] |= worlds.to(self.device)
+            self._changed = self.adds - 1 if self._changed is None else min(self._changed, self.adds - 1)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all storage; 0 before the first add. Pages of RAM are taken only when written."""
@@ -136,10 +148,13 @@ class Memory:
         if kept:
             saved = kept[-1].spans  # every add moves every ring on, so the last one reaches furthest
             spans = {ring: (max(first, saved[ring][1]), stop) for ring, (first, stop) in spans.items()}
+            if self._changed is not None and "last" in spans:  # since it was saved
+                first, stop = spans["last"]
+                spans["last"] = (min(first, max(self._changed, low["last"])), stop)
         if any(start < stop for start, stop in spans.values()):
             kept.append(segments.write(folder, self._saves + 1, self.adds, self._rings(), spans))
             self._saves += 1
-        self._segments = kept
+        self._segments, self._changed = kept, None
         return {
             "memory": self._identity(),
             "fields": {name: [str(dtype), list(shape)] for name, (dtype, shape) in self.fields.items()},
@@ -179,6 +194,7 @@ class Memory:
         for segment in found:  # oldest first: a younger one overwrites what it overwrote then
             segments.read(Path(folder) / segment.name, self._rings())
         self.adds, self._saves, self._segments = state["adds"], state["saves"], found
+        self._changed = None
         counters = state["counters"].items()
         self._restore({name: torch.tensor(value, device=self.device) for name, value in counters})
         if state["device"] == self.device.type:

@@ -76,6 +76,10 @@ class PrioritizedReplay:
         """Remember one step of all worlds, as the memory does; its priority is the largest so far (see the class)."""
         self.memory.add(transition)  # the priorities are told before the next draw, of all adds at once
 
+    def truncate_episodes(self, worlds: Tensor) -> None:
+        """As the memory does, (N,) bool."""
+        self.memory.truncate_episodes(worlds)
+
     def sample(self, batch: int, steps: int = 1, beta: float = 1.0) -> Drawn:
         """Draw `batch` transitions, stratified by priority; for steps > 1 see Memory.sample.
 

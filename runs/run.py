@@ -110,7 +110,8 @@ class Run:
         """Name what a checkpoint holds, and restore it all if the folder has a checkpoint.
 
         A part has state_dict() and load_state_dict(), or, if it is large, save(folder) -> state and
-        load(folder, state), which keep files of their own and write only what is new.
+        load(folder, state), which keep files of their own and write only what is new. One that follows games has
+        truncate_episodes(worlds), called for those which a world says were `interrupted` when it was restored.
 
         Raises:
             RunError: the run is finished already, every checkpoint in the folder is damaged, or the last one lacks
@@ -186,6 +187,10 @@ class Run:
                 part.load(folder, state["parts"][name])
             else:
                 part.load_state_dict(state["parts"][name])
+        for cut in [part.interrupted for part in self.parts.values() if hasattr(part, "interrupted")]:
+            for part in self.parts.values():
+                if cut.any() and hasattr(part, "truncate_episodes"):
+                    part.truncate_episodes(cut)
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])

@@ -7,7 +7,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from replay import MEMORIES, FrameReplay, Memory, RowReplay
+from replay import MEMORIES, FrameReplay, Memory, PrioritizedReplay, RowReplay
 
 DEVICES = [
     "cpu",
@@ -632,3 +632,61 @@ def test_a_memory_that_can_never_fit_says_so(name, on_disk, tmp_path):
     memory = make(name, 10**15, 2, 4, path=tmp_path if on_disk else None)
     with pytest.raises(MemoryError, match="1,000,000,000,000,000 transitions needs .* bytes.*--capacity"):
         memory.add(Game(2, 4).step())
+
+
+# Games that did not go on where they were.
+
+
+@pytest.mark.parametrize("prompt", [True, False])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_games_that_do_not_go_on_are_cut_short_and_not_over(name, prompt, tmp_path):
+    """After a resume into other games: bootstrapping from where the step led, no chain and no n-step draw across."""
+    memory, game = make(name, 60, 3, 2), Game(3, 2, lives=False, length=1e9)
+    play(memory, game, 7)
+    state = memory.save(tmp_path)
+
+    again, cut = make(name, 60, 3, 2), torch.tensor([True, False, True])
+    again._prompt = prompt  # False: as on cuda, where no check would say that a chain is broken
+    again.load(tmp_path, state)
+    again.truncate_episodes(cut)
+    game.history[-1] = game.history[-1]._replace(last=cut)
+    game.present[cut] = torch.stack([game.start() for _ in range(3)])[cut]
+    play(again, game, 6)
+    check(again, game)
+    check_steps(again, game, 3)
+    newest = again.gather(torch.arange(18, 21))
+    assert newest.last.tolist() == cut.tolist() and newest.discount.tolist() == [1, 1, 1]
+
+    third = make(name, 60, 3, 2)  # what was saved before the mark is in a file of its own
+    third.load(tmp_path, again.save(tmp_path))
+    third.record = Record  # which the first add would bring
+    check(third, game)
+    check_steps(third, game, 3)
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_priorities_and_sequences_know_games_that_were_cut_short(name):
+    memory = PrioritizedReplay(make(name, 60, 2, 1), 0.6)
+    game = Game(2, 1, lives=False, length=1e9)
+    for _ in range(4):
+        memory.add(game.step())
+    memory.truncate_episodes(torch.tensor([False, True]))
+    game.present[1] = game.start()
+    for _ in range(4):
+        memory.add(game.step())
+    drawn = memory.sequences(200, 6)
+    for last, index in zip(drawn.record.last, drawn.index, strict=True):
+        row, world = divmod(index.item(), 2)
+        assert last.tolist() == [world == 1 and row + step == 3 for step in range(6)]
+
+
+class Pair(NamedTuple):
+    observation: Tensor
+    action: Tensor
+
+
+def test_a_memory_without_ends_has_nothing_to_cut_short():
+    memory = RowReplay(10, 2)
+    memory.truncate_episodes(torch.ones(2, dtype=torch.bool))  # nothing was added yet
+    memory.add(Pair(torch.zeros(2), torch.zeros(2)))
+    memory.truncate_episodes(torch.ones(2, dtype=torch.bool))
