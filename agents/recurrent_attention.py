@@ -83,6 +83,10 @@ class Config(runs.Options):
     bf16: bool = False  # bf16 autocast where the device is fast at it; classes and values are told in fp32
     compile: bool = False  # torch.compile learn
 
+    def validate(self) -> None:
+        super().validate()
+        backbones.check(self.backbone)
+
 
 TAUGHT = dict(teach_core=True, reinforce_weight=0.1)
 LARGE = TAUGHT | dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)

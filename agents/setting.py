@@ -48,6 +48,10 @@ class Setting(runs.Options):
     compile: bool = False  # torch.compile act and learn
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
+    def validate(self) -> None:
+        super().validate()
+        backbones.check(self.backbone)  # before its run's folder is looked at: a typo makes no other config
+
 
 def kind(asked: Setting, known: Collection[str]) -> str:
     """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ try:
 except ImportError:  # Windows: two programs in one folder are then not noticed
     fcntl = None
 
-# Flags that change where a run is kept and shown, but not what it computes.
-OUTWARD = ("folder", "name", "wandb", "tags", "save_every", "device", "threads", "memory_on_disk", "profile")
+# Flags that change where a run is kept, how it is shown and how it is scored, but not what it learns: a run that
+# goes on may be given others. A config names those of them that do count for it in `binding`.
+OUTWARD = (
+    *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
+    *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk"),
+    *("film", "film_seconds", "views", "test_rollouts"),
+    *("evaluate_every", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
+    *("evaluate_rollouts", "evaluate_passes"),
+)
+PLACE = ("folder", "name")  # a run's folder may be moved, which is no change of its config
 
 
 class RunError(Exception):
@@ -54,16 +63,30 @@ class Folder:
         found = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
         self.identity = found.get("id") or secrets.token_hex(4)
         if found and self._begun():
-            self._compare(plain(type(config)()) | found["config"], plain(config))  # later flags: at their defaults
+            self._same_program(found, described)
+            old, new = plain(type(config)()) | found["config"], plain(config)  # later flags: at their defaults
+            self._compare(old, new, getattr(config, "binding", ()))
+            changed = {key: [old[key], value] for key, value in new.items() if old[key] != value and key not in PLACE}
+            if changed and not self.finished:
+                changes = [*found.get("changes", []), {"step": self._saved() or 0, "flags": changed}]
+                whole = found | {"config": found["config"] | new, "changes": changes}
+                self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
         else:
             whole = described | {"config": plain(config), "id": self.identity}
             self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
 
-    def _compare(self, old: dict, new: dict) -> None:
+    def _same_program(self, found: dict, described: dict) -> None:
+        there, here = found.get("program"), described.get("program")
+        if there and here and there != here:
+            raise RunError(f"{self.path} holds a run of {there}, and this is {here}: choose another --name")
+
+    def _compare(self, old: dict, new: dict, binding: Collection[str]) -> None:
         differences = [
             f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
             for key in sorted(old.keys() | new.keys())
-            if key not in OUTWARD and (key in new or key not in RETIRED) and old.get(key) != new.get(key)
+            if (key not in OUTWARD or key in binding)
+            and (key in new or key not in RETIRED)
+            and old.get(key) != new.get(key)
         ]
         if differences:
             raise RunError(
@@ -84,8 +107,13 @@ class Folder:
 
     def kept(self) -> str:
         """What the folder holds of the run, in words."""
+        step = self._saved()
+        return "no checkpoint yet" if step is None else f"the checkpoint of step {step:,}"
+
+    def _saved(self) -> int | None:
+        """The step of the newest checkpoint, None without any."""
         steps = sorted((self.path / "checkpoint").glob("[0-9]*.json"))
-        return f"the checkpoint of step {int(steps[-1].stem):,}" if steps else "no checkpoint yet"
+        return int(steps[-1].stem) if steps else None
 
     def write(self, name: str, data: bytes, step: int) -> None:
         """Write a file there, whole or not at all. Raises RunError if it cannot be."""

@@ -39,16 +39,16 @@ class Log:
         for key in sorted(pending):
             values = _numbers(pending[key])
             if values:
-                line[key] = math.fsum(values) / len(values)
+                line[key] = _mean(values)
             if key == "episode/return":
                 line["episode/count"] = len(values)
         self.latest |= line
         return line
 
     def write(self, name: str, line: dict[str, Any]) -> None:
-        """Append a line to a log. Raises OSError where there is no room."""
+        """Append a line to a log; what is no finite number becomes null. Raises OSError where there is no room."""
         with open(self.folder / name, "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(finite(line), allow_nan=False) + "\n")
 
     def lines(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl so far."""
@@ -85,6 +85,23 @@ class Log:
         """Begin both files again."""
         for name in (METRICS, CLOCK):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def finite(value: Any) -> Any:
+    """A value whose numbers are all finite: None in the place of NaN and infinity, which JSON does not know."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _mean(values: list[float]) -> float:
+    """Their exact mean; NaN where their sum is no number (infinities of both signs, or beyond the floats)."""
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def _settle(path: Path) -> int:

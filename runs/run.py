@@ -48,6 +48,11 @@ class Options:
     log_every: Count = 5_000  # agent steps a line of metrics.jsonl
     profile: Whole = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
 
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """Flags of folder.OUTWARD that change what is learned under this config, and must stay as they are."""
+        return ()
+
     def validate(self) -> None:
         """Raise ValueError for numbers that a flag does not take, or that do not go together."""
         ranges.check(self)
@@ -192,6 +197,8 @@ class Run:
                 if cut.any() and hasattr(part, "truncate_episodes"):
                     part.truncate_episodes(cut)
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        if math.isnan(self.best):  # as older versions kept it: nothing is better than no number
+            self.best = -math.inf
         self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])
 
@@ -292,7 +299,8 @@ class Run:
     def record(self, metrics: dict[str, float]) -> bool:
         """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
 
-        The best evaluation's parts (all but memory and world) are kept in checkpoint/best.pt.
+        What is no finite number is never the best. The best evaluation's parts (all but memory and world) are kept
+        in checkpoint/best.pt.
         """
         self._line(METRICS, {"step": self.step + self.stride, **metrics})
         if "eval/return" not in metrics:
@@ -302,6 +310,9 @@ class Run:
             f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
             f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games)"
         )
+        if not math.isfinite(metrics["eval/return"]):
+            self.bar.say("that is no score: the best evaluation so far stays the best")
+            return False
         if metrics["eval/return"] < self.best:  # of equals the later: it has seen more
             return False
         self.best = metrics["eval/return"]
@@ -369,10 +380,10 @@ class Run:
     def score(self) -> str:
         """The last and best evaluation (or, without any, the last return in training), in words."""
         lines = self._log.lines()
-        evaluations = [line["eval/return"] for line in lines if "eval/return" in line]
+        evaluations = [line["eval/return"] for line in lines if line.get("eval/return") is not None]
         if evaluations:
             return f"evaluation {evaluations[-1]:.1f} at the end, {max(evaluations):.1f} at best"
-        returns = [line["episode/return"] for line in lines if "episode/return" in line]
+        returns = [line["episode/return"] for line in lines if line.get("episode/return") is not None]
         return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
 
     def _next(self) -> str:

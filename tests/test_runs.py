@@ -345,6 +345,37 @@ def test_best_is_kept(config):
     assert "evaluation 2.0 at the end, 3.0 at best" in run.score()
 
 
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
+def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
+    def judge(run, step):
+        if step in (10, 20, 30):
+            score = {10: spoilt, 20: 3.0, 30: 2.0}[step]
+            run.record({"eval/return": score, "eval/median": score, "eval/std": 0.0, "eval/games": 1})
+        run.log({"value/mean": spoilt if step == 10 else 1.0, "value/sum": [math.inf, -math.inf, 1e308, 1e308]})
+
+    run, _ = walk(config, act=judge)
+    best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
+    assert best["step"] == 22 and best["best"] == 3.0
+    assert "evaluation 2.0 at the end, 3.0 at best" in run.score()
+    for name in ("metrics.jsonl", "clock.jsonl"):
+        text = (run.folder / name).read_text()
+        assert not any(word in text for word in ("NaN", "Infinity"))
+    told = [line for line in lines(run.folder) if "eval/return" in line]
+    assert [line["eval/return"] for line in told] == [None, 3.0, 2.0]
+    assert all(line["value/sum"] is None for line in lines(run.folder) if "value/sum" in line)
+
+
+def test_a_best_that_is_no_number_is_forgotten_on_resume(config):
+    def spoil(run, step):
+        run.best = math.nan
+
+    with pytest.raises(MemoryError):
+        walk(config, act=spoil, die_at=20)
+    best = []
+    walk(config, act=lambda run, step: best.append(run.best))
+    assert best[0] == -math.inf
+
+
 def test_random_states_round_trip():
     import random
 

@@ -88,6 +88,16 @@ class Config(runs.Options):
     compile: bool = False  # torch.compile the network
     check: bool = False  # the sanity checks of vision/checks.py instead of training
 
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """Where the rate or the end follows from evaluations, how often there is one counts."""
+        return ("evaluate_every",) if self.schedule == "plateau" or self.stop_after else ()
+
+    def validate(self) -> None:
+        super().validate()
+        if self.backbone:
+            backbones.check(self.backbone)
+
 
 COLOUR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
 RECIPES: dict[str, dict] = {  # of any backbone, by data set

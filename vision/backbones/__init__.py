@@ -64,7 +64,18 @@ from vision.backbones.vgg import VGG, VGGS
 from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 from vision.backbones.zfnet import ZFNet
 
-__all__ = ["BACKBONES", "Backbone", "Checkpoint", "Preprocessing", "build", "checkpoint", "dress", "load", "save"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Checkpoint",
+    "Preprocessing",
+    "build",
+    "check",
+    "checkpoint",
+    "dress",
+    "load",
+    "save",
+]
 
 BACKBONES: dict[str, type[Backbone]] = {
     "nature": Nature,
@@ -146,8 +157,23 @@ def build(
                 has = backbone.spec.get(option)
                 raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
+    raise unknown(name)
+
+
+def unknown(name: str | Path) -> ValueError:
+    """To be raised for a name that stands for no backbone."""
     hint = hints.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
-    raise ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
+    return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
+
+
+def check(name: str | Path) -> None:
+    """Raise ValueError for a name that build() cannot know; reads no weights."""
+    if (
+        str(name).partition(":")[0] not in BACKBONES
+        and not Path(name).is_dir()
+        and Path(name).suffix != ".safetensors"
+    ):
+        raise unknown(name)
 
 
 def checkpoint(name: str | Path) -> Checkpoint | None:
