@@ -12,11 +12,14 @@ graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes
 timeline.py    the picture of that
 record.py      a run's folder, read back
+score.py       what a run is judged by, and how numbers are shown
+printing.py    names that a terminal is safe from
 ranges.py      what numbers a flag takes
 printing.py    text that a terminal does not obey
 hints.py       near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture
+export.py      that table as CSV and JSON
 publish.py     python -m runs.publish: the small record that the README quotes
 published/     those records
 """

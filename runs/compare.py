@@ -3,18 +3,21 @@
     python -m runs.compare results/Breakout
     python -m runs.compare results --metric episode/return --x hours
     python -m runs.compare results runs/published --markdown > table.md
+    python -m runs.compare results --csv runs.csv --json groups.json    # every number, unrounded
 
 Runs of one world, protocol, program and configuration are the seeds of one row and are averaged; runs under
-different protocols never are. With two seeds or more, a score is the mean over seeds and the 95% interval of
-that mean (Student's t); with one seed, that seed's evaluation and the standard deviation over its games.
-The best evaluation is the highest of many noisy ones, and so flatters: compare by the final one.
+different protocols never are. With three seeds or more, a score is the mean over seeds and the 95% interval of
+that mean (Student's t); two are too few for one: it is their mean, and both. With one seed it is that seed's
+evaluation and the standard deviation over its games. What a score is, and whether more of it is better, each run
+says itself. The best evaluation is the best of many noisy ones, and so flatters: compare by the final one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,39 +27,49 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runs import hints
+from runs import hints, ranges
+from runs.printing import printable
 from runs.progress import duration
+from runs.ranges import Count
 from runs.record import LINES, RECENT, Group, RunRecord, group, read_run
+from runs.score import Score, number, short
 
+BEGUN = (*LINES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
 WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # columns that are not numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("results"),)  # runs, or folders of runs
-    metric: str = "eval/return"  # metric word that the picture shows
+    metric: str | None = None  # metric word that the picture shows; None: what each run is judged by
     x: Literal["steps", "frames", "hours"] = "steps"  # hours are wall time
     out: Path = Path("results/compare.png")  # the picture
-    smooth: int = 1  # points in the curves' running mean; 1 leaves them as measured
+    smooth: Count = 1  # points in the curves' running mean; 1 leaves them as measured
     markdown: bool = False  # print the table as Markdown
+    csv: Path | None = None  # file for a line a run
+    json: Path | None = None  # file for the groups, their scores and runs
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of N >= 2 values and half the width of its 95% interval: Student's t, N - 1 degrees of freedom."""
+    """Mean of N >= 2 values and half the width of its 95% interval: Student's t, N - 1 degrees of freedom.
+
+    Of two values it is 12.7 standard errors wide, and says nothing.
+    """
     from scipy.special import stdtrit  # a quarter of a second to import; only seeds need it
 
     half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values)), float(half)
 
 
-def table(groups: Sequence[Group], metric: str = "eval/return") -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the comparison, a row a group; a metric that is no return gets a column of its own."""
+def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of the comparison, a row a group; a metric that is no score gets a column of its own."""
     head = ["world", "protocol", "program", "seeds", "final evaluation", "best evaluation"]
     head += [f"last {RECENT} training games", "steps", "wall time", "steps/s"]
     rows = []
     for each in groups:
         row = [each.world, each.protocol or "–", each.name, each.seeds]
-        row += [_evaluation([run.final for run in each.runs]), _evaluation([run.best for run in each.runs])]
+        row += [_evaluation([run.final for run in each.runs], each.score)]
+        row += [_evaluation([run.best for run in each.runs], each.score)]
         row += [_score([run.training_return for run in each.runs])]
         row += [_reach([run.step for run in each.runs], short)]
         row += [_reach([run.seconds for run in each.runs], duration)]
@@ -66,11 +79,10 @@ def table(groups: Sequence[Group], metric: str = "eval/return") -> tuple[list[st
         head.insert(6, "test error, %")
         for row, each in zip(rows, groups, strict=True):
             row.insert(6, _tested(each))
-    if metric not in ("eval/return", "episode/return"):
+    if metric not in (None, "episode/return", *(each.score.metric for each in groups)):
         head.append(f"last {metric}")
         for row, each in zip(rows, groups, strict=True):
-            curves = [run.curve(metric)[1] for run in each.runs]
-            row.append(_score([values[-1] if len(values) else None for values in curves]))
+            row.append(_score([run.last(metric) for run in each.runs]))
     return head, rows
 
 
@@ -81,18 +93,11 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
-def choose_metric(runs: Iterable[RunRecord], metric: str) -> str:
-    """The metric, or episode/return where no run has evaluated yet.
-
-    Raises ValueError on a word that none of the runs wrote, naming near matches.
-    """
+def check_metric(runs: Iterable[RunRecord], metric: str | None) -> None:
+    """Raise ValueError on a word that none of the runs wrote, naming near matches."""
     words = sorted(set().union(*(run.words for run in runs)))
-    if metric in words or not words:
-        return metric
-    if metric == "eval/return" and "episode/return" in words:
-        print("no run has evaluated yet: the picture shows episode/return", file=sys.stderr)
-        return "episode/return"
-    raise ValueError(f"unknown metric {metric!r}: {hints.one_of(metric, words, 'these runs wrote')}")
+    if metric is not None and words and metric not in words:
+        raise ValueError(f"unknown metric {metric!r}: {hints.one_of(metric, words, 'these runs wrote')}")
 
 
 def find_runs(folders: Iterable[Path | str]) -> list[Path]:
@@ -108,12 +113,12 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
             hint = f": did you mean {str(folder.with_name(like[0]))!r}?" if like else ""
             raise FileNotFoundError(f"no folder {str(folder)!r}{hint}")
         for path in sorted(folder.rglob("config.json")):
-            if any((path.parent / name).is_file() for name in LINES):
+            if any((path.parent / name).exists() for name in BEGUN):  # other programs have files of that name too
                 found.setdefault(path.parent.resolve(), path.parent)
     if not found:
         where = ", ".join(str(folder) for folder in folders)
         raise FileNotFoundError(
-            f"no runs in {where}: a run's folder has config.json and metrics.jsonl, "
+            f"no runs in {printable(where)}: a run's folder has config.json and metrics.jsonl, "
             "and `python -m agents.dqn --env Catch` makes one"
         )
     return list(found.values())
@@ -128,32 +133,18 @@ def load(folders: Iterable[Path]) -> list[RunRecord]:
     for folder in find_runs(folders):
         try:
             runs.append(read_run(folder))
-        except ValueError as error:
-            print(f"left out: {error}", file=sys.stderr)
+        except (OSError, ValueError) as error:
+            print(printable(f"left out: {error}"), file=sys.stderr)
             continue
         if runs[-1].unreadable:
-            print(f"{folder}: {runs[-1].unreadable} unreadable lines skipped", file=sys.stderr)
+            print(printable(f"{folder}: {runs[-1].unreadable} unreadable lines skipped"), file=sys.stderr)
+    if not runs:
+        raise FileNotFoundError("none of these runs can be read")
     for each in group(runs):
         for one, two in zip(each.runs, each.runs[1:], strict=False):
             if one.seed == two.seed:  # not independent: the interval would come out too narrow
-                print(f"seed {one.seed} counts twice: {one.folder} and {two.folder}", file=sys.stderr)
+                print(printable(f"seed {one.seed} counts twice: {one.folder} and {two.folder}"), file=sys.stderr)
     return runs
-
-
-def number(value: float, like: float | None = None) -> str:
-    """A number with about three digits that matter (0.950, 17.3, 1,234), or with another's decimals."""
-    size = abs(like or value)
-    if size < 0.01:
-        return f"{value:.2g}"
-    return f"{value:,.{0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
-
-
-def short(steps: float) -> str:
-    """A count in thousands or millions: 950, 12.5k, 2M."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if round(steps / size, 3) >= 1:
-            return f"{steps / size:.3g}{unit}"
-    return f"{steps:.0f}"
 
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool = False) -> None:
@@ -182,22 +173,26 @@ def _lines(cells: Sequence[str]) -> str:
     return "\n".join(cell for cell in cells if cell != "–")
 
 
-def _score(values: Sequence[float | None]) -> str:
+def _score(values: Sequence[float | None], suffix: str = "") -> str:
     """Mean over seeds with its interval; what is missing is left out, and said if others are there."""
     there = [value for value in values if value is not None]
     missing = f" ({len(there)} of {len(values)} seeds)" if 0 < len(there) < len(values) else ""
     if len(there) < 2:
-        return (number(there[0]) if there else "–") + missing
+        return (number(there[0]) + suffix if there else "–") + missing
+    if len(there) == 2:  # an interval from two is 9 times as wide as they are apart
+        largest = max(map(abs, there))
+        both = " and ".join(number(value, largest) for value in there)
+        return f"{number(float(np.mean(there)))}{suffix} (of two: {both}){missing}"
     mean, half = interval(there)
-    return f"{number(mean)} ± {number(half, mean)}{missing}"
+    return f"{number(mean)} ± {number(half, mean)}{suffix}{missing}"
 
 
-def _evaluation(lines: Sequence[dict[str, Any] | None]) -> str:
-    score = _score([line and line["eval/return"] for line in lines])
+def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
+    told = _score([line and line[score.metric] for line in lines], score.suffix)
     if len(lines) == 1 and lines[0] and "eval/std" in lines[0]:
         games = f", {lines[0]['eval/games']:.0f} games" if "eval/games" in lines[0] else ""
-        return f"{score} (sd {number(lines[0]['eval/std'], lines[0]['eval/return'])}{games})"
-    return score
+        return f"{told} (sd {number(lines[0]['eval/std'], lines[0][score.metric])}{games})"
+    return told
 
 
 def _tested(each: Group) -> str:
@@ -220,19 +215,49 @@ def _reach(values: Sequence[float | None], form) -> str:
 
 
 def main() -> None:
-    config = tyro.cli(Config, description=__doc__)
+    config = tyro.cli(Config, prog="python -m runs.compare", description=__doc__)
     try:
+        ranges.check(config)
         runs = load(config.folders)
-        metric = choose_metric(runs, config.metric)
-        groups = group(runs)
-        show(*table(groups, metric), as_markdown=config.markdown)
-
-        from runs.curves import draw  # matplotlib takes a second: the table comes first
-
-        draw(groups, config.out, metric, config.x, config.smooth)
+        check_metric(runs, config.metric)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    print(f"picture: {config.out}", file=sys.stderr)
+        sys.exit(printable(f"error: {error}"))
+    groups = group(runs)
+    show(*table(groups, config.metric), as_markdown=config.markdown)
+    if failed := _write(config, groups):
+        sys.exit(failed)
+
+
+def _write(config: Config, groups: Sequence[Group]) -> str:
+    """Write the files asked for and the picture, after the table. Returns what could not be, in words."""
+    from runs import export
+    from runs.curves import NothingToDraw, draw  # matplotlib takes a second: the table comes first
+
+    failed: list[str] = []
+    for flag, path, text in (("csv", config.csv, export.as_csv), ("json", config.json, export.as_json)):
+        if path is not None:
+            with _written(path, flag, failed):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text(groups), encoding="utf-8")
+    with _written(config.out, "out", failed):
+        try:
+            for note in draw(groups, config.out, config.metric, config.x, config.smooth):
+                print(f"not in the picture: {note}", file=sys.stderr)
+        except NothingToDraw as error:
+            print(f"no picture: {error}", file=sys.stderr)
+        else:
+            print(printable(f"picture: {config.out}"), file=sys.stderr)
+    return printable("\n".join(failed))
+
+
+@contextlib.contextmanager
+def _written(path: Path, flag: str, failed: list[str]) -> Iterator[None]:
+    """Note why a file could not be written, and go on to the next."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        failed.append(f"error: cannot write {path} ({why}): choose another place with --{flag}")
 
 
 if __name__ == "__main__":

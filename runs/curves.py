@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window system, and no state left behind
@@ -23,52 +27,113 @@ MEANING = {
     "explore/epsilon": "share of random actions",
 }
 X_LABEL = {"steps": "agent steps", "frames": "game frames", "hours": "wall time (hours)"}
+MOST_PANELS = 60
+MOST_NAMED = 40  # groups in a panel's legend
+MOST_NOTES = 6  # groups without a curve, named at the foot
+MOST_PIXELS = 30_000  # of the picture's height: matplotlib writes none above 65,535
 BACKGROUND = 150  # points of a training curve behind the evaluations: more would be noise
 
 
-def draw(groups: Sequence[Group], out: Path, metric: str = "eval/return", x: str = "steps", smooth: int = 1) -> None:
-    """Write the learning curves as a picture, a panel a world.
+class NothingToDraw(ValueError):
+    """No run has a point to show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """What one panel shows: the runs of a world by one metric."""
+
+    title: str
+    metric: str
+    groups: list[tuple[Group, str]]  # each with its label
+
+
+def draw(
+    groups: Sequence[Group], out: Path, metric: str | None = None, x: str = "steps", smooth: int = 1
+) -> list[str]:
+    """Write the learning curves as a picture, a panel a world. Returns what it does not show, in words.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed; where not every seed has
     been, each goes on as a thin line. Behind a single seed's evaluations stand, pale, its training returns.
-    Of image sets the validation error is shown instead of the return, which is 100 minus it.
-    `smooth` is the number of points in a running mean.
+    `metric` is what every panel shows; None: what the runs are judged by, or the training return where none has been
+    evaluated yet. `smooth` is the number of points in a running mean.
 
-    Raises ValueError where no run has a point to show or smooth < 1.
+    Raises NothingToDraw where no run has a point to show, ValueError where smooth < 1, OSError where it cannot be
+    written.
     """
     if smooth < 1:
         raise ValueError(f"smooth is {smooth}: it should be a number of points, 1 or more")
-    if not any(len(run.curve(metric, x)[0]) for each in groups for run in each.runs):
-        raise ValueError(f"no curve of {metric} over {x}: {'no clock.jsonl yet' if x == 'hours' else 'no line yet'}")
-    worlds = list(dict.fromkeys(each.world for each in groups))
-    mixed = {world for world in worlds if len({each.protocol for each in groups if each.world == world}) > 1}
-    labels = [f"{each.name}, {each.protocol}" if each.world in mixed else each.name for each in groups]
-    looks = distinct([(each.world, label) for each, label in zip(groups, labels, strict=True)])
-    columns = min(3, len(worlds))
-    rows = -(-len(worlds) // columns)
-    most = max(sum(each.world == world for each in groups) for world in worlds)
-    size = (max(5.0 * columns, 7.0), (3.9 + 0.22 * most) * rows + 0.5)
-    figure = Figure(figsize=size, dpi=160, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    notes = []
-    for world, panel in zip(worlds, panels, strict=False):
-        here = [(each, label) for each, label in zip(groups, labels, strict=True) if each.world == world]
-        images = all(run.of_images for each, _ in here for run in each.runs)
-        shown = "eval/error" if images and metric == "eval/return" else metric
-        for each, label in here:
+    with plain_text():
+        figure, missing = picture(groups, metric, x, smooth)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out)
+    return missing
+
+
+@contextlib.contextmanager
+def plain_text() -> Iterator[None]:
+    """Names are drawn as they are: a $ begins no formula, and what the font lacks is no warning."""
+    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False}):
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) -> tuple[Figure, list[str]]:
+    """The figure that `draw` writes, and what it does not show."""
+    panels, missing = arrange(groups, metric, x)
+    if not panels:
+        why = "no run has a clock.jsonl yet" if x == "hours" else "no run has written a number yet"
+        raise NothingToDraw(f"no curve of {metric or 'any score'} over {x}: {why}")
+    if len(panels) > MOST_PANELS:
+        missing += [f"{len(panels) - MOST_PANELS} more worlds (name fewer folders)"]
+        panels = panels[:MOST_PANELS]
+    looks = distinct([(f"{each.title} {each.metric}", label) for each in panels for _, label in each.groups])
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    lines = max(sum(len(_legend(*pair).split("\n")) for pair in each.groups[:MOST_NAMED]) for each in panels)
+    size = (max(5.0 * columns, 7.0), (3.9 + 0.22 * lines) * rows + 0.5)
+    figure = Figure(figsize=size, dpi=min(160, MOST_PIXELS / size[1]), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    notes: list[str] = []
+    for each, axis in zip(panels, axes, strict=False):
+        for one, label in each.groups:
             style, colour = divmod(looks[label], len(COLOURS))
             look = {"color": COLOURS[colour], "linestyle": ("-", "--", ":", "-.")[style % 4]}
-            notes += _draw_group(panel, each, label, shown, x, smooth, look)
-        protocol = here[0][0].protocol
-        _finish_panel(panel, f"{world} · {protocol}" if protocol and world not in mixed else world, shown, x)
-        if images and x == "steps":
-            panel.set_xlabel("images shown")
-    for panel in panels[len(worlds) :]:
-        panel.remove()
+            notes += _draw_group(axis, one, label, each.metric, x, smooth, look)
+        _finish_panel(axis, each, x)
+    for axis in axes[len(panels) :]:
+        axis.remove()
     figure.suptitle("Learning curves", x=0.008, ha="left", fontsize=12)
-    figure.supxlabel("; ".join(dict.fromkeys(notes)), fontsize=8, color="#666666", x=0.008, ha="left")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    foot = list(dict.fromkeys(notes)) + missing[:MOST_NOTES]
+    foot += [f"and {len(missing) - MOST_NOTES} more without a curve"] if len(missing) > MOST_NOTES else []
+    wrapped = textwrap.fill("; ".join(foot), int(14 * size[0]))  # 14 letters of this size are an inch
+    figure.supxlabel(wrapped, fontsize=8, color="#666666", x=0.008, ha="left")
+    return figure, missing
+
+
+def arrange(groups: Sequence[Group], metric: str | None, x: str) -> tuple[list[Panel], list[str]]:
+    """The panels, of the groups with a point to show; and the others, in words."""
+    worlds: dict[tuple[str, str], list[Group]] = {}
+    for each in groups:
+        worlds.setdefault((each.world, metric or each.score.metric), []).append(each)
+    panels, missing = [], []
+    for (world, word), here in worlds.items():
+        protocols = list(dict.fromkeys(each.protocol for each in here))
+        labels = [f"{each.name}, {each.protocol}" if len(protocols) > 1 else each.name for each in here]
+        if metric is None and not any(_has_points(each, word, x) for each in here):
+            word = "episode/return"  # none has been evaluated yet
+        shown = [pair for pair in zip(here, labels, strict=True) if _has_points(pair[0], word, x)]
+        missing += [
+            f"{world}, {label}: no {MEANING.get(word, word)} yet"
+            for each, label in zip(here, labels, strict=True)
+            if not _has_points(each, word, x)
+        ]
+        title = f"{world} · {protocols[0]}" if protocols[0] and len(protocols) == 1 else world
+        panels += [Panel(title, word, shown)] if shown else []
+    return panels, missing
+
+
+def _has_points(each: Group, word: str, x: str) -> bool:
+    return any(len(run.curve(word, x)[0]) for run in each.runs)
 
 
 def distinct(shown: Sequence[tuple[str, str]]) -> dict[str, int]:
@@ -107,15 +172,10 @@ def _draw_group(
     """Draw one group; returns what the picture's foot should explain."""
     curves = [run.curve(metric, x) for run in each.runs]
     curves = [(places, running_mean(values, smooth)) for places, values in curves if len(places)]
-    if not curves:
-        return [f"{each.world}, {label}: nothing to show yet"]
-    seeds = f"seed {each.runs[0].seed}" if len(each.runs) == 1 else f"{len(curves)} seeds"
-    going = sum(run.status == "running" for run in each.runs)
-    running = f", {going if len(each.runs) > 1 else 'still'} running" if going else ""
-    label = textwrap.fill(f"{label} ({seeds}{running})", 52)
     grid, values = common(curves)
     marker = "o" if len(grid) <= 30 else None
-    panel.plot(grid, values.mean(0), linewidth=1.8, label=label, marker=marker, markersize=3, zorder=3, **look)
+    named = _legend(each, label, len(curves))
+    panel.plot(grid, values.mean(0), linewidth=1.8, label=named, marker=marker, markersize=3, zorder=3, **look)
     notes = []
     if len(curves) > 1:
         panel.fill_between(grid, values.min(0), values.max(0), color=look["color"], alpha=0.18, linewidth=0)
@@ -123,10 +183,11 @@ def _draw_group(
         for places, heights in curves:
             before, after = (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)
             for part in (before, after):
-                if part.sum() > 1:
-                    panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, **look)
+                if part.sum() > 1 or (part.any() and not len(grid)):
+                    dot = "." if part.sum() == 1 else None
+                    panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, marker=dot, **look)
                     notes.append("thin: single seeds, where not all have been")
-    elif metric == "eval/return" and len(each.runs) == 1:
+    elif metric == each.score.metric and len(each.runs) == 1:
         places, heights = each.runs[0].curve("episode/return", x)
         if len(places):
             heights = running_mean(heights, 1 + len(heights) // BACKGROUND)
@@ -135,19 +196,52 @@ def _draw_group(
     return notes
 
 
-def _finish_panel(panel: Axes, title: str, metric: str, x: str) -> None:
-    panel.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    panel.set_xlabel(X_LABEL[x])
-    panel.set_ylabel(MEANING.get(metric, metric))
-    panel.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
+def _legend(each: Group, label: str, drawn: int | None = None) -> str:
+    """A group's line in the legend, folded; `drawn`: how many of its seeds have a curve."""
+    count = len(each.runs)
+    seeds = f"seed {each.runs[0].seed}" if count == 1 else f"{count} seeds"
+    if drawn is not None and drawn < count:
+        seeds = f"{drawn} of {count} seeds"
+    going = sum(run.status == "running" for run in each.runs)
+    running = f", {going if count > 1 else 'still'} running" if going else ""
+    folded = textwrap.fill(f"{label} ({seeds}{running})", 52)
+    return f" {folded}" if folded.startswith("_") else folded  # matplotlib leaves those out
+
+
+def _finish_panel(axis: Axes, panel: Panel, x: str) -> None:
+    (each, _), *_ = panel.groups
+    unit = each.runs[0].unit
+    meaning = MEANING.get(panel.metric, panel.metric)
+    if panel.metric == each.score.metric and panel.metric not in MEANING and each.score.unit:
+        meaning += f" ({each.score.unit})"
+    axis.set_title(textwrap.fill(panel.title, 48), loc="left", fontsize=11, fontweight="bold")
+    axis.set_xlabel(f"{unit} shown" if x == "steps" and unit != "steps" else X_LABEL[x])
+    axis.set_ylabel(textwrap.fill(meaning, 44))
+    axis.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
     if x != "hours":
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    if metric == "eval/error":
-        panel.set_yscale("log")
-        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.yaxis.set_major_formatter("{x:g}")
-        panel.yaxis.set_minor_formatter("")
-    panel.grid(alpha=0.3, linewidth=0.6)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.margins(x=0.02)
-    panel.legend(loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False, fontsize=9, borderaxespad=0)
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    places = np.concatenate([line.get_xdata() for line in axis.lines])
+    if np.ptp(places) == 0:  # one place: a scale of its own would be one of parts of a step
+        axis.set_xlim(0, 2 * places[0] or 1)
+    heights = np.concatenate([line.get_ydata() for line in axis.lines])
+    smaller = each.score.better == "min" and panel.metric == each.score.metric
+    if smaller and heights.min() > 0 and heights.max() > 10 * heights.min():
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
+    axis.grid(alpha=0.3, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.margins(x=0.02)
+    handles, labels = axis.get_legend_handles_labels()
+    if len(handles) > MOST_NAMED:
+        labels[MOST_NAMED - 1] += f", and {len(handles) - MOST_NAMED} more"
+    axis.legend(
+        handles[:MOST_NAMED],
+        labels[:MOST_NAMED],
+        loc="upper left",
+        bbox_to_anchor=(0, -0.15),
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0,
+    )

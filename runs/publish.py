@@ -22,8 +22,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from runs.compare import load, markdown, number, table
+from runs.compare import load, markdown, table
 from runs.record import LINES, RECENT, Group, RunRecord, flags, group, read_run
+from runs.score import number
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVE = 300  # lines of curve.jsonl at most; half of them may be evaluations
@@ -137,8 +138,10 @@ def block(published: Path, page: Path) -> str:
     tested = any(run.tested for each in groups for run in each.runs)
     text = [
         markdown(*table(groups)),
-        "Several seeds: mean ± its 95% interval (Student's t over seeds). One seed: its evaluation, with the "
-        "standard deviation (sd) over games. Steps are agent steps." + IMAGES * tested,
+        "Three seeds and more: mean ± its 95% interval (Student's t over seeds); two are too few for one: mean, and "
+        "both. One seed: its evaluation, with the standard deviation (sd) over games. Steps are agent steps."
+        + IMAGES
+        * tested,
         f"![Learning curves of the published runs]({picture})",
         "\n".join(_recipe(each) for each in groups),
     ]

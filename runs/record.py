@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from runs.printing import printable
+from runs.score import RETURN, Score
+
 try:
     import fcntl
 except ImportError:  # Windows: a run's last line then tells whether it is alive
@@ -58,6 +61,8 @@ class RunRecord:
     world: str  # "Breakout"
     protocol: str | None  # "classic" | "sticky"; None where a world has only one
     seed: int | None
+    score: Score  # what its evaluations are judged by
+    unit: str  # of its steps: "steps", "images"
     config: dict[str, Any]  # every flag
     about: dict[str, Any]  # the whole config.json: hardware, versions, commit ...
     lines: list[dict[str, Any]]  # metrics, in the order written
@@ -71,10 +76,15 @@ class RunRecord:
         return int(max((line["step"] for line in self.lines + self.clock), default=0))
 
     @property
+    def planned(self) -> float | None:
+        """Steps that it was to make."""
+        steps = self.config.get("steps")
+        return steps if _is_number(steps) and steps > 0 else None
+
+    @property
     def unfinished(self) -> str:
         """ "running, at 40%" or "interrupted, at 40%"; empty for a finished run."""
-        steps = self.config.get("steps")
-        share = f", at {min(self.step / steps, 1):.0%}" if steps else ""
+        share = f", at {min(self.step / self.planned, 1):.0%}" if self.planned else ""
         return "" if self.status == "finished" else self.status + share
 
     @property
@@ -90,12 +100,16 @@ class RunRecord:
     @property
     def words(self) -> set[str]:
         """Every metric word that the run wrote a number for."""
-        return {word for line in self.lines for word in line if word != "step" and _is_number(line[word])}
+        return {word for line in self.lines for word in line if word != "step"}
+
+    def last(self, word: str) -> float | None:
+        """The value of a metric written last."""
+        return next((line[word] for line in reversed(self.lines) if word in line), None)
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The lines with a finite eval/return."""
-        return [line for line in self.lines if _is_number(line.get("eval/return"))]
+        """The lines with the metric of its score."""
+        return [line for line in self.lines if self.score.metric in line]
 
     @property
     def final(self) -> dict[str, Any] | None:
@@ -104,8 +118,10 @@ class RunRecord:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The highest evaluation, the latest of equals, whose weights the run keeps."""
-        return max(reversed(self.evaluations), key=lambda line: line["eval/return"], default=None)
+        """The best evaluation, the latest of equals, whose weights the run keeps."""
+        found = self.evaluations
+        best = self.score.best([line[self.score.metric] for line in found]) if found else None
+        return next((line for line in reversed(found) if line[self.score.metric] == best), None)
 
     @property
     def of_images(self) -> bool:
@@ -126,7 +142,7 @@ class RunRecord:
             return None
         total, games = 0.0, 0
         for line in reversed(self.lines):
-            if games < RECENT and _is_number(line.get("episode/return")):
+            if games < RECENT and "episode/return" in line:
                 count = line.get("episode/count", 1)
                 total, games = total + count * line["episode/return"], games + count
         return total / games if games else None
@@ -142,7 +158,7 @@ class RunRecord:
         A step written twice counts once, as written last. Hours are interpolated between the lines of
         clock.jsonl; without that file the curve is empty.
         """
-        points = {line["step"]: line[word] for line in self.lines if _is_number(line.get(word))}
+        points = {line["step"]: line[word] for line in self.lines if word in line}
         steps = np.array(sorted(points), dtype=float)
         values = np.array([points[step] for step in steps], dtype=float)
         if x == "frames":
@@ -166,6 +182,11 @@ class Group:
     runs: list[RunRecord]
 
     @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        return self.runs[0].score
+
+    @property
     def name(self) -> str:
         """The program and its variant."""
         return f"{self.program} {self.variant}".strip()
@@ -177,15 +198,15 @@ class Group:
 
 
 def group(runs: Iterable[RunRecord]) -> list[Group]:
-    """Gather the runs of one (world, protocol, program) that have the same configuration.
+    """Gather the runs of one (world, protocol, program, score) that have the same configuration.
 
     A flag that some of them do not know yet, and others have switched off, tells no runs apart.
     """
     families: dict[tuple, list[RunRecord]] = {}
     for run in runs:
-        families.setdefault((run.world, run.protocol or "", run.program), []).append(run)
+        families.setdefault((run.world, run.protocol or "", run.program, run.score.metric), []).append(run)
     groups = []
-    for (_, _, program), family in sorted(families.items()):
+    for (_, _, program, _), family in sorted(families.items()):
         known = [flags(run) for run in family]
         for key in set().union(*known):
             off = sorted({each[key] for each in known if key in each} & {*OFF, ONCE.get(key)})
@@ -206,36 +227,44 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
 def flags(run: RunRecord) -> dict[str, str]:
     """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
     gone = SAME if run.program == "reinforce" else SAME + RETIRED
-    kept = {key: str(value) for key, value in run.config.items() if key not in gone and value is not None}
+    kept = {_name(key): _name(value) for key, value in run.config.items() if key not in gone and value is not None}
     if "name" in kept:
         kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
     return kept
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """Read a run's folder, or a published one.
+    """Read a run's folder, or a published one; a run that wrote no line yet has none.
 
-    Raises FileNotFoundError where it is no run's folder, ValueError where config.json cannot be read.
+    Raises FileNotFoundError where it is no run's folder, ValueError where config.json does not hold what it should.
     """
     folder = Path(folder)
-    files = [folder / name for name in LINES if (folder / name).is_file()]
-    if not files or not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{str(folder)!r} is no run: it has no config.json beside a metrics.jsonl")
-    about = _read_object(folder / "config.json")
-    config, world = about.get("config") or {}, about.get("world") or {}
-    lines, unreadable = read_lines(files[0])
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{_name(folder)!r} is no run: it has no config.json")
+    about = _read_object(path)
+    config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
+    program = _typed(path, about, "program", str)
+    if config is None or program is None:
+        raise ValueError(f"{_name(path)} is no run's: it should name a program and hold its config")
+    _typed(path, config, "frame_skip", int)
+    wrote = next((folder / name for name in LINES if (folder / name).is_file()), folder / LINES[0])
+    lines, unreadable = read_lines(wrote)
     clock, more = read_lines(folder / "clock.jsonl")
+    protocol = _typed(path, world, "protocol", str)
     return RunRecord(
         folder=folder,
-        program=str(about.get("program") or "unknown").rpartition(".")[2],
-        world=world.get("name") or folder.resolve().parent.name,
-        protocol=world.get("protocol"),
-        seed=config.get("seed"),
+        program=_name(program).rpartition(".")[2],
+        world=_name(_typed(path, world, "name", str) or folder.resolve().parent.name),
+        protocol=protocol and _name(protocol),
+        seed=_typed(path, config, "seed", int),
+        score=_read_score(path, about),
+        unit=_name(_typed(path, about, "unit", str) or "steps"),
         config=config,
         about=about,
         lines=lines,
-        clock=[line for line in clock if _is_number(line.get("seconds"))],
-        status=_status(folder, files[0]),
+        clock=[line for line in clock if "seconds" in line],
+        status=_status(folder, wrote if wrote.exists() else path),
         unreadable=unreadable + more,
     )
 
@@ -243,17 +272,18 @@ def read_run(folder: Path | str) -> RunRecord:
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The lines of a .jsonl file that hold a step, and how many others there are; ([], 0) without the file.
 
-    A last line without its newline is being written just now, or was cut by a kill: no fault, not counted.
+    Only finite numbers are kept of a line: a NaN is as good as not written. A last line without its newline is being
+    written just now, or was cut by a kill: no fault, not counted.
     """
     rows = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     lines, unreadable = [], 0
     for number, row in enumerate(rows, start=1):
         try:
             line = json.loads(row) if row.strip() else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             line = row
         if isinstance(line, dict) and _is_number(line.get("step")):
-            lines.append(line)
+            lines.append({word: value for word, value in line.items() if _is_number(value)})
         elif line is not None and number < len(rows):
             unreadable += 1
     return lines, unreadable
@@ -261,7 +291,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def _status(folder: Path, lines: Path) -> str:
     if (folder / "result.json").is_file():  # published
-        return _read_object(folder / "result.json")["status"]
+        return _typed(folder / "result.json", _read_object(folder / "result.json"), "status", str) or "interrupted"
     if (folder / "finished.json").is_file():
         return "finished"
     if fcntl and (folder / ".lock").is_file():  # a living run holds it
@@ -277,12 +307,39 @@ def _status(folder: Path, lines: Path) -> str:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read as JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} should hold a JSON object, not a {type(value).__name__}")
+        raise ValueError(f"{_name(path)} should hold a JSON object, not a {type(value).__name__}")
     return value
 
 
+def _read_score(path: Path, about: dict[str, Any]) -> Score:
+    found = _typed(path, about, "score", dict)
+    if found is None:
+        return RETURN
+    try:
+        score = Score(**found)
+        return dataclasses.replace(score, metric=_name(score.metric), unit=_name(score.unit))
+    except (TypeError, ValueError):
+        raise ValueError(f"{_name(path)}: no score, {_name(found)}") from None
+
+
+def _typed(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
+    """What a file holds under a key, or None. Raises ValueError where it is of another kind than it should be."""
+    value = values.get(key)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ValueError(f"{_name(path)}: {key} should be a {kind.__name__}, not {_name(repr(value))[:60]}")
+    return value
+
+
+def _name(text: object) -> str:
+    """A name out of a file, on one line of a table and harmless on a terminal."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

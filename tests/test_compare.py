@@ -1,5 +1,6 @@
 """Comparing and publishing runs: run folders made by hand, whose numbers are worked by hand."""
 
+import csv
 import json
 import math
 import os
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from runs import compare, curves, hints, publish
+from runs import compare, curves, export, hints, publish
 from runs.curves import common, distinct, draw, running_mean
 from runs.folder import OUTWARD
 from runs.record import RECENT, SAME, group, read_run
+from runs.score import RETURN, Score, number
 
 ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -42,6 +45,13 @@ def make_run(root, seed=1, world="Catch", protocol=None, name=None, scores=(1.0,
         (folder / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
     if finished:
         (folder / "finished.json").write_text("{}")
+    return folder
+
+
+def describe(folder, **changes):
+    """Change what a run's config.json says."""
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about | changes))
     return folder
 
 
@@ -103,21 +113,24 @@ def test_errors_of_a_test_by_hand(tmp_path):
 
 
 def test_of_image_sets_the_error_is_drawn(tmp_path, monkeypatch):
-    games, images = make_run(tmp_path), make_run(tmp_path, world="MNIST", scores=(90.0, 99.0))
-    with open(images / "metrics.jsonl", "a") as file:
-        file.writelines(
-            json.dumps({"step": step, "eval/return": 100 - error, "eval/error": error}) + "\n"
-            for step, error in ((100, 10.0), (200, 1.0))
-        )
+    games, images = make_run(tmp_path), make_run(tmp_path, world="MNIST")
+    score = {"metric": "eval/error", "better": "min", "unit": "%"}
+    describe(images, score=score, unit="images")
+    (images / "metrics.jsonl").write_text(
+        "".join(json.dumps({"step": s, "eval/error": e}) + "\n" for s, e in ((100, 30.0), (200, 1.0), (300, 2.0)))
+    )
     played, named = (rows(folder)[0][f"last {RECENT} training games"] for folder in (games, images))
     assert played != "–" and named == "–"
     drawn = {}
     finish = curves._finish_panel
     monkeypatch.setattr(
-        curves, "_finish_panel", lambda panel, *args: (drawn.update({args[0]: panel}), finish(panel, *args))
+        curves, "_finish_panel", lambda axis, panel, x: (finish(axis, panel, x), drawn.update({panel.title: axis}))
     )
     draw(group(map(read_run, (games, images))), tmp_path / "curves.png")
-    assert drawn["MNIST"].lines[0].get_ydata().tolist() == [10, 1] and drawn["MNIST"].get_xlabel() == "images shown"
+    (row,) = rows(images)
+    assert (row["final evaluation"], row["best evaluation"]) == ("2.00%", "1.00%")  # less is better
+    assert drawn["MNIST"].lines[0].get_ydata().tolist() == [30, 1, 2] and drawn["MNIST"].get_yscale() == "log"
+    assert drawn["MNIST"].get_xlabel() == "images shown"
     assert drawn["Catch"].lines[0].get_ydata().tolist() == [1, 3] and drawn["Catch"].get_yscale() == "linear"
 
 
@@ -190,6 +203,260 @@ def test_runs_still_going_are_marked(tmp_path):
     assert read_run(folder).unfinished == "interrupted, at 20%"
 
 
+def test_a_run_that_wrote_nothing_yet_is_a_row(tmp_path, monkeypatch, capsys):
+    waiting = make_run(tmp_path, 1, finished=False)
+    for name in ("metrics.jsonl", "clock.jsonl"):
+        (waiting / name).unlink()
+    (waiting / ".lock").touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"architectures": ["Bert"]}')  # of another program
+    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    said = capsys.readouterr()
+    assert "1 (interrupted, at 0%)" in said.out and "no picture" in said.err and "model" not in said.err
+    make_run(tmp_path, 2)
+    make_run(tmp_path, 3, world="Pong", protocol="classic", scores=())
+    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    said = capsys.readouterr()
+    assert "3.00 (1 of 2 seeds)" in said.out and (tmp_path / "c.png").read_bytes().startswith(PNG)
+    assert "not in the picture: Pong, dqn: no training return (mean of whole games) yet" in said.err
+
+
+def figure_of(*folders, metric=None, x="steps"):
+    with curves.plain_text():
+        figure, missing = curves.picture(group(map(read_run, folders)), metric, x, 1)
+        figure.draw_without_rendering()
+    return figure, missing
+
+
+@pytest.mark.filterwarnings("error")  # as matplotlib's of a legend without lines
+def test_a_world_without_evaluation_shows_its_training_and_no_panel_is_empty(tmp_path):
+    played, waiting = make_run(tmp_path, world="Pong"), make_run(tmp_path, scores=(), steps=100)
+    lines = [{"step": 100, "episode/return": 1.0}, {"step": 200, "episode/return": 2.0}]
+    (played / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure, missing = figure_of(played, waiting)
+    (axis,) = figure.axes
+    assert axis.get_title("left") == "Pong" and axis.lines[0].get_ydata().tolist() == [1, 2]
+    assert axis.get_ylabel() == curves.MEANING["episode/return"] and missing == [
+        "Catch, dqn: no training return (mean of whole games) yet"
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("steps", [((100,),), ((100,), (200,)), ((0,),), ((10, 20), (30, 40))])
+def test_seeds_that_share_no_step_are_all_seen(tmp_path, steps):
+    folders = []
+    for seed, places in enumerate(steps, 1):
+        folders.append(make_run(tmp_path, seed))
+        lines = [{"step": step, "eval/return": 5.0} for step in places]
+        (folders[-1] / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure, _ = figure_of(*folders)
+    (axis,) = figure.axes
+    low, high = axis.get_xlim()
+    drawn = sorted({place for line in axis.lines for place in line.get_xdata()})
+    assert drawn == sorted({place for places in steps for place in places})
+    assert high - low >= 1  # no axis of thousandths of a step
+    for line in axis.lines:  # a single point has a mark, or nothing of it is seen
+        assert len(line.get_xdata()) != 1 or line.get_marker() not in (None, "None")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_error_of_zero_has_a_scale(tmp_path):
+    folder = describe(make_run(tmp_path), score={"metric": "eval/error", "better": "min", "unit": "%"})
+    lines = [{"step": step, "eval/error": error} for step, error in ((1, 50.0), (2, 0.0))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    figure, _ = figure_of(folder)
+    assert figure.axes[0].get_yscale() == "linear" and figure.axes[0].get_ylim()[0] <= 0
+
+
+LONG = "a_very_long_name_of_a_variant_$x_1$ " * 5
+
+
+@pytest.mark.filterwarnings("error")
+def test_no_text_leaves_the_picture(tmp_path):
+    many = [make_run(tmp_path, 1, world=f"World{n}", scores=()) for n in range(9)]
+    mixed = [make_run(tmp_path, seed, name=f"{LONG}-{seed}", scores=(1.0, 2.0, 3.0)[:seed]) for seed in (2, 3)]
+    mixed += [make_run(tmp_path, 1, world="Long " * 30, name=f"_{seed}", double=[LONG]) for seed in (1, 2)]
+    figure, missing = figure_of(*many, *mixed)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    foot = figure._supxlabel
+    assert "World0" in foot.get_text() and "and 3 more" in foot.get_text() and len(missing) == 9
+    texts = [foot, figure._suptitle]
+    for axis in figure.axes:
+        texts += [axis._left_title, axis.xaxis.label, axis.yaxis.label, *axis.get_legend().get_texts()]
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text.get_text()
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, text.get_text()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["$x", "a$b$c", "$\\frac{", "_hidden", "100%", "\u6f22\u5b57", "a\tb", "new\nline"])
+def test_names_are_shown_as_they_are(tmp_path, name):
+    folder = describe(make_run(tmp_path), program=f"agents.{name}", world={"name": name})
+    draw(group([read_run(folder)]), tmp_path / "c.png")
+    figure, _ = figure_of(folder)
+    (text,) = figure.axes[0].get_legend().get_texts()
+    shown = name.replace("\t", "\\t").replace("\n", "\\n")
+    assert text.get_text().strip() == f"{shown} (seed 1)"
+    (row,) = rows(folder)
+    assert row["world"] == shown
+
+
+def test_a_name_commands_no_terminal(tmp_path, monkeypatch, capsys):
+    evil = "\x1b]0;owned\x07\x1b[2J"
+    describe(make_run(tmp_path, name=f"{evil}-1", double=evil, finished=False), world={"name": evil})
+    other = describe(make_run(tmp_path, name=f"{evil}-2"), world={"name": evil})
+    with open(other / "metrics.jsonl", "ab") as file:
+        file.write(b"\xff\n")
+    (make_run(tmp_path, name=f"{evil}-3") / "config.json").write_text(evil)
+    files = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "c.json", "--out", tmp_path / "c.png"]
+    for more in ([], ["--markdown"]):
+        command(monkeypatch, compare.main, tmp_path, *files, *more)
+        said = capsys.readouterr()
+        assert "\x1b" not in said.out + said.err and "\\x1b]0;owned" in said.out and "left out" in said.err
+    assert "\x1b" not in (tmp_path / "c.csv").read_text() + (tmp_path / "c.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        b"\xff\xfe",
+        {"program": None},
+        {"program": "x"},
+        {"program": "x", "config": []},
+        {"program": "x", "config": {"seed": "1"}},
+        {"program": "x", "config": {"frame_skip": "4"}},
+        {"program": "x", "config": {}, "world": "Pong"},
+        {"program": "x", "config": {}, "world": {"name": 3}},
+        {"program": "x", "config": {}, "world": {"protocol": []}},
+        {"program": "x", "config": {}, "score": "eval/return"},
+        {"program": "x", "config": {}, "score": {"metric": "eval/x", "better": "most"}},
+        {"program": "x", "config": {}, "score": {"metric": 3}},
+        {"program": "x", "config": {}, "score": {"metric": "eval/x", "more": 1}},
+    ],
+)
+def test_a_damaged_config_leaves_its_run_out_and_no_other(tmp_path, monkeypatch, capsys, about):
+    make_run(tmp_path, 2)
+    damaged = make_run(tmp_path, 1) / "config.json"
+    if isinstance(about, bytes):
+        damaged.write_bytes(about)
+    else:
+        damaged.write_text(about if isinstance(about, str) else json.dumps(about))
+    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    said = capsys.readouterr()
+    assert str(damaged) in said.err and "left out" in said.err and "3.00 (sd 0.25, 10 games)" in said.out
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 150, "eval/return": NaN, "eval/std": NaN}',
+        '{"step": 150, "eval/return": Infinity}',
+        '{"step": 150, "eval/return": null}',
+        '{"step": 150, "eval/return": "3"}',
+        '{"step": 150, "eval/return": true}',
+        '{"step": 150, "eval/return": 1' + 400 * "0" + "}",
+        '{"step": 150, "eval/return": 1' + 5000 * "0" + "}",
+        '{"step": NaN, "eval/return": 9}',
+        '{"step": 150, "episode/return": 1.0, "episode/count": "sixty"}',
+        '{"step": 150, "eval/x": ' + "[" * 100_000 + "}",
+        "null",
+        "{}",
+        "",
+    ],
+)
+def test_a_line_that_is_no_number_is_as_good_as_not_written(tmp_path, monkeypatch, capsys, line):
+    folder = make_run(tmp_path)
+    text = (folder / "metrics.jsonl").read_text()
+    (folder / "metrics.jsonl").write_text(line + "\n" + text + line + "\n")
+    (folder / "clock.jsonl").write_text(line + "\n" + (folder / "clock.jsonl").read_text())
+    files = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "c.json", "--out", tmp_path / "c.png"]
+    command(monkeypatch, compare.main, tmp_path, "--x", "hours", *files)
+    assert "3.00 (sd 0.25, 10 games)" in capsys.readouterr().out
+    (one,) = json.loads((tmp_path / "c.json").read_text())["groups"]
+    assert (one["final"]["values"], one["best"]["values"]) == ([3.0], [3.0])
+
+
+def test_csv_and_json_hold_every_number(tmp_path, monkeypatch):
+    for seed, score in ((1, 1.23456789), (2, 3.0), (3, 5.0)):
+        make_run(tmp_path, seed, scores=(score, score / 2), finished=seed < 3)
+    make_run(tmp_path, 1, world="Pong", protocol="classic", scores=(), name="waiting")
+    files = ["--csv", tmp_path / "new" / "c.csv", "--json", tmp_path / "new" / "c.json"]
+    command(monkeypatch, compare.main, tmp_path, *files, "--out", tmp_path / "c.png")
+    with open(files[1], newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["seed"], line["final"], line["status"]) for line in lines] == [
+        ("1", "0.617283945", "finished"),
+        ("2", "1.5", "finished"),
+        ("3", "2.5", "running"),
+        ("1", "", "finished"),
+    ]
+    assert (lines[0]["metric"], lines[0]["better"], lines[0]["best_step"]) == ("eval/return", "max", "100")
+    catch, pong = json.loads(files[3].read_text())["groups"]
+    low, high = catch["final"]["interval"]
+    mean, half = compare.interval([0.617283945, 1.5, 2.5])
+    assert catch["final"]["mean"] == mean and (low, high) == (mean - half, mean + half)
+    assert pong["final"] == {"mean": None, "interval": None, "values": [None]}
+    assert catch["score"] == {"metric": "eval/return", "better": "max", "unit": ""}
+
+
+def test_two_seeds_have_no_interval(tmp_path, monkeypatch):
+    folders = [make_run(tmp_path, seed, scores=(score,)) for seed, score in ((1, 9.2), (2, 103.4))]
+    (row,) = rows(*folders)
+    assert row["final evaluation"] == "56.3 (of two: 9.2 and 103.4)"  # Student's interval would be 598.5
+    (one,) = json.loads(export.as_json(group(map(read_run, folders))))["groups"]
+    assert one["final"] == {"mean": pytest.approx(56.3), "interval": None, "values": [9.2, 103.4]}
+
+
+@pytest.mark.parametrize("flag", ["--out", "--csv", "--json"])
+def test_a_file_that_cannot_be_written_is_named_with_the_way_out(tmp_path, monkeypatch, capsys, flag):
+    make_run(tmp_path / "results")
+    (tmp_path / "taken").write_text("a file where a folder is expected")
+    places = {"--out": tmp_path / "c.png", "--csv": tmp_path / "c.csv", "--json": tmp_path / "c.json"}
+    places[flag] = tmp_path / "taken" / "x.png"
+    with pytest.raises(SystemExit, match=f"cannot write .*taken.x.png .*: choose another place with {flag}"):
+        command(monkeypatch, compare.main, tmp_path / "results", *(word for pair in places.items() for word in pair))
+    assert "3.00" in capsys.readouterr().out  # the table, and the other two files
+    assert all(path.exists() for other, path in places.items() if other != flag)
+    if flag == "--out":
+        with pytest.raises(SystemExit, match="no.such.format"):
+            command(monkeypatch, compare.main, tmp_path / "results", flag, tmp_path / "x.no.such.format")
+
+
+def test_very_many_runs_make_a_picture_that_can_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "MOST_PANELS", 4)
+    monkeypatch.setattr(curves, "MOST_NAMED", 5)
+    monkeypatch.setattr(curves, "MOST_PIXELS", 600)
+    folders = [make_run(tmp_path, 1, world=f"World{n}") for n in range(9)]
+    folders += [make_run(tmp_path, 1, world="World0", name=f"v{n}") for n in range(30)]
+    figure, missing = figure_of(*folders)
+    assert len(figure.axes) == 4 and figure.bbox.height <= 600 and missing == ["5 more worlds (name fewer folders)"]
+    texts = figure.axes[0].get_legend().get_texts()
+    assert len(texts) == 5 and texts[-1].get_text().endswith("and 26 more")
+
+
+def test_scores_by_hand():
+    error, nats = Score("eval/error", "min", "%"), Score("eval/nats", "min", "nats")
+    assert RETURN.improves(2.0, 2.0) and RETURN.improves(-5.0, RETURN.worst) and not RETURN.improves(1.0, 2.0)
+    assert error.improves(2.0, 2.0) and error.improves(50.0, error.worst) and not error.improves(3.0, 2.0)
+    for value in (math.nan, math.inf, -math.inf):
+        assert not RETURN.improves(value, RETURN.worst) and not error.improves(value, error.worst)
+        assert RETURN.improves(1.0, math.nan)  # nothing that is no number stays the best
+    assert (RETURN.best([1.0, 3.0]), error.best([1.0, 3.0])) == (3.0, 1.0)
+    told = [error.format(6.8), nats.format(2.4137), Score("eval/miou").format(0.4127), RETURN.format(17.26)]
+    assert told == ["6.80%", "2.41 nats", "0.413", "17.3"] and nats.name == "nats"
+    assert [number(value) for value in (1e300, -2e12, 1234.5, 0.001)] == ["1e+300", "-2e+12", "1,234", "0.001"]
+    for wrong in (("eval/x", "most"), ("", "max")):
+        with pytest.raises(ValueError, match="'max' or 'min' is better"):
+            Score(*wrong)
+
+
 def test_a_held_lock_tells_a_living_run(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     folder = make_run(tmp_path, finished=False)
@@ -248,7 +515,8 @@ def test_command_prints_table_and_writes_picture(tmp_path, monkeypatch, capsys):
     command(monkeypatch, compare.main, tmp_path, "--out", out, "--markdown", "--metric", "loss/td")
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("| world | protocol |") and table[0].endswith("| last loss/td |")
-    assert table[2].startswith("| Catch | – | dqn | 1, 2 | 3.00 ± 0.00 |") and table[2].endswith("| 0.500 ± 0.000 |")
+    assert table[2].startswith("| Catch | – | dqn | 1, 2 | 3.00 (of two: 3.00 and 3.00) |")
+    assert table[2].endswith("| 0.500 (of two: 0.500 and 0.500) |")
     assert out.read_bytes().startswith(PNG)
     command(monkeypatch, compare.main, tmp_path, tmp_path / "Catch", out, "--out", out)  # each run once
     head, row = capsys.readouterr().out.splitlines()
@@ -363,7 +631,7 @@ def test_readme_round_trip(tmp_path, monkeypatch):
         command(monkeypatch, publish.main, *runs, "--note", "Two seeds.", "--readme", page, "--into", into)
         before, between, after = publish.split(page.read_text(), page)
         assert (before, after) == ("before\n", "\nafter\n") and between == publish.block(into, page)
-    assert "| Catch | – | dqn | 1, 2 | 3.00 ± 0.00 |" in between
+    assert "| Catch | – | dqn | 1, 2 | 3.00 (of two: 3.00 and 3.00) |" in between
     assert "](docs/published/curves.png)" in between and (into / "curves.png").read_bytes().startswith(PNG)
     recipe = "- **Catch · dqn**: `python -m agents.dqn --env Catch --seed 1`; commit 0123456789ab; on Abacus, 2"
     assert recipe in between and "Two seeds." in between

@@ -1,0 +1,81 @@
+"""A comparison as CSV, a line a run, and as JSON, with every number as it was written: nothing is rounded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from runs.compare import interval
+from runs.printing import printable
+from runs.record import Group, RunRecord
+
+
+def as_csv(groups: Sequence[Group]) -> str:
+    """A head, and a line for every run of the groups in their order."""
+    lines = [line_of(each, run) for each in groups for run in each.runs]
+    words = list(dict.fromkeys(word for line in lines for word in line))  # test errors are there of some only
+    file = io.StringIO()
+    writer = csv.DictWriter(file, words, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return file.getvalue()
+
+
+def as_json(groups: Sequence[Group]) -> str:
+    """{"groups": [{"world", "protocol", "program", "variant", "score", "final", "best", "runs": [...]}, ...]}.
+
+    "final" and "best" hold the mean over seeds, its 95% interval (Student's t) from three seeds on, and each value.
+    """
+    found = []
+    for each in groups:
+        runs = [line_of(each, run) for run in each.runs]
+        found.append(
+            {word: runs[0][word] for word in ("world", "protocol", "program", "variant")}
+            | {"score": each.score.state()}
+            | {word: _summary([run[word] for run in runs]) for word in ("final", "best", "training_return")}
+            | {"runs": runs}
+        )
+    return json.dumps({"groups": found}, indent=1, allow_nan=False) + "\n"
+
+
+def line_of(each: Group, run: RunRecord) -> dict[str, Any]:
+    """A run of a group in a line; None for what it has not."""
+    final, best = run.final or {}, run.best or {}
+    return {
+        "world": run.world,
+        "protocol": run.protocol,
+        "program": run.program,
+        "variant": each.variant,
+        "seed": run.seed,
+        "status": run.status,
+        "steps": run.step,
+        "planned_steps": run.planned,
+        "seconds": run.seconds,
+        "steps_per_second": run.steps_per_second,
+        "metric": run.score.metric,
+        "better": run.score.better,
+        "final": final.get(run.score.metric),
+        "final_step": final.get("step"),
+        "best": best.get(run.score.metric),
+        "best_step": best.get("step"),
+        "training_return": run.training_return,
+        "commit": _word(run.about.get("commit")),
+        "command": _word(run.about.get("command")),
+        "folder": printable(run.folder),
+        **{f"test_{word}": value for word, value in run.tested.items()},
+    }
+
+
+def _summary(values: Sequence[float | None]) -> dict[str, Any]:
+    there = [value for value in values if value is not None]
+    mean, half = interval(there) if len(there) > 2 else (float(np.mean(there)) if there else None, None)
+    return {"mean": mean, "interval": None if half is None else [mean - half, mean + half], "values": list(values)}
+
+
+def _word(value: object) -> str | None:
+    return None if value is None else printable(value)
