@@ -115,7 +115,7 @@ class Config:
     bf16: bool = True  # autocast
     photographs: Count = 20_000  # of CIFAR-10's training set
     data: Path | None = None  # CIFAR-10's folder; None: $SACCADE_DATA/cifar10 or ~/.cache/saccade/cifar10
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tensor]]:

@@ -143,7 +143,7 @@ class Memory:
     width: float = 0.5  # channels of untrained eyes, times their family's
     norm: str = "layer"  # of untrained eyes
     out: Path = Path("results/eyes/memory.json")
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: int = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,7 @@ class Games:
     width: float = 0.5  # channels of untrained eyes, times their family's
     norm: str = "layer"  # of untrained eyes
     out: Path = Path("results/eyes/games.json")
-    threads: int = 0  # of torch on the CPU; 0: one a core
+    threads: int = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 def memory(config: Memory) -> dict:

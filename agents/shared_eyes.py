@@ -50,7 +50,7 @@ class Config:
     last: Count = 2  # evaluations that the end is a mean of
     folder: Path = Path("results/eyes")
     out: Path | None = None  # folder of study.json and study.png; None: the same
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 def variant(config: Config, way: str) -> str:

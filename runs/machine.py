@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from runs.threads import choose as count_threads
+
 
 def choose(device: str = "auto") -> torch.device:
     """The device a name stands for: "auto" is CUDA, else Apple's MPS, else the CPU.
@@ -42,7 +44,7 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
     Args:
         device: as choose() takes it.
         seed: for Python's, NumPy's and torch's global generators.
-        threads: of torch on the CPU; 0 leaves its choice, one a core.
+        threads: of torch on the CPU; 0: as many as cores are free (threads.choose).
 
     Raises:
         ValueError: the device is unknown or not present.
@@ -50,8 +52,7 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
     chosen = choose(device)
     # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies many times slower.
     torch.set_flush_denormal(True)
-    if threads:
-        torch.set_num_threads(threads)
+    count_threads(threads)
     if chosen.type == "cpu":
         _keep_freed_memory()
     if chosen.type == "cuda":

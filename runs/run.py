@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from runs import checkpoint, machine, ranges
+from runs import checkpoint, machine, ranges, threads
 from runs.folder import Folder, RunError, plain
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
@@ -42,7 +42,7 @@ class Options:
     folder: Path = Path("results")  # where runs lie
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: NonNegative = 120.0  # seconds between checkpoints
     log_every: Count = 5_000  # agent steps a line of metrics.jsonl
@@ -170,6 +170,7 @@ class Run:
             state = {
                 "step": self.step,
                 "seconds": self._elapsed(),
+                "threads": torch.get_num_threads(),
                 "best": self.best,
                 "parts": states,
                 "log": logged,
@@ -199,6 +200,7 @@ class Run:
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         if math.isnan(self.best):  # as older versions kept it: nothing is better than no number
             self.best = -math.inf
+        threads.keep(state.get("threads"), self.config.threads)
         self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])
 
@@ -246,15 +248,15 @@ class Run:
         Run.stepping = True
         self.mirror.open()
         self._began = self._saved = time.monotonic()
-        self._estimated = False
+        self._estimated, self._load = False, threads.Load()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         self.bar = Bar(self.total, self.step)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
-            f"({where['processor']}, {where['cores']} cores)\nfolder {self.folder}   W&B {self.mirror.mode}"
-            + (f"\n{self.note}" if self.note else "")
+            f"({where['processor']}, {where['cores']} cores, {threads.in_words()})\n"
+            f"folder {self.folder}   W&B {self.mirror.mode}" + (f"\n{self.note}" if self.note else "")
         )
         try:
             yield
@@ -286,6 +288,8 @@ class Run:
             f"at {speed:,.0f} steps/s the remaining {remaining:,} steps take about "
             f"{duration(remaining / speed)}; Ctrl-C saves and leaves, the same command goes on"
         )
+        if hint := threads.crowded(self._load):
+            self.bar.say(hint)
 
     # ---- the log ----------------------------------------------------------------------------------------
 

@@ -47,7 +47,8 @@ class Walk:
 
 
 def walk(config, die_at=None, act=None, **others):
-    machine.prepare("cpu", config.seed)
+    config.validate()
+    machine.prepare("cpu", config.seed, config.threads)
     run = Run(config, "tests.walk", "Nowhere")
     part = Walk()
     run.track(walk=part, **others)

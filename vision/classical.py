@@ -65,7 +65,7 @@ class Config:
     folder: Path = Path("results")  # where results lie
     name: str | None = None  # of this one's folder; <method>-<features>-<seed> unless given
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
     note: str = ""  # a sentence to stand by the result
 
 

@@ -28,7 +28,7 @@ from vision import classification
 class Config:
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]  # of runs of vision.classification, on the same data
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
     views: int = 1  # of each image: 1, 2, 5 or 10
     validation: bool = False  # score on the first run's validation images instead of the test's
 

@@ -52,7 +52,7 @@ class Config:
     seed: int = 1  # of the points, and of the runs
     folder: Path = Path("results")  # where runs lie
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: Whole = 0  # of torch on the CPU; 0: one a core
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 Point = dict[str, float]
