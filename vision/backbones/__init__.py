@@ -48,7 +48,7 @@ from vision.backbones.impala import Impala
 from vision.backbones.inception import InceptionV2, InceptionV3
 from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
 from vision.backbones.lenet import LENETS, LeNet5
-from vision.backbones.lifting import FILENAME, fit, read, save
+from vision.backbones.lifting import FILENAME, fit, misfit, read, save
 from vision.backbones.mlp import MLP, MLPS
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
@@ -220,8 +220,28 @@ def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = Fa
     channels changes the first convolution (see lifting.adapt).
     Raises FileNotFoundError, or ValueError when the weights cannot fit.
     """
-    path = Path(path)
-    spec, weights = read(path / FILENAME if path.is_dir() else path)
+    path = Path(path) / FILENAME if Path(path).is_dir() else Path(path)
+    spec, weights = read(path)
+    _check(path, spec, weights)
     backbone = build(**spec | ({} if shape is None else {"shape": tuple(shape)}))
     fit(backbone, weights)
     return backbone.freeze() if frozen else backbone
+
+
+def _check(path: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError where a file's spec is of no backbone here, or of one with other weights than the file's: found
+    out on the meta device, before anything takes memory."""
+    name = spec.get("name")
+    if name not in BACKBONES:
+        hint = hints.one_of(str(name), BACKBONES, "there are")
+        raise ValueError(f"{path} has a spec of an unknown backbone, {name!r}: {hint}")
+    try:
+        with torch.device("meta"):
+            asked = {key: weight.shape for key, weight in build(**spec).state_dict().items()}
+    except Exception as error:  # whatever a constructor makes of such arguments
+        raise ValueError(f"{path} has a spec that {name} cannot be built from, {spec}: {error}") from error
+    given = {key: weight.shape for key, weight in weights.items()}
+    for key in sorted(asked.keys() | given.keys()):
+        one, other = (list(shapes[key]) if key in shapes else "missing" for shapes in (asked, given))
+        if one != other:
+            raise ValueError(f"{misfit(spec, f'its {key!r} is {one}, in the file {other}')} ({path})")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,15 +33,23 @@ def save(backbone: Backbone, path: str | Path) -> None:
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The spec and the weights of a file that save() wrote.
 
-    Raises FileNotFoundError, or ValueError when the file has no spec.
+    Raises FileNotFoundError, or ValueError when the file is damaged or has no spec.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no eyes at {path}: a run writes {FILENAME} into its folder when it saves")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "spec" not in metadata:
-            raise ValueError(f"{path} has no spec in its metadata: write it with backbones.save")
-        return json.loads(metadata["spec"]), {key: file.get_tensor(key) for key in file.keys()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            spec = (file.metadata() or {}).get("spec", "null")
+            weights = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged, or no file of weights: {error}") from error
+    try:
+        spec = json.loads(spec)
+    except ValueError as error:
+        raise ValueError(f"{path} has a spec that cannot be read: {error}") from error
+    if not isinstance(spec, dict):
+        raise ValueError(f"{path} has no spec in its metadata: write it with backbones.save")
+    return spec, weights
 
 
 def adapt(weight: Tensor, channels: int) -> Tensor:
@@ -81,5 +89,9 @@ def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:
-        name = backbone.spec["name"]
-        raise ValueError(f"these weights do not fit {name} ({backbone.spec}): {error}") from None
+        raise ValueError(misfit(backbone.spec, error)) from None
+
+
+def misfit(spec: dict[str, Any], why: object) -> str:
+    """What is said of weights that are another network's."""
+    return f"these weights do not fit {spec['name']} ({spec}): {why}"

@@ -9,12 +9,14 @@ Files, digits and sizes are those of github.com/pytorch/vision, torchvision/mode
 
 from __future__ import annotations
 
-import pickle
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from runs import hints
@@ -69,6 +71,10 @@ TAGS = {"imagenet": 0, "imagenet-v1": 0, "imagenet-v2": 1, "imagenet1k_v1": 0, "
 DENSE = re.compile(
     r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$"
 )  # denselayer1.norm.1 in files, norm1 in code
+HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "weights")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # of what a model was wrapped in
+COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils.AveragedModel
+OURS = ("backbone.", "head.")  # a vision.classifier.Classifier's two parts
 
 
 class Checkpoint(NamedTuple):
@@ -82,8 +88,8 @@ class Checkpoint(NamedTuple):
 def read(name: str, source: str) -> Checkpoint:
     """The weights of an architecture, from torch.hub's cache, from the web, or from a file.
 
-    source: imagenet (torchvision's IMAGENET1K_V1), imagenet-v2 (IMAGENET1K_V2), or a file's path. Such a file has
-        torchvision's keys, and its images were normalised as torchvision's.
+    source: imagenet (torchvision's IMAGENET1K_V1), imagenet-v2 (IMAGENET1K_V2), or a file's path, of torch.save or
+        .safetensors. Such a file has torchvision's keys (see named), and its images were normalised as torchvision's.
     Raises ValueError where torchvision has no such architecture or weights, where the file cannot be fetched, is
     another than the published one, or holds no weights.
     """
@@ -96,24 +102,48 @@ def read(name: str, source: str) -> Checkpoint:
         raise ValueError(f"{name}:{source} is no file and no published weights: {hint}")
     if place is None:
         file = next((file for file in files if file.stem == Path(source).stem), files[0])
-        return Checkpoint(name, named(_load(Path(source))), file.preprocessing)
+        return Checkpoint(name, named(_load(Path(source)), source), file.preprocessing)
     if place >= len(files):
         raise ValueError(f"torchvision publishes no second weights for {name}: use {name}:imagenet")
-    return Checkpoint(name, named(_fetch(name, files[place])), files[place].preprocessing)
+    return Checkpoint(name, named(_fetch(name, files[place]), files[place].stem), files[place].preprocessing)
 
 
-def named(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights by the keys of torchvision's code; published files of DenseNets have older ones."""
-    return {DENSE.sub(r"\1\2", key): value for key, value in state.items()}
+def named(state: object, source: object = "this state") -> dict[str, Tensor]:
+    """Weights (float32) by the keys of torchvision's code, whatever they were saved in: beside an optimizer, or with
+    the prefixes of DataParallel, torch.compile and the like; published files of DenseNets have older keys.
+
+    Raises ValueError where there are no weights. source: what the message calls them.
+    """
+    while isinstance(state, Mapping) and (key := next((key for key in HOLDERS if holds(state, key)), None)):
+        state = state[key]
+    if isinstance(state, Mapping):
+        state = {key: value for key, value in state.items() if key not in COUNTERS}
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{source} holds no weights by their names: save a model's state_dict() there")
+    for key, value in state.items():
+        if value.is_sparse or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{source} does not hold the {value.numel():,} values of its {key!r}")
+    while prefix := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    if all(key.startswith(OURS) for key in state):
+        state = {key.partition(".")[2]: value for key, value in state.items()}
+    return {
+        DENSE.sub(r"\1\2", key): value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
 
 
-def _fetch(name: str, file: File) -> dict[str, Tensor]:
+def holds(state: Mapping, key: str) -> bool:
+    """Whether there is a mapping at a key."""
+    return isinstance(state.get(key), Mapping)
+
+
+def _fetch(name: str, file: File) -> object:
     url = f"{ROOT}{file.stem}.pth"
     cached = Path(torch.hub.get_dir()) / "checkpoints" / f"{file.stem}.pth"
     if cached.is_file():
         return _load(cached)
     try:
-        state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+        return torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
     except OSError as error:
         raise ValueError(
             f"{file.stem}.pth could not be fetched from {url} ({error}): fetch it elsewhere, put it into "
@@ -121,20 +151,38 @@ def _fetch(name: str, file: File) -> dict[str, Tensor]:
         ) from error
     except RuntimeError as error:  # torch.hub's for a wrong hash
         raise ValueError(f"{url} sent something else than the published file: {error}") from error
-    return _checked(state, url)
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path) -> object:
+    """What a file of torch.save or of safetensors holds. Raises ValueError where that is damaged, or not data."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each way of being damaged has its own
+        if objects := _objects(path):
+            raise ValueError(
+                f"{path} holds more than weights ({', '.join(objects)}), which could run code and is not read: "
+                "save the model's state_dict() alone, where the file comes from"
+            ) from error
         raise ValueError(
             f"{path} is damaged, or no file of weights: {error}. Delete it and fetch it anew."
         ) from error
-    return _checked(state, path)
 
 
-def _checked(state: object, source: object) -> dict[str, Tensor]:
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{source} holds no weights by their names: save a model's state_dict() there")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+def _check_archive(path: Path) -> None:
+    """Raises ValueError where a file would need more memory than it is long: torch.save compresses nothing."""
+    with zipfile.ZipFile(path) as archive:
+        space = sum(entry.file_size for entry in archive.infolist())
+    if space > path.stat().st_size:
+        raise ValueError(f"its {path.stat().st_size:,} bytes unpack to {space:,}")
+
+
+def _objects(path: Path) -> list[str]:
+    """The classes and functions that a file of torch.save asks for, besides those of tensors."""
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # it is no such file
+        return []
