@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from replay.memory import Field, Memory
+from replay.segments import Segment
 
 BLANK = 0  # the slot of the shared blank frame
 PICTURES = ("observation", "next_observation")  # the fields that are rebuilt from frames
@@ -282,3 +283,14 @@ class FrameReplay(Memory):
 
     def _restore(self, counters: dict[str, Tensor]) -> None:
         self._written, self._blanks, self._tail = counters["written"], counters["blanks"], counters["tail"]
+
+    def _lose(self, found: list[Segment]) -> None:
+        self._tail.clamp_(min=self._floor)
+        for world in range(self.worlds):
+            first = min((segment.spans[f"frames/{world}"][0] for segment in found), default=self._written[world])
+            rows = torch.arange(int(self._tail[world]), self.adds, device=self.device)
+            oldest = self._store["_oldest"][rows % self.rows, world]
+            self._tail[world] += (oldest < first).sum()  # rows whose oldest frames were in a lost file
+        self._floor = int(self._tail.max())
+        if self._floor >= self.adds:
+            raise ValueError("nothing of the memory is left")

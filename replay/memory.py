@@ -4,9 +4,12 @@ A memory is a set of rings, tensors (S, ...) of S slots in which position p lies
 that saving needs to know: a save writes the positions that came since the last one, as one more segment.
 """
 
+import errno
 import os
 import shutil
+import tempfile
 from collections import namedtuple
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +20,7 @@ from torch import Tensor
 from replay import segments
 
 Field = tuple[torch.dtype, tuple[int, ...]]  # dtype and shape
+_ZEROS = bytes(1 << 20)
 COUNTED = ("reward", "discount", "last")  # the fields that an n-step sample holds for each of its steps
 
 
@@ -53,6 +57,7 @@ class Memory:
             )
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.adds = 0  # steps added, of all worlds together
+        self._floor = 0  # rows before this one were in files that are lost, and are not drawn
         self.record: type | None = None  # the named tuple's own type, known from the first add
         self.fields: dict[str, Field] = {}  # field -> dtype, shape without N
         self._store: dict[str, Tensor] = {}
@@ -136,7 +141,8 @@ class Memory:
         The state is small and loads with weights_only=True. state["files"] maps the name of every file that
         it needs to its sha256; files without anything left to remember are no longer named, and deleting
         them is up to the caller. Whatever is named but no longer there is written again. Raises OSError when
-        the disk is full; the memory and all earlier saves are then as they were.
+        the disk is full, ValueError where what was added holds NaN or infinity; the memory and all earlier saves
+        are then as they were.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +158,7 @@ class Memory:
                 first, stop = spans["last"]
                 spans["last"] = (min(first, max(self._changed, low["last"])), stop)
         if any(start < stop for start, stop in spans.values()):
+            self._check_numbers(spans)
             kept.append(segments.write(folder, self._saves + 1, self.adds, self._rings(), spans))
             self._saves += 1
         self._segments, self._changed = kept, None
@@ -160,18 +167,46 @@ class Memory:
             "fields": {name: [str(dtype), list(shape)] for name, (dtype, shape) in self.fields.items()},
             "adds": self.adds,
             "saves": self._saves,
+            "floor": self._floor,
             "counters": {name: value.tolist() for name, value in self._counters().items()},
             "device": self.device.type,
             "generator": self.generator.get_state(),
             "files": {segment.name: segment.sha256 for segment in kept},
         }
 
+    def _check_numbers(self, spans: dict[str, tuple[int, int]]) -> None:
+        """Raise ValueError where the spans of rings that hold floats hold something that is no finite number."""
+        for name, ring in self._rings().items():
+            if ring.dtype.is_floating_point:
+                for block in segments.blocks(ring, *spans[name]):
+                    if not block.isfinite().all():
+                        raise ValueError(
+                            f"{name} in the memory is NaN or infinite: the world or the agent made it so"
+                        )
+
+    def loss(self, state: dict, without: Collection[str]) -> str:
+        """What load(folder, state, without) would lose, in words.
+
+        Raises ValueError where nothing would be left.
+        """
+        stored = min(state["adds"], self.rows)
+        left = min(state["adds"] - self._stop(state, without), stored)
+        if left <= 0:
+            raise ValueError("nothing of the memory is left")
+        lost = (stored - left) * self.worlds
+        return f"the oldest {lost:,} of the memory's {stored * self.worlds:,} transitions"
+
+    def _stop(self, state: dict, without: Collection[str]) -> int:
+        """The first row after those in the files that are lost."""
+        return max((segments.adds(name) for name in state["files"] if name in without), default=0)
+
     @torch.no_grad()
-    def load(self, folder: str | Path, state: dict) -> None:
+    def load(self, folder: str | Path, state: dict, without: Collection[str] = ()) -> None:
         """Become the memory that save(folder) described, its generator included: the same samples follow.
 
         (On another kind of device than it was saved from, the drawing starts anew from this memory's seed.)
-        Raises ValueError, and stays as it is, when a file is missing or damaged or the sizes are others.
+        without: names of damaged files. What they and older ones held is no longer drawn, and the samples are others.
+        Raises ValueError, and stays as it is, when another file is missing or damaged or the sizes are others.
         """
         here, there = self._identity(), state["memory"]
         for name in here:
@@ -186,7 +221,11 @@ class Memory:
         }
         if self.fields and self.fields != fields:
             raise ValueError(f"the saved memory has fields {fields} and this one {self.fields}")
-        found = [segments.verify(Path(folder) / name, sha256) for name, sha256 in sorted(state["files"].items())]
+        if without:
+            self.loss(state, without)
+        floor = self._stop(state, without)
+        files = [(name, sha256) for name, sha256 in sorted(state["files"].items()) if segments.adds(name) > floor]
+        found = [segments.verify(Path(folder) / name, sha256) for name, sha256 in files]
         if fields and not self._store:
             self._allocate(fields)
         if self.record is None and fields:  # until the first add brings the type itself
@@ -197,6 +236,9 @@ class Memory:
         self._changed = None
         counters = state["counters"].items()
         self._restore({name: torch.tensor(value, device=self.device) for name, value in counters})
+        self._floor = max(floor, state["floor"])
+        if floor:
+            self._lose(found)
         if state["device"] == self.device.type:
             self.generator.set_state(state["generator"])
 
@@ -251,6 +293,9 @@ class Memory:
 
     def _restore(self, counters: dict[str, Tensor]) -> None:
         """Take the counters of a state."""
+
+    def _lose(self, found: list[segments.Segment]) -> None:
+        """Draw no row before self._floor any more; found: the segments that were read."""
 
     # What every memory does.
 
@@ -314,19 +359,20 @@ class Memory:
 
     def _room(self, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
         try:
-            if self.device.type != "cpu":
+            if self.device.type != "cpu" or 0 in shape:
                 return torch.empty(shape, dtype=dtype, device=self.device)
             count = torch.Size(shape).numel() * dtype.itemsize
-            if self.path is None:
-                # Of NumPy: huge pages, and no page touched (torch.empty does, in deterministic mode).
-                raw = np.empty(count, np.uint8)
-            else:
-                file = self.path / f"{name}.memory"
-                file.unlink(missing_ok=True)  # another process may still be mapping it: that one keeps its own
-                raw = np.memmap(file, np.uint8, "w+", shape=count)
+            if self.path is not None:
+                return torch.from_numpy(_mapped(self.path, count)).view(dtype).view(shape)
+            # Of NumPy: huge pages, and no page touched (torch.empty does, in deterministic mode).
+            return torch.from_numpy(np.empty(count, np.uint8)).view(dtype).view(shape)
+        except OSError as error:
+            raise MemoryError(
+                f"{self.capacity:,} transitions cannot be kept on the disk of {self.path} "
+                f"({error.strerror}): make room, or lower --capacity"
+            ) from error
         except (RuntimeError, MemoryError) as error:
             raise MemoryError(f"{self.capacity:,} transitions: lower --capacity ({error})") from error
-        return torch.from_numpy(raw).view(dtype).view(shape)
 
     def _take(self, name: str, place: Tensor) -> Tensor:
         """A field of the places (...): (..., *shape)."""
@@ -353,5 +399,24 @@ class Memory:
                 f"{steps} steps in a row from a memory that is certain to hold only {self.least} of each world: "
                 "raise --capacity, or draw fewer steps"
             )
-        if steps > self.adds:
-            raise ValueError(f"{steps} steps in a row after only {self.adds} of each world: add more first")
+        if steps > (held := self.adds - self._floor):
+            raise ValueError(f"{steps} steps in a row after only {held} of each world: add more first")
+
+
+def _mapped(folder: Path, count: int) -> np.ndarray:
+    """`count` bytes (count,) uint8 in a file of the folder that has no name, so that it is gone with the process.
+
+    All of its room is taken now. In a file of holes a disk that fills up later ends the process by SIGBUS.
+    Raises OSError where there is not enough.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, count)
+        except (AttributeError, OSError) as error:  # macOS, and file systems that cannot: write it out
+            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            for first in range(0, count, len(_ZEROS)):
+                file.write(_ZEROS[: count - first])
+            file.flush()
+        return np.memmap(file, np.uint8, "r+", shape=count)

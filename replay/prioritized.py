@@ -4,6 +4,7 @@ Schaul et al. 2016, "Prioritized experience replay", the proportional variant. I
 keeps the transitions, and chooses which of them are drawn.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,10 +144,16 @@ class PrioritizedReplay:
             "files": memory["files"] | {segment.name: segment.sha256},
         }
 
+    def loss(self, state: dict, without: Collection[str]) -> str:
+        """What load(folder, state, without) would lose, in words; raises ValueError where nothing would be left."""
+        lost = [self.memory.loss(state["memory"], without)] if without & state["memory"]["files"].keys() else []
+        return " and ".join(lost + ["all priorities"] * (state["priorities"] in without))
+
     @torch.no_grad()
-    def load(self, folder: str | Path, state: dict) -> None:
+    def load(self, folder: str | Path, state: dict, without: Collection[str] = ()) -> None:
         """Become what save(folder) described: the same draws follow.
 
+        without: names of damaged files; see Memory.load. Without the priorities all count as new.
         Raises ValueError, and stays as it is, when a file is missing or damaged or the sizes are others.
         """
         if "prioritized" not in state:
@@ -157,15 +164,22 @@ class PrioritizedReplay:
                 "make them with the same numbers, or start a new run"
             )
         file = Path(folder) / state["priorities"]
-        segments.verify(file, state["files"][file.name])
-        self.memory.load(folder, state["memory"])
+        known = file.name not in without
+        if known:
+            segments.verify(file, state["files"][file.name])
+        self.memory.load(folder, state["memory"], without)
         self.priorities.leaves.zero_()
-        segments.read(file, {"leaves": self.priorities.leaves})
+        if known:
+            segments.read(file, {"leaves": self.priorities.leaves})
+            place = torch.arange(self._size, device=self.device)
+            newest = self.memory.adds * self.memory.worlds - 1
+            lost = self.memory.lost(newest - (newest - place) % self._size)
+            self.priorities.leaves[:-1].masked_fill_(lost, 0)
         self.priorities.recount()
         self._largest.fill_(state["largest"])
         self._recent.fill_(state["recent"])
-        self._updates = state["updates"]
-        self._seen, self._ready, self._saves = state["seen"], state["ready"], state["saves"]
+        self._updates, self._seen, self._saves = state["updates"], state["seen"], state["saves"]
+        self._ready = state["ready"] if known else 0  # 0: the next draw counts every row as new
 
     def _identity(self) -> dict:
         return {"exponent": self.exponent, "smallest": self.smallest, "period": self.period}

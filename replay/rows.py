@@ -32,11 +32,12 @@ class RowReplay(Memory):
     def draw(self, batch: int, steps: int = 1) -> Tensor:
         """Uniform places (B,) int64 of transitions that have steps - 1 successors. Raises as sample() does."""
         self.check_draw(batch, steps)
-        if steps == 1:  # in the order of places: while the ring fills up, those in use are the first ones
+        oldest = self._oldest
+        if steps == 1 and oldest in (0, self.adds - self.rows):  # by place: while the ring fills up, the first ones
             return torch.randint(len(self), (batch,), generator=self.generator, device=self.device)
         ready = len(self) - (steps - 1) * self.worlds
         drawn = torch.randint(ready, (batch,), generator=self.generator, device=self.device)  # the oldest is 0
-        return (drawn + max(self.adds - self.rows, 0) * self.worlds) % (self.rows * self.worlds)
+        return (drawn + oldest * self.worlds) % (self.rows * self.worlds)
 
     def unroll(self, place: Tensor, length: int) -> NamedTuple:
         """What sequences(batch, length) returns, for chosen places (B,) int64, each with length - 1 successors."""
@@ -46,10 +47,15 @@ class RowReplay(Memory):
 
     def lost(self, index: Tensor) -> Tensor:
         """Whether transitions, counted from the first ever added, can no longer be drawn: (...) int64 to bool."""
-        return index < (self.adds - self.rows) * self.worlds
+        return index < self._oldest * self.worlds
 
     def __len__(self) -> int:
-        return min(self.adds, self.rows) * self.worlds
+        return (self.adds - self._oldest) * self.worlds
+
+    @property
+    def _oldest(self) -> int:
+        """The first row that can be drawn."""
+        return max(self.adds - self.rows, self._floor)
 
     def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
         names = self.record._fields
@@ -66,4 +72,4 @@ class RowReplay(Memory):
         return self._store
 
     def _spans(self) -> dict[str, tuple[int, int]]:
-        return dict.fromkeys(self._store, (max(self.adds - self.rows, 0), self.adds))
+        return dict.fromkeys(self._store, (self._oldest, self.adds))

@@ -10,6 +10,7 @@ Positions count from the first thing ever added; a ring of S slots keeps positio
 import hashlib
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,20 +46,20 @@ def write(
     The name holds part of the file's hash, so that no two contents ever share a name: a run that went back
     to an older checkpoint cannot overwrite what a newer one refers to. Raises OSError when the disk is full.
     """
-    unfinished = folder / f"{kind}-{number:06d}-{adds}.tmp"
+    unfinished = folder / f".{kind}-{number:06d}-{adds}.{secrets.token_hex(4)}.tmp"
     digest = hashlib.sha256()
     try:
-        with open(unfinished, "wb") as file:
+        with open(unfinished, "xb") as file:  # x: a new file, never what a link points to
 
             def put(data: bytes) -> None:
                 digest.update(data)
                 file.write(data)
 
             put(json.dumps({"spans": spans}).encode() + b"\n")
-            blocks = [block for ring, span in spans.items() for block in _blocks(rings[ring], *span)]
+            cut = [block for ring, span in spans.items() for block in blocks(rings[ring], *span)]
             with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib lets go of the GIL
-                for first in range(0, len(blocks), 64):  # a few at a time, or all would wait in RAM
-                    for packed in pool.map(_pack, blocks[first : first + 64]):
+                for first in range(0, len(cut), 64):  # a few at a time, or all would wait in RAM
+                    for packed in pool.map(_pack, cut[first : first + 64]):
                         put(len(packed).to_bytes(8, "little"))
                         put(packed)
             file.flush()
@@ -95,13 +96,21 @@ def read(file: Path, rings: dict[str, Tensor]) -> None:
     """Put a verified segment back into rings of the same sizes as those it was written from."""
     with open(file, "rb") as opened:
         for ring, span in json.loads(opened.readline())["spans"].items():
-            for block in _blocks(rings[ring], *span):
+            for block in blocks(rings[ring], *span):
                 size = int.from_bytes(opened.read(8), "little")
-                data = bytearray(zlib.decompress(opened.read(size)))
+                unpack = zlib.decompressobj()
+                data = bytearray(unpack.decompress(opened.read(size), block.nbytes))  # bounded: a file is data
+                if len(data) != block.nbytes or not unpack.eof:
+                    raise ValueError(f"{file} does not hold the {block.nbytes:,} bytes of {ring} that it should")
                 block.copy_(torch.frombuffer(data, dtype=block.dtype).view(block.shape))
 
 
-def _blocks(ring: Tensor, start: int, stop: int) -> Iterator[Tensor]:
+def adds(name: str) -> int:
+    """The steps that had been added when the file of that name was written: it holds no later row."""
+    return int(name.split("-")[2])
+
+
+def blocks(ring: Tensor, start: int, stop: int) -> Iterator[Tensor]:
     """Positions [start, stop) as views of the ring (S, ...), cut at its seam and at BLOCK bytes."""
     size = len(ring)
     longest = max(BLOCK // max(ring[0].nbytes, 1), 1)  # slots

@@ -523,7 +523,7 @@ def test_a_memory_mapped_to_files_is_the_same(name, tmp_path):
     play(mapped, game, 60)
     play(memory, same, 60)
     assert equal(mapped.sample(100), memory.sample(100))
-    assert sum(file.stat().st_size for file in (tmp_path / "map").iterdir()) == mapped.nbytes
+    assert not list((tmp_path / "map").iterdir())  # a file without a name is gone with its process, killed or not
     state = mapped.save(tmp_path / "saved")
     other = restored(mapped, tmp_path / "saved", state, name, 4, tmp_path, path=tmp_path / "map")
     other.record = Record
@@ -532,8 +532,8 @@ def test_a_memory_mapped_to_files_is_the_same(name, tmp_path):
 
 
 @pytest.mark.parametrize("worlds", [1, 8, 16])
-def test_a_million_atari_transitions_take_seven_point_two_gigabytes(worlds, tmp_path):
-    memory = FrameReplay(1_000_000, worlds, stack=4, path=tmp_path)  # a file of holes: no page is touched
+def test_a_million_atari_transitions_take_seven_point_two_gigabytes(worlds):
+    memory = FrameReplay(1_000_000, worlds, stack=4)  # no page is touched
     blank = torch.zeros(worlds, 4, 84, 84, dtype=torch.uint8)
     number, zeros = torch.zeros(worlds, dtype=torch.int64), torch.zeros(worlds)
     memory.add(Record(blank, number, zeros, zeros, blank, zeros.bool(), torch.zeros(worlds, 0)))
