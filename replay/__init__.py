@@ -6,6 +6,7 @@ frames.py       FrameReplay: uniform replay of stacked frames, every frame store
 prioritized.py  PrioritizedReplay: draws from either of them by surprise
 priorities.py   Priorities: the sum tree that it draws with
 segments.py     the file format of a save
+mapping.py      storage on a disk instead of in RAM
 """
 
 from replay.frames import FrameReplay

@@ -4,10 +4,8 @@ A memory is a set of rings, tensors (S, ...) of S slots in which position p lies
 that saving needs to know: a save writes the positions that came since the last one, as one more segment.
 """
 
-import errno
 import os
 import shutil
-import tempfile
 from collections import namedtuple
 from collections.abc import Collection
 from pathlib import Path
@@ -17,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from replay import segments
+from replay import mapping, segments
 
 Field = tuple[torch.dtype, tuple[int, ...]]  # dtype and shape
-_ZEROS = bytes(1 << 20)
 COUNTED = ("reward", "discount", "last")  # the fields that an n-step sample holds for each of its steps
 
 
@@ -180,9 +177,7 @@ class Memory:
             if ring.dtype.is_floating_point:
                 for block in segments.blocks(ring, *spans[name]):
                     if not block.isfinite().all():
-                        raise ValueError(
-                            f"{name} in the memory is NaN or infinite: the world or the agent made it so"
-                        )
+                        raise ValueError(f"{name} in the memory is NaN or infinite")
 
     def loss(self, state: dict, without: Collection[str]) -> str:
         """What load(folder, state, without) would lose, in words.
@@ -363,7 +358,7 @@ class Memory:
                 return torch.empty(shape, dtype=dtype, device=self.device)
             count = torch.Size(shape).numel() * dtype.itemsize
             if self.path is not None:
-                return torch.from_numpy(_mapped(self.path, count)).view(dtype).view(shape)
+                return torch.from_numpy(mapping.mapped(self.path, count)).view(dtype).view(shape)
             # Of NumPy: huge pages, and no page touched (torch.empty does, in deterministic mode).
             return torch.from_numpy(np.empty(count, np.uint8)).view(dtype).view(shape)
         except OSError as error:
@@ -401,22 +396,3 @@ class Memory:
             )
         if steps > (held := self.adds - self._floor):
             raise ValueError(f"{steps} steps in a row after only {held} of each world: add more first")
-
-
-def _mapped(folder: Path, count: int) -> np.ndarray:
-    """`count` bytes (count,) uint8 in a file of the folder that has no name, so that it is gone with the process.
-
-    All of its room is taken now. In a file of holes a disk that fills up later ends the process by SIGBUS.
-    Raises OSError where there is not enough.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, count)
-        except (AttributeError, OSError) as error:  # macOS, and file systems that cannot: write it out
-            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            for first in range(0, count, len(_ZEROS)):
-                file.write(_ZEROS[: count - first])
-            file.flush()
-        return np.memmap(file, np.uint8, "r+", shape=count)

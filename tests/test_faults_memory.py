@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from replay import FrameReplay, PrioritizedReplay, RowReplay, memory, segments
+from replay import FrameReplay, PrioritizedReplay, RowReplay, mapping, segments
 from tests.test_replay import MEMORIES, Game, Record, equal, make, play
 
 
@@ -81,11 +81,11 @@ def test_nothing_left_is_refused(name, tmp_path):
 
 @pytest.mark.parametrize("name", MEMORIES)
 def test_steps_in_a_row_are_counted_from_what_is_left(name, tmp_path):
-    _, _, state, files = saved_in_parts(name, tmp_path, (12, 5, 8))
+    _, _, state, files = saved_in_parts(name, tmp_path, (12, 5, 5))
     other = make(name, 40, 2, 4)
     other.load(tmp_path, state, {files[1]})
-    with pytest.raises(ValueError, match="9 steps in a row after only [1-8] of each world"):
-        other.sample(4, 9)
+    with pytest.raises(ValueError, match="6 steps in a row after only [1-5] of each world"):
+        other.sample(4, 6)
 
 
 @pytest.mark.parametrize("what", ["memory", "priorities"])
@@ -172,7 +172,7 @@ def test_a_disk_without_room_for_it_is_told_in_a_sentence(supported, tmp_path, m
     def full(*_):
         raise OSError(errno.ENOSPC if supported else errno.EOPNOTSUPP, "No space left on device")
 
-    monkeypatch.setattr(memory.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(mapping.os, "posix_fallocate", full, raising=False)
     kept, game = RowReplay(40, 2, path=tmp_path), Game(2, 4)
     if supported:
         with pytest.raises(MemoryError, match="40 transitions cannot be kept on the disk of .*No space.*--capacity"):
