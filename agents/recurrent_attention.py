@@ -263,8 +263,7 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
         }
     )
     if run.config.film:
-        film = show(network, world, run.folder / "videos", seed=run.config.seed)
-        run.show(film)
+        show(network, world, run.folder / "videos", seed=run.config.seed)
     run.bar.say(
         f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"
     )

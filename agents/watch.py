@@ -177,7 +177,6 @@ def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Back
     if config.film_seconds:
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
         film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)
-        run.show(path)
 
 
 def described(folder: Path) -> tuple[ModuleType, object]:

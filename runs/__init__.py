@@ -7,7 +7,8 @@ machine.py     the device and its settings, random states, hardware in words
 threads.py     how many of them torch computes with: as many as cores are free
 log.py         metrics.jsonl and clock.jsonl
 checkpoint.py  atomic, checksummed files
-mirror.py      the folder's copy in W&B
+mirror.py      the folder's copy in W&B, which a process beside the run makes
+wandb_process.py  that process
 progress.py    what a person sees meanwhile
 graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes

@@ -1,12 +1,25 @@
-"""W&B as the mirror of a run's folder: it may fail, lag or be absent, and the run never notices."""
+"""W&B as the mirror of a run's folder: a process of its own copies it, and the run neither waits for it nor sees it.
+
+The process is `runs.wandb_process`. It may fail, hang or be stopped; the run notices nothing but a word at its end.
+"""
 
 from __future__ import annotations
 
+import json
 import netrc
 import os
+import shlex
+import subprocess
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 1.5  # seconds that a run waits at its end for the copy to become whole
+ANSWER = 30.0  # seconds that W&B has to answer the process at its start; else it copies offline
+LINGER = 60.0  # and to take in the rest after the run's end
 
 
 def logged_in() -> bool:
@@ -21,12 +34,13 @@ def logged_in() -> bool:
 
 
 class Mirror:
-    """A W&B run that copies what a folder holds. Every failure is warned about once and then ignored.
+    """A copy of a run's folder in W&B, made by a process beside the run. What fails there is warned about once.
 
     Args:
-        mode: "auto" (online when logged in, else offline), "online", "offline" or "disabled".
+        mode: "auto" (WANDB_MODE, else online when logged in, else offline), "online", "offline" or "disabled".
         folder: the run's folder; W&B's own files go to folder/wandb.
         identity: W&B's run id: the same after a resume, so that the curve goes on.
+        project, entity: where in W&B; None: WANDB_PROJECT, else "saccade"; the account's own entity.
     """
 
     def __init__(
@@ -37,59 +51,95 @@ class Mirror:
         name: str,
         group: str,
         tags: tuple[str, ...],
-        config: dict,
+        project: str | None = None,
+        entity: str | None = None,
     ):
-        self.run: Any = None
         if mode == "auto":
-            mode = "online" if logged_in() else "offline"
-        self.mode = mode
-        self._page = dict(dir=folder, id=identity, name=name, group=group, tags=list(tags), config=config)
+            wished = os.environ.get("WANDB_MODE")
+            known = wished in ("online", "offline", "disabled")
+            mode = wished if known else "online" if logged_in() else "offline"
+        self.mode, self.folder = mode, folder
+        project = project or os.environ.get("WANDB_PROJECT") or "saccade"
+        self._asked = dict(folder=str(folder.absolute()), mode=mode, id=identity, name=name, group=group)
+        self._asked |= dict(tags=list(tags), project=project, entity=entity, pid=os.getpid(), again=False)
+        self._asked |= dict(answer=ANSWER, linger=LINGER)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = b""
+        self._whole = False
+
+    @property
+    def command(self) -> str:
+        """The command that uploads what lies in the folder."""
+        return f"wandb sync {shlex.quote(str(self.folder / 'wandb'))}/*run-*"
+
+    @property
+    def words(self) -> str:
+        """The mode, and where it is offline how to upload."""
+        return f"offline (to upload: {self.command})" if self.mode == "offline" else self.mode
 
     def open(self) -> None:
-        """Begin: a run that is refused before its first step leaves no page."""
+        """Start the process: a run that is refused before its first step leaves no page."""
         if self.mode == "disabled":
             return
-        os.environ.setdefault("WANDB_SILENT", "true")
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         try:
-            import wandb
+            (self.folder / "wandb").mkdir(exist_ok=True)
+            with open(self.folder / "wandb" / "process.log", "wb") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "runs.wandb_process", json.dumps(self._asked)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=os.environ | {"PYTHONPATH": path, "WANDB_SILENT": "true"},
+                    start_new_session=True,  # Ctrl-C and a closed terminal are not for it
+                )
+            os.set_blocking(self._process.stdout.fileno(), False)
+        except OSError as error:
+            self._give_up(str(error))
 
-            self.run = wandb.init(
-                **self._page,
-                project=os.environ.get("WANDB_PROJECT", "saccade"),
-                mode=self.mode,
-                resume="allow" if self.mode == "online" else None,
-                settings=wandb.Settings(init_timeout=30, silent=True, console="off"),
-            )
-            # Steps before a kill are logged again after the resume: as an axis of its own that does no harm.
-            self.run.define_metric("step")
-            self.run.define_metric("*", step_metric="step")
-        except Exception as error:  # whatever W&B raises, the folder is the truth and the run goes on
-            self._give_up(error)
-
-    def log(self, metrics: dict) -> None:
-        """Copy one line; metrics holds "step"."""
-        self._try(lambda: self.run.log(metrics))
-
-    def video(self, key: str, path: Path, step: int) -> None:
-        """Copy a film that lies in the folder already."""
-        import wandb
-
-        self._try(lambda: self.run.log({key: wandb.Video(str(path), format="mp4"), "step": step}))
-
-    def finish(self) -> None:
-        """Close the W&B run."""
-        self._try(lambda: self.run.finish())
-        self.run = None
-
-    def _try(self, act: Any) -> None:
-        if self.run is None:
+    def look(self) -> None:
+        """Take in what the process says, if anything. Never waits."""
+        if self._process is None:
             return
         try:
-            act()
-        except Exception as error:
-            self._give_up(error)
+            self._said += os.read(self._process.stdout.fileno(), 1 << 16)
+        except OSError:  # nothing yet
+            return
+        *lines, self._said = self._said.split(b"\n")
+        for line in lines:
+            told: dict[str, Any] = json.loads(line)
+            self.mode = told.get("mode", self.mode)
+            self._whole |= "done" in told
+            if "failed" in told:
+                self._give_up(told["failed"])
+                return
 
-    def _give_up(self, error: Exception) -> None:
-        self.run = None
+    def finish(self, whole: bool = True) -> str | None:
+        """End the copy, and wait for it no longer than PATIENCE. Returns what its user should know, if anything.
+
+        whole: the run has come to its end.
+        """
+        if self._process is None:
+            return None
+        process = self._process
+        try:
+            if whole:
+                os.write(process.stdin.fileno(), b"finished")
+            process.stdin.close()
+        except OSError:  # it has gone already
+            pass
+        until = time.monotonic() + PATIENCE
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.02)
+        self.look()
+        if self._process is None:  # it failed, and that was said
+            return None
+        self._process = None
+        if not self._whole:
+            return f"W&B takes in the rest in the background; if it does not get there: {self.command}"
+        return f"W&B offline, to upload: {self.command}" if self.mode == "offline" else None
+
+    def _give_up(self, reason: str) -> None:
+        self._process = None
         self.mode = "failed"
-        warnings.warn(f"W&B stopped ({error!r}); the run goes on, its folder holds everything", stacklevel=2)
+        warnings.warn(f"W&B stopped ({reason}); the run goes on, its folder holds everything", stacklevel=2)

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from runs import checkpoint, machine, ranges, threads
-from runs.folder import Folder, RunError, plain
+from runs.folder import Folder, RunError
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
 from runs.profile import Recorder
@@ -42,6 +42,9 @@ class Options:
     folder: Path = Path("results")  # where runs lie
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
+    wandb_project: str | None = None  # None: WANDB_PROJECT of the environment, else saccade
+    wandb_entity: str | None = None  # the team or user it belongs to; None: the account's own
+    wandb_group: str | None = None  # None: <world>/<program>, whose runs are seeds of one another
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: NonNegative = 120.0  # seconds between checkpoints
@@ -104,9 +107,10 @@ class Run:
             self.folder,
             identity=self._place.identity,
             name=f"{world}/{name}",
-            group=f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
+            group=config.wandb_group or f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
             tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),
-            config=plain(config),
+            project=config.wandb_project,
+            entity=config.wandb_entity,
         )
 
     # ---- tracking and checkpoints -----------------------------------------------------------------------
@@ -256,17 +260,19 @@ class Run:
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
             f"({where['processor']}, {where['cores']} cores, {threads.in_words()})\n"
-            f"folder {self.folder}   W&B {self.mirror.mode}" + (f"\n{self.note}" if self.note else "")
+            f"folder {self.folder}   W&B {self.mirror.words}" + (f"\n{self.note}" if self.note else "")
         )
         try:
             yield
         finally:
             self.seconds = self._elapsed()
             self._began = time.monotonic()
+            whole = self._stopped or self.step >= self.total
+            if told := self.mirror.finish(whole):
+                self.bar.say(told)
             self.bar.close()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            self.mirror.finish()
             self._place.close()
 
     def _on_signal(self, number: int, frame: Any) -> None:
@@ -331,10 +337,6 @@ class Run:
             raise self._place.unwritten("checkpoint/best.pt", self.step, error) from error
         return True
 
-    def show(self, film: Path) -> None:
-        """Put a film that lies in the folder on the run's page in W&B."""
-        self.mirror.video("eval/film", film, self.step + self.stride)
-
     def _flush(self) -> None:
         line = {"step": self.step} | self._log.means()
         self._check({key: [value] for key, value in line.items()})
@@ -365,7 +367,7 @@ class Run:
             self._log.write(name, values)
         except OSError as error:
             raise self._place.unwritten(name, self.step, error) from error
-        self.mirror.log(values)
+        self.mirror.look()
 
     def _shown(self) -> str:
         names = {

@@ -6,9 +6,7 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
-import unittest.mock
 from pathlib import Path
 
 import pytest
@@ -391,41 +389,3 @@ def test_random_states_round_trip():
 def test_unknown_device():
     with pytest.raises(ValueError, match="--device cpu"):
         machine.prepare("cuda:99")
-
-
-def test_wandb_offline_writes_beside_the_folder(tmp_path):
-    """W&B in a process of its own, offline: it must need neither account nor network."""
-    code = (
-        "import sys; sys.path.insert(0, '.')\n"
-        "from pathlib import Path; from runs.mirror import Mirror\n"
-        f"m = Mirror('offline', Path({str(tmp_path)!r}), 'id', 'n', 'g', ('t',), {{'a': 1}})\n"
-        "m.open(); m.log({'step': 1, 'eval/return': 2.0}); m.finish(); print(m.mode)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip().endswith("offline"), done.stderr
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
-
-
-def test_a_refused_run_opens_no_page_in_wandb(config, monkeypatch):
-    import wandb
-
-    asked, opened = dataclasses.replace(config, wandb="offline"), []
-    monkeypatch.setattr(wandb, "init", lambda **page: opened.append(page["id"]) or unittest.mock.Mock())
-    run, _ = walk(asked)
-    with pytest.raises(RunError, match="another config"):
-        walk(dataclasses.replace(asked, rate=0.25))
-    with pytest.raises(RunError, match="is finished"):
-        walk(asked)
-    assert opened == [json.loads((run.folder / "config.json").read_text())["id"]]
-
-
-def test_wandb_failing_never_stops_a_run(config, monkeypatch):
-    import wandb
-
-    def refuse(*_, **__):
-        raise RuntimeError("the service is down")
-
-    monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.warns(UserWarning, match="the run goes on"):
-        run, _ = walk(dataclasses.replace(config, wandb="online"))
-    assert len(lines(run.folder)) == 4

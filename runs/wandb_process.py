@@ -1,0 +1,233 @@
+"""The process that copies a run's folder into W&B, beside the run: `runs.mirror` starts it, nothing waits for it.
+
+It reads metrics.jsonl, clock.jsonl and videos/ as they grow, so that no line is ever handed over. It ends when its
+standard input does: the run has left then, or was killed. Where W&B does not answer, or its service hangs, it begins
+again offline, and copies the whole folder into one offline run. A run that goes on is copied from its first line, and
+what W&B kept on the disk before is dropped: there is one offline run, and one curve after `wandb sync`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: two of these processes are then not kept apart
+    fcntl = None
+
+LOGS = ("metrics.jsonl", "clock.jsonl")
+FILM = re.compile(r"step-(\d+)\.(mp4|gif)")
+EVERY = 1.0  # seconds between two looks at the folder
+
+
+class Tail:
+    """The whole lines of a .jsonl file, as it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.place = path, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The lines that came since the last call; what is no JSON object is passed over."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.place)
+                data = file.read()
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.place += len(whole)
+        lines = []
+        for row in whole.splitlines():
+            try:
+                line = json.loads(row)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and "step" in line:
+                lines.append({key: value for key, value in line.items() if value is not None})
+        return lines
+
+
+class Copy:
+    """What of a folder has reached a W&B run.
+
+    after: lines up to this step are there already.
+    """
+
+    def __init__(self, folder: Path, run: Any, after: float = -1) -> None:
+        self.run, self.after, self.videos = run, after, folder / "videos"
+        self.tails = [Tail(folder / name) for name in LOGS]
+        self.filmed: set[str] = set()
+        self.step = 0
+
+    def update(self, last: bool = False) -> None:
+        """Copy what is new; with `last` also the films that are written at a run's end."""
+        for tail in self.tails:
+            for line in tail.read():
+                self.step = max(self.step, line["step"])
+                if line["step"] > self.after:
+                    self.run.log(line)
+        for path in sorted(self.videos.glob("*")):
+            step = int(found[1]) if (found := FILM.fullmatch(path.name)) else None
+            if step is None and last and path.suffix == ".gif":
+                step = self.step
+            if step is None or path.name in self.filmed:
+                continue
+            self.filmed.add(path.name)
+            if step > self.after:
+                self._film(path, step)
+
+    def _film(self, path: Path, step: int) -> None:
+        import wandb
+
+        try:
+            self.run.log({"eval/film": wandb.Video(str(path), format=path.suffix[1:]), "step": step})
+        except Exception as error:  # a film is no reason to copy nothing else
+            print(f"{path}: {error!r}", file=sys.stderr, flush=True)
+
+
+def tell(**words: Any) -> None:
+    """A line for the run, if it is still there."""
+    try:
+        os.write(1, json.dumps(words).encode() + b"\n")
+    except OSError:
+        pass
+
+
+def page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """What wandb.init is to know of a run, from its config.json and from what its start asked for."""
+    about = json.loads((folder / "config.json").read_text())
+    circumstances = {
+        key: about[key] for key in ("program", "command", "commit", "hardware", "versions") if key in about
+    }
+    kept = ("id", "name", "group", "tags", "project", "entity")
+    return {key: asked[key] for key in kept} | {"dir": str(folder), "config": about["config"] | circumstances}
+
+
+def begin(folder: Path, asked: dict[str, Any]) -> Any:
+    """Open the W&B run."""
+    import wandb
+
+    settings = wandb.Settings(
+        init_timeout=asked["answer"],
+        silent=True,
+        console="off",
+        x_stats_pid=asked["pid"],  # of the run, and not of this process
+        x_disable_stats=asked["again"],
+    )
+    online = asked["mode"] == "online"
+    about = page(folder, asked)
+    run = wandb.init(**about, mode=asked["mode"], resume="allow" if online else None, settings=settings)
+    run.config.update(about["config"], allow_val_change=True)  # a flag that changed on resume
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    for old in (folder / "wandb").glob(f"*run-*-{asked['id']}"):
+        if old.is_dir() and not old.is_symlink() and old.resolve() != Path(run.dir).resolve().parent:
+            shutil.rmtree(old, ignore_errors=True)
+    return run
+
+
+def services() -> list[int]:
+    """The process ids of this process's children: W&B's service."""
+    try:
+        tasks = Path("/proc/self/task").glob("*/children")
+        found = [int(pid) for task in tasks for pid in task.read_text().split()]
+        if found:
+            return found
+        listed = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True, timeout=10)
+        return [int(pid) for pid in listed.stdout.split()]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []
+
+
+def again(asked: dict[str, Any], reason: str) -> None:
+    """Begin again, offline, in the place of this process. Does not return."""
+    print(reason, file=sys.stderr, flush=True)
+    for pid in services():
+        try:
+            os.kill(pid, signal.SIGKILL)  # a stopped one hears nothing else
+            os.waitpid(pid, 0)
+        except OSError:
+            continue
+    if asked["again"]:
+        tell(failed=reason)
+        os._exit(1)
+    asked = asked | {"mode": "offline", "again": True}
+    others = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_SERVICE")}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "runs.wandb_process", json.dumps(asked)], others)
+
+
+class Watchdog:
+    """Reads standard input to its end, and gives W&B only so long from there."""
+
+    def __init__(self, asked: dict[str, Any]) -> None:
+        self.asked, self.ended, self.code = asked, threading.Event(), 1
+        self.done = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        word = b""
+        while piece := os.read(0, 64):
+            word += piece
+        self.code = 0 if word.strip() == b"finished" else 1
+        self.ended.set()
+        if not self.done.wait(self.asked["linger"]):
+            again(self.asked, f"W&B did not take in the rest within {self.asked['linger']:.0f} s of the run's end")
+
+
+def hold(folder: Path, patience: float) -> Any:
+    """The folder's W&B, held by one of these processes at a time. Returns the lock, None where another keeps it."""
+    folder.mkdir(exist_ok=True)
+    descriptor = os.open(folder / "copying.lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    file, until = os.fdopen(descriptor), time.monotonic() + patience
+    while fcntl:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError:
+            if time.monotonic() > until:
+                return None
+            time.sleep(0.2)
+    return file
+
+
+def main(asked: dict[str, Any]) -> None:
+    folder = Path(asked["folder"])
+    watchdog = Watchdog(asked)
+    lock = hold(folder / "wandb", 0.0 if asked["again"] else 2 * (asked["answer"] + asked["linger"]))
+    if lock is None:
+        tell(failed="another process copies this folder")
+        os._exit(1)
+    try:
+        run = begin(folder, asked)
+    except ImportError as error:
+        tell(failed=f"wandb cannot be imported: {error}")
+        os._exit(1)
+    except Exception as error:  # whatever W&B raises
+        again(asked, repr(error))
+    try:
+        tell(mode=asked["mode"])
+        after = run.summary.get("step", -1) if getattr(run, "resumed", False) else -1
+        copy = Copy(folder, run, after if isinstance(after, int | float) else -1)
+        while not watchdog.ended.wait(EVERY):
+            copy.update()
+        copy.update(last=True)
+        run.finish(exit_code=watchdog.code)
+    except Exception as error:
+        again(asked, repr(error))
+    watchdog.done.set()
+    tell(done=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
