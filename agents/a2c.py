@@ -92,7 +92,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
 
 
 def train(config: Config) -> None:

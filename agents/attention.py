@@ -68,7 +68,7 @@ RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
-    return Config(env=asked.env, **RECIPES[pictured(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[pictured(asked, RECIPES)] | setting.implied(asked))
 
 
 def pictured(asked: ppo.Config, known: Collection[str]) -> str:

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 import envs
 import runs
 from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
-from agents.setting import Setting, dense, kind, look_around, options, own_eyes, patience, see
+from agents.setting import Setting, dense, implied, kind, look_around, options, own_eyes, patience, see
 from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
@@ -154,7 +154,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked))
 
 
 class QNetwork(nn.Module):

@@ -61,7 +61,7 @@ RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"]}
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
-    return Config(env=asked.env, **RECIPES[attention.pictured(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[attention.pictured(asked, RECIPES)] | setting.implied(asked))
 
 
 class Pointing(nn.Module):

@@ -130,7 +130,8 @@ RECIPES = {  # by world where it has one of its own, else by family
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
     kind = setting.kind(asked, RECIPES)
-    return Config(env=asked.env, **RECIPES["continuous" if kind == "control" and continuous(asked) else kind])
+    kind = "continuous" if kind == "control" and continuous(asked) else kind
+    return Config(env=asked.env, **RECIPES[kind] | setting.implied(asked))
 
 
 class Rollout(NamedTuple):

@@ -31,7 +31,7 @@ import envs
 import runs
 from agents.arithmetic import adam, compiled, precision, quickened, set_rate, shadow
 from agents.dqn import build, greedy, td_loss
-from agents.setting import Setting, kind, look_around, options, own_eyes, patience
+from agents.setting import Setting, implied, kind, look_around, options, own_eyes, patience
 from agents.watch import Policy, assess
 from envs import World
 from runs.ranges import Count, NonNegative, Share, Whole
@@ -123,7 +123,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked))
 
 
 class Rollout(NamedTuple):

@@ -93,7 +93,7 @@ RECIPES = {
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
 
 
 class Step(NamedTuple):

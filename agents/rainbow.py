@@ -111,7 +111,10 @@ def recipe(program: str, asked: Config) -> Config:
     """The config that suits the world and the program asked for. Raises ValueError on an unknown world."""
     told = setting.kind(asked, RANGES)
     plain = dqn.RECIPES[setting.kind(asked, dqn.RECIPES)] | RANGES[told]
-    return Config(env=asked.env, **plain | dict(double=False) | ALONE[program] | OWN.get((program, told), {}))
+    return Config(
+        env=asked.env,
+        **plain | dict(double=False) | ALONE[program] | OWN.get((program, told), {}) | setting.implied(asked),
+    )
 
 
 class Prediction(NamedTuple):

@@ -95,7 +95,7 @@ RECIPES = {"atari": {}, "control": CONTROL | dict(value_updates=20), "catch": CA
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)])
+    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
 
 
 def continuous(asked: setting.Setting) -> bool:

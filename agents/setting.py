@@ -14,7 +14,7 @@ from torch import nn
 
 import envs
 import runs
-from envs import World, control
+from envs import World, atari, control
 from runs.ranges import Count, Positive, Share, Whole
 from vision import backbones
 
@@ -58,6 +58,11 @@ def kind(asked: Setting, known: Collection[str]) -> str:
     family = envs.family(asked.env, **constructor(asked), **({"pixels": True} if asked.pixels else {}))
     identity = control.canonical(asked.env) if family == "control" else None
     return identity if identity in known else family
+
+
+def implied(asked: Setting) -> dict[str, str]:
+    """What the name of the world asked for says beyond the game: Gymnasium's ALE/Pong-v5 has sticky actions."""
+    return {"protocol": atari.meant(asked.env)} if envs.family(asked.env, **constructor(asked)) == "atari" else {}
 
 
 def see(
@@ -160,7 +165,8 @@ def options(config: Setting) -> dict[str, object]:
 
 
 def patience(world: World) -> str | None:
-    """What to say at the start of a run that will be long."""
+    """What to say at the start of a run that will be long, or whose world is not what it seems."""
+    said = [world.caveat] if world.caveat else []
     if world.device.type == "cpu" and world.family == "atari":
-        return "on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)"
-    return None
+        said.append("on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)")
+    return "\n".join(said) or None

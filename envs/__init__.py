@@ -20,14 +20,15 @@ that knows AutoresetMode.DISABLED and reset_mask: see catch.py, and register it 
 
 import difflib
 import inspect
+from collections.abc import Callable
 
 import gymnasium
 import torch
 
 from envs import atari, catch, control, glimpse, gridworld
-from envs.world import Transition, World
+from envs.world import Transition, World, WorldError
 
-__all__ = ["WORLDS", "Transition", "World", "family", "make"]
+__all__ = ["WORLDS", "Transition", "World", "WorldError", "family", "make"]
 
 OURS = {
     "Catch": catch.ID,
@@ -42,23 +43,42 @@ WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` 
 }
 
 
-def make(name: str, count: int = 1, seed: int = 1, device: str | torch.device = "cpu", **options: object) -> World:
+def make(
+    name: str | gymnasium.Env | Callable[[], gymnasium.Env],
+    count: int = 1,
+    seed: int = 1,
+    device: str | torch.device = "cpu",
+    **options: object,
+) -> World:
     """Open `count` games of the world called `name`, e.g. "Breakout", "CartPole", "Catch", "package:Id-v0".
 
     Upper and lower case do not matter. Options are those of AtariWorld or ControlWorld; `evaluation=True`,
-    whole games as they are scored, is one of every world.
+    whole games as they are scored, is one of every world. An Atari game is played as its name means it: "Pong" by
+    the protocol classic, "ALE/Pong-v5" by sticky.
+
+    Instead of a name: what gymnasium.make returned, wrappers included, of which `count` copies are made (it is not
+    played itself); or a function that makes an environment.
 
     Raises:
-        ValueError: unknown name (the message has its near matches) or option.
+        ValueError: unknown name (the message has its near matches) or option, or an environment that cannot be made
+            again.
         ImportError: an extra is missing (the message has the pip line).
     """
     if count < 1:
         raise ValueError(f"count is the number of games side by side, at least 1, got {count}")
+    if not isinstance(name, str):
+        called, one = _maker(name)
+        return control.ControlWorld(called, count, seed, device, one=one, **options)
     if not _elsewhere(name) and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
         known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
         for option in options.keys() - set(known):
             raise ValueError(f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}")
-        return atari.AtariWorld(game, count, seed, device, **options)
+        meant = atari.meant(name)
+        world = atari.AtariWorld(game, count, seed, device, **{"protocol": meant} | options)
+        if meant == "sticky":
+            asked = "(--protocol classic is Mnih's)" if world.protocol == meant else "but classic was asked for"
+            world.caveat = f"{name} means sticky actions in Gymnasium: protocol {world.protocol} {asked}"
+        return world
     if identity := control.canonical(name):
         return control.ControlWorld(identity, count, seed, device, **options)
     hint = _hint(name, [known for names in WORLDS.values() for known in names])
@@ -81,6 +101,30 @@ def family(name: str, **options: object) -> str:
     world = make(name, **options)
     world.close()
     return world.family
+
+
+def _maker(given: gymnasium.Env | Callable[[], gymnasium.Env]) -> tuple[str, Callable[[], gymnasium.Env]]:
+    """What a world is called, and a function that makes one of its environments."""
+    if not isinstance(given, gymnasium.Env):
+        if callable(given):
+            return getattr(given, "__name__", type(given).__name__), given
+        raise ValueError(
+            "a world is a name, what gymnasium.make returned, or a function that makes an environment, "
+            f"got {type(given).__name__}"
+        )
+    spec, wanted = given.spec, type(given.unwrapped).__name__
+    try:
+        if spec is None:
+            raise ValueError("it was not made by gymnasium.make")
+        films = not given.render_mode and "rgb_array" in given.metadata.get("render_modes", [])
+        settings = {"render_mode": "rgb_array"} if films else {}
+        gymnasium.make(spec, disable_env_checker=True, **settings).close()
+    except (ValueError, gymnasium.error.Error) as error:
+        raise ValueError(
+            f"{wanted} cannot be made again ({error}): hand in a function that makes one, "
+            "envs.make(lambda: ..., count=8)"
+        ) from error
+    return spec.id, lambda: gymnasium.make(spec, disable_env_checker=True, **settings)
 
 
 def _elsewhere(name: str) -> bool:

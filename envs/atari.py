@@ -47,6 +47,11 @@ def canonical(name: str) -> str | None:
     return next((game for game in ROMS if game.lower() == key), None)
 
 
+def meant(name: str) -> str:
+    """The protocol that a game's name means: Gymnasium's ids of v5 and v0 have sticky actions, others have none."""
+    return "sticky" if re.search(r"-v[05]$", name, re.IGNORECASE) else "classic"
+
+
 class AtariWorld(World):
     """N games of one Atari ROM. Observations are (stack, size, size) uint8, newest frame last.
 

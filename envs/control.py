@@ -7,6 +7,7 @@ make("package:Id-v0")               imports `package`, which registers the envir
 """
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -14,9 +15,12 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers import FlattenObservation
 
+from envs import probe, spaces
+from envs.serial import Fault, SerialVectorEnv
 from envs.world import Arrival, World
 
 EXTRAS = {
@@ -24,6 +28,7 @@ EXTRAS = {
     "mujoco": "mujoco",
     "classic_control": "classic",
 }  # Gymnasium's package: our extra
+VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, on each world that this process has opened
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's greys
 
 
@@ -61,16 +66,22 @@ def canonical(name: str) -> str | None:
 class ControlWorld(World):
     """N games of one Gymnasium environment, every episode with a seed of its own.
 
-    Observations are vectors (float32; a Discrete observation becomes one-hot) or pictures (C, H, W) uint8.
+    Observations are vectors (float32; a Discrete observation becomes one-hot, integers of 8 or 16 bits are scaled to
+    0 to 1) or pictures (C, H, W) uint8.
 
     Args:
-        name: a Gymnasium id.
+        name: a Gymnasium id; or, with `one`, what the world is to be called.
         evaluation: accepted in every world; here there are no lives, so it changes nothing.
         pixels: learn from the rendered picture instead of the environment's own observation.
         stack: frames in an observation of pictures; missing ones are black. None: 4 with `pixels`, else 1.
         size: height and width that pictures are resized to. None: 84 with `pixels`, else as they are.
         flicker: probability that a frame of a picture is black; see World.
         grey: pictures without colour. None: with `pixels`, else as they are.
+        channels_last: which axis of a picture has its channels. None: the smaller of the first and the last.
+        flatten: make one vector of an observation of many parts (gymnasium.wrappers.FlattenObservation).
+        rebuild: make a new environment for every game, so that none depends on those before. None: where a probe
+            of some games finds that it does (probe.py).
+        one: makes an environment, instead of Gymnasium's registry.
         settings: anything else goes to the environment's constructor, e.g. continuous=True.
 
     Raises:
@@ -90,37 +101,44 @@ class ControlWorld(World):
         size: int | None = None,
         grey: bool | None = None,
         flicker: float = 0.0,
+        channels_last: bool | None = None,
+        flatten: bool = False,
+        rebuild: bool | None = None,
+        one: Callable[[], gymnasium.Env] | None = None,
         **settings: Any,
     ) -> None:
-        self._spec = gymnasium.spec(name)
-        self._games = self._open(count, settings)
+        self.name = self._id = name
+        self._spec = None if one else gymnasium.spec(name)
+        self._games = self._open(count, settings, flatten, rebuild, one)
         space, action = self._games.single_observation_space, self._games.single_action_space
         self._pixels = pixels
         self._onehot = isinstance(space, Discrete) and not pixels
-        pictures = pixels or (isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3))
-        if not pictures and (stack, size, grey) != (None, None, None):
+        pictures = pixels or spaces.is_picture(space)
+        if not pictures and (stack, size, grey, channels_last) != (None, None, None, None):
             raise ValueError(f"stack, size and grey are for pictures, and {name} gives vectors: add pixels=True")
-        if not (pictures or self._onehot or (isinstance(space, Box) and len(space.shape) == 1)):
-            raise ValueError(
-                f"{name} observes {space}: a world needs a vector or a picture (pixels=True renders one)"
-            )
-        if not isinstance(action, Discrete) and not (isinstance(action, Box) and len(action.shape) == 1):
-            raise ValueError(f"{name} acts by {action}: a world needs Discrete actions or a vector of numbers")
+        if not pixels:
+            spaces.check_observations(name, space)
+        spaces.check_actions(name, action)
         self._stack = (stack or (4 if pixels else 1)) if pictures else 1
         self._size = size or (84 if pixels else None)
         self._grey = pixels if grey is None else grey
         self._first_action = int(action.start) if isinstance(action, Discrete) else 0
         self._first_state = int(space.start) if isinstance(space, Discrete) else 0
+        self._scale = spaces.scale_of(space)
+        self._channels_last = pixels or (
+            pictures and len(space.shape) == 3 and spaces.has_channels_last(name, space.shape, channels_last)
+        )
         self._pictures = pictures
         if pictures:
-            channels, *area = self._picture(self._games.reset(seed=[0] * count)[0]).shape[1:]
+            channels, *area = self._picture(self._reset([0] * count, np.ones(count, bool))).shape[1:]
             shape = (channels * self._stack, *area)  # measured: a screen's size is known by looking only
             self._frames = np.zeros((count, *shape), np.uint8)
         else:
             shape = (int(space.n),) if self._onehot else space.shape
         options = dict(pixels=pixels, stack=stack, size=size, grey=grey, flicker=flicker, **settings)
+        later = dict(channels_last=channels_last, flatten=flatten or None, rebuild=rebuild)
         super().__init__(
-            name=self._spec.name if self._spec.namespace == "saccade" else name,
+            name=self._spec.name if self._spec and self._spec.namespace == "saccade" else name,
             family="pixels" if pictures else "control",
             protocol=None,
             count=count,
@@ -131,39 +149,81 @@ class ControlWorld(World):
             actions=int(action.n) if isinstance(action, Discrete) else None,
             action_low=None if isinstance(action, Discrete) else action.low,
             action_high=None if isinstance(action, Discrete) else action.high,
-            options=options,
+            options=options | {key: value for key, value in later.items() if value is not None},
             flicker=flicker,
         )
 
-    def _open(self, count: int, settings: dict[str, Any]) -> VectorEnv:
+    def _open(
+        self,
+        count: int,
+        settings: dict[str, Any],
+        flatten: bool,
+        rebuild: bool | None,
+        given: Callable[[], gymnasium.Env] | None,
+    ) -> VectorEnv:
         spec = self._spec
         try:
-            creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-            modes = getattr(creator, "metadata", {}).get("render_modes", [])
-            if "rgb_array" in modes:  # others may not know the argument at all
-                settings = {"render_mode": "rgb_array", **settings}
-            if spec.namespace == "saccade":  # our own are vector environments that know reset_mask
-                return gymnasium.make_vec(
-                    spec, count, "vector_entry_point", autoreset_mode=AutoresetMode.DISABLED, **settings
-                )
+            if spec:
+                entry = spec.entry_point or spec.vector_entry_point
+                creator = entry if callable(entry) else load_env_creator(entry)
+                modes = getattr(creator, "metadata", {}).get("render_modes", [])
+                if "rgb_array" in modes:  # others may not know the argument at all
+                    settings = {"render_mode": "rgb_array", **settings}
+                if spec.namespace == "saccade" or not spec.entry_point:
+                    return self._open_vector(count, settings)
 
             def one() -> gymnasium.Env:
-                return gymnasium.make(spec, disable_env_checker=True, **settings)
+                env = given() if given else gymnasium.make(spec, disable_env_checker=True, **settings)
+                return FlattenObservation(env) if flatten else env
 
-            return SyncVectorEnv([one] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+            if rebuild is None:
+                verdict = self._judge(one, f"{spec} {settings} {flatten}" if spec else None)
+                rebuild, self._seeded = verdict == "kept", verdict != "unseeded"
+            if not self._seeded:
+                self.caveat = (
+                    f"no seed determines {self._id}: two games from one seed differ. A resumed run cuts its games "
+                    "under way short and begins others, and so is not bit for bit the run that was never stopped"
+                )
+            return SerialVectorEnv(one, count, rebuild)
         except (ImportError, DependencyNotInstalled) as error:
             raise self._missing(error) from error
         except TypeError as error:
-            raise ValueError(f"{spec.id} does not take these options: {error}") from error
+            raise ValueError(f"{self._id} does not take these options: {error}") from error
+
+    def _open_vector(self, count: int, settings: dict[str, Any]) -> VectorEnv:
+        """An environment of many games at once; like our own, it must let us begin each of them."""
+        wanted = AutoresetMode.DISABLED
+        try:
+            games = gymnasium.make_vec(self._spec, count, "vector_entry_point", autoreset_mode=wanted, **settings)
+        except TypeError as error:
+            if "autoreset_mode" not in str(error):
+                raise
+            games = None
+        if games is None or games.metadata.get("autoreset_mode") != wanted:
+            raise ValueError(
+                f"{self._id} is registered as a vector environment only, and does not take autoreset_mode=DISABLED "
+                "and reset(options={'reset_mask': ...}), so that no game of it can begin by a seed of its own: add "
+                "them as envs/games.py does, or register a single environment (entry_point=...)"
+            )
+        return games
+
+    @staticmethod
+    def _judge(one: Callable[[], gymnasium.Env], key: str | None) -> probe.Verdict:
+        """What the probe says, once a process for each world."""
+        if key is None:
+            return probe.probe(one)
+        if key not in VERDICTS:
+            VERDICTS[key] = probe.probe(one)
+        return VERDICTS[key]
 
     def _missing(self, error: Exception) -> ImportError:
-        family = str(self._spec.entry_point).removeprefix("gymnasium.envs.").split(".")[0]
-        extra = EXTRAS.get(family)
+        entry = str(self._spec.entry_point) if self._spec else ""
+        extra = EXTRAS.get(entry.removeprefix("gymnasium.envs.").split(".")[0])
         way_out = f'pip install -e ".[{extra}]"' if extra else str(error)
-        return ImportError(f"{self._spec.id} needs a package that is not installed: {way_out}")
+        return ImportError(f"{self._id} needs a package that is not installed: {way_out}")
 
     def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        observation, _ = self._games.reset(seed=seeds.tolist(), options={"reset_mask": mask})
+        observation = self._reset(seeds.tolist(), mask)
         if not self._pictures:
             return self._vector(observation)
         picture = self._picture(observation)
@@ -173,11 +233,20 @@ class ControlWorld(World):
         self._frames = before
         return before
 
+    def _reset(self, seeds: list[int], mask: np.ndarray) -> np.ndarray:
+        try:
+            return self._games.reset(seed=seeds, options={"reset_mask": mask})[0]
+        except Fault as fault:
+            raise self._fault(fault.n, fault.what, at_reset=True) from None
+
     def _emit(self, action: np.ndarray) -> None:
         # Gymnasium's environments run here, in this process: there is nothing to overlap with.
         if self.actions is None:
             action = action.astype(self._games.single_action_space.dtype)
-        self._outcome = self._games.step(action + self._first_action if self._first_action else action)
+        try:
+            self._outcome = self._games.step(action + self._first_action if self._first_action else action)
+        except Fault as fault:
+            raise self._fault(fault.n, fault.what, at_reset=False) from None
 
     def _collect(self) -> Arrival:
         observation, reward, terminated, truncated, _ = self._outcome
@@ -187,20 +256,29 @@ class ControlWorld(World):
             arrived = self._frames
         else:
             arrived = self._vector(observation)
-        return Arrival(arrived, arrived, reward.astype(np.float32), terminated, truncated & ~terminated)
+        with np.errstate(over="ignore"):  # infinity is what the world looks for
+            reward = reward.astype(np.float32)
+        return Arrival(arrived, arrived, reward, terminated.copy(), truncated & ~terminated)
 
     def _vector(self, observation: np.ndarray) -> np.ndarray:
+        """(N, D) float32, in memory of its own: the games write the next one into the same array."""
         if self._onehot:
-            return np.eye(self.observation_shape[0], dtype=np.float32)[observation - self._first_state]
-        return observation.astype(np.float32)  # a copy: the games write the next one into the same array
+            vector = np.zeros((len(observation), *self.observation_shape), np.float32)
+            vector[np.arange(len(observation)), observation - self._first_state] = 1
+            return vector
+        with np.errstate(over="ignore"):  # infinity is what the world looks for
+            vector = observation.astype(np.float32)
+        return vector if self._scale is None else (vector - self._scale[0]) / self._scale[1]
 
     def _picture(self, observation: np.ndarray) -> np.ndarray:
         """(N, C, H, W) uint8, in memory of its own."""
         images = self._screens() if self._pixels else observation
         if images.ndim == 3:
-            images = images[..., None]
-        if images.shape[-1] in (1, 3):
+            images = images[:, None]
+        elif self._channels_last:
             images = images.transpose(0, 3, 1, 2)
+        if self._grey and images.shape[1] not in (1, 3):
+            raise ValueError(f"{self._id} has pictures of {images.shape[1]} channels: grey is made of 3 colours only")
         if self._grey and images.shape[1] == 3:
             images = np.rint(np.einsum("nchw,c->nhw", images.astype(np.float32), GREY))[:, None]
         if self._size and images.shape[2:] != (self._size, self._size):
@@ -210,7 +288,7 @@ class ControlWorld(World):
 
     def _screens(self) -> np.ndarray:
         if self._games.render_mode != "rgb_array":
-            raise ValueError(f"{self._spec.id} cannot be rendered as a picture")
+            raise ValueError(f"{self._id} cannot be rendered as a picture")
         try:
             return np.stack(self._games.render())
         except DependencyNotInstalled as error:

@@ -10,39 +10,17 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from envs import checks
+from envs.record import Arrival, Transition, WorldError
+
+__all__ = ["Arrival", "Transition", "World", "WorldError"]
 LONG = 20_000  # steps played again that are worth a word: some seconds of Atari
-
-
-class Transition(NamedTuple):
-    """What a world emits, a memory stores and a learner receives. N rows, one for each world."""
-
-    observation: Tensor  # (N, ...) uint8 or float32
-    action: Tensor  # (N,) int64, or (N, A) float32
-    reward: Tensor  # (N,) float32, the game's own, unclipped
-    discount: Tensor  # (N,) float32, 0 where the world truly ended (or a life was lost), else 1
-    next_observation: Tensor  # (N, ...) where the step led, never the next episode's first frame
-    last: Tensor  # (N,) bool, the episode stopped here for any reason
-
-
-class Arrival(NamedTuple):
-    """Where a step led, as a subclass of World reads it off its simulator. NumPy, N rows."""
-
-    observation: np.ndarray  # (N, ...) where the step led, also in the rows where a game ended
-    present: np.ndarray  # (N, ...) the same array, unless the simulator has begun the next games already
-    reward: np.ndarray  # (N,) float32
-    terminated: np.ndarray  # (N,) bool, the game truly ended
-    truncated: np.ndarray  # (N,) bool, the game was cut short by a limit
-    lost: np.ndarray | None = None  # (N,) bool, a life was lost and the game goes on; None: no such signal
-
-
-class WorldError(Exception):
-    """A world gave what is no observation or no reward; the message names the world, the step and the field."""
 
 
 class World:
@@ -101,7 +79,6 @@ class World:
         self.options = options or {}
         self.flicker = flicker
         self._newest_only = stack > 1 and self.device.type != "cpu"  # stacks are then put together on the device
-        self._action_dtype = torch.int64 if actions is not None else torch.float32
         self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
         self._all = np.ones(count, bool)
         self._rows = np.arange(count)
@@ -142,7 +119,7 @@ class World:
             raise RuntimeError("send() was called twice: call recv() for the step before first")
         if self._failed:
             raise RuntimeError(f"the last step of {self.name} failed: reset(seed) or load a state first")
-        array = self._checked(action)
+        array = checks.action(action, self.name, self.actions, (self.count, *self.action_shape), self.device)
         if self._taped.max() == self._tape.shape[1]:
             self._tape = np.concatenate([self._tape, np.zeros_like(self._tape)], axis=1)
         self._tape[self._rows, self._taped] = array
@@ -162,7 +139,7 @@ class World:
             raise RuntimeError("recv() without a step under way: call send(action) first")
         with self._undone():  # nothing of a step counts before all of it has been looked at
             arrival = self._collect()
-            self._check(arrival.observation, self._all, arrival.reward)
+            self._look_at(arrival.observation, self._all, arrival.reward)
             ended = arrival.terminated | arrival.truncated
             reseed = ended & (self._taped >= self._tape_limit)
             seedings = self._seedings + reseed
@@ -303,29 +280,19 @@ class World:
     def _begin(self, seedings: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """_restart the games in `mask` (N,) by how often each world was seeded before, (N,), and look at them."""
         present = self._restart(self._seeds(seedings), mask)
-        self._check(present, mask)
+        self._look_at(present, mask)
         return present
 
-    def _check(self, observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> None:
-        """Raise WorldError where what a simulator gave to the worlds in `mask` (N,) is not finite.
+    def _look_at(self, observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> None:
+        if found := checks.not_finite(observation, mask, reward):
+            raise self._fault(*found, at_reset=reward is None)
 
-        observation: (N, ...), as step or (without a reward) reset gave it. reward: (N,) float32.
-        """
-        if reward is not None and not np.isfinite(reward).all():
-            n = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise self.error(n, f"the reward is {reward[n]}", step=True)
-        if observation.dtype != np.uint8 and not np.isfinite(observation).all():
-            wrong = np.argwhere(~np.isfinite(observation) & mask.reshape(-1, *[1] * (observation.ndim - 1)))
-            for n, *place in wrong.tolist():
-                where = f"observation[{', '.join(map(str, place))}]"
-                raise self.error(n, f"{where} is {observation[n, *place]}", step=reward is not None)
-
-    def error(self, world: int, what: str, step: bool) -> WorldError:
-        """That a world gave what it must not: at a step of its game, or at the reset before it."""
-        when = f"at step {self._length[world] + 1:,} of its game" if step else "at a reset"
+    def _fault(self, n: int, what: str, at_reset: bool) -> WorldError:
+        """That game n gave what it must not."""
+        when = "at a reset" if at_reset else f"at step {self._length[n] + 1:,} of its game"
         return WorldError(
-            f"{self.name}, world {world}, {when}: {what}. Nothing of this step is kept. A world gives finite numbers "
-            "of float32's range: mend it, or wrap it (gymnasium.wrappers.TransformReward, TransformObservation)"
+            f"{self.name}, world {n}, {when}: {what}. Nothing of this step is kept. A world gives finite numbers "
+            "within float32's range: mend it, or wrap it (gymnasium.wrappers.TransformReward, TransformObservation)"
         )
 
     # the tape
@@ -386,24 +353,6 @@ class World:
         return (frames * self._lit[:, :, None]).reshape(picture.shape)
 
     # between NumPy and the device
-
-    def _checked(self, action: Tensor) -> np.ndarray:
-        shape = (self.count, *self.action_shape)
-        wanted = f"an action is a {self._action_dtype} tensor of shape {shape} on {self.device}"
-        if not isinstance(action, Tensor):
-            raise TypeError(f"{wanted}, got {type(action).__name__}")
-        if action.dtype != self._action_dtype:
-            raise TypeError(f"{wanted}, got {action.dtype}")
-        if action.shape != shape:
-            raise ValueError(f"{wanted}, got shape {tuple(action.shape)}")
-        if action.device.type != self.device.type:
-            raise ValueError(f"{wanted}, got one on {action.device}")
-        array = action.detach().cpu().numpy()
-        if self.actions is not None and (array.min() < 0 or array.max() >= self.actions):
-            raise ValueError(f"an action of {self.name} is in 0..{self.actions - 1}, got {array.tolist()}")
-        if self.actions is None and not np.isfinite(array).all():
-            raise ValueError(f"an action of {self.name} must be finite, got {array.tolist()}")
-        return array
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)

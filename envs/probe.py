@@ -1,0 +1,96 @@
+"""Whether a game is a function of its seed and its actions, which an exact resume rests on: found by playing some."""
+
+import copy
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import gymnasium
+import numpy as np
+
+Verdict = Literal["seeded", "kept", "unseeded"]
+
+STEPS, REPEATS = 40, 3  # of a game, and how often it is played again in the same environment
+SECONDS = 1.0  # after which a slow world is judged by what was seen
+
+
+def probe(one: Callable[[], gymnasium.Env]) -> Verdict:
+    """Play a game of the environments that `one` makes, from one seed with the same random actions, several times.
+
+    Global generators (random, numpy.random) are put back to where they were.
+
+    Returns:
+        "seeded": every game was the same. "kept": those in new environments were, but not those in one that had
+        played before (BipedalWalker and CarRacing keep Box2D's world over a reset; where that shows only after many
+        steps the world itself tells). "unseeded": not even those in new environments.
+    """
+    end = time.monotonic() + SECONDS
+    with _generators_put_back():
+        first, second = one(), one()
+        try:
+            space = copy.deepcopy(first.action_space)
+            space.seed(0)
+            actions = [space.sample() for _ in range(STEPS)]
+            game = _play(first, 7, actions, end)
+            if not _alike(game, _play(second, 7, actions, end)):
+                return "unseeded"
+            if _keeps_world(first):
+                return "kept"
+            for other in range(REPEATS):
+                _play(first, 100 + other, actions[::-1], end)
+                if not _alike(game, _play(first, 7, actions, end)):
+                    return "kept"
+        except Exception:  # what a run of this world would meet as well, and tell better
+            pass
+        finally:
+            first.close(), second.close()
+    return "seeded"
+
+
+def _play(env: gymnasium.Env, seed: int, actions: list, end: float) -> list[np.ndarray]:
+    """What a game showed and earned, from its reset to its end, or as far as there are actions or time."""
+    seen = [_flat(env, env.reset(seed=seed)[0], 0.0, False)]
+    for action in actions:
+        if time.monotonic() > end:
+            break
+        observation, reward, terminated, truncated, _ = env.step(action)
+        seen.append(_flat(env, observation, reward, terminated or truncated))
+        if terminated or truncated:
+            break
+    return seen
+
+
+def _flat(env: gymnasium.Env, observation: object, reward: object, over: bool) -> np.ndarray:
+    flat = gymnasium.spaces.flatten(env.observation_space, observation)
+    return np.concatenate([np.ravel(part).astype(np.float64) for part in (flat, reward, over)])
+
+
+def _alike(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    """Whether two games are, as far as both were played."""
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=False))
+
+
+def _keeps_world(env: gymnasium.Env) -> bool:
+    """Whether the world of Box2D that it has is the same after another reset: what touched what is kept in there."""
+
+    def worlds() -> dict[str, object]:
+        return {name: value for name, value in vars(env.unwrapped).items() if type(value).__name__ == "b2World"}
+
+    before = worlds()
+    if not before:
+        return False
+    env.reset(seed=8)
+    after = worlds()
+    return any(after.get(name) is world for name, world in before.items())
+
+
+@contextmanager
+def _generators_put_back() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -1,0 +1,315 @@
+"""Worlds as users bring them: taken as Gymnasium takes them, or refused with what helps; what they give is checked."""
+
+import importlib
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+from gymnasium.wrappers import FlattenObservation, TransformAction, TransformObservation, TransformReward
+
+import envs
+from envs import probe
+from envs.world import WorldError
+
+NASTY = "tests.nasty_worlds:nasty/"
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    importlib.import_module("tests.nasty_worlds")
+
+
+def act(world, choice=0):
+    if world.actions is None:
+        return torch.zeros(world.count, *world.action_shape)
+    return torch.full((world.count,), choice)
+
+
+# What they give
+
+
+@pytest.mark.parametrize("field", ["reward", "observation", "reset"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300, None, "text", [1.0, 2.0]])
+def test_what_is_no_number_is_named_where_it_enters(field, value):
+    begin = dict(count=3, field=field, value=value, rebuild=False)
+    if field == "reset":
+        with pytest.raises(WorldError, match="world 0, at a reset: .*observation"):
+            envs.make(NASTY + "Spoilt-v0", **begin)
+        return
+    world = envs.make(NASTY + "Spoilt-v0", **begin)
+    for _ in range(4):
+        world.step(act(world))
+    before, state = world.observation, world.state_dict()
+    with pytest.raises(WorldError, match=f"nasty/Spoilt-v0, world 0, at step 5 of its game: .*{field}"):
+        world.step(act(world))
+    with pytest.raises(RuntimeError, match="the last step of .* failed"):
+        world.step(act(world))
+    after = world.state_dict()  # as if the step had not been asked for: a run can be saved
+    assert world.observation is before and after["present"] == state["present"]
+    assert torch.equal(after["taped"], state["taped"])
+    world.load_state_dict(after)
+    assert torch.equal(world.observation, before) and not world.interrupted.any()
+
+
+def test_the_game_and_the_place_are_named():
+    space = Box(-np.inf, np.inf, (2, 3), np.float64)
+    world = envs.make(NASTY + "Plain-v0", 2, flatten=True)
+    world._games.envs[1].unwrapped.show = lambda: np.array([0, 0, -np.inf])
+    with pytest.raises(WorldError, match=r"world 1, at step 1 of its game: observation\[2\] is -inf"):
+        world.step(act(world))
+    with pytest.raises(WorldError, match=r"observation\[1\] is nan"):
+        envs.make(NASTY + "Spoilt-v0", value=np.nan, field="reset", space=Box(-9, 9, (4,)))
+    with pytest.raises(ValueError, match="flatten=True"):
+        envs.make(NASTY + "Spoilt-v0", space=space)
+
+
+def test_a_reset_that_fails_after_a_game_keeps_what_was_before():
+    world = envs.make(NASTY + "Plain-v0", 1)
+    for _ in range(11):
+        world.step(act(world))
+    before, env = world.observation, world._games.envs[0].unwrapped
+    show = env.show
+    env.show = lambda: show() * (np.nan if env.time == 0 else 1)
+    with pytest.raises(WorldError, match="at a reset"):
+        world.step(act(world))
+    assert world.observation is before and world.state_dict()["taped"].tolist() == [11]
+    assert world._length.tolist() == [11] and world._seedings.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [float, int, bool, np.float32, np.float64, np.int64, np.bool_, lambda x: np.array([x]), np.array, torch.tensor],
+)
+def test_rewards_of_any_type_of_number(make):
+    world = envs.make(NASTY + "Rewards-v0", 2, make=make)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        came = world.step(act(world))
+    assert came.reward.dtype == torch.float32 and came.reward.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("make", [lambda x: 2**70, lambda x: -(2**100)])
+def test_rewards_of_many_bits_are_numbers(make):
+    world = envs.make(NASTY + "Rewards-v0", 1, make=make)
+    assert world.step(act(world)).reward.item() == pytest.approx(make(1))
+    huge = envs.make(NASTY + "Rewards-v0", 1, make=lambda x: 10**400)
+    with pytest.raises(WorldError, match="the reward is inf"):
+        huge.step(act(huge))
+
+
+def test_irregular_info_is_nobodys_concern():
+    world = envs.make(NASTY + "Irregular-v0", 3)
+    for _ in range(30):
+        world.step(act(world))
+
+
+def test_an_error_of_the_world_names_its_game():
+    world = envs.make(NASTY + "Plain-v0", 3)
+    world._games.envs[2].unwrapped.earn = lambda action: 1 / 0
+    with pytest.raises(ZeroDivisionError) as raised:
+        world.step(act(world, 1))
+    assert "of game 2, of 3 side by side" in raised.value.__notes__[0]
+    assert world.state_dict()["taped"].tolist() == [0, 0, 0]
+
+
+# What they see and do
+
+
+def test_channels_are_the_smaller_of_the_outer_axes():
+    assert envs.make(NASTY + "ChannelsLast-v0").observation_shape == (4, 84, 84)
+    assert envs.make(NASTY + "ChannelsFirst-v0").observation_shape == (4, 84, 84)
+    assert envs.make(NASTY + "ChannelsLast-v0", stack=2, size=42).observation_shape == (8, 42, 42)
+    assert envs.make(NASTY + "ChannelsLast-v0", channels_last=False).observation_shape == (84, 84, 4)
+    assert envs.make(NASTY + "Square-v0", channels_last=True).observation_shape == (40, 40, 40)
+    for name in ("Square", "Wide"):
+        with pytest.raises(ValueError, match="channels_last=True or False"):
+            envs.make(f"{NASTY}{name}-v0")
+    with pytest.raises(ValueError, match="pictures of 4 channels: grey is made of 3 colours only"):
+        envs.make(NASTY + "ChannelsLast-v0", grey=True, size=84)
+
+
+def test_a_picture_with_channels_last_is_the_same_picture():
+    world = envs.make(NASTY + "ChannelsLast-v0", 2)
+    world._games.envs[1].unwrapped.show = lambda: shown
+    shown = world._games.envs[1].observation_space.sample()
+    came = world.step(act(world))
+    assert np.array_equal(came.next_observation[1].permute(1, 2, 0), shown)
+
+
+def test_small_integers_of_a_vector_enter_from_0_to_1():
+    for name, low, range_ in (("Ram", 0, 255), ("Words", -1000, 4000), ("Bits", 0, 1)):
+        world = envs.make(f"{NASTY}{name}-v0", 2)
+        shown = world._games.envs[0].observation_space.sample()
+        world._games.envs[0].unwrapped.show = lambda shown=shown: shown
+        seen = world.step(act(world)).next_observation[0]
+        assert torch.allclose(seen, (torch.from_numpy(shown).float() - low) / range_)
+        assert seen.dtype == torch.float32 and 0 <= seen.min() and seen.max() <= 1
+
+
+def test_discrete_observations():
+    world = envs.make(NASTY + "States500-v0", 3)
+    assert world.observation.shape == (3, 500) and (world.observation.sum(1) == 1).all()
+    with pytest.raises(ValueError, match="80,000 bytes each.*TransformObservation"):
+        envs.make(NASTY + "States20000-v0")
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("Dict", "flatten=True"),
+        ("Tuple", "flatten=True"),
+        ("Several", "flatten=True"),
+        ("FloatPicture", r"TransformObservation.*\(255 \* x\).*Box\(0, 255, \(84, 84, 3\)"),
+        ("StackedColor", "stack=4"),
+        ("ManyActions", r"TransformAction.*unravel_index\(a, \[3, 4\]\).*Discrete\(12\)"),
+    ],
+)
+def test_other_spaces_are_refused_with_the_wrapper_that_helps(name, hint):
+    with pytest.raises(ValueError, match=hint):
+        envs.make(f"{NASTY}{name}-v0")
+
+
+def test_those_wrappers_help():
+    for name, size in (("Dict", 5), ("Tuple", 6), ("Several", 7)):
+        world = envs.make(f"{NASTY}{name}-v0", 2, flatten=True)
+        assert world.observation.shape == (2, size) and world.options["flatten"] is True
+        assert envs.make(FlattenObservation(gymnasium.make(f"nasty/{name}-v0")), 2).observation_shape == (size,)
+    env = gymnasium.make("nasty/FloatPicture-v0")
+    picture = Box(0, 255, (84, 84, 3), "uint8")
+    world = envs.make(TransformObservation(env, lambda x: (255 * x).astype("uint8"), picture), 2)
+    assert world.observation_shape == (3, 84, 84)
+    env = gymnasium.make("nasty/ManyActions-v0")
+    world = envs.make(lambda: TransformAction(env, lambda a: np.array(np.unravel_index(a, [3, 4])), Discrete(12)))
+    assert world.actions == 12
+    world.step(act(world, 11))
+
+
+# What they are called
+
+
+def test_an_environment_or_a_function_is_a_world():
+    world = envs.make(gymnasium.make("CartPole-v1", max_episode_steps=7), 3)
+    twin = envs.make("CartPole", 3)
+    assert world.name == "CartPole-v1" and torch.equal(world.observation, twin.observation)
+    for _ in range(7):
+        world.step(act(world))
+    assert world.finished["episode/length"] == [7, 7, 7]
+    wrapped = envs.make(TransformReward(gymnasium.make("CartPole-v1"), lambda reward: 3 * reward), 2)
+    assert wrapped.step(act(wrapped)).reward.tolist() == [3, 3]
+    plain = importlib.import_module("tests.nasty_worlds").Plain
+    assert envs.make(plain, 2).name == "Plain"
+    with pytest.raises(ValueError, match="Plain cannot be made again .*: hand in a function"):
+        envs.make(plain(), 2)
+    with pytest.raises(ValueError, match="a world is a name, .* got int"):
+        envs.make(3)
+
+
+def test_vector_environments_that_let_us_begin_their_games():
+    world = envs.make(NASTY + "Many-v0", 3)
+    for _ in range(12):
+        came = world.step(act(world, 1))
+    assert came.last.all() and came.reward.tolist() == [1, 1, 1] and (world.observation == 0).all()
+    with pytest.raises(ValueError, match="ManyOnTheirOwn-v0 is registered as a vector environment only"):
+        envs.make(NASTY + "ManyOnTheirOwn-v0", 3)
+
+
+@pytest.mark.parametrize(
+    "name, protocol",
+    [
+        ("Pong", "classic"), ("pong", "classic"), ("ALE/Pong-v5", "sticky"), ("ale/pong-v5", "sticky"),
+        ("PongNoFrameskip-v4", "classic"), ("Pong-v4", "classic"), ("Pong-v0", "sticky"),
+        ("PongNoFrameskip-v0", "sticky"),
+    ],
+)  # fmt: skip
+def test_an_atari_id_means_its_protocol(name, protocol):
+    world = envs.make(name)
+    assert world.protocol == protocol and ("protocol sticky" in (world.caveat or "")) == (protocol == "sticky")
+
+
+# Whether a game is a function of its seed and actions
+
+
+@pytest.mark.parametrize(
+    "name, verdict",
+    [
+        ("nasty/Plain-v0", "seeded"), ("nasty/Pictures-v0", "seeded"), ("nasty/Irregular-v0", "seeded"),
+        ("nasty/Unseeded-v0", "unseeded"), ("nasty/UnseededPictures-v0", "unseeded"), ("nasty/Clock-v0", "unseeded"),
+        ("nasty/Kept-v0", "kept"), ("CartPole-v1", "seeded"), ("Pendulum-v1", "seeded"), ("FrozenLake-v1", "seeded"),
+        ("LunarLander-v3", "seeded"), ("BipedalWalker-v3", "kept"), ("CarRacing-v3", "kept"), ("Hopper-v5", "seeded"),
+    ],
+)  # fmt: skip
+def test_a_few_games_tell_whether_a_seed_determines_them(name, verdict):
+    pytest.importorskip("mujoco" if name == "Hopper-v5" else "Box2D")
+    before = np.random.get_state()[1].copy()
+    assert probe.probe(lambda: gymnasium.make(name, disable_env_checker=True)) == verdict
+    assert np.array_equal(np.random.get_state()[1], before)
+
+
+def resumed(name, steps, **options):
+    """Play, resume in new environments after `steps` and play on in both; returns whether all was the same."""
+    world, again = (envs.make(name, 2, seed=s, **options) for s in (1, 5))
+    chance = torch.Generator().manual_seed(0)
+
+    def action():
+        if world.actions is None:
+            return torch.rand(2, *world.action_shape, generator=chance) * 2 - 1
+        return torch.randint(world.actions, (2,), generator=chance)
+
+    for _ in range(steps):
+        world.step(action())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.load_state_dict(world.state_dict())
+    for _ in range(120):
+        action_ = action()
+        a, b = world.step(action_), again.step(action_)
+        if not all(torch.equal(x, y) for x, y in zip(a, b, strict=True)):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("steps", [150, 400])
+def test_a_world_that_keeps_its_simulator_resumes_exactly(steps):
+    pytest.importorskip("Box2D")
+    assert resumed("BipedalWalker", steps)
+    assert resumed(NASTY + "Kept-v0", steps)
+
+
+@pytest.mark.slow
+def test_car_racing_resumes_exactly():
+    pytest.importorskip("Box2D")
+    assert resumed("CarRacing", 1_100)
+
+
+def test_games_of_a_world_that_keeps_something_are_all_as_the_first():
+    world, fixed = envs.make(NASTY + "Kept-v0", 1), envs.make(NASTY + "Kept-v0", 1, rebuild=False)
+    for _ in range(30):
+        seen = world.step(act(world)).next_observation, fixed.step(act(fixed)).next_observation
+    assert (seen[1] - seen[0]).round().tolist() == [[2, 2, 2]]  # its third game
+
+
+def test_an_unseeded_world_says_so_and_begins_new_games():
+    world = envs.make(NASTY + "UnseededPictures-v0", 2)
+    assert "no seed determines nasty/UnseededPictures-v0" in world.caveat
+    for _ in range(5):
+        world.step(act(world))
+    with pytest.warns(RuntimeWarning, match="not exactly where it stopped"):
+        world.load_state_dict(world.state_dict())
+    assert world.interrupted.all() and world._length.tolist() == [0, 0] and world._seedings.tolist() == [1, 1]
+    assert envs.make(NASTY + "Plain-v0").caveat is None
+
+
+def test_only_the_games_that_arrived_elsewhere_begin_anew():
+    world = envs.make(NASTY + "Plain-v0", 3)
+    for _ in range(5):
+        world.step(act(world))
+    state = world.state_dict()
+    state["present"][1] += 1
+    before = world.observation.clone()
+    with pytest.warns(RuntimeWarning, match="arrived elsewhere.*new games begin in 1 of 3"):
+        world.load_state_dict(state)
+    assert world.interrupted.tolist() == [False, True, False] and world._length.tolist() == [5, 0, 5]
+    assert torch.equal(world.observation[::2], before[::2]) and not torch.equal(world.observation[1], before[1])
