@@ -1,4 +1,4 @@
-"""Worlds as users bring them: taken as Gymnasium takes them, or refused with what helps; what they give is checked."""
+"""Worlds as users bring them: taken, or refused with what helps; what they give is looked at."""
 
 import importlib
 import warnings
