@@ -1,0 +1,108 @@
+"""Faults are injected into every program, and each is tried again by the same command.
+
+    python -m tests.faults --out /tmp/faults                                  # all programs, all faults
+    python -m tests.faults --out /tmp/faults --programs dqn ppo --faults flip "disk full" --tries 3
+    python -m tests.faults --out /tmp/faults --publish runs/published/faults  # and keep the table
+
+A try ends as identical (bit for bit what an undisturbed run gives), named (refused in a sentence that names the file
+and the way out, nothing lost), or failed. Linux only: it forks, reads /proc and counts writes. The exit code is 1
+where anything failed.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import queue
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults import report
+from tests.faults.process import Server
+from tests.faults.programs import TRAINED, draw
+from tests.faults.tries import FAULTS, Case, Failed, Tried, attempt
+
+
+def work(
+    names: "queue.Queue[str]",
+    faults: Sequence[str],
+    tries: int,
+    seed: int,
+    place: Path,
+    found: list[Tried],
+    lines: Path,
+) -> None:
+    """Take programs from a queue and try every fault on each."""
+    server = Server()
+    while True:
+        try:
+            name = names.get_nowait()
+        except queue.Empty:
+            break
+        folder = place / name.replace(" ", "-").replace(",", "")
+        try:
+            case = Case(server, folder, place / "pictures", name, TRAINED[name])
+            some = (attempt(case, fault, number, seed) for fault in faults for number in range(tries))
+            for tried in some:
+                tell(tried, found, lines)
+        except Failed as failure:
+            tell(Tried("none", name, 0, "failed", "", str(failure), 0.0), found, lines)
+        shutil.rmtree(folder, ignore_errors=True)
+    server.close()
+
+
+_telling = threading.Lock()
+
+
+def tell(tried: Tried, found: list[Tried], lines: Path) -> None:
+    """Add a try to those found, to a file of lines, and to what is seen of it."""
+    with _telling:
+        found.append(tried)
+        with open(lines, "a") as file:
+            file.write(json.dumps(dataclasses.asdict(tried)) + "\n")
+        if tried.outcome == "failed":
+            print(f"{len(found):4} {tried.program}: {tried.fault}: FAILED: {tried.why[:600]}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--programs", nargs="+", default=list(TRAINED), choices=list(TRAINED), metavar="NAME")
+    parser.add_argument("--faults", nargs="+", default=list(FAULTS), choices=list(FAULTS), metavar="FAULT")
+    parser.add_argument("--tries", type=int, default=1, help="of each fault on each program")
+    parser.add_argument("--seed", type=int, default=1, help="of where faults strike")
+    parser.add_argument("--workers", type=int, default=1, help="programs at a time")
+    parser.add_argument("--out", type=Path, required=True, help="folder for tries.jsonl and the table")
+    parser.add_argument("--work", type=Path, default=Path("/dev/shm"), help="folder for the runs: a fast disk")
+    parser.add_argument("--publish", type=Path, help="folder that gets the table too")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    lines = asked.out / "tries.jsonl"
+    lines.unlink(missing_ok=True)
+    place = asked.work / f"saccade-faults-{os.getpid()}"
+    draw(place / "pictures")
+    names: queue.Queue[str] = queue.Queue()
+    for name in asked.programs:
+        names.put(name)
+    found: list[Tried] = []
+    arguments = (names, asked.faults, asked.tries, asked.seed, place, found, lines)
+    workers = [threading.Thread(target=work, args=arguments) for _ in range(asked.workers)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    for folder in filter(None, (asked.out, asked.publish)):
+        report.write(folder, found, asked.seed)
+    print(report.table(found))
+    return int(any(tried.outcome == "failed" for tried in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

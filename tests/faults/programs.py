@@ -1,0 +1,105 @@
+"""What faults are tried on: every program of agents/ and vision/, small enough to end in about a second."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+RUN = ("--wandb=disabled", "--threads=1", "--device=cpu", "--save-every=0")
+WORLD = (
+    *RUN,
+    "--env=Catch",
+    "--worlds=4",
+    "--evaluate-games=2",
+    "--film-seconds=0",
+    "--backbone=small",
+    "--width=0.25",
+    "--log-every=20",
+)
+LEARNED = (*WORLD, "--steps=96", "--evaluate-every=32")
+VALUES = (
+    *LEARNED,
+    "--hidden=16",
+    "--batch=8",
+    "--copy-every=16",
+    "--learn-every=8",
+    "--learn-start=24",
+    "--capacity=60",
+)
+POLICY = (*LEARNED, "--hidden=16")
+GLIMPSES = (*RUN, "--images=glyphs", "--steps=60", "--batch=10", "--units=16", "--sight=16", "--evaluate-every=30")
+GLIMPSES += ("--log-every=10", "--evaluate-passes=1", "--test-rollouts=1", "--no-film", "--no-bf16")
+PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48", "--batch=4", "--evaluate-every=16")
+PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program and the flags that make it small. steps: whether it plays a world, whose step can raise."""
+
+    module: str
+    flags: tuple[str, ...]
+    steps: bool = True
+
+    def arguments(self, folder: Path, pictures: Path, seed: int = 1, *more: str) -> list[str]:
+        """Its command line for a run in folder/<world>/run; pictures: where draw() has written some."""
+        flags = [flag.format(data=pictures) if "{data}" in flag else flag for flag in self.flags]
+        return [*flags, f"--folder={folder}", "--name=run", f"--seed={seed}", *more]
+
+
+def draw(folder: Path) -> None:
+    """Write an image folder: two classes of pictures of 16 x 16."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 16), ("validation", 6), ("test", 6)):
+        for label, name in enumerate(("dark", "light")):
+            place = folder / part / name
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                drawn = generator.integers(0, 160, (16, 16, 3), dtype=np.uint8) + 90 * label
+                Image.fromarray(drawn.astype(np.uint8)).save(place / f"{number}.png")
+
+
+_family = functools.partial(Program, flags=VALUES)
+TRAINED = {
+    "dqn": _family("agents.dqn"),
+    "double": _family("agents.double"),
+    "dueling": _family("agents.dueling"),
+    "prioritized": _family("agents.prioritized"),
+    "n_step": _family("agents.n_step"),
+    "noisy": _family("agents.noisy"),
+    "c51": _family("agents.c51"),
+    "qr_dqn": _family("agents.qr_dqn"),
+    "iqn": _family("agents.iqn"),
+    "munchausen": _family("agents.munchausen"),
+    "rainbow": _family("agents.rainbow"),
+    "dqn on disk": Program("agents.dqn", (*VALUES, "--memory-on-disk")),
+    "dqn, rows": Program("agents.dqn", (*VALUES, "--env=CartPole", "--backbone=mlp")),
+    "r2d2": Program("agents.r2d2", (*LEARNED, "--hidden=16", "--capacity=400", "--batch=4", "--units=16")),
+    "pqn": Program("agents.pqn", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2")),
+    "reinforce": Program("agents.reinforce", POLICY),
+    "a2c": Program("agents.a2c", (*POLICY, "--rollout=4")),
+    "ppo": Program("agents.ppo", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2")),
+    "ppo, continuous": Program(
+        "agents.ppo", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2", "--env=Pendulum", "--backbone=mlp")
+    ),
+    "attention": Program(
+        "agents.attention", (*LEARNED, "--rollout=8", "--epochs=1", "--minibatches=1", "--units=16")
+    ),
+    "gaze": Program("agents.gaze", (*LEARNED, "--rollout=8", "--epochs=1", "--minibatches=1", "--units=16")),
+    "recurrent_attention": Program("agents.recurrent_attention", (*GLIMPSES, "--env=MNIST"), steps=False),
+    "dram": Program("agents.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
+    "tabular": Program(
+        "agents.tabular",
+        (*RUN, "--env=FrozenLake", "--steps=96", "--worlds=4", "--evaluate-games=2", "--evaluate-every=32")
+        + ("--log-every=20",),
+    ),
+    "tabular, planned": Program(
+        "agents.tabular", (*RUN, "--env=FrozenLake", "--method=value_iteration", "--evaluate-games=2"), steps=False
+    ),
+    "classification": Program("vision.classification", PICTURES, steps=False),
+    "classification, snapshots": Program(
+        "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--average=0.9"), steps=False
+    ),
+}

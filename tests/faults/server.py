@@ -1,0 +1,124 @@
+"""A parent process that has imported everything, and forks: a program then starts in milliseconds, not seconds.
+
+Read from standard input and answered on standard output, a line of JSON each:
+
+    {"start": {"program", "arguments", "environment", "stdout", "stderr", "fault", "folder"}}   -> {"pid"}
+    {"wait": pid, "seconds": s}   -> {"code": of the exit, minus the signal where one ended it, or null: still alive}
+
+The fork leaves the loop and runs the program as `python -m` does, so that it ends as any interpreter ends. Nothing
+here starts a thread: a fork would not have it.
+"""
+
+import gc
+import importlib
+import json
+import os
+import runpy
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from tests.faults import strike
+
+IMPORTED = (
+    "torch",
+    "numpy",
+    "gymnasium",
+    "scipy.signal",
+    "PIL.Image",
+    "safetensors.torch",
+    "tyro",
+    "rich.console",
+    "rich.progress",
+    "rich.table",
+    "gymnasium.envs.toy_text.frozen_lake",
+    "gymnasium.envs.classic_control.cartpole",
+    "envs",
+    "envs.catch",
+    "envs.control",
+    "envs.glimpse",
+    "replay",
+    "runs.run",
+    "runs.command",
+    "runs.record",
+    "vision.backbones",
+    "vision.data",
+    "vision.data.augment",
+    "vision.schedules",
+    "vision.optimisers",
+)
+
+
+def warm_up() -> None:
+    """Do once what torch imports at its first use: meta tensors, an optimizer, autocast."""
+    import torch
+
+    from vision import backbones
+
+    torch.set_num_threads(1)
+    for name, shape in (("small", (1, 40, 40)), ("mlp", (4,)), ("lenet5", (3, 16, 16))):
+        network = backbones.build(name, shape)
+        optimizer = torch.optim.AdamW(network.parameters())
+        network.maps(torch.zeros(2, *shape))[-1].sum().backward()
+        optimizer.step()
+
+
+def serve() -> dict | None:
+    """Answer requests until there are no more. Returns None then, and in a fork what it is to run."""
+    asked, answer = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    for line in asked:
+        request = json.loads(line)
+        if "start" in request:
+            pid = os.fork()
+            if pid == 0:
+                os.close(answer.fileno())
+                return request["start"]
+            found = {"pid": pid}
+        else:
+            found = {"code": wait(request["wait"], request["seconds"])}
+        answer.write(json.dumps(found) + "\n")
+        answer.flush()
+    return None
+
+
+def wait(pid: int, seconds: float) -> int | None:
+    """The exit code of a fork, or None if it lives on after so many seconds."""
+    end, pause = time.monotonic() + seconds, 0.005
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def become(start: dict) -> None:
+    """Take on the standard streams, the environment and the faults of what is to run."""
+    os.setsid()  # a process group of its own, as a program has that a shell started
+    for number, path in ((0, os.devnull), (1, start["stdout"]), (2, start["stderr"])):
+        opened = os.open(path, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.environ.update(start["environment"])
+    sys.argv[1:] = start["arguments"]
+    strike.arm(start["fault"], Path(start["folder"]))
+
+
+if __name__ == "__main__":
+    for name in IMPORTED:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:  # moved, or an extra: the program imports it itself
+            continue
+    warm_up()
+    gc.collect()
+    gc.freeze()  # forks then do not go through all of it again
+    threads = len(os.listdir("/proc/self/task"))
+    assert threads == 1, f"{threads} threads: a fork would lack all but one of them"
+    if start := serve():
+        become(start)
+        warnings.filterwarnings("ignore", message=".*found in sys.modules after import")
+        runpy.run_module(start["program"], run_name="__main__", alter_sys=True)
