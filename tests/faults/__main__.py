@@ -20,13 +20,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults import report
+from tests.faults import report, server
 from tests.faults.process import Server
 from tests.faults.programs import TRAINED, draw
 from tests.faults.tries import FAULTS, Case, Failed, Tried, attempt
 
 
 def work(
+    serving: Server,
     names: "queue.Queue[str]",
     faults: Sequence[str],
     tries: int,
@@ -36,7 +37,6 @@ def work(
     lines: Path,
 ) -> None:
     """Take programs from a queue and try every fault on each."""
-    server = Server()
     while True:
         try:
             name = names.get_nowait()
@@ -44,14 +44,14 @@ def work(
             break
         folder = place / name.replace(" ", "-").replace(",", "")
         try:
-            case = Case(server, folder, place / "pictures", name, TRAINED[name])
+            case = Case(serving, folder, place / "pictures", name, TRAINED[name])
             some = (attempt(case, fault, number, seed) for fault in faults for number in range(tries))
             for tried in some:
                 tell(tried, found, lines)
         except Failed as failure:
             tell(Tried("none", name, 0, "failed", "", str(failure), 0.0), found, lines)
         shutil.rmtree(folder, ignore_errors=True)
-    server.close()
+    serving.close()
 
 
 _telling = threading.Lock()
@@ -67,7 +67,8 @@ def tell(tried: Tried, found: list[Tried], lines: Path) -> None:
             print(f"{len(found):4} {tried.program}: {tried.fault}: FAILED: {tried.why[:600]}", flush=True)
 
 
-def main() -> int:
+def asked_for() -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -79,7 +80,29 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for tries.jsonl and the table")
     parser.add_argument("--work", type=Path, default=Path("/dev/shm"), help="folder for the runs: a fast disk")
     parser.add_argument("--publish", type=Path, help="folder that gets the table too")
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def fork(workers: int) -> tuple[list[Server], dict | None]:
+    """Fork servers off this process. In a fork of theirs that is to run a program: what it is to run."""
+    servers = []
+    for _ in range(workers):
+        (asking, questions), (answers, answering) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.close(questions)
+            os.close(answers)
+            start = server.serve(asking, answering)
+            if start is None:
+                os._exit(0)
+            return [], start
+        os.close(asking)
+        os.close(answering)
+        servers.append(Server(questions, answers))
+    return servers, None
+
+
+def main(asked: argparse.Namespace, servers: list[Server]) -> int:
+    """Try everything that is asked for, and write the table. Returns the exit code."""
     asked.out.mkdir(parents=True, exist_ok=True)
     lines = asked.out / "tries.jsonl"
     lines.unlink(missing_ok=True)
@@ -89,8 +112,8 @@ def main() -> int:
     for name in asked.programs:
         names.put(name)
     found: list[Tried] = []
-    arguments = (names, asked.faults, asked.tries, asked.seed, place, found, lines)
-    workers = [threading.Thread(target=work, args=arguments) for _ in range(asked.workers)]
+    rest = (names, asked.faults, asked.tries, asked.seed, place, found, lines)
+    workers = [threading.Thread(target=work, args=(serving, *rest)) for serving in servers]
     try:
         for worker in workers:
             worker.start()
@@ -105,4 +128,10 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    flags = asked_for()
+    server.prepare()
+    forked, program = fork(flags.workers)
+    if program:  # at the bottom of the stack, with nothing above that a program's end could run through
+        server.run(program)
+    else:
+        sys.exit(main(flags, forked))

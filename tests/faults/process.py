@@ -4,22 +4,12 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-QUIET = {  # of the machine's own settings nothing shall matter
-    "OMP_NUM_THREADS": "1",
-    "MPLBACKEND": "Agg",
-    "COLUMNS": "200",
-    "PYTHONPATH": str(ROOT),
-}
 
 
 @dataclasses.dataclass
@@ -32,22 +22,19 @@ class Ended:
 
 
 class Server:
-    """Forks programs off a process that has imported everything. For one thread; close() it at the end."""
+    """Asks a server (tests/faults/server.py), a fork of this process, for forks that run programs. For one thread.
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={key: value for key, value in os.environ.items() if not key.startswith("WANDB")} | QUIET,
-        )
+    Args:
+        questions, answers: the pipes' ends to write to and to read from.
+    """
+
+    def __init__(self, questions: int, answers: int) -> None:
+        self._questions, self._answers = os.fdopen(questions, "w"), os.fdopen(answers)
 
     def _ask(self, request: dict) -> dict:
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._questions.write(json.dumps(request) + "\n")
+        self._questions.flush()
+        return json.loads(self._answers.readline())
 
     def start(
         self,
@@ -109,8 +96,8 @@ class Server:
 
     def close(self) -> None:
         """End the server."""
-        self._process.stdin.close()
-        self._process.wait()
+        self._questions.write(json.dumps({"end": True}) + "\n")
+        self._questions.close()
 
 
 def head(path: Path, lines: int) -> threading.Thread:

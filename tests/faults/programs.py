@@ -8,27 +8,12 @@ import numpy as np
 from PIL import Image
 
 RUN = ("--wandb=disabled", "--threads=1", "--device=cpu", "--save-every=0")
-WORLD = (
-    *RUN,
-    "--env=Catch",
-    "--worlds=4",
-    "--evaluate-games=2",
-    "--film-seconds=0",
-    "--backbone=small",
-    "--width=0.25",
-    "--log-every=20",
-)
-LEARNED = (*WORLD, "--steps=96", "--evaluate-every=32")
-VALUES = (
-    *LEARNED,
-    "--hidden=16",
-    "--batch=8",
-    "--copy-every=16",
-    "--learn-every=8",
-    "--learn-start=24",
-    "--capacity=60",
-)
+WORLD = (*RUN, "--env=Catch", "--worlds=4", "--evaluate-games=2", "--film-seconds=0", "--log-every=20")
+LEARNED = (*WORLD, "--backbone=small", "--width=0.25", "--steps=96", "--evaluate-every=32")
+VALUES = (*LEARNED, "--hidden=16", "--batch=8", "--copy-every=16", "--learn-every=8", "--learn-start=24")
+VALUES += ("--capacity=60",)
 POLICY = (*LEARNED, "--hidden=16")
+ROLLOUT = ("--rollout=8", "--epochs=2", "--minibatches=2")
 GLIMPSES = (*RUN, "--images=glyphs", "--steps=60", "--batch=10", "--units=16", "--sight=16", "--evaluate-every=30")
 GLIMPSES += ("--log-every=10", "--evaluate-passes=1", "--test-rollouts=1", "--no-film", "--no-bf16")
 PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48", "--batch=4", "--evaluate-every=16")
@@ -77,17 +62,13 @@ TRAINED = {
     "dqn on disk": Program("agents.dqn", (*VALUES, "--memory-on-disk")),
     "dqn, rows": Program("agents.dqn", (*VALUES, "--env=CartPole", "--backbone=mlp")),
     "r2d2": Program("agents.r2d2", (*LEARNED, "--hidden=16", "--capacity=400", "--batch=4", "--units=16")),
-    "pqn": Program("agents.pqn", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2")),
+    "pqn": Program("agents.pqn", (*POLICY, *ROLLOUT)),
     "reinforce": Program("agents.reinforce", POLICY),
     "a2c": Program("agents.a2c", (*POLICY, "--rollout=4")),
-    "ppo": Program("agents.ppo", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2")),
-    "ppo, continuous": Program(
-        "agents.ppo", (*POLICY, "--rollout=8", "--epochs=2", "--minibatches=2", "--env=Pendulum", "--backbone=mlp")
-    ),
-    "attention": Program(
-        "agents.attention", (*LEARNED, "--rollout=8", "--epochs=1", "--minibatches=1", "--units=16")
-    ),
-    "gaze": Program("agents.gaze", (*LEARNED, "--rollout=8", "--epochs=1", "--minibatches=1", "--units=16")),
+    "ppo": Program("agents.ppo", (*POLICY, *ROLLOUT)),
+    "ppo, continuous": Program("agents.ppo", (*POLICY, *ROLLOUT, "--env=Pendulum", "--backbone=mlp")),
+    "attention": Program("agents.attention", (*LEARNED, *ROLLOUT, "--units=16")),
+    "gaze": Program("agents.gaze", (*LEARNED, *ROLLOUT, "--units=16")),
     "recurrent_attention": Program("agents.recurrent_attention", (*GLIMPSES, "--env=MNIST"), steps=False),
     "dram": Program("agents.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
     "tabular": Program(

@@ -12,8 +12,8 @@ from runs import machine
 from tests.faults.tries import Tried
 
 WORDS = {
-    "identical": "the run ends as an undisturbed one, bit for bit: metrics, weights, optimizer, memory, random state",
-    "named": "refused in one sentence that names the file and the way out; with the file put back it ends identically",
+    "identical": "ends as an undisturbed run, bit for bit: metrics, weights, optimizer, memory, random states",
+    "named": "refused in a sentence that names the file and the way out; with the file put back it ends equal",
     "failed": "anything else: a traceback, a hang, a silent difference, lost data",
     "skipped": "the fault cannot be made to this program, or on this machine",
 }
@@ -64,8 +64,9 @@ def write(folder: Path, found: Sequence[Tried], seed: int) -> None:
     hardware = about["hardware"]
     words = "\n".join(f"- **{word}**: {meaning}" for word, meaning in WORDS.items())
     text = (
-        f"# Faults injected into every program\n\n`{about['command']}`, seed {seed}, {about['date']}, commit "
-        f"{about['commit']}, {hardware['processor']}, {hardware['cores']} cores.\nEach fault strikes a run on its way "
-        f"(or the folder of one that was killed there), and the same command is given again.\n\n{words}\n\n{table(found)}"
+        "# Faults injected into every program\n\n"
+        f"`{about['command']}`, seed {seed}, {about['date']}, commit {about['commit']}, {hardware['processor']}, "
+        f"{hardware['cores']} cores.\nEach fault strikes a run on its way, or the folder of one that was killed "
+        f"there, and the same command is given again.\n\n{words}\n\n{table(found)}"
     )
     (folder / "faults.md").write_text(text)

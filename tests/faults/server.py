@@ -1,12 +1,12 @@
 """A parent process that has imported everything, and forks: a program then starts in milliseconds, not seconds.
 
-Read from standard input and answered on standard output, a line of JSON each:
+It is a fork itself, of tests/faults/__main__.py, and is asked and answers over two pipes, a line of JSON each:
 
     {"start": {"program", "arguments", "environment", "stdout", "stderr", "fault", "folder"}}   -> {"pid"}
     {"wait": pid, "seconds": s}   -> {"code": of the exit, minus the signal where one ended it, or null: still alive}
 
-The fork leaves the loop and runs the program as `python -m` does, so that it ends as any interpreter ends. Nothing
-here starts a thread: a fork would not have it.
+A fork that is to run a program comes back from all functions and runs it as `python -m` does, so that it ends as any
+interpreter ends. Nothing here starts a thread: a fork would not have it.
 """
 
 import gc
@@ -64,19 +64,36 @@ def warm_up() -> None:
         optimizer.step()
 
 
-def serve() -> dict | None:
-    """Answer requests until there are no more. Returns None then, and in a fork what it is to run."""
-    asked, answer = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+def prepare() -> None:
+    """Import what programs do. Raises RuntimeError where that has started a thread."""
+    for name in IMPORTED:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:  # moved, or an extra: the program imports it itself
+            continue
+    warm_up()
+    gc.collect()
+    gc.freeze()  # forks then do not go through all of it again
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        raise RuntimeError(f"{threads} threads: a fork would lack all but one of them")
+
+
+def serve(questions: int, answers: int) -> dict | None:
+    """Answer requests until there are no more: None then, and in a fork what it is to run. Takes two pipes' ends."""
+    asked, answer = os.fdopen(questions), os.fdopen(answers, "w")
     for line in asked:
         request = json.loads(line)
         if "start" in request:
             pid = os.fork()
             if pid == 0:
-                os.close(answer.fileno())
+                os.close(questions)
+                os.close(answers)
                 return request["start"]
             found = {"pid": pid}
-        else:
+        elif "wait" in request:
             found = {"code": wait(request["wait"], request["seconds"])}
+        else:
+            break
         answer.write(json.dumps(found) + "\n")
         answer.flush()
     return None
@@ -107,18 +124,8 @@ def become(start: dict) -> None:
     strike.arm(start["fault"], Path(start["folder"]))
 
 
-if __name__ == "__main__":
-    for name in IMPORTED:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:  # moved, or an extra: the program imports it itself
-            continue
-    warm_up()
-    gc.collect()
-    gc.freeze()  # forks then do not go through all of it again
-    threads = len(os.listdir("/proc/self/task"))
-    assert threads == 1, f"{threads} threads: a fork would lack all but one of them"
-    if start := serve():
-        become(start)
-        warnings.filterwarnings("ignore", message=".*found in sys.modules after import")
-        runpy.run_module(start["program"], run_name="__main__", alter_sys=True)
+def run(start: dict) -> None:
+    """Run a program, as `python -m` does."""
+    become(start)
+    warnings.filterwarnings("ignore", message=".*found in sys.modules after import")
+    runpy.run_module(start["program"], run_name="__main__", alter_sys=True)

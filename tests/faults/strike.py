@@ -1,7 +1,7 @@
 """Faults that hit a program from within while it runs, at a point that is the same each time.
 
-A write is counted where Python reports it to its audit hooks: a file of the run's folder opened for writing, renamed,
-removed, cut or made. At write number `at` the fault strikes, before that write happens.
+A write is counted where Python reports it to its audit hooks: a file below the run's folder opened for writing,
+renamed, removed, cut or made. At write number `at` the fault strikes, before that write happens.
 """
 
 import os
@@ -30,7 +30,7 @@ def arm(fault: dict[str, Any], folder: Path) -> None:
             its lock, then stop); "count", a path that gets the number of writes; "largest", bytes that a file may
             have: the write beyond that is cut there and kills ("kill": True) or fails; "step", which of the worlds'
             steps raises.
-        folder: the run's.
+        folder: in which the run's lies.
     """
     if "count" in fault or "at" in fault:
         sys.addaudithook(_Hook(fault, folder))
@@ -74,9 +74,10 @@ class _Hook:
 
     def _strike(self, what: str) -> None:
         if what == "remove":
-            shutil.rmtree(self.folder)
+            for run in Path(self.folder).glob("*/run"):
+                shutil.rmtree(run)
         elif what == "unlock":
-            for lock in Path(self.folder).glob(".lock*"):
+            for lock in Path(self.folder).glob("*/run/.lock*"):
                 lock.unlink()
             os.kill(os.getpid(), signal.SIGSTOP)
         else:

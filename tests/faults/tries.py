@@ -7,6 +7,7 @@ named: the program refuses in one sentence that names the file and the way out; 
 
 import contextlib
 import dataclasses
+import functools
 import os
 import random
 import shutil
@@ -55,20 +56,32 @@ class Case:
         self.server, self.name, self.program, self.pictures = server, name, program, pictures
         self.work = work
         work.mkdir(parents=True, exist_ok=True)
-        self.reference, self.writes = self._whole("reference")
-        _, self.few = self._whole("rarely", RARE)
-        at = {"at": round(self.writes * 0.62), "do": "kill"}
-        self.killed, self.other = (self._killed(f"killed-{seed}", seed, at) for seed in (1, 2))
+        self.reference, self.writes, self.seconds = self._whole("reference")
 
-    def _whole(self, name: str, *more: str) -> tuple[Path, int]:
+    @functools.cached_property
+    def few(self) -> int:
+        """The writes of a run between whose checkpoints are hours."""
+        return self._whole("rarely", RARE)[1]
+
+    @functools.cached_property
+    def killed(self) -> Path:
+        """A run that was killed on its way."""
+        return self._killed("killed", seed=1)
+
+    @functools.cached_property
+    def other(self) -> Path:
+        """Another one, of another seed."""
+        return self._killed("other", seed=2)
+
+    def _whole(self, name: str, *more: str) -> tuple[Path, int, float]:
         count = self.work / f"{name}.count"
         ended = self.run(self.work / name, *more, fault={"count": str(count)})
         if ended.code != 0:
             raise Failed(f"{self.name} does not run undisturbed: {ended.said[-2000:]}")
-        return self.of(self.work / name), int(count.read_text())
+        return self.of(self.work / name), int(count.read_text()), ended.seconds
 
-    def _killed(self, name: str, seed: int, fault: dict) -> Path:
-        ended = self.run(self.work / name, seed=seed, fault=fault)
+    def _killed(self, name: str, seed: int) -> Path:
+        ended = self.run(self.work / name, seed=seed, fault={"at": round(self.writes * 0.62), "do": "kill"})
         if ended.code != -signal.SIGKILL:
             raise Failed(f"{self.name} was to be killed, and ended by {ended.code}: {ended.said[-2000:]}")
         return self.of(self.work / name)
@@ -128,9 +141,6 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
     if kind == damage.STRAY:
         target = damage.stray(run, case.other)
         role, names = damage.STRAY, {target.stem, target.parent.name}
-        mend: Callable[[], None] = lambda: [
-            target.with_suffix(end).unlink(missing_ok=True) for end in (".json", ".pt")
-        ]  # noqa: E731
     elif kind.startswith("folder "):
         role = ("checkpoint", "checkpoint/memory")[number % 2]
         target = run / role
@@ -138,7 +148,6 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
             role, target = "checkpoint", run / "checkpoint"
         damage.hurt_folder(kind.removeprefix("folder "), target, case.other / role, elsewhere)
         names = {target.name, run.name}
-        mend = lambda: put_back(case.killed / role, target)  # noqa: E731
     else:
         known = damage.roles(run)
         others = damage.roles(case.other)
@@ -148,7 +157,6 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
         target = known[role]
         kept = damage.hurt(kind, target, others.get(role), elsewhere, draw)
         names = {target.name, target.stem}
-        mend = lambda: put_back(case.killed / target.relative_to(run), target)  # noqa: E731
     ended = case.run(folder)
     if kept is not None and (elsewhere / target.name).read_bytes() != kept:
         raise Failed(f"{role}: wrote through a symbolic link")
@@ -157,10 +165,12 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
     if ended.code == 0:
         with told(role):
             case.identical(folder, ended)
+            if "from the start" in ended.said and not warned(ended):
+                raise Failed("began again from the start without a word")
         return "identical", role, warned(ended)
     if lacks := unsaid(ended, names):
         raise Failed(f"{role}: {lacks}: {last(ended)}")
-    mend()
+    put_back(case.killed / target.relative_to(run), target)
     with told(f"{role}, refused and put back"):
         case.identical(folder, case.run(folder))
     return "named", role, last(ended)
@@ -176,7 +186,11 @@ def told(where: str) -> Iterator[None]:
 
 
 def put_back(source: Path, target: Path) -> None:
-    """Have a file or folder be what it was."""
+    """Have a file or folder be what it was; a checkpoint's manifest with its file."""
+    if not source.exists():
+        for path in (target, target.with_suffix(".pt")):
+            path.unlink(missing_ok=True)
+        return
     if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     else:
@@ -199,7 +213,7 @@ def killed(case: Case, folder: Path, kind: str, number: int, draw: random.Random
 
 
 def signalled(case: Case, folder: Path, kind: str, number: int, draw: random.Random) -> tuple[str, str, str]:
-    """A signal that asks to leave, at a write between checkpoints that are hours apart: saved is what is asked for."""
+    """A signal that asks to leave, between checkpoints that are hours apart: what it has is saved."""
     at = draw.randint(1, case.few)
     ended = case.run(folder, RARE, fault={"at": at, "do": kind.removeprefix("SIG").lower()})
     return left(case, folder, ended, f"write {at} of {case.few}", (getattr(signal, kind),))
@@ -357,6 +371,8 @@ def mirrored(case: Case, folder: Path, kind: str, number: int, draw: random.Rand
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
     case.identical(folder, ended)
+    if ended.seconds > 20 + 3 * case.seconds:  # a bound that holds on a busy machine
+        raise Failed(f"took {ended.seconds:.0f} s, and without W&B {case.seconds:.0f} s")
     return "identical", "", f"{ended.seconds:.1f} s"
 
 
