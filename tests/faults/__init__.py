@@ -5,7 +5,8 @@ server.py      forks that run them; process.py asks it
 strike.py      faults that strike a program from within
 damage.py      faults of files
 outcome.py     whether two runs ended alike, and whether a refusal says what it must
-tries.py       a try of each fault
+case.py        a program on which faults are tried, and the runs that tries are measured by
+folders.py     tries of faults of files; running.py of faults of programs that run; tries.py all of them
 report.py      the table
 """
 

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults import report, server
+from tests.faults.case import Case, Failed
 from tests.faults.process import Server
-from tests.faults.programs import TRAINED, draw
-from tests.faults.tries import FAULTS, Case, Failed, Tried, attempt
+from tests.faults.programs import PROGRAMS, draw
+from tests.faults.tries import FAULTS, Tried, attempt
 
 
 def work(
@@ -44,7 +45,7 @@ def work(
             break
         folder = place / name.replace(" ", "-").replace(",", "")
         try:
-            case = Case(serving, folder, place / "pictures", name, TRAINED[name])
+            case = Case(serving, folder, place / "pictures", name, PROGRAMS[name])
             some = (attempt(case, fault, number, seed) for fault in faults for number in range(tries))
             for tried in some:
                 tell(tried, found, lines)
@@ -72,7 +73,7 @@ def asked_for() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--programs", nargs="+", default=list(TRAINED), choices=list(TRAINED), metavar="NAME")
+    parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=list(PROGRAMS), metavar="NAME")
     parser.add_argument("--faults", nargs="+", default=list(FAULTS), choices=list(FAULTS), metavar="FAULT")
     parser.add_argument("--tries", type=int, default=1, help="of each fault on each program")
     parser.add_argument("--seed", type=int, default=1, help="of where faults strike")

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from tests.faults.process import Ended
 
 ASIDE = {"files", "saves", "sizes", "seconds", "clock"}  # of a checkpoint: how often it was saved, and when
+ASIDE |= {"processor_seconds", "date", "command", "id", "folder", "bytes", "sha256", "frames", "score", "out"}
+HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
 WAYS_OUT = re.compile(
     r"--(name|folder|seed|capacity|wandb)|\b(delete|remove|put|choose|make room|begin again|move|restore|copy|same "
     r"command)\b",
@@ -51,6 +54,31 @@ def difference(reference: Path, run: Path) -> str | None:
     return remembered(*(folder / "checkpoint" for folder in (reference, run)))
 
 
+def written(reference: Path, folder: Path) -> str | None:
+    """The first thing in which what a program wrote is not what it wrote undisturbed; None where they are equal."""
+    files = [
+        sorted(path.relative_to(each) for path in each.rglob("*") if path.is_file()) for each in (reference, folder)
+    ]
+    there, here = ([path for path in some if not HIDDEN.search(str(path))] for some in files)
+    if there != here:
+        return f"files differ: {sorted(map(str, set(there) ^ set(here)))[:4]}"
+    for path in there:
+        if path.suffix == ".json":
+            held = [json.loads((each / path).read_text()) for each in (reference, folder)]
+            found = unequal(*held)
+        elif path.suffix == ".safetensors":
+            found = unequal(*(load_file(each / path) for each in (reference, folder)))
+        elif path.suffix == ".pt":
+            found = unequal(*(torch.load(each / path, weights_only=True) for each in (reference, folder)))
+        elif path.name == "clock.jsonl":
+            found = None
+        else:
+            found = None if (reference / path).read_bytes() == (folder / path).read_bytes() else "differs"
+        if found:
+            return f"{path} {found}"
+    return None
+
+
 def newest(checkpoints: Path) -> Path | None:
     """The file of the last checkpoint that has a manifest."""
     files = [file for file in sorted(checkpoints.glob("[0-9]*.pt")) if file.with_suffix(".json").is_file()]
@@ -73,6 +101,9 @@ def unequal(one: Any, other: Any, where: str = "") -> str | None:
         equal = one.dtype == other.dtype and one.shape == other.shape
         equal = equal and one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()
         return None if equal else f"{where} differs"
+    elif isinstance(one, str):
+        pair = [re.sub(r"-\d{6}-", "-", text) for text in (one, other)]  # a segment's number: of how many saves
+        return None if pair[0] == pair[1] else f"{where} is {other!r}, not {one!r}"
     else:
         return None if one == other or one != one and other != other else f"{where} is {other!r}, not {one!r}"
     return next((found for pair in pairs if (found := unequal(pair[1], pair[2], pair[0]))), None)

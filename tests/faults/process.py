@@ -19,6 +19,7 @@ class Ended:
     code: int | None
     said: str
     seconds: float
+    heard: str = ""  # of standard output alone, where that was asked for
 
 
 class Server:

@@ -22,16 +22,22 @@ PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program and the flags that make it small. steps: whether it plays a world, whose step can raise."""
+    """A program and the flags that make it small.
+
+    steps: whether it plays a world, whose step can raise. runs: whether it keeps a run, which the same command goes
+    on with; else it writes what it has found to its {folder}, and the same command begins again.
+    """
 
     module: str
     flags: tuple[str, ...]
     steps: bool = True
+    runs: bool = True
 
     def arguments(self, folder: Path, pictures: Path, seed: int = 1, *more: str) -> list[str]:
         """Its command line for a run in folder/<world>/run; pictures: where draw() has written some."""
-        flags = [flag.format(data=pictures) if "{data}" in flag else flag for flag in self.flags]
-        return [*flags, f"--folder={folder}", "--name=run", f"--seed={seed}", *more]
+        known = {"data": pictures, "folder": folder, "frames": pictures / "frames.safetensors"}
+        flags = [flag.format(**known) if "{" in flag else flag for flag in self.flags]
+        return [*flags, f"--folder={folder}", "--name=run", f"--seed={seed}", *more] if self.runs else flags
 
 
 def draw(folder: Path) -> None:
@@ -84,3 +90,33 @@ TRAINED = {
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--average=0.9"), steps=False
     ),
 }
+_tool = functools.partial(Program, steps=False, runs=False)
+WRITING = {
+    "classical": _tool("vision.classical", ("--data={data}", "--epochs=2", "--folder={folder}", "--threads=1")),
+    "classical, neighbors": _tool(
+        "vision.classical",
+        ("--data={data}", "--method=knn", "--neighbours", "1", "3", "--folds=2", "--folder={folder}"),
+    ),
+    "search": _tool(
+        "vision.search",
+        ("--data={data}", "--backbone=lenet5", "--runs=2", "--rounds=1", "--steps=16", "--folder={folder}")
+        + ("--flags=--size 16 --batch 4 --no-bf16 --save-every 0 --log-every 8", "--threads=1", "--device=cpu"),
+    ),
+    "activations": _tool("vision.activations", ("--out={folder}/activations.png", "--units=16", "--inputs=8")),
+    "variance": _tool("agents.variance", ("--env=Catch", "--stages", "0", "64", "--episodes=8", "--folder={folder}")),
+    "frames": _tool(
+        "agents.frames", ("--env=Pong", "--games=3", "--longest=12", "--out={folder}/frames.safetensors")
+    ),
+    "eyes": _tool(
+        "agents.eyes",
+        (
+            "--way=autoencoder",
+            "--frames={frames}",
+            "--epochs=1",
+            "--width=0.1",
+            "--folder={folder}/eyes",
+            "--threads=1",
+        ),
+    ),
+}
+PROGRAMS = TRAINED | WRITING
