@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import runs
 from agents.setting import Setting
 from runs import machine
+from vision.backbones.normalisation import Spectral
+from vision.backbones.preprocessing import Normalise
 
 Descent = TypeVar("Descent", bound=torch.optim.Optimizer)
 
@@ -30,12 +33,21 @@ def precision(config: Any, device: torch.device) -> torch.autocast:
     return machine.autocast(config.bf16, device)
 
 
+EXACT = (nn.modules.batchnorm._BatchNorm, Normalise, Spectral, parametrize.ParametrizationList)
+
+
 def shadow(config: Setting, network: nn.Module) -> nn.Module:
-    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use."""
+    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use.
+
+    Statistics, and weights that are worked out at every use, stay as they are (EXACT): autocast does not round them
+    either.
+    """
     result = copy.deepcopy(network).requires_grad_(False)
     if low(config, next(network.parameters()).device):
         for name in ("backbone", "hidden", "judge"):
-            getattr(result, name, nn.Identity()).bfloat16()
+            for module in getattr(result, name, nn.Identity()).modules():
+                if not isinstance(module, EXACT):
+                    module._apply(lambda each: each.bfloat16() if each.is_floating_point() else each, recurse=False)
     return result
 
 

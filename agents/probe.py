@@ -248,6 +248,7 @@ def whole(
         return F.cross_entropy(model(pictures[chosen]).float(), label[chosen])
 
     eyes.fit(eyes.Config("memory", epochs=epochs, batch=batch), model, len(rows.train), loss_of)
+    model.eval()
     with torch.inference_mode():
         answers = torch.cat([model(pictures[part]).argmax(1) for part in rows.test.split(256)])
     return float((answers == label[rows.test]).float().mean())

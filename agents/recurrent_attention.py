@@ -147,11 +147,12 @@ def errors(
     """Percent of a set's images read wrongly, in any digit: the mean over `passes`, which begin at other places.
 
     A single rollout looks where it means to. Of several, which draw where they look, the probabilities are averaged.
-    Scenes and glimpses follow from the seed: the same ones every time.
+    Scenes and glimpses follow from the seed: the same ones every time. The network is put into evaluation mode.
 
     Returns:
         "error", "loss" (nats) and "games", how many images.
     """
+    network.eval()
     device = world.images.device
     generator = torch.Generator(device).manual_seed(seed)
     wrong = loss = torch.zeros((), device=device)
@@ -275,6 +276,7 @@ def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, co
 
     Returns the path of the first.
     """
+    network.eval()
     device = world.images.device
     generator = torch.Generator(device).manual_seed(seed)
     images, labels = world.sample(count, generator)

@@ -72,6 +72,13 @@ def see(
 
     shape: of what it sees, the world's observations unless given. stem: of a backbone that has several, or its own.
 
+    It is in evaluation mode for good, while its weights learn too (Backbone.fix_mode). What acts, what is learned and
+    what it is compared with are then one function of one observation: in training mode a batch norm's values depend
+    on the other worlds of a step and on the other rows of a batch, a dropout's on chance, and neither a target nor
+    PPO's ratio means anything. Batch norms use the statistics that their weights came with, as is usual in detection
+    (He et al. 2016, arXiv 1512.03385, appendix A); backbones that begin untrained have no batch norm here, but for
+    --norm. Noise that is to be explored by (agents/noisy.py) lies behind the backbone.
+
     Raises ValueError for an option that the backbone does not have.
     """
     options = {}
@@ -81,7 +88,7 @@ def see(
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
         options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
     shape = shape or world.observation_shape
-    return backbones.build(config.backbone, shape, config.frozen, centred=config.centre, **options)
+    return backbones.build(config.backbone, shape, config.frozen, centred=config.centre, **options).fix_mode()
 
 
 def look_around(config: Setting, network: nn.Module, run: runs.Run) -> None:

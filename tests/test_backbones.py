@@ -3,11 +3,14 @@
 import copy
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from agents import arithmetic
+from runs import machine
 from vision import backbones
 from vision.backbones import BACKBONES
 from vision.backbones.activation import ACTIVATIONS, activate, before
@@ -351,11 +354,12 @@ def test_spectral_vectors_move_only_where_something_is_learned():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_spectral_target_network(norm):
+def test_spectral_target_network(norm, monkeypatch):
     """As agents make one: a copy in bfloat16 that follows by load_state_dict."""
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: True)
     backbone = backbones.build("impala", (4, 32, 32), spectral=True, norm=norm)
     backbone = backbone.to(memory_format=torch.channels_last)
-    target = copy.deepcopy(backbone).requires_grad_(False).bfloat16()
+    target = arithmetic.shadow(SimpleNamespace(bf16=True), nn.ModuleDict({"backbone": backbone}))["backbone"]
     optimizer = torch.optim.Adam(backbone.parameters(), 1e-3)
     for _ in range(3):
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vision.backbones.initialisation import initialise
+from vision.backbones.normalisation import Spectral
 from vision.backbones.pixels import PixelConv2d
 from vision.backbones.preprocessing import Normalise, Preprocessing
 
@@ -32,6 +33,7 @@ class Backbone(nn.Module):
     strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
     smallest:  int, shortest image side for which every map exists
     frozen:    bool, after freeze(): no gradients, and evaluation mode for ever
+    fixed:     bool, after fix_mode(): evaluation mode for ever, and weights that learn
     preprocessing: what the weights were trained on, or None; see preprocess()
     """
 
@@ -50,7 +52,7 @@ class Backbone(nn.Module):
             raise ValueError(f"{name} got shape {shape}: every length must be at least 1")
         self.shape = shape
         self.spec = {"name": name, "shape": list(shape), **arguments}
-        self.frozen = False
+        self.frozen = self.fixed = False
         self.preprocessing: Preprocessing | None = None
         self.normalise = nn.Identity()
         self.between = nn.Identity()
@@ -160,8 +162,21 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
+    def fix_mode(self) -> Self:
+        """Has the weights learn in evaluation mode for good, even after train(): batch norms keep their statistics as
+        they are and use them, nothing is dropped, and so an input's maps depend on nothing but it and the weights.
+        Spectral norms alone go on following the weights, because that is no noise: see normalisation.Spectral.
+        """
+        self.fixed = True
+        return self.train()
+
     def train(self, mode: bool = True) -> Self:
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen and not self.fixed)
+        if self.fixed and not self.frozen:
+            for module in self.modules():
+                if isinstance(module, Spectral):
+                    module.train(mode)
+        return self
 
     def _measure(self) -> tuple[list[int], list[int], int]:
         """Channels and strides of the maps, and the smallest image side."""

@@ -76,12 +76,14 @@ def adapt_picture(picture: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def fit(backbone: Backbone, weights: dict[str, Tensor]) -> None:
-    """Loads saved weights into a backbone of the same spec, the first convolution adapted to its channels.
+    """Loads saved weights into a backbone of the same spec, the first convolution adapted to its channels (but
+    for a depthwise one, inception_v2's, which only fits as many as it had).
 
     Raises ValueError when they do not fit otherwise.
     """
-    first = next((f"{k}.weight" for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), None)
-    if first in weights and weights[first].shape[1] != backbone.shape[0]:
+    name, conv = next(((k, m) for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
+    first = f"{name}.weight"
+    if conv is not None and conv.groups == 1 and first in weights and weights[first].shape[1] != backbone.shape[0]:
         weights = {**weights, first: adapt(weights[first], backbone.shape[0])}
     for key, weight in weights.items():
         if key.endswith(".centre") and tuple(weight.shape) != backbone.shape:

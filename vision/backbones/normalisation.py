@@ -61,8 +61,9 @@ class Spectral(nn.Module):
 
     Spectral normalisation, Miyato et al. 2018, arXiv 1802.05957, algorithm 1: a power iteration at each use follows
     the singular vectors, which count as constants in the gradient. Other than torch.nn.utils.parametrizations', it
-    goes on only where a gradient will be taken, and so neither by acting nor by evaluating nor in a target network,
-    and the value is calculated in float32 under autocast and in a network cast to bfloat16 too.
+    goes on only where a gradient will be taken, and so neither by acting nor by evaluating nor in a target network;
+    it comes after the use, so that the same weights say the same in acting and in the first update (PPO's ratio is 1
+    there); and the value is calculated in float32 under autocast and in a network cast to bfloat16 too.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -76,12 +77,12 @@ class Spectral(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = _matrix(weight).float()
+        # Copies: the buffers move on, and the gradient of this use needs them as they were.
+        left, right = self.left.float().clone(), self.right.float().clone()
         if self.training and torch.is_grad_enabled():
             with torch.no_grad():
-                left, right = _iterate(matrix, self.right.float())
-                self.left.copy_(left), self.right.copy_(right)
-        # Copies: the buffers move on at the next use, and the gradient of this one needs them as they were.
-        left, right = self.left.float().clone(), self.right.float().clone()
+                for buffer, nearer in zip((self.left, self.right), _iterate(matrix, right), strict=True):
+                    buffer.copy_(nearer)
         return weight / ((matrix * right).sum(1) * left).sum().to(weight.dtype)
 
 
