@@ -37,7 +37,7 @@ from vision import backbones
 
 @dataclasses.dataclass(frozen=True)
 class Config(Setting):
-    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and values; 0 for none
     capacity: Count = 1_000_000  # transitions remembered

@@ -29,7 +29,7 @@ from vision import backbones
 class Config(setting.Setting):
     """The flags of every policy gradient."""
 
-    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and heads; 0 for none
     apart: bool = False  # the value has a backbone of its own

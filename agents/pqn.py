@@ -39,7 +39,7 @@ from runs.ranges import Count, NonNegative, Share, Whole
 
 @dataclasses.dataclass(frozen=True)
 class Config(Setting):
-    steps: Count = 10_000_000  # agent steps (four Atari frames each)
+    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning
     epochs: Count = 4  # passes over a rollout

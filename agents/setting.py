@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -26,8 +26,10 @@ ATARI = ("protocol", "frame_skip", "full_actions", "colour")  # the same of Atar
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting(runs.Options):
-    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
+class WorldFlags:
+    """The world that an agent faces."""
+
+    GROUP: ClassVar[str] = "world"
 
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
@@ -38,12 +40,26 @@ class Setting(runs.Options):
     flicker: Share = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, in place of the recipe's
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneFlags:
+    """The backbone that it sees with."""
+
+    GROUP: ClassVar[str] = "backbone"
+
     backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
     frozen: bool = False  # keep the backbone's weights as they are
     width: Positive = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
     centre: bool = False  # the mean of what random play shows is taken from pictures; lifted eyes keep their own
     norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting(WorldFlags, BackboneFlags, runs.Options):
+    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
+
     bf16: bool = True  # bf16 autocast where the device is fast at it
     compile: bool = False  # torch.compile act and learn
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole

@@ -3,6 +3,7 @@
 run.py         Run, Options: a folder, a clock, a log, checkpoints
 folder.py      that folder: whose it is, who has it, what it holds
 command.py     from a command line to a running program
+flags.py       whole numbers as people write them, --help in groups
 machine.py     the device and its settings, random states, hardware in words
 threads.py     how many of them torch computes with: as many as cores are free
 log.py         metrics.jsonl and clock.jsonl

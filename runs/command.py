@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from runs import ranges
+from runs import flags, ranges
 from runs.folder import RunError
 from runs.printing import printable
 from runs.run import Run
@@ -38,12 +37,11 @@ def launch(
     """
     arguments = sys.argv[1:]
     try:
-        defaults = {}
+        default = None
         if recipe:
-            asked = tyro.cli(config, args=[a for a in arguments if a not in ("-h", "--help")])
-            defaults = {"default": recipe(asked)}
-        name = f"python -m {program}"
-        finished = tyro.cli(config, prog=name, args=arguments, description=description, **defaults)
+            given = [each for each in arguments if each not in ("-h", "--help")]
+            default = recipe(flags.parse(config, program, args=given))
+        finished = flags.parse(config, program, description, default, arguments)
         ranges.check(finished)
         train(finished)
     except (RunError, MemoryError, ValueError, ImportError, FileNotFoundError) as error:

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runs import hints, ranges
+from runs import flags, hints, ranges
 from runs.printing import printable
 from runs.progress import duration
 from runs.ranges import Count
@@ -215,7 +215,7 @@ def _reach(values: Sequence[float | None], form) -> str:
 
 
 def main() -> None:
-    config = tyro.cli(Config, prog="python -m runs.compare", description=__doc__)
+    config = flags.parse(Config, "runs.compare", __doc__)
     try:
         ranges.check(config)
         runs = load(config.folders)

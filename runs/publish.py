@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 
 from runs.compare import load, markdown, table
+from runs.flags import parse
 from runs.record import LINES, RECENT, Group, RunRecord, flags, group, read_run
 from runs.score import number
 
@@ -232,7 +233,7 @@ def _portable(text: str, run: RunRecord) -> str:
 
 
 def main() -> None:
-    config = tyro.cli(Config, description=__doc__)
+    config = parse(Config, "runs.publish", __doc__)
     if not config.runs and not config.readme:
         sys.exit("error: name a run's folder to publish, such as results/Pong/dqn-1, or --readme README.md")
     try:

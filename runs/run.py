@@ -37,6 +37,8 @@ from runs.ranges import Count, NonNegative, Whole
 class Options:
     """The flags every program has for its run."""
 
+    GROUP: ClassVar[str] = "run"
+
     seed: Whole = 1  # of everything random: the same seed gives the same run
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     folder: Path = Path("results")  # where runs lie

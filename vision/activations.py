@@ -13,9 +13,9 @@ import dataclasses
 from pathlib import Path
 
 import torch
-import tyro
 from torch import Tensor
 
+from runs import flags
 from vision import backbones
 
 INITS = ("zeros", "small", "xavier", "he")
@@ -78,7 +78,7 @@ def draw(config: Config) -> dict[tuple[str, str], list[float]]:
 
 
 if __name__ == "__main__":
-    chosen = tyro.cli(Config, prog="python -m vision.activations", description=__doc__)
+    chosen = flags.parse(Config, "vision.activations", __doc__)
     for (activation, init), layers in draw(chosen).items():
         print(f"{activation:<8}{init:<12}std of the layers: " + " ".join(f"{std:.2g}" for std in layers))
     print(f"written to {chosen.out}")

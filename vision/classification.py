@@ -22,7 +22,7 @@ import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,29 +37,41 @@ from vision.data import augment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Options):
-    data: str = (
-        "shapes"  # shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
-    )
+class DataFlags:
+    """The images."""
+
+    GROUP: ClassVar[str] = "data"
+
+    data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: Count | None = None  # pixels, side of the images read from a folder; None: 224
     stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
     shots: Whole = 0  # labelled training images a class, drawn by the seed; 0: all
     folds: Whole = 0  # of cross-validation, instead of the set's own validation images; 0: those
     fold: Whole = 0  # the one to choose on, from 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneFlags:
+    """The network that sees them."""
+
+    GROUP: ClassVar[str] = "backbone"
+
     backbone: str | None = None  # a name, name:weights, or a run's folder; None: the one that suits the data
     stem: str | None = None  # of a new backbone; None: cifar for images up to 64 pixels
     width: Positive | None = None  # times its channels; None: as published
     norm: str | None = None  # none, batch, layer, group or instance; None: the family's
     activation: str | None = None  # relu, tanh, ...; None: the family's
-    init: str | None = (
-        None  # of backbone and head: he, xavier, orthogonal, small, zeros or torch; None: the families'
-    )
+    init: str | None = None  # of backbone, head: he, xavier, orthogonal, small, zeros or torch; None: the families'
     dropout: Share | None = None  # probability, in the head; None: the paper's
     body_dropout: Share | None = None  # in the backbone; None: the family's
     dropconnect: Share = 0.0  # probability, of the head's weights
     whiten: bool = False  # the first convolution whitens the images' patches, and its weight stays so (airbench)
     train: str = "all"  # what learns: all, last-N (the head and the last N stages), head, last (the layer that names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(DataFlags, BackboneFlags, runs.Options):
     steps: Count = 400_000  # images shown
     batch: Count = 128  # images an update
     loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"

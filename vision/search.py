@@ -21,11 +21,11 @@ import random
 from pathlib import Path
 from statistics import mean
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 import runs
+from runs.flags import parse
 from runs.ranges import Count, Positive, Whole
 from runs.record import read_run
 from vision import classification
@@ -90,7 +90,7 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
         own = f"{name}-fold{fold}" if config.folds else name
         asked = classification.Config(data=config.data, backbone=config.backbone)
         settings = dataclasses.replace(
-            tyro.cli(classification.Config, args=config.flags.split(), default=classification.recipe(asked)),
+            parse(classification.Config, "vision.search", None, classification.recipe(asked), config.flags.split()),
             **point,
             steps=steps,
             evaluate_every=steps,

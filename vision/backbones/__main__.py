@@ -16,11 +16,11 @@ import re
 from pathlib import Path
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from runs import flags
 from vision import classifier
 from vision.backbones import BACKBONES
 
@@ -102,4 +102,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(flags.parse(Config, "vision.backbones", __doc__))
