@@ -28,7 +28,7 @@ import envs
 import runs
 from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
 from agents.setting import Setting, dense, implied, kind, look_around, options, own_eyes, patience, see
-from agents.watch import Policy, assess
+from agents.watch import COMMAND, SCORE, Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.ranges import Count, NonNegative, Share, Whole
@@ -273,7 +273,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
+    run = runs.Run(
+        config,
+        "agents.dqn",
+        world.name,
+        world.protocol,
+        patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     online = build(config, world)
     look_around(config, online, run)

@@ -36,6 +36,8 @@ from runs.ranges import Count, NonNegative
 from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
+SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
+COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
 
@@ -92,7 +94,7 @@ def evaluate(
     device: torch.device,
     **options: object,
 ) -> dict[str, float]:
-    """Whole, unclipped games in worlds of their own: "eval/return" and its spread."""
+    """Whole, unclipped games in worlds of their own: SCORE and its spread."""
     world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     try:
         scores = play(policy, world, games)

@@ -35,11 +35,12 @@ _WHERE = {
     "Options": "run",
     "Run": "run",
     "RunError": "folder",
+    "Score": "score",
     "launch": "command",
     "prepare": "machine",
 }
 
-__all__ = ["Captured", "Options", "Run", "RunError", "launch", "prepare"]
+__all__ = ["Captured", "Options", "Run", "RunError", "Score", "launch", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

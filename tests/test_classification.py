@@ -97,8 +97,16 @@ def test_learns_shapes(tmp_path, monkeypatch):
     monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
     found = outcome(train(tmp_path, steps=8_000, evaluate_every=8_000, width=0.25, augment="flip", views=2))
     assert found["test/error"] < 65, found  # 90 by chance
-    assert found["test/games"] == 400 and found["test/error_2"] < 65
-    assert (tmp_path / "shapes" / "classification-1" / "backbone.safetensors").exists()
+    assert found["test/images"] == 400 and found["test/error_2"] < 65
+    folder = tmp_path / "shapes" / "classification-1"
+    assert (folder / "backbone.safetensors").exists()
+    assert json.loads((folder / "config.json").read_text())["score"] == {
+        "metric": "eval/error",
+        "better": "min",
+        "unit": "%",
+    }
+    words = {word for line in lines(folder) for word in line}
+    assert {word for word in words if word.startswith("eval/")} == {"eval/error", "eval/loss", "eval/images"}
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ def test_table_of_one_seed_shows_the_spread_over_games(tmp_path):
 def test_errors_of_a_test_by_hand(tmp_path):
     folders = [make_run(tmp_path, seed) for seed in (1, 2, 3)]
     assert "test error, %" not in rows(*folders)[0]
+    for folder in folders:
+        describe(folder, score={"metric": "eval/error", "better": "min", "unit": "%"})
     for folder, error, several in zip(folders, (2.0, 4.0, 6.0), (0.97, 0.97, 0.97), strict=True):
         with open(folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": 200, "test/error": error, "test/error_10": several}) + "\n")
