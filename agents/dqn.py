@@ -221,7 +221,8 @@ def check_actions(world: World) -> None:
     """Raises ValueError where actions are not discrete."""
     if world.actions is None:
         raise ValueError(
-            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
+            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape}): "
+            "python -m agents.ppo, agents.a2c and agents.reinforce take them"
         )
 
 

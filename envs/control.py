@@ -28,6 +28,7 @@ EXTRAS = {
     "mujoco": "mujoco",
     "classic_control": "classic",
 }  # Gymnasium's package: our extra
+ROOMS = ("agents", "envs", "replay", "runs", "vision")
 VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, on each world that this process has opened
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's greys
 
@@ -58,7 +59,9 @@ def canonical(name: str) -> str | None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}") from error
+            room = package.split(".")[0]
+            ours = f" ({room} is a package of this project: rename yours)" if room in ROOMS else ""
+            raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}{ours}") from error
     short = {key.lower(): value for key, value in short_names().items()}
     return registered(name) or short.get(name.lower())
 
