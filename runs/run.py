@@ -112,6 +112,8 @@ class Run:
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
         described |= {"score": score.state(), "unit": unit}
         described |= machine.circumstances(program, self.device)
+        if folder := machine.package_folder(getattr(config, "env", "")):
+            described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, config, described)
         self.mirror = Mirror(
             config.wandb,

@@ -17,6 +17,7 @@ from gymnasium.wrappers import FlattenObservation, TransformAction, TransformObs
 import envs
 from envs import probe
 from envs.world import WorldError
+from runs import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 NASTY = "tests.nasty_worlds:nasty/"
@@ -347,3 +348,17 @@ def test_a_world_in_a_package_that_is_named_as_ours_is_not_found():
         ValueError, match="No module named 'envs.mine'.*envs is a package of this project: rename yours"
     ):
         envs.make("envs.mine:Mine-v0")
+
+
+def test_a_run_remembers_where_the_package_of_its_world_lies(tmp_path, monkeypatch):
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "__init__.py").write_text("")
+    local = (
+        "import gymnasium\nfrom tests.nasty_worlds import Plain\ngymnasium.register('Local-v0', entry_point=Plain)\n"
+    )
+    (tmp_path / "lessons" / "first.py").write_text(local)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert envs.make("lessons.first:Local-v0").name == "Local-v0"
+    assert machine.package_folder("lessons.first:Local-v0") == str(tmp_path.resolve())
+    assert machine.package_folder("lessons:Local-v0") == str(tmp_path.resolve())
+    assert machine.package_folder("gymnasium:CartPole-v1") is None and machine.package_folder("Breakout") is None
