@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 import runs
@@ -282,6 +283,13 @@ def test_search_draws_in_the_logarithm_and_narrows():
     assert search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-4}, {"l2": 1.0}])["l2"] == pytest.approx((1e-4, 1.0))
     with pytest.raises(ValueError, match="--l2 1 0.1 is no range"):
         search.draw({"l2": (1.0, 0.1)}, 1, random.Random(0))
+
+
+def test_searched_flags_may_begin_with_dashes():
+    given = ["--data", "shapes", "--flags", "--batch 64 --augment 'flip,crop'", "--runs", "2"]
+    assert search.joined(given) == ["--data", "shapes", "--flags=--batch 64 --augment 'flip,crop'", "--runs", "2"]
+    assert tyro.cli(search.Config, args=search.joined(given)).flags == "--batch 64 --augment 'flip,crop'"
+    assert search.joined(["--flags"]) == ["--flags"]
 
 
 def test_search_ranks_and_goes_on(tmp_path, capsys):
