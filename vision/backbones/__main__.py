@@ -86,7 +86,7 @@ def check(config: Config) -> None:
     for name in (*config.only, *([config.draw] if config.draw else [])):
         if name not in BACKBONES:
             raise ValueError(f"unknown backbone {name!r}: {hints.one_of(name, BACKBONES)}")
-    if config.draw and not os.access(config.file.absolute().parent, os.W_OK):
+    if config.draw and (config.file.is_dir() or not os.access(config.file.absolute().parent, os.W_OK)):
         raise ValueError(f"{config.file} cannot be written: name another place with --file")
 
 
