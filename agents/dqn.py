@@ -28,7 +28,7 @@ import envs
 import runs
 from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
 from agents.setting import Setting, dense, implied, kind, look_around, options, own_eyes, patience, see
-from agents.watch import COMMAND, SCORE, Policy, assess
+from agents.watch import Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.ranges import Count, NonNegative, Share, Whole
@@ -59,6 +59,7 @@ class Config(Setting):
     double: bool = False  # Double DQN: online chooses the next action, target values it
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_games: Count = 10  # whole games each
+    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
@@ -221,8 +222,7 @@ def check_actions(world: World) -> None:
     """Raises ValueError where actions are not discrete."""
     if world.actions is None:
         raise ValueError(
-            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape}): "
-            "python -m agents.ppo, agents.a2c and agents.reinforce take them"
+            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
         )
 
 
@@ -274,15 +274,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        "agents.dqn",
-        world.name,
-        world.protocol,
-        patience(world),
-        score=SCORE,
-        follow_up=COMMAND,
-    )
+    run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
 
     online = build(config, world)
     look_around(config, online, run)

@@ -32,7 +32,7 @@ import runs
 from agents.arithmetic import adam, compiled, precision, quickened, set_rate, shadow
 from agents.dqn import build, greedy, td_loss
 from agents.setting import Setting, implied, kind, look_around, options, own_eyes, patience
-from agents.watch import COMMAND, SCORE, Policy, assess
+from agents.watch import Policy, assess
 from envs import World
 from runs.ranges import Count, NonNegative, Share, Whole
 
@@ -57,6 +57,7 @@ class Config(Setting):
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_games: Count = 10  # whole games each
+    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
@@ -204,15 +205,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        "agents.pqn",
-        world.name,
-        world.protocol,
-        patience(world),
-        score=SCORE,
-        follow_up=COMMAND,
-    )
+    run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
 
     network = build(config, world)
     look_around(config, network, run)

@@ -88,7 +88,6 @@ class Config(runs.Options):
         backbones.check(self.backbone)
 
 
-SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images
 TAUGHT = dict(teach_core=True, reinforce_weight=0.1)
 LARGE = TAUGHT | dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
 RECIPES = {
@@ -151,7 +150,7 @@ def errors(
     Scenes and glimpses follow from the seed: the same ones every time. The network is put into evaluation mode.
 
     Returns:
-        "error", "loss" (nats) and "images", how many.
+        "error", "loss" (nats) and "games", how many images.
     """
     network.eval()
     device = world.images.device
@@ -166,7 +165,7 @@ def errors(
             wrong = wrong + (probability.argmax(2) != label).any(1).sum()
             loss = loss - probability.gather(2, label[..., None]).clamp(min=1e-9).log().sum()
     seen = passes * len(world)
-    return {"error": 100 * wrong.item() / seen, "loss": loss.item() / seen, "images": len(world)}
+    return {"error": 100 * wrong.item() / seen, "loss": loss.item() / seen, "games": len(world)}
 
 
 def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
@@ -185,9 +184,7 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
     world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
     if config.batch > len(world):
         raise ValueError(f"--batch {config.batch}: there are {len(world)} images to train on")
-    run = runs.Run(
-        config, program, world_name(config), score=SCORE, unit="images", follow_up="python -m agents.watch"
-    )
+    run = runs.Run(config, program, world_name(config))
 
     network = build(config, world)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -235,8 +232,18 @@ def world_name(config: Config) -> str:
 def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> None:
     """Evaluate on the validation images, and keep the eyes of the best so far."""
     config = run.config
-    found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
-    if run.record({f"eval/{word}": value for word, value in found.items()}):
+    with run.aside("evaluation", needed=True):
+        found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
+    right = 100 - found["error"]
+    line = {
+        "eval/return": right,  # of a hundred images: 1 for each that is right
+        "eval/median": 100.0 if right > 50 else 0.0,
+        "eval/std": math.sqrt(right * (100 - right)),
+        "eval/games": found["games"],
+        "eval/error": found["error"],
+        "eval/loss": found["loss"],
+    }
+    if run.record(line):
         backbones.save(network.backbone, run.folder / "backbone.safetensors")
 
 
@@ -246,19 +253,21 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
     network = copy.deepcopy(network)
     network.load_state_dict(best["parts"]["averaged"])
     several = run.config.test_rollouts
-    one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
+    with run.aside("evaluation", needed=True):
+        one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
     run.record(
         {
             "test/error": one["error"],
             "test/loss": one["loss"],
             f"test/error_{several}": many["error"],
             f"test/loss_{several}": many["loss"],
-            "test/images": one["images"],
+            "test/games": one["games"],
             "test/of_step": best["step"],
         }
     )
     if run.config.film:
-        show(network, world, run.folder / "videos", seed=run.config.seed)
+        with run.aside("film"):
+            show(network, world, run.folder / "videos", seed=run.config.seed)
     run.bar.say(
         f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"
     )
@@ -294,7 +303,7 @@ def watch(
     network.load_state_dict(state["parts"]["averaged"])
     for rollouts in (1, config.test_rollouts):
         found = errors(network, world, rollouts, seed=3_000_000 + seed)
-        print(f"validation error {found['error']:.2f}% of {found['images']:,} images (M={rollouts})", flush=True)
+        print(f"validation error {found['error']:.2f}% of {found['games']:,} images (M={rollouts})", flush=True)
     return lambda place: show(network, world, place, seed)
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents import planning
-from agents.watch import COMMAND, SCORE, Policy, evaluate
+from agents.watch import Policy, evaluate
 from envs import Transition, board, control
 from runs.ranges import Count, NonNegative, Share, Whole
 
@@ -59,6 +59,7 @@ class Config(runs.Options):
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
     evaluate_every: Whole = 50_000  # steps between evaluations
     evaluate_games: Count = 200  # whole games each, played greedily
+    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     device: str = "cpu"  # auto or cpu, which is the same: a table of float64 is too small to gain from anything else
     threads: Whole = 1  # of torch on the CPU
 
@@ -225,13 +226,7 @@ def train(config: Config) -> None:
     env = gymnasium.make(identity, disable_env_checker=True, **chosen)
     exact = planning.model(env)
     optimal, changes = planning.value_iteration(exact, config.discount, config.tolerance)
-    run = runs.Run(
-        config,
-        "agents.tabular",
-        world.name,
-        score=SCORE,
-        follow_up=COMMAND,
-    )
+    run = runs.Run(config, "agents.tabular", world.name)
     table, episodes = Table(*exact.reward.shape, world.count), Episodes(world.count)
 
     def act(state: Tensor, epsilon: float) -> Tensor:
@@ -260,7 +255,12 @@ def train(config: Config) -> None:
         if not reached.isnan():
             figures["value/start"] = reached.item()
             worth = f"is worth {reached:.6f}"
-        played = evaluate(player(policy), config.env, config.evaluate_games, config.seed, device, **chosen)
+        played: dict[str, float] = {}
+        with run.aside("evaluation"):
+            played = evaluate(
+                player(policy), config.env, config.evaluate_games, config.seed, device,
+                limit=config.evaluate_steps, say=run.bar.say, **chosen,
+            )  # fmt: skip
         run.record(played | figures)
         run.bar.say(f"from the start the greedy policy {worth}, the optimal one is worth {best:.6f}")
 
@@ -273,7 +273,8 @@ def train(config: Config) -> None:
             run.log({"loss/residual": changes[step]})
             if step + 1 == len(changes):
                 assess()
-        picture(run, env, table, exact)
+        with run.aside("picture"):
+            picture(run, env, table, exact)
         return
 
     table.action = act(world.observation.argmax(1), epsilon_at(config, 0))
@@ -302,7 +303,8 @@ def train(config: Config) -> None:
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every) or step + world.count >= config.steps:
             assess()
-    picture(run, env, table, exact)
+    with run.aside("picture"):
+        picture(run, env, table, exact)
 
 
 def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: planning.Model) -> None:

@@ -18,6 +18,7 @@ import dataclasses
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -30,14 +31,14 @@ from torch import Tensor
 
 import envs
 import runs
+from agents.film import film
 from runs import checkpoint
-from runs.progress import Bar
+from runs.log import finite
+from runs.progress import PLAIN_EVERY, Bar
 from runs.ranges import Count, NonNegative
 from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
-SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
-COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
 
@@ -58,31 +59,46 @@ class Config:
 Policy = Callable[[Tensor, envs.Transition | None], Tensor]
 
 
-def play(policy: Policy, world: envs.World, games: int) -> dict[str, list[float]]:
+def play(policy: Policy, world: envs.World, games: int, limit: int = 0) -> dict[str, list[float]]:
     """Play whole games to their ends, an equal share in each world, and return their scores.
 
     Taking the first `games` to finish would favour short ones; so each world plays its own share.
+    limit: steps for each game, after which it is cut short and counts as it stands; 0: none.
 
     Returns:
-        {"return": [...], "length": [...]}, games entries each.
+        {"return": [...], "length": [...]}, games entries each (fewer where one took the time of its next); "cut":
+        the returns of those that were cut short.
     """
-    flat = sorted((game for games in episodes(policy, world, games) for game in games), key=lambda game: game[0])
-    return {"return": [total for _, total, _ in flat], "length": [length for _, _, length in flat]}
+    flat = sorted(
+        (game for ended in episodes(policy, world, games, limit) for game in ended), key=lambda game: game[0]
+    )
+    return {
+        "return": [game[1] for game in flat],
+        "length": [game[2] for game in flat],
+        "cut": [game[1] for game in flat if not game[3]],
+    }
 
 
-def episodes(policy: Policy, world: envs.World, games: int) -> Iterator[list[tuple[int, float, int]]]:
-    """Play whole games as `play` does; yields after each step the (world, return, length) of those it ended."""
+def episodes(
+    policy: Policy, world: envs.World, games: int, limit: int = 0
+) -> Iterator[list[tuple[int, float, int, bool]]]:
+    """Play whole games as `play` does; yields after each step the games that ended in it: the world, the return, the
+    length, and whether it came to its own end."""
     missing = [games // world.count + (n < games % world.count) for n in range(world.count)]
-    came = None
+    came, steps, most = None, 0, limit * max(missing)
     while any(missing):
         came = world.step(policy(world.observation, came))
+        steps += 1
         finished, ended = world.finished, []
         for n, total, length in zip(
             world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
         ):
             if missing[n]:
                 missing[n] -= 1
-                ended.append((n, total, length))
+                ended.append((n, total, length, True))
+        if most and steps == most:
+            ended += [(n, *score, False) for n, score in enumerate(world.running) if missing[n]]
+            missing = []
         yield ended
 
 
@@ -92,21 +108,36 @@ def evaluate(
     games: int,
     seed: int,
     device: torch.device,
+    limit: int = 0,
+    say: Callable[[str], None] = print,
     **options: object,
 ) -> dict[str, float]:
-    """Whole, unclipped games in worlds of their own: SCORE and its spread."""
+    """Whole, unclipped games in worlds of their own: "eval/return" and its spread.
+
+    limit: as `play` takes it; games that were cut short are counted in "eval/cut", if there are any.
+    say: takes a line where it takes longer than half a minute.
+    """
     world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
+    scores: list[tuple[int, float, int, bool]] = []
+    told = time.monotonic()
     try:
-        scores = play(policy, world, games)
+        for steps, ended in enumerate(episodes(policy, world, games, limit), start=1):
+            scores += ended
+            if time.monotonic() - told > PLAIN_EVERY:
+                told = time.monotonic()
+                say(f"evaluating: {len(scores)} of {games} games over after {steps:,} steps of each of {world.count}")
     finally:
         world.close()
-    returns = np.asarray(scores["return"])
+    scores.sort(key=lambda game: game[0])
+    returns = np.asarray([total for _, total, _, _ in scores])
+    cut = sum(not whole for _, _, _, whole in scores)
     return {
         "eval/return": float(returns.mean()),
         "eval/median": float(np.median(returns)),
-        "eval/std": float(returns.std(ddof=1)) if games > 1 else 0.0,
-        "eval/length": float(np.mean(scores["length"])),
-        "eval/games": games,
+        "eval/std": float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        "eval/length": float(np.mean([length for _, _, length, _ in scores])),
+        "eval/games": len(scores),
+        **({"eval/cut": cut} if cut else {}),
     }
 
 
@@ -118,67 +149,25 @@ def interval(scores: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def film(
-    policy: Policy,
-    name: str,
-    path: Path,
-    seconds: float,
-    seed: int,
-    device: torch.device,
-    **options: object,
-) -> tuple[float, bool]:
-    """Play one game and write it as mp4, at most `seconds` of film long.
-
-    Returns:
-        Its return as far as it went, and whether it came to its end.
-    """
-    import imageio.v3 as imageio
-
-    world = envs.make(name, 1, seed=seed, device=device, evaluation=True, **options)
-    try:
-        frames, total, ended, came = [], 0.0, False, None
-        while not ended and len(frames) < seconds * world.frames_per_second:
-            frame = world.render()[0]
-            action = policy(world.observation, came)
-            looked = policy.looked(world.observation) if hasattr(policy, "looked") else None
-            frames.append(frame if looked is None else light(frame, looked[0].float().cpu().numpy()))
-            came = world.step(action)
-            total += came.reward.item()
-            ended = bool(world.finished["episode/return"])
-        frames.append(world.render()[0])
-    finally:
-        world.close()
-    scale = max(1, 420 // frames[0].shape[0])
-    large = np.stack([frame.repeat(scale, 0).repeat(scale, 1) for frame in frames])
-    even = large[:, : large.shape[1] // 2 * 2, : large.shape[2] // 2 * 2]  # as the codec wants it
-    path.parent.mkdir(exist_ok=True)
-    imageio.imwrite(path, even, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
-    return total, ended
-
-
-def light(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over its own, smaller or larger view.
-
-    The brightest place keeps its colours.
-    """
-    down, across = (np.arange(long) * short // long for long, short in zip(frame.shape, weights.shape, strict=False))
-    seen = 0.25 + 0.75 * weights[down[:, None], across] / max(weights.max(), 1e-8)
-    return (frame * seen[:, :, None]).astype(np.uint8)
-
-
 def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object) -> None:
     """Evaluate a run's agent as its config says; of the best so far, keep the eyes and a film.
 
     policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
     """
-    config = run.config
+    config, found = run.config, None
     where = dict(device=run.device, **options)
-    if not run.record(evaluate(policy(), config.env, config.evaluate_games, config.seed, **where)):
+    with run.aside("evaluation"):
+        found = evaluate(
+            policy(), config.env, config.evaluate_games, config.seed,
+            limit=config.evaluate_steps, say=run.bar.say, **where,
+        )  # fmt: skip
+    if found is None or not run.record(found):
         return
     backbones.save(backbone, run.folder / "backbone.safetensors")
-    if config.film_seconds:
+    if config.film_seconds and "film" not in run.failed:  # once without, it is not tried again
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
-        film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)
+        with run.aside("film"):
+            film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)
 
 
 def described(folder: Path) -> tuple[ModuleType, object]:
@@ -233,7 +222,7 @@ def main(config: Config) -> None:
         flush=True,
     )
     policy = program.load(trained, folder, state["parts"], world, config.seed)
-    scores = score(policy, world, config.games)
+    scores = score(policy, world, config.games, getattr(trained, "evaluate_steps", 0))
     low, high = interval(scores) if config.games > 1 else (None, None)
     line = {"checkpoint": state["which"], "step": state["step"], "games": config.games, "seed": config.seed}
     line |= {"greedy": True} if config.greedy else {}
@@ -242,7 +231,7 @@ def main(config: Config) -> None:
     with optional(f"line in watch.jsonl{' and no film' if filmed else ''}", place):
         place.mkdir(parents=True, exist_ok=True)
         with open(place / "watch.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(finite(line)) + "\n")
         if filmed:
             kind = f"{state['which']}{'-greedy' * config.greedy}"
             path = place / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
@@ -255,32 +244,36 @@ def main(config: Config) -> None:
                 print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
 
 
-def score(policy: Policy, world: envs.World, games: int) -> list[float]:
+def score(policy: Policy, world: envs.World, games: int, limit: int = 0) -> list[float]:
     """The returns of whole games, printed; how far they are is shown on the way, and the world closed at the end.
 
     Whatever cuts the games short (Ctrl-C, an error of the world) is raised when the scores so far are printed.
     """
     bar, ended, steps = Bar(games, 0, unit="games"), [], 0
     try:
-        for found in episodes(policy, world, games):
+        for found in episodes(policy, world, games, limit):
             ended += found
             steps += world.count
-            mean = f"return {np.mean([total for _, total, _ in ended]):.2f} so far  " if ended else ""
+            mean = f"return {np.mean([total for _, total, *_ in ended]):.2f} so far  " if ended else ""
             bar.update(len(ended), f"{mean}{steps:,} steps")
     except BaseException:
         bar.close()
         if ended:
             print(
                 f"cut short after {len(ended)} of {games} games, of which the short ones end first: not kept\n"
-                + in_words([total for _, total, _ in ended]),
+                + in_words([total for _, total, *_ in ended]),
                 flush=True,
             )
         raise
     finally:
         bar.close()
         world.close()
-    scores = [total for _, total, _ in sorted(ended, key=lambda game: game[0])]
+    scores = [total for _, total, *_ in sorted(ended, key=lambda game: game[0])]
     print(in_words(scores), flush=True)
+    if cut := sum(not whole for *_, whole in ended):
+        print(
+            f"{cut} of these games were cut short after {limit:,} steps: their returns are those so far", flush=True
+        )
     return scores
 
 

@@ -177,6 +177,17 @@ class World:
         self.send(action)
         return self.recv()
 
+    def cancel_step(self) -> None:
+        """Take back a step that was begun and cannot be finished: only state_dict() is of use then."""
+        if self._sent is not None:
+            self._sent = None
+            self._taped -= 1
+
+    @property
+    def running(self) -> list[tuple[float, int]]:
+        """Of the game that each world is in: its return so far, and its length."""
+        return list(zip(self._return.tolist(), self._length.tolist(), strict=True))
+
     def render(self) -> np.ndarray:
         """Pictures of the present for people, (N, H, W, 3) uint8, in colour."""
         raise NotImplementedError

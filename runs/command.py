@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ from rich.markup import escape
 from runs import flags, ranges
 from runs.folder import RunError
 from runs.printing import printable
+from runs.progress import Lasting
 from runs.run import Run
 
 C = TypeVar("C")
@@ -36,6 +38,27 @@ def launch(
         description: the program's docstring, shown by --help.
     """
     arguments = sys.argv[1:]
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (Lasting(stream or open(os.devnull, "w")) for stream in streams)  # None: closed
+    Run.held = held = []
+    try:
+        _launch(train, config, recipe, program, description, arguments)
+    finally:
+        Run.held = None
+        for iteration in held:
+            iteration.close()
+        sys.stdout.flush(), sys.stderr.flush()
+        sys.stdout, sys.stderr = streams
+
+
+def _launch(
+    train: Callable[[C], object],
+    config: type[C],
+    recipe: Callable[[C], C] | None,
+    program: str,
+    description: str | None,
+    arguments: list[str],
+) -> None:
     try:
         default = None
         if recipe:
@@ -45,6 +68,8 @@ def launch(
         ranges.check(finished)
         train(finished)
     except (RunError, MemoryError, ValueError, ImportError, FileNotFoundError) as error:
+        if Run.current and not isinstance(error, RunError):
+            Run.current.rescue()
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback.
         if Run.stepping and not isinstance(error, RunError | MemoryError):
@@ -54,3 +79,7 @@ def launch(
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception:  # of a world, a device, a library: with its own traceback
+        if Run.current:
+            Run.current.rescue()
+        raise

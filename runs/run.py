@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,9 @@ from runs.mirror import Mirror
 from runs.profile import Recorder
 from runs.progress import Bar, duration
 from runs.ranges import Count, NonNegative, Whole
-from runs.score import RETURN, Score, number
+from runs.signals import Interrupted, Signals
+
+FRESH = 5.0  # seconds that a checkpoint is good enough to begin an evaluation with, which may be broken off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,6 @@ class Run:
         protocol: how scores are taken there, if there is more than one way.
         note: a sentence to be shown at the start.
         player: the module whose load() makes a policy of what is saved; the program itself unless given.
-        score: the metric of its evaluations by which the best is chosen.
-        unit: what its steps are: "steps", "images".
-        follow_up: a command that takes the run's folder, to be named at its end: "python -m agents.watch".
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
@@ -84,6 +82,8 @@ class Run:
     """
 
     stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
+    current: ClassVar[Run | None] = None  # the one that iterates now
+    held: ClassVar[list[Iterator[int]] | None] = None  # iterations, kept by launch until an error's run is saved
 
     def __init__(
         self,
@@ -93,27 +93,21 @@ class Run:
         protocol: str | None = None,
         note: str | None = None,
         player: str | None = None,
-        score: Score = RETURN,
-        unit: str = "steps",
-        follow_up: str | None = None,
     ):
         config.validate()
         self.note, self.player = note, player or program
-        self.judged_by, self.unit, self.follow_up = score, unit, follow_up
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
         self.folder = Path(config.folder) / world / name
-        self.step, self.seconds, self.best = 0, 0.0, score.worst
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.parts: dict[str, Any] = {}
-        self._signal: int | None = None
+        self.failed: set[str] = set()  # of what a run can do without: "film", "evaluation"
+        self._signals = Signals()
         self._stopped = False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
-        described |= {"score": score.state(), "unit": unit}
         described |= machine.circumstances(program, self.device)
-        if folder := machine.package_folder(getattr(config, "env", "")):
-            described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, config, described)
         self.mirror = Mirror(
             config.wandb,
@@ -216,7 +210,7 @@ class Run:
                     part.truncate_episodes(cut)
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         if math.isnan(self.best):  # as older versions kept it: nothing is better than no number
-            self.best = self.judged_by.worst
+            self.best = -math.inf
         threads.keep(state.get("threads"), self.config.threads)
         self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])
@@ -226,12 +220,20 @@ class Run:
     def steps(self, total: int, stride: int = 1) -> Iterator[int]:
         """Iterate from where the run stands to `total` steps, `stride` of them an iteration.
 
-        Saves every config.save_every seconds, at the end, and when Ctrl-C or SIGTERM asks the run to leave.
+        Saves every config.save_every seconds, before evaluations, at the end, and when a signal asks it to leave.
         """
+        iteration = self._iterate(total, stride)
+        if Run.held is not None:
+            Run.held.append(iteration)
+        return iteration
+
+    def _iterate(self, total: int, stride: int) -> Iterator[int]:
         self.total, self.stride = total, stride
         with self._session(), Recorder(self) as recorder:
             while self.step < total and not self._stopped:
                 recorder.iteration(self._log)
+                if self._evaluates() and time.monotonic() - self._saved > FRESH:
+                    self._save()
                 yield self.step
                 due = self.due(self.config.log_every)
                 self.step += stride
@@ -239,11 +241,11 @@ class Run:
                     self._flush()
                 self.bar.update(self.step, self._shown())
                 self._estimate()
-                if self._signal is not None or time.monotonic() - self._saved > self.config.save_every:
+                if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
                     self._save()
-                if self._signal is not None:
+                if self._signals.number is not None:
                     self.bar.say(f"saved at step {self.step:,} in {self.folder}; the same command goes on from here")
-                    raise SystemExit(128 + self._signal)
+                    raise SystemExit(128 + self._signals.number)
             self._save()
         self._finish()
 
@@ -260,14 +262,69 @@ class Run:
             return range(0)
         return range((self.step + self.stride) // every - self.step // every)
 
+    def _evaluates(self) -> bool:
+        """Whether the agent or model is to be evaluated in this iteration, as far as the config tells."""
+        every = getattr(self.config, "evaluate_every", None)
+        return every is not None and (bool(self.due(every)) or self.step + self.stride >= self.total)
+
+    @contextlib.contextmanager
+    def aside(self, what: str, needed: bool = False) -> Iterator[None]:
+        """Do in this context what is no part of learning: an evaluation, a film, a picture.
+
+        What it draws from global generators is taken back. A signal breaks it off at once: an evaluation is made
+        again when the run goes on, from the checkpoint before it; anything else is left out. What fails in it is
+        told once, kept in `failed`, and the run goes on, unless it is `needed`.
+        """
+        drawn, self._signals.breakable = machine.random_state(), True
+        try:
+            if self._signals.number is not None:
+                raise Interrupted
+            yield
+        except Interrupted:
+            if what == "evaluation":
+                self._signals.breakable = False
+                self.bar.say(
+                    f"evaluation broken off; {self._place.kept()} stands, the same command goes on from there"
+                )
+                raise SystemExit(128 + (self._signals.number or 0)) from None
+            self.bar.say(f"{what} broken off")
+        except RunError:
+            raise
+        except Exception as error:
+            if needed:
+                raise
+            if what not in self.failed:
+                said = str(error).strip().splitlines() or ["no reason given"]
+                self.bar.say(f"no {what} ({type(error).__name__}: {said[0]}); the run goes on without")
+            self.failed.add(what)
+        finally:
+            self._signals.breakable = False
+            machine.set_random_state(drawn)
+
+    def rescue(self) -> None:
+        """Save what was learned, in the middle of an iteration that an error has ended."""
+        try:
+            for part in self.parts.values():
+                if hasattr(part, "cancel_step"):
+                    part.cancel_step()
+            self._save()
+        except Exception as error:
+            self.bar.say(f"could not save at step {self.step:,} ({error}). Kept: {self._place.kept()}")
+            return
+        self.bar.say(
+            f"saved at step {self.step:,} in {self.folder}, in the middle of an iteration: the same command goes on "
+            "from here, but not bit for bit as an unbroken run"
+        )
+        self.bar.close()
+
     @contextlib.contextmanager
     def _session(self) -> Iterator[None]:
-        Run.stepping = True
+        Run.stepping, Run.current = True, self
         self.mirror.open()
         self._began = self._saved = time.monotonic()
         self._estimated, self._load = False, threads.Load()
-        previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.bar = Bar(self.total, self.step, self.unit)
+        self._signals.install()
+        self.bar = Bar(self.total, self.step)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
         self.bar.say(
@@ -284,14 +341,9 @@ class Run:
             if told := self.mirror.finish(whole):
                 self.bar.say(told)
             self.bar.close()
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            self._signals.restore()
             self._place.close()
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._signal is not None:  # asked twice: leave at once, the last checkpoint stands
-            raise SystemExit(128 + number)
-        self._signal = number
+            Run.current = None
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._began
@@ -320,30 +372,26 @@ class Run:
         self._log.add(metrics)
 
     def record(self, metrics: dict[str, float]) -> bool:
-        """Write metrics as a line of their own, now. Returns whether the score's metric is the best so far.
+        """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
 
         What is no finite number is never the best. The best evaluation's parts (all but memory and world) are kept
         in checkpoint/best.pt.
         """
-        score = self.judged_by
         self._line(METRICS, {"step": self.step + self.stride, **metrics})
-        if score.metric not in metrics:
+        if "eval/return" not in metrics:
             return False
-        value = self._log.latest["eval"] = metrics[score.metric]
-        others = [
-            f"{word.removeprefix('eval/')} {found:,}" if isinstance(found, int) else f"{word[5:]} {number(found)}"
-            for word, found in metrics.items()
-            if word.startswith("eval/") and word != score.metric
-        ]
+        self._log.latest["eval"] = metrics["eval/return"]
         self.bar.say(
-            f"step {self.step + self.stride:,}: evaluation {score.in_words(value)}"
-            + (f" ({', '.join(others)})" if others else "")
+            f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
+            f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games"
+            + (f", {metrics['eval/cut']} of them cut short by --evaluate-steps)" if "eval/cut" in metrics else ")")
         )
-        if not math.isfinite(value):
+        if not math.isfinite(metrics["eval/return"]):
             self.bar.say("that is no score: the best evaluation so far stays the best")
-        if not score.improves(value, self.best):  # of equals the later is kept: it has seen more
             return False
-        self.best = value
+        if metrics["eval/return"] < self.best:  # of equals the later: it has seen more
+            return False
+        self.best = metrics["eval/return"]
         light = {n: p.state_dict() for n, p in self.parts.items() if isinstance(p, torch.nn.Module)}
         try:
             (self.folder / "checkpoint").mkdir(exist_ok=True)
@@ -390,41 +438,32 @@ class Run:
     def _shown(self) -> str:
         names = {
             "episode/return": "return {:.1f}",
+            "eval": "eval {:.1f}",
             "loss/td": "loss {:.4f}",
             "loss/train": "loss {:.4f}",
             "train/accuracy": "train {:.1%}",
             "explore/epsilon": "epsilon {:.2f}",
         }
         latest = self._log.latest
-        words = [form.format(latest[key]) for key, form in names.items() if key in latest]
-        if latest.get("eval") is not None:
-            words.insert("episode/return" in latest, f"eval {self.judged_by.format(latest['eval'])}")
-        return "  ".join(words)
+        return "  ".join(form.format(latest[key]) for key, form in names.items() if key in latest)
 
     # ---- the end ----------------------------------------------------------------------------------------
 
     def score(self) -> str:
         """The last and best evaluation (or, without any, the last return in training), in words."""
-        if evaluations := self._evaluations():
-            last, best = evaluations[-1], self.judged_by.best(evaluations)
-            return f"evaluation {self.judged_by.in_words(last)} at the end, {self.judged_by.format(best)} at best"
         lines = self._log.lines()
+        evaluations = [line["eval/return"] for line in lines if line.get("eval/return") is not None]
+        if evaluations:
+            return f"evaluation {evaluations[-1]:.1f} at the end, {max(evaluations):.1f} at best"
         returns = [line["episode/return"] for line in lines if line.get("episode/return") is not None]
         return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
 
-    def _evaluations(self) -> list[float]:
-        metric = self.judged_by.metric
-        return [line[metric] for line in self._log.lines() if line.get(metric) is not None]
-
     def _next(self) -> str:
-        follow_up = f"{self.follow_up} {self.folder}   " if self.follow_up else ""
-        return f"Next: {follow_up}python -m runs.compare {self.folder.parent}"
+        watch = f"python -m agents.watch {self.folder}   " if self.player.startswith("agents.") else ""
+        return f"Next: {watch}python -m runs.compare {self.folder.parent}"
 
     def _finish(self) -> None:
         summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
-        if evaluations := self._evaluations():
-            summary |= {"metric": self.judged_by.metric, "final": evaluations[-1]}
-            summary |= {"best": self.judged_by.best(evaluations)}
         self._place.write("finished.json", json.dumps(summary).encode(), self.step)
         self.bar.say(
             f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import envs
-from agents import attention, gaze, policies, setting, watch
+from agents import attention, film, gaze, policies, setting, watch
 
 
 def quick(tmp_path, env="Catch", **changes):
@@ -106,7 +106,7 @@ def test_light_is_where_it_looked():
     frame = np.full((20, 40, 3), 200, np.uint8)
     weights = np.zeros((2, 4))
     weights[1, 3] = 1.0
-    lit = watch.light(frame, weights)
+    lit = film.light(frame, weights)
     assert lit.shape == frame.shape and lit[14, 35, 0] >= 198 and lit[2, 2, 0] <= 55
 
 

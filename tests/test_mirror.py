@@ -10,13 +10,12 @@ import struct
 import subprocess
 import sys
 import time
-import unittest.mock
 from pathlib import Path
 
 import pytest
 
-from runs import Options, Run, RunError, Score, machine, mirror
-from runs.wandb_process import Copy, Tail, begin
+from runs import Options, Run, RunError, machine, mirror
+from runs.wandb_process import Copy, Tail
 
 BUDGET = 2.0  # seconds that W&B may add to a run, at its start and end together
 
@@ -187,17 +186,6 @@ class Page:
         self.lines.append(line)
 
 
-@pytest.mark.parametrize("score, summary", [(Score("eval/nats", "min"), "min"), (Score("eval/map"), "max")])
-def test_the_summary_holds_the_best_score(tmp_path, monkeypatch, score, summary):
-    wandb, run = unittest.mock.MagicMock(), Run(Config(folder=tmp_path), "tests.walk", "Nowhere", score=score)
-    monkeypatch.setitem(sys.modules, "wandb", wandb)
-    wandb.init.return_value.dir = str(tmp_path)
-    asked = dict(id="0", name="a", group="b", tags=[], project="c", entity=None)
-    begin(run.folder, asked | dict(pid=1, again=False, mode="offline", answer=2.0, linger=2.0))
-    defined = wandb.init.return_value.define_metric.call_args_list
-    assert defined[-1] == unittest.mock.call(score.metric, step_metric="step", summary=summary)
-
-
 def test_half_lines_wait_and_what_is_no_line_is_passed_over(tmp_path):
     tail = Tail(tmp_path / "metrics.jsonl")
     assert tail.read() == []
@@ -273,7 +261,7 @@ def children(pid):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
 @pytest.mark.parametrize("whom", ["service", "process"])
 def test_a_stopped_service_stops_no_run(config, whom):
-    stopped = []
+    stopped, stopped_at = [], []
 
     def stop(run):
         pid = run.mirror._process.pid
@@ -283,10 +271,10 @@ def test_a_stopped_service_stops_no_run(config, whom):
         stopped.extend(children(pid) if whom == "service" else [pid])
         for each in stopped:
             os.kill(each, signal.SIGSTOP)
-        stop.at = time.monotonic()
+        stopped_at.append(time.monotonic())
 
     run = play(dataclasses.replace(config, log_every=2), act=stop)
-    took = time.monotonic() - stop.at
+    took = time.monotonic() - stopped_at[0]
     print(f"stopped {whom}: {took:.2f} s from there to the run's end")
     assert stopped and took < BUDGET and run.step == 40
     if whom == "process":

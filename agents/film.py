@@ -1,0 +1,107 @@
+"""Films of games, as an agent plays them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import envs
+
+HEIGHT, WIDTH = 420, 1_280  # pixels: small frames are enlarged up to there
+LARGEST = 1_920  # pixels, of either side: larger frames are thinned out
+SMALLEST = 16  # pixels that the codec wants of either side
+
+
+def film(
+    policy: Callable[..., torch.Tensor],
+    name: str,
+    path: Path,
+    seconds: float,
+    seed: int,
+    device: torch.device,
+    **options: object,
+) -> tuple[float, bool]:
+    """Play one game and write it as mp4, at most `seconds` of film long.
+
+    Returns:
+        Its return as far as it went, and whether it came to its end.
+
+    Raises:
+        ValueError: the world shows no pictures. Whatever its render() and the encoder raise. No file is left then.
+    """
+    import imageio.v3 as imageio
+
+    world = envs.make(name, 1, seed=seed, device=device, evaluation=True, **options)
+    try:
+        frames, total, ended, came, seen = [], 0.0, False, None, 0
+        while not ended and seen < seconds * world.frames_per_second:
+            frame, seen = world.render()[0], seen + 1
+            action = policy(world.observation, came)
+            looked = policy.looked(world.observation) if hasattr(policy, "looked") else None
+            if (shown := picture(frame)) is not None:
+                frames.append(shown if looked is None else light(shown, looked[0].float().cpu().numpy()))
+            came = world.step(action)
+            total += came.reward.item()
+            ended = bool(world.finished["episode/return"])
+        frames.append(picture(world.render()[0]))
+    finally:
+        world.close()
+    whole = stacked([frame for frame in frames if frame is not None])
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # a film that stands there is a whole one
+    try:
+        imageio.imwrite(partial, whole, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return total, ended
+
+
+def picture(frame: Any) -> np.ndarray | None:
+    """What a render() gave as (H, W, 3) uint8: grey and transparent pictures too. None where it gave nothing.
+
+    Raises ValueError for what is no picture.
+    """
+    if frame is None:
+        return None
+    array = np.asarray(frame)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size or array.dtype.kind not in "uif":
+        raise ValueError(f"render() gave no picture, but {array.dtype} of shape {array.shape}")
+    array = np.broadcast_to(array, (*array.shape[:2], 3)) if array.shape[2] == 1 else array[:, :, :3]
+    return array if array.dtype == np.uint8 else np.nan_to_num(array).clip(0, 255).astype(np.uint8)
+
+
+def stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Frames (H, W, 3) uint8 of any sizes as a film (T, H', W', 3): enlarged or thinned out, black where they end.
+
+    Raises ValueError where there are none.
+    """
+    if not frames:
+        raise ValueError("render() gave no picture in the whole game")
+    height, width = (max(frame.shape[side] for frame in frames) for side in (0, 1))
+    thin = -(-max(height, width) // LARGEST)
+    height, width = -(-height // thin), -(-width // thin)
+    scale = max(1, min(HEIGHT // height, WIDTH // width))
+    down, across = (max(scale * side + scale * side % 2, SMALLEST) for side in (height, width))
+    film = np.zeros((len(frames), down, across, 3), np.uint8)
+    for canvas, frame in zip(film, frames, strict=True):
+        large = frame[::thin, ::thin].repeat(scale, 0).repeat(scale, 1)
+        canvas[: large.shape[0], : large.shape[1]] = large
+    return film
+
+
+def light(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over its own, smaller or larger view.
+
+    The brightest place keeps its colours.
+    """
+    down, across = (np.arange(long) * short // long for long, short in zip(frame.shape, weights.shape, strict=False))
+    seen = 0.25 + 0.75 * weights[down[:, None], across] / max(weights.max(), 1e-8)
+    return (frame * seen[:, :, None]).astype(np.uint8)
