@@ -27,10 +27,33 @@ policies.py  no program: the networks and the distributions over actions that th
 watch.py     plays, scores and films the agent of any run
 """
 
+import importlib.machinery
+import importlib.util
 import os
+import sys
+from pathlib import Path
+
+
+def _prefer_ours(*rooms: str) -> None:
+    """Import this project's rooms before a folder of such a name (envs/ is a common one) in the current directory.
+
+    `python -m` searches that directory first. Nothing is imported where there is no such folder.
+    """
+    root = str(Path(__file__).resolve().parent.parent)
+    for room in rooms:
+        ours = importlib.machinery.PathFinder.find_spec(room, [root])
+        if room in sys.modules or ours is None:
+            continue
+        found = importlib.util.find_spec(room)
+        if found is None or found.origin is None or not Path(found.origin).samefile(ours.origin):
+            sys.modules[room] = module = importlib.util.module_from_spec(ours)
+            ours.loader.exec_module(module)
+
 
 # Before torch starts its threads: a thread that waits for its fellows sleeps instead of spinning on, so that the
 # emulator's threads, or another program, can have the core. It spins for some microseconds first, as long as it takes
 # from one operation to the next: waking up takes longer.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+_prefer_ours("runs", "replay", "envs", "vision")  # in the order in which they import each other

@@ -30,7 +30,7 @@ from agents.policies import load
 from agents.ppo import Experience, RewardScale, Rollout, advantages
 from agents.recurrent import Carried
 from agents.setting import options
-from agents.watch import assess
+from agents.watch import COMMAND, SCORE, assess
 from runs.ranges import Count, NonNegative, Share, Whole
 
 __all__ = ["Config", "load", "options", "recipe", "train"]
@@ -99,7 +99,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.a2c", world.name, world.protocol, setting.patience(world))
+    run = runs.Run(
+        config,
+        "agents.a2c",
+        world.name,
+        world.protocol,
+        setting.patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     network = policies.build(config, world)
     setting.look_around(config, network, run)

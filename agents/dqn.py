@@ -28,7 +28,7 @@ import envs
 import runs
 from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
 from agents.setting import Setting, dense, implied, kind, look_around, options, own_eyes, patience, see
-from agents.watch import Policy, assess
+from agents.watch import COMMAND, SCORE, Policy, assess
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.ranges import Count, NonNegative, Share, Whole
@@ -222,7 +222,8 @@ def check_actions(world: World) -> None:
     """Raises ValueError where actions are not discrete."""
     if world.actions is None:
         raise ValueError(
-            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape})"
+            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape}): "
+            "python -m agents.ppo, agents.a2c and agents.reinforce take them"
         )
 
 
@@ -274,7 +275,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.dqn", world.name, world.protocol, patience(world))
+    run = runs.Run(
+        config,
+        "agents.dqn",
+        world.name,
+        world.protocol,
+        patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     online = build(config, world)
     look_around(config, online, run)

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -130,8 +131,10 @@ class Categorical(nn.Module):
 class Gaussian(nn.Module):
     """features (B, F) -> means and logarithms of standard deviations (B, 2, A) of continuous actions.
 
-    What is drawn is unbounded; the world is sent its clipped or (squash) its squashed version, which fills
-    [action_low, action_high]. Deviations do not depend on the state (Schulman et al. 2015, arXiv 1506.02438).
+    What is drawn is unbounded, and in units of the action's range: 0 is the middle of [action_low, action_high] and 1
+    is half of its width, so that a policy begins with the same play whatever the bounds (see `units`). The world is
+    sent it clipped or (squash) squashed, which fills the range. Deviations do not depend on the state (Schulman et
+    al. 2015, arXiv 1506.02438). Probabilities and entropies are those of what is drawn.
     Raises ValueError for squash in a world whose actions have no bounds.
     """
 
@@ -148,6 +151,9 @@ class Gaussian(nn.Module):
         self.log_std = nn.Parameter(torch.zeros(world.action_shape[0]))
         self.register_buffer("low", torch.from_numpy(world.action_low).float(), persistent=False)
         self.register_buffer("high", torch.from_numpy(world.action_high).float(), persistent=False)
+        center, scale = units(world.action_low, world.action_high)
+        self.register_buffer("center", torch.from_numpy(center).float())
+        self.register_buffer("scale", torch.from_numpy(scale).float())
 
     def forward(self, features: Tensor) -> Tensor:
         mean = self.mean(features)
@@ -182,7 +188,30 @@ class Gaussian(nn.Module):
         """What the world is sent: within its bounds."""
         if self.squash:
             return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
-        return torch.clamp(action, self.low, self.high)
+        return torch.clamp(self.center + self.scale * action, self.low, self.high)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *others: Any) -> None:
+        """Weights saved before actions had units were of a policy whose unit was 1 around 0."""
+        if prefix + "center" not in state and (self.squash or not (self.center.any() or (self.scale != 1).any())):
+            state |= {prefix + "center": self.center, prefix + "scale": self.scale}
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+UNBOUNDED = 1e6  # what is further from 0 is no bound: many worlds write a large number where they mean none
+
+
+def units(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a policy begins, and how far its unit reaches: (A,) each, float64.
+
+    The middle of [low, high] and half of its width. Where only one end is bounded 1 within it, and where none is 0;
+    the unit is 1 there.
+    """
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    below, above = low > -UNBOUNDED, high < UNBOUNDED
+    both = below & above & (high > low)
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite ends, which are not chosen
+        center = np.select([below & above, below, above], [(low + high) / 2, low + 1, high - 1], 0.0)
+        return center, np.where(both, (high - low) / 2, 1.0)
 
 
 def small(layer: nn.Linear) -> None:

@@ -33,7 +33,7 @@ from agents.policies import ActorCritic, load
 from agents.recurrent import Carried
 from agents.reinforce import continuous
 from agents.setting import options
-from agents.watch import assess
+from agents.watch import COMMAND, SCORE, assess
 from envs import Transition, World
 from runs.ranges import Count, Share, Whole
 
@@ -258,7 +258,15 @@ def train(
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, program, world.name, world.protocol, setting.patience(world))
+    run = runs.Run(
+        config,
+        program,
+        world.name,
+        world.protocol,
+        setting.patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     network = build(config, world)
     setting.look_around(config, network, run)

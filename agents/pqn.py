@@ -32,7 +32,7 @@ import runs
 from agents.arithmetic import adam, compiled, precision, quickened, set_rate, shadow
 from agents.dqn import build, greedy, td_loss
 from agents.setting import Setting, implied, kind, look_around, options, own_eyes, patience
-from agents.watch import Policy, assess
+from agents.watch import COMMAND, SCORE, Policy, assess
 from envs import World
 from runs.ranges import Count, NonNegative, Share, Whole
 
@@ -205,7 +205,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.pqn", world.name, world.protocol, patience(world))
+    run = runs.Run(
+        config,
+        "agents.pqn",
+        world.name,
+        world.protocol,
+        patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     network = build(config, world)
     look_around(config, network, run)

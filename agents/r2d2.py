@@ -37,7 +37,7 @@ from agents.prioritized import collect, deal
 from agents.rainbow import stream
 from agents.recurrent import Carried, Core
 from agents.setting import options
-from agents.watch import Policy, assess
+from agents.watch import COMMAND, SCORE, Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.ranges import Count, Share, Whole
@@ -307,7 +307,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.r2d2", world.name, world.protocol, setting.patience(world))
+    run = runs.Run(
+        config,
+        "agents.r2d2",
+        world.name,
+        world.protocol,
+        setting.patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     online = build(config, world)
     setting.look_around(config, online, run)

@@ -37,7 +37,7 @@ from agents.n_step import n_step_return
 from agents.noisy import NoisyLinear
 from agents.prioritized import beta_at, collect, deal
 from agents.setting import options
-from agents.watch import Policy, assess
+from agents.watch import COMMAND, SCORE, Policy, assess
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.ranges import Count, NonNegative, Positive, Share
@@ -280,7 +280,16 @@ def train(program: str, config: Config) -> None:
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     name = f"agents.{program}"
-    run = runs.Run(config, name, world.name, world.protocol, setting.patience(world), player="agents.rainbow")
+    run = runs.Run(
+        config,
+        name,
+        world.name,
+        world.protocol,
+        setting.patience(world),
+        player="agents.rainbow",
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     online = build(config, world)
     setting.look_around(config, online, run)

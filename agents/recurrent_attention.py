@@ -88,6 +88,7 @@ class Config(runs.Options):
         backbones.check(self.backbone)
 
 
+SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images
 TAUGHT = dict(teach_core=True, reinforce_weight=0.1)
 LARGE = TAUGHT | dict(glimpses=8, size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
 RECIPES = {
@@ -150,7 +151,7 @@ def errors(
     Scenes and glimpses follow from the seed: the same ones every time. The network is put into evaluation mode.
 
     Returns:
-        "error", "loss" (nats) and "games", how many images.
+        "error", "loss" (nats) and "images", how many.
     """
     network.eval()
     device = world.images.device
@@ -165,7 +166,7 @@ def errors(
             wrong = wrong + (probability.argmax(2) != label).any(1).sum()
             loss = loss - probability.gather(2, label[..., None]).clamp(min=1e-9).log().sum()
     seen = passes * len(world)
-    return {"error": 100 * wrong.item() / seen, "loss": loss.item() / seen, "games": len(world)}
+    return {"error": 100 * wrong.item() / seen, "loss": loss.item() / seen, "images": len(world)}
 
 
 def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
@@ -184,7 +185,9 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
     world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
     if config.batch > len(world):
         raise ValueError(f"--batch {config.batch}: there are {len(world)} images to train on")
-    run = runs.Run(config, program, world_name(config))
+    run = runs.Run(
+        config, program, world_name(config), score=SCORE, unit="images", follow_up="python -m agents.watch"
+    )
 
     network = build(config, world)
     averaged = copy.deepcopy(network).requires_grad_(False)
@@ -234,16 +237,7 @@ def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> No
     config = run.config
     with run.aside("evaluation", needed=True):
         found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
-    right = 100 - found["error"]
-    line = {
-        "eval/return": right,  # of a hundred images: 1 for each that is right
-        "eval/median": 100.0 if right > 50 else 0.0,
-        "eval/std": math.sqrt(right * (100 - right)),
-        "eval/games": found["games"],
-        "eval/error": found["error"],
-        "eval/loss": found["loss"],
-    }
-    if run.record(line):
+    if run.record({f"eval/{word}": value for word, value in found.items()}):
         backbones.save(network.backbone, run.folder / "backbone.safetensors")
 
 
@@ -261,7 +255,7 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
             "test/loss": one["loss"],
             f"test/error_{several}": many["error"],
             f"test/loss_{several}": many["loss"],
-            "test/games": one["games"],
+            "test/images": one["images"],
             "test/of_step": best["step"],
         }
     )
@@ -303,7 +297,7 @@ def watch(
     network.load_state_dict(state["parts"]["averaged"])
     for rollouts in (1, config.test_rollouts):
         found = errors(network, world, rollouts, seed=3_000_000 + seed)
-        print(f"validation error {found['error']:.2f}% of {found['games']:,} images (M={rollouts})", flush=True)
+        print(f"validation error {found['error']:.2f}% of {found['images']:,} images (M={rollouts})", flush=True)
     return lambda place: show(network, world, place, seed)
 
 

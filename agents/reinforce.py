@@ -33,7 +33,7 @@ from agents import arithmetic, policies, setting
 from agents.arithmetic import precision
 from agents.policies import load
 from agents.setting import options
-from agents.watch import assess
+from agents.watch import COMMAND, SCORE, assess
 from envs import Transition
 from runs.ranges import Count, Share
 
@@ -223,7 +223,15 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(config, "agents.reinforce", world.name, world.protocol, setting.patience(world))
+    run = runs.Run(
+        config,
+        "agents.reinforce",
+        world.name,
+        world.protocol,
+        setting.patience(world),
+        score=SCORE,
+        follow_up=COMMAND,
+    )
 
     network = policies.build(config, world)
     setting.look_around(config, network, run)

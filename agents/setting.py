@@ -124,7 +124,8 @@ def look_around(config: Setting, network: nn.Module, run: runs.Run) -> None:
     total = torch.zeros(world.observation_shape, dtype=torch.float64)
     for _ in range(AROUND // BESIDE):
         if world.actions is None:
-            low, high = (torch.as_tensor(bound).clamp(-1e3, 1e3) for bound in (world.action_low, world.action_high))
+            bounds = world.action_low, world.action_high
+            low, high = (torch.as_tensor(bound).float().clamp(-1e3, 1e3) for bound in bounds)
             action = low + (high - low) * torch.rand(BESIDE, *world.action_shape, generator=generator)
         else:
             action = torch.randint(world.actions, (BESIDE,), generator=generator)

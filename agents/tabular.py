@@ -33,7 +33,7 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents import planning
-from agents.watch import Policy, evaluate
+from agents.watch import COMMAND, SCORE, Policy, evaluate
 from envs import Transition, board, control
 from runs.ranges import Count, NonNegative, Share, Whole
 
@@ -226,7 +226,13 @@ def train(config: Config) -> None:
     env = gymnasium.make(identity, disable_env_checker=True, **chosen)
     exact = planning.model(env)
     optimal, changes = planning.value_iteration(exact, config.discount, config.tolerance)
-    run = runs.Run(config, "agents.tabular", world.name)
+    run = runs.Run(
+        config,
+        "agents.tabular",
+        world.name,
+        score=SCORE,
+        follow_up=COMMAND,
+    )
     table, episodes = Table(*exact.reward.shape, world.count), Episodes(world.count)
 
     def act(state: Tensor, epsilon: float) -> Tensor:

@@ -39,6 +39,8 @@ from runs.ranges import Count, NonNegative
 from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
+SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
+COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
 WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
 
 
@@ -112,7 +114,7 @@ def evaluate(
     say: Callable[[str], None] = print,
     **options: object,
 ) -> dict[str, float]:
-    """Whole, unclipped games in worlds of their own: "eval/return" and its spread.
+    """Whole, unclipped games in worlds of their own: SCORE and its spread.
 
     limit: as `play` takes it; games that were cut short are counted in "eval/cut", if there are any.
     say: takes a line where it takes longer than half a minute.

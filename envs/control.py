@@ -28,6 +28,7 @@ EXTRAS = {
     "mujoco": "mujoco",
     "classic_control": "classic",
 }  # Gymnasium's package: our extra
+ROOMS = ("agents", "envs", "replay", "runs", "vision")
 VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, on each world that this process has opened
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's greys
 
@@ -58,9 +59,19 @@ def canonical(name: str) -> str | None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}") from error
+            room = package.split(".")[0]
+            ours = f" ({room} is a package of this project: rename yours)" if room in ROOMS else ""
+            raise ValueError(f"the package {package!r}, asked for as '{package}:{name}': {error}{ours}") from error
     short = {key.lower(): value for key, value in short_names().items()}
     return registered(name) or short.get(name.lower())
+
+
+def _as_wide(action: np.ndarray, space: gymnasium.spaces.Box) -> np.ndarray:
+    """float32 actions (N, A) in the space's own dtype. Where they lie within its bounds as float32 has them, they do
+    so afterwards: the float64 0.1 is 0.10000000149 in float32, and a world that checks its actions refuses that."""
+    wide = action.astype(space.dtype)
+    within = (action >= space.low.astype(np.float32)) & (action <= space.high.astype(np.float32))
+    return np.where(within, np.clip(wide, space.low, space.high), wide)
 
 
 class ControlWorld(World):
@@ -242,7 +253,7 @@ class ControlWorld(World):
     def _emit(self, action: np.ndarray) -> None:
         # Gymnasium's environments run here, in this process: there is nothing to overlap with.
         if self.actions is None:
-            action = action.astype(self._games.single_action_space.dtype)
+            action = _as_wide(action, self._games.single_action_space)
         try:
             self._outcome = self._games.step(action + self._first_action if self._first_action else action)
         except Fault as fault:

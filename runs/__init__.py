@@ -19,6 +19,7 @@ score.py       what a run is judged by, and how numbers are shown
 printing.py    names that a terminal is safe from
 ranges.py      what numbers a flag takes
 printing.py    text that a terminal does not obey
+programs.py    what programs there are; the command saccade
 hints.py       near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture
@@ -35,11 +36,12 @@ _WHERE = {
     "Options": "run",
     "Run": "run",
     "RunError": "folder",
+    "Score": "score",
     "launch": "command",
     "prepare": "machine",
 }
 
-__all__ = ["Captured", "Options", "Run", "RunError", "launch", "prepare"]
+__all__ = ["Captured", "Options", "Run", "RunError", "Score", "launch", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,10 +75,12 @@ def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str]
         row += [_reach([run.seconds for run in each.runs], duration)]
         row += [_reach([run.steps_per_second for run in each.runs], "{:,.0f}".format)]
         rows.append(row)
-    if any(run.tested for each in groups for run in each.runs):
-        head.insert(6, "test error, %")
+    if tested := list(dict.fromkeys(each.score for each in groups if any(run.tested for run in each.runs))):
+        one = tested[0] if len(tested) == 1 else None  # its name and unit stand in the head
+        unit = f", {one.unit}" if one and one.unit else ""
+        head.insert(6, f"test {one.name}{unit}" if one else "test")
         for row, each in zip(rows, groups, strict=True):
-            row.insert(6, _tested(each))
+            row.insert(6, _tested(each, "" if one else each.score.suffix))
     if metric not in (None, "episode/return", *(each.score.metric for each in groups)):
         head.append(f"last {metric}")
         for row, each in zip(rows, groups, strict=True):
@@ -195,11 +197,14 @@ def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
     return told
 
 
-def _tested(each: Group) -> str:
-    """The test error, and beside it what several views or rollouts of an image make of it."""
+def _tested(each: Group, suffix: str) -> str:
+    """The score of the test, and beside it what several views or rollouts of an image make of it."""
+    name = each.score.name
     words = sorted({word for run in each.runs for word in run.tested})
-    scores = {word.removeprefix("error_"): _score([run.tested.get(word) for run in each.runs]) for word in words}
-    plain = scores.pop("error", "–")
+    scores = {
+        word.removeprefix(f"{name}_"): _score([run.tested.get(word) for run in each.runs], suffix) for word in words
+    }
+    plain = scores.pop(name, "–")
     return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
 
 

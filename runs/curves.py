@@ -179,6 +179,8 @@ def _draw_group(
     notes = []
     if len(curves) > 1:
         panel.fill_between(grid, values.min(0), values.max(0), color=look["color"], alpha=0.18, linewidth=0)
+        if len(grid) == 1:  # a band has no width there
+            panel.vlines(grid, values.min(0), values.max(0), color=look["color"], alpha=0.4)
         notes.append("line: mean over seeds, band: lowest to highest seed")
         for places, heights in curves:
             before, after = (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from runs import checkpoint
-from runs.record import RETIRED
 
 try:
     import fcntl
@@ -84,9 +83,7 @@ class Folder:
         differences = [
             f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
             for key in sorted(old.keys() | new.keys())
-            if (key not in OUTWARD or key in binding)
-            and (key in new or key not in RETIRED)
-            and old.get(key) != new.get(key)
+            if (key not in OUTWARD or key in binding) and old.get(key) != new.get(key)
         ]
         if differences:
             raise RunError(

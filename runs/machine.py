@@ -10,6 +10,7 @@ import random
 import shlex
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -198,6 +199,21 @@ def circumstances(program: str, device: torch.device) -> dict:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def package_folder(world: str) -> str | None:
+    """Where the package of a world called "package:Id" was imported from, to be found from another directory as well.
+
+    None where it is installed, and where a world is called otherwise. Two packages of one name are told apart by it.
+    """
+    package, colon, _ = world.partition(":")
+    file = getattr(sys.modules.get(package), "__file__", None)
+    if not (colon and file):
+        return None
+    file = Path(file).resolve()
+    folder = file.parents[package.count(".") + (file.name == "__init__.py")]
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")}
+    return None if folder in installed else str(folder)
 
 
 def commit() -> str | None:

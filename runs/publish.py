@@ -31,8 +31,8 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVE = 300  # lines of curve.jsonl at most; half of them may be evaluations
 CLOCK = 100  # lines of clock.jsonl
 IMAGES = (
-    " Of image sets they are images shown, a game is a validation image, which counts 100 if it is named rightly, "
-    'and a test error "with 10" is that of ten views or rollouts of each image together.'
+    " Of image sets they are images shown, and what is evaluated is the error on validation images; "
+    'a test error "with 10" is that of ten views or rollouts of each image together.'
 )
 
 

@@ -47,7 +47,6 @@ SAME = (
     "env",
     "protocol",
 )
-RETIRED = ("credit", "baseline", "memory")  # REINFORCE's, which other policy gradients took once and never read
 OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
 ONCE = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
 
@@ -124,22 +123,16 @@ class RunRecord:
         return next((line for line in reversed(found) if line[self.score.metric] == best), None)
 
     @property
-    def of_images(self) -> bool:
-        """Whether it names images and plays no games: its evaluations tell an error."""
-        return any("eval/error" in line for line in self.evaluations)
-
-    @property
     def tested(self) -> dict[str, float]:
-        """Test errors in percent: "error" plainly, "error_10" with ten views or rollouts; empty without a test."""
-        tests = [line for line in self.lines if "test/error" in line]
+        """Its score on what is tested once: "error" plainly, "error_10" with ten views or rollouts; maybe empty."""
+        word = f"test/{self.score.name}"
+        tests = [line for line in self.lines if word in line]
         words = tests[-1].items() if tests else ()
-        return {word.removeprefix("test/"): value for word, value in words if word.startswith("test/error")}
+        return {name.removeprefix("test/"): value for name, value in words if name.startswith(word)}
 
     @property
     def training_return(self) -> float | None:
         """Mean return of the last hundred training games (of whole lines, so of a few more); None without games."""
-        if self.of_images:
-            return None
         total, games = 0.0, 0
         for line in reversed(self.lines):
             if games < RECENT and "episode/return" in line:
@@ -226,8 +219,7 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
 
 def flags(run: RunRecord) -> dict[str, str]:
     """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
-    gone = SAME if run.program == "reinforce" else SAME + RETIRED
-    kept = {_name(key): _name(value) for key, value in run.config.items() if key not in gone and value is not None}
+    kept = {_name(key): _name(value) for key, value in run.config.items() if key not in SAME and value is not None}
     if "name" in kept:
         kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
     return kept

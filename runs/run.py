@@ -30,6 +30,7 @@ from runs.mirror import Mirror
 from runs.profile import Recorder
 from runs.progress import Bar, duration
 from runs.ranges import Count, NonNegative, Whole
+from runs.score import RETURN, Score, number
 from runs.signals import Interrupted, Signals
 
 FRESH = 5.0  # seconds that a checkpoint is good enough to begin an evaluation with, which may be broken off
@@ -75,6 +76,9 @@ class Run:
         protocol: how scores are taken there, if there is more than one way.
         note: a sentence to be shown at the start.
         player: the module whose load() makes a policy of what is saved; the program itself unless given.
+        score: the metric of its evaluations by which the best is chosen.
+        unit: what its steps are: "steps", "images".
+        follow_up: a command that takes the run's folder, to be named at its end: "python -m agents.watch".
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
@@ -93,21 +97,28 @@ class Run:
         protocol: str | None = None,
         note: str | None = None,
         player: str | None = None,
+        score: Score = RETURN,
+        unit: str = "steps",
+        follow_up: str | None = None,
     ):
         config.validate()
         self.note, self.player = note, player or program
+        self.judged_by, self.unit, self.follow_up = score, unit, follow_up
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
         self.folder = Path(config.folder) / world / name
-        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.step, self.seconds, self.best = 0, 0.0, score.worst
         self.parts: dict[str, Any] = {}
         self.failed: set[str] = set()  # of what a run can do without: "film", "evaluation"
         self._signals = Signals()
         self._stopped = False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
+        described |= {"score": score.state(), "unit": unit}
         described |= machine.circumstances(program, self.device)
+        if folder := machine.package_folder(getattr(config, "env", "")):
+            described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, config, described)
         self.mirror = Mirror(
             config.wandb,
@@ -210,7 +221,7 @@ class Run:
                     part.truncate_episodes(cut)
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         if math.isnan(self.best):  # as older versions kept it: nothing is better than no number
-            self.best = -math.inf
+            self.best = self.judged_by.worst
         threads.keep(state.get("threads"), self.config.threads)
         self._log.load_state_dict(state["log"])
         machine.set_random_state(state["random"])
@@ -324,7 +335,7 @@ class Run:
         self._began = self._saved = time.monotonic()
         self._estimated, self._load = False, threads.Load()
         self._signals.install()
-        self.bar = Bar(self.total, self.step)
+        self.bar = Bar(self.total, self.step, self.unit)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
         self.bar.say(
@@ -372,26 +383,31 @@ class Run:
         self._log.add(metrics)
 
     def record(self, metrics: dict[str, float]) -> bool:
-        """Write metrics as a line of their own, now. Returns whether "eval/return" is the best so far.
+        """Write metrics as a line of their own, now. Returns whether the score's metric is the best so far.
 
         What is no finite number is never the best. The best evaluation's parts (all but memory and world) are kept
         in checkpoint/best.pt.
         """
+        score = self.judged_by
         self._line(METRICS, {"step": self.step + self.stride, **metrics})
-        if "eval/return" not in metrics:
+        if score.metric not in metrics:
             return False
-        self._log.latest["eval"] = metrics["eval/return"]
+        value = self._log.latest["eval"] = metrics[score.metric]
+        others = [
+            f"{word.removeprefix('eval/')} {found:,}" if isinstance(found, int) else f"{word[5:]} {number(found)}"
+            for word, found in metrics.items()
+            if word.startswith("eval/") and word != score.metric
+        ]
         self.bar.say(
-            f"step {self.step + self.stride:,}: evaluation {metrics['eval/return']:.1f} "
-            f"(median {metrics['eval/median']:.1f}, std {metrics['eval/std']:.1f}, {metrics['eval/games']} games"
-            + (f", {metrics['eval/cut']} of them cut short by --evaluate-steps)" if "eval/cut" in metrics else ")")
+            f"step {self.step + self.stride:,}: evaluation {score.in_words(value)}"
+            + (f" ({', '.join(others)})" if others else "")
+            + (f"; {metrics['eval/cut']} of them cut short by --evaluate-steps" if "eval/cut" in metrics else "")
         )
-        if not math.isfinite(metrics["eval/return"]):
+        if not math.isfinite(value):
             self.bar.say("that is no score: the best evaluation so far stays the best")
+        if not score.improves(value, self.best):  # of equals the later is kept: it has seen more
             return False
-        if metrics["eval/return"] < self.best:  # of equals the later: it has seen more
-            return False
-        self.best = metrics["eval/return"]
+        self.best = value
         light = {n: p.state_dict() for n, p in self.parts.items() if isinstance(p, torch.nn.Module)}
         try:
             (self.folder / "checkpoint").mkdir(exist_ok=True)
@@ -438,32 +454,41 @@ class Run:
     def _shown(self) -> str:
         names = {
             "episode/return": "return {:.1f}",
-            "eval": "eval {:.1f}",
             "loss/td": "loss {:.4f}",
             "loss/train": "loss {:.4f}",
             "train/accuracy": "train {:.1%}",
             "explore/epsilon": "epsilon {:.2f}",
         }
         latest = self._log.latest
-        return "  ".join(form.format(latest[key]) for key, form in names.items() if key in latest)
+        words = [form.format(latest[key]) for key, form in names.items() if key in latest]
+        if latest.get("eval") is not None:
+            words.insert("episode/return" in latest, f"eval {self.judged_by.format(latest['eval'])}")
+        return "  ".join(words)
 
     # ---- the end ----------------------------------------------------------------------------------------
 
     def score(self) -> str:
         """The last and best evaluation (or, without any, the last return in training), in words."""
+        if evaluations := self._evaluations():
+            last, best = evaluations[-1], self.judged_by.best(evaluations)
+            return f"evaluation {self.judged_by.in_words(last)} at the end, {self.judged_by.format(best)} at best"
         lines = self._log.lines()
-        evaluations = [line["eval/return"] for line in lines if line.get("eval/return") is not None]
-        if evaluations:
-            return f"evaluation {evaluations[-1]:.1f} at the end, {max(evaluations):.1f} at best"
         returns = [line["episode/return"] for line in lines if line.get("episode/return") is not None]
         return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
 
+    def _evaluations(self) -> list[float]:
+        metric = self.judged_by.metric
+        return [line[metric] for line in self._log.lines() if line.get(metric) is not None]
+
     def _next(self) -> str:
-        watch = f"python -m agents.watch {self.folder}   " if self.player.startswith("agents.") else ""
-        return f"Next: {watch}python -m runs.compare {self.folder.parent}"
+        follow_up = f"{self.follow_up} {self.folder}   " if self.follow_up else ""
+        return f"Next: {follow_up}python -m runs.compare {self.folder.parent}"
 
     def _finish(self) -> None:
         summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
+        if evaluations := self._evaluations():
+            summary |= {"metric": self.judged_by.metric, "final": evaluations[-1]}
+            summary |= {"best": self.judged_by.best(evaluations)}
         self._place.write("finished.json", json.dumps(summary).encode(), self.step)
         self.bar.say(
             f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"

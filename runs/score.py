@@ -47,6 +47,10 @@ class Score:
         """A value as people read it: 17.3, 0.412, 6.80%, 2.41 nats."""
         return number(value) + self.suffix
 
+    def in_words(self, value: float) -> str:
+        """A value with what it is: return 17.3, error 6.80%; 2.41 nats."""
+        return self.format(value) if self.unit == self.name else f"{self.name} {self.format(value)}"
+
     @property
     def suffix(self) -> str:
         """The unit as it follows a number."""

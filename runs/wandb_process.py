@@ -113,6 +113,11 @@ def page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     return {key: asked[key] for key in kept} | {"dir": str(folder), "config": about["config"] | circumstances}
 
 
+def about_score(folder: Path) -> dict[str, str] | None:
+    """What config.json says the run is judged by, if anything."""
+    return json.loads((folder / "config.json").read_text()).get("score")
+
+
 def begin(folder: Path, asked: dict[str, Any]) -> Any:
     """Open the W&B run."""
     import wandb
@@ -130,6 +135,8 @@ def begin(folder: Path, asked: dict[str, Any]) -> Any:
     run.config.update(about["config"], allow_val_change=True)  # a flag that changed on resume
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
+    if score := about_score(folder):  # the page's summary shows the best, not the last
+        run.define_metric(score["metric"], step_metric="step", summary=score["better"])
     for old in (folder / "wandb").glob(f"*run-*-{asked['id']}"):
         if old.is_dir() and not old.is_symlink() and old.resolve() != Path(run.dir).resolve().parent:
             shutil.rmtree(old, ignore_errors=True)

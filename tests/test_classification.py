@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 from PIL import Image
 
 import runs
@@ -97,8 +98,16 @@ def test_learns_shapes(tmp_path, monkeypatch):
     monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
     found = outcome(train(tmp_path, steps=8_000, evaluate_every=8_000, width=0.25, augment="flip", views=2))
     assert found["test/error"] < 65, found  # 90 by chance
-    assert found["test/games"] == 400 and found["test/error_2"] < 65
-    assert (tmp_path / "shapes" / "classification-1" / "backbone.safetensors").exists()
+    assert found["test/images"] == 400 and found["test/error_2"] < 65
+    folder = tmp_path / "shapes" / "classification-1"
+    assert (folder / "backbone.safetensors").exists()
+    assert json.loads((folder / "config.json").read_text())["score"] == {
+        "metric": "eval/error",
+        "better": "min",
+        "unit": "%",
+    }
+    words = {word for line in lines(folder) for word in line}
+    assert {word for word in words if word.startswith("eval/")} == {"eval/error", "eval/loss", "eval/images"}
 
 
 @pytest.mark.parametrize(
@@ -274,6 +283,13 @@ def test_search_draws_in_the_logarithm_and_narrows():
     assert search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-4}, {"l2": 1.0}])["l2"] == pytest.approx((1e-4, 1.0))
     with pytest.raises(ValueError, match="--l2 1 0.1 is no range"):
         search.draw({"l2": (1.0, 0.1)}, 1, random.Random(0))
+
+
+def test_searched_flags_may_begin_with_dashes():
+    given = ["--data", "shapes", "--flags", "--batch 64 --augment 'flip,crop'", "--runs", "2"]
+    assert search.joined(given) == ["--data", "shapes", "--flags=--batch 64 --augment 'flip,crop'", "--runs", "2"]
+    assert tyro.cli(search.Config, args=search.joined(given)).flags == "--batch 64 --augment 'flip,crop'"
+    assert search.joined(["--flags"]) == ["--flags"]
 
 
 def test_search_ranks_and_goes_on(tmp_path, capsys):

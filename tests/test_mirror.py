@@ -10,12 +10,13 @@ import struct
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
 
 import pytest
 
-from runs import Options, Run, RunError, machine, mirror
-from runs.wandb_process import Copy, Tail
+from runs import Options, Run, RunError, Score, machine, mirror
+from runs.wandb_process import Copy, Tail, begin
 
 BUDGET = 2.0  # seconds that W&B may add to a run, at its start and end together
 
@@ -184,6 +185,17 @@ class Page:
 
     def log(self, line):
         self.lines.append(line)
+
+
+@pytest.mark.parametrize("score, summary", [(Score("eval/nats", "min"), "min"), (Score("eval/map"), "max")])
+def test_the_summary_holds_the_best_score(tmp_path, monkeypatch, score, summary):
+    wandb, run = unittest.mock.MagicMock(), Run(Config(folder=tmp_path), "tests.walk", "Nowhere", score=score)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    wandb.init.return_value.dir = str(tmp_path)
+    asked = dict(id="0", name="a", group="b", tags=[], project="c", entity=None)
+    begin(run.folder, asked | dict(pid=1, again=False, mode="offline", answer=2.0, linger=2.0))
+    defined = wandb.init.return_value.define_metric.call_args_list
+    assert defined[-1] == unittest.mock.call(score.metric, step_metric="step", summary=summary)
 
 
 def test_half_lines_wait_and_what_is_no_line_is_passed_over(tmp_path):

@@ -1,7 +1,11 @@
 """Worlds as users bring them: taken, or refused with what helps; what they give is looked at."""
 
 import importlib
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -13,7 +17,9 @@ from gymnasium.wrappers import FlattenObservation, TransformAction, TransformObs
 import envs
 from envs import probe
 from envs.world import WorldError
+from runs import machine
 
+ROOT = Path(__file__).resolve().parent.parent
 NASTY = "tests.nasty_worlds:nasty/"
 
 
@@ -313,3 +319,46 @@ def test_only_the_games_that_arrived_elsewhere_begin_anew():
         world.load_state_dict(state)
     assert world.interrupted.tolist() == [False, True, False] and world._length.tolist() == [5, 0, 5]
     assert torch.equal(world.observation[::2], before[::2]) and not torch.equal(world.observation[1], before[1])
+
+
+@pytest.mark.parametrize("package", ["agents", pytest.param("vision", marks=pytest.mark.slow)])
+def test_a_package_of_the_users_own_in_the_current_directory_is_passed_over(package, tmp_path):
+    """Such a name is found first by `python -m agents.dqn`."""
+    (tmp_path / "runs.py").write_text("raise SystemExit('those are their runs')")
+    done = run([sys.executable, "-c", f"import {package}, runs; print(runs.__file__)"], tmp_path)
+    assert done.stdout.strip() == str(ROOT / "runs/__init__.py"), done.stderr
+
+
+@pytest.mark.slow
+def test_so_are_all_of_them(tmp_path):
+    for room in ("envs", "runs", "replay", "vision"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").write_text(f"raise SystemExit('that is their {room}')")
+    done = run([sys.executable, "-m", "agents.dqn", "--env", "envs.mine:Mine-v0", "--device", "cpu"], tmp_path)
+    assert done.returncode == 2 and "envs is a package of this project: rename yours" in done.stderr, done.stderr
+
+
+def run(command, folder):
+    there = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=there)
+
+
+def test_a_world_in_a_package_that_is_named_as_ours_is_not_found():
+    with pytest.raises(
+        ValueError, match="No module named 'envs.mine'.*envs is a package of this project: rename yours"
+    ):
+        envs.make("envs.mine:Mine-v0")
+
+
+def test_a_run_remembers_where_the_package_of_its_world_lies(tmp_path, monkeypatch):
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "__init__.py").write_text("")
+    local = (
+        "import gymnasium\nfrom tests.nasty_worlds import Plain\ngymnasium.register('Local-v0', entry_point=Plain)\n"
+    )
+    (tmp_path / "lessons" / "first.py").write_text(local)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert envs.make("lessons.first:Local-v0").name == "Local-v0"
+    assert machine.package_folder("lessons.first:Local-v0") == str(tmp_path.resolve())
+    assert machine.package_folder("lessons:Local-v0") == str(tmp_path.resolve())
+    assert machine.package_folder("gymnasium:CartPole-v1") is None and machine.package_folder("Breakout") is None

@@ -231,7 +231,7 @@ def test_errors_are_the_mean_over_passes():
                 chance = network.chances(40, "cpu", generator, still=rollouts == 1)
                 found += network(maps, chance).logits.detach()[:, 0].softmax(1)
             errors.append(100 * (found.argmax(1) != world.labels).float().mean().item())
-        assert several["error"] == pytest.approx(sum(errors) / 3) and several["games"] == 40
+        assert several["error"] == pytest.approx(sum(errors) / 3) and several["images"] == 40
         assert len(set(errors)) > 1, "the passes are all the same"
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import Options, Run, RunError, checkpoint, launch, machine, ranges
+from runs import Options, Run, RunError, Score, checkpoint, launch, machine, ranges
 from runs.ranges import Count, Share
+from runs.record import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,10 +45,10 @@ class Walk:
         self.place = state["place"]
 
 
-def walk(config, die_at=None, act=None, **others):
+def walk(config, die_at=None, act=None, about=None, **others):
     config.validate()
     machine.prepare("cpu", config.seed, config.threads)
-    run = Run(config, "tests.walk", "Nowhere")
+    run = Run(config, "tests.walk", "Nowhere", **(about or {}))
     part = Walk()
     run.track(walk=part, **others)
     for step in run.steps(config.steps, stride=2):
@@ -341,7 +342,35 @@ def test_best_is_kept(config):
     run, _ = walk(config, act=judge)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
-    assert "evaluation 2.0 at the end, 3.0 at best" in run.score()
+    assert "evaluation return 2.00 at the end, 3.00 at best" in run.score()
+
+
+@pytest.mark.parametrize("better, best", [("min", 1.5), ("max", 3.0)])
+def test_a_program_says_what_its_runs_are_judged_by(config, capsys, better, best):
+    about = dict(score=Score("eval/nats", better, unit="nats"), unit="images", follow_up="python -m vision.dream")
+    nats = {10: 2.0, 20: 3.0, 30: 1.5}
+
+    def judge(run, step):
+        if step in nats:
+            run.record({"eval/nats": nats[step], "eval/images": 1_200, "eval/return": 100.0 - step})
+
+    with pytest.raises(MemoryError):
+        walk(config, die_at=24, act=judge, about=about)
+    run, _ = walk(config, act=judge, about=about)  # what is best survives a resume
+    kept = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
+    assert (kept["best"], kept["step"]) == (best, {1.5: 32, 3.0: 22}[best])
+    finished = json.loads((run.folder / "finished.json").read_text())
+    assert (finished["metric"], finished["final"], finished["best"]) == ("eval/nats", 1.5, best)
+    assert finished["score"] == f"evaluation 1.50 nats at the end, {best:.2f} nats at best"
+    told = json.loads((run.folder / "config.json").read_text())
+    assert told["score"] == {"metric": "eval/nats", "better": better, "unit": "nats"} and told["unit"] == "images"
+    record = read_run(run.folder)
+    assert (record.score, record.unit, record.best["eval/nats"]) == (about["score"], "images", best)
+    said = capsys.readouterr().err
+    assert "step 12: evaluation 2.00 nats (images 1,200, return 90.0)" in said
+    assert f"Next: python -m vision.dream {run.folder}" in said
+    with pytest.raises(RunError, match="python -m vision.dream"):
+        walk(config, about=about)
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
@@ -355,7 +384,7 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
     run, _ = walk(config, act=judge)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
-    assert "evaluation 2.0 at the end, 3.0 at best" in run.score()
+    assert "evaluation return 2.00 at the end, 3.00 at best" in run.score()
     for name in ("metrics.jsonl", "clock.jsonl"):
         text = (run.folder / name).read_text()
         assert not any(word in text for word in ("NaN", "Infinity"))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import json
 import signal
 import warnings
 from collections.abc import Callable
@@ -11,46 +12,106 @@ from typing import Any
 
 import pytest
 
+from agents import rainbow
 from envs import World
 
-PROGRAMS = {  # program: changes to its recipe, small enough for seconds
-    "dqn": {},
-    "rainbow": dict(n_step=3, prioritized=0.6),
-    "r2d2": dict(units=8, burn_in=2, length=4, n_step=2),
-    "pqn": dict(rollout=10),
+RAINBOW = ("rainbow", *(name for name in rainbow.ALONE if name != "rainbow"))
+MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
+ROLLOUT = dict(rollout=10, minibatches=2, epochs=1)
+PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small enough for seconds
+    "dqn": MEMORY,
+    **dict.fromkeys(RAINBOW, MEMORY | dict(atoms=11, quantiles=5, fractions=4)),
+    "r2d2": MEMORY | dict(units=8, burn_in=2, length=4, n_step=2),
+    "pqn": ROLLOUT,
     "reinforce": {},
     "a2c": dict(rollout=5),
-    "ppo": dict(rollout=10, minibatches=2, epochs=1),
-    "ppo-units": dict(rollout=10, minibatches=2, epochs=1, units=8),
+    "ppo": ROLLOUT,
+    "ppo-units": ROLLOUT | dict(units=8),
+    "attention": ROLLOUT | dict(units=8),
+    "gaze": ROLLOUT | dict(units=8),
+    "tabular": {},
 }
+NASTY = "tests.nasty_worlds:nasty/"
+WORLDS = {
+    "Catch": "Catch",
+    "CartPole": "CartPole",
+    "Pong": "Pong",
+    "continuous": NASTY + "Continuous-v0",
+    "no-render": NASTY + "Pictures-v0",
+    "irregular-info": NASTY + "Irregular-v0",
+    "unseeded": NASTY + "UnseededPictures-v0",
+    "table": "FrozenLake",
+}
+
+
+def refusal(name: str, world: str) -> str | None:
+    """What is said of a program and a world that do not go together."""
+    if name == "tabular":
+        return None if world == "table" else "does not publish its"
+    if name in ("attention", "gaze") and world in ("CartPole", "continuous", "table"):
+        return "has no picture to attend to"
+    if world == "continuous" and name in ("dqn", "r2d2", "pqn", *RAINBOW):
+        return "needs discrete actions.*agents.ppo"
+    return None
 
 
 def program(name: str) -> tuple[Callable[[Any], None], Callable[[Any], Any], type]:
     """Its train, recipe and Config."""
-    module = importlib.import_module(f"agents.{name.split('-')[0]}")
-    if name.split("-")[0] == "rainbow":
-        return functools.partial(module.train, "rainbow"), functools.partial(module.recipe, "rainbow"), module.Config
+    if name in RAINBOW:
+        return functools.partial(rainbow.train, name), functools.partial(rainbow.recipe, name), rainbow.Config
+    module = importlib.import_module(f"agents.{name.removesuffix('-units')}")
     return module.train, module.recipe, module.Config
 
 
 def small(name: str, env: str, folder: Path, **changes: Any) -> Any:
     """The recipe of a program for a world, for 200 steps of a network of few units."""
     _, recipe, config = program(name)
-    wanted = dict(
-        steps=200, worlds=2, hidden=8, width=0.125, batch=4, capacity=1_000, learn_start=40, learn_every=20,
-        evaluate_every=100, evaluate_games=1, film_seconds=0.0, log_every=50, threads=0, bf16=False,
-    )  # fmt: skip
-    wanted |= dict(folder=folder, name=name, wandb="disabled", device="cpu") | PROGRAMS[name] | changes
     found = recipe(config(env=env))
-    if found.backbone in ("nature", "impala"):
-        wanted.setdefault("backbone", "small")
-    if found.backbone == "mlp":
-        wanted.pop("width")
+    wanted = dict(
+        steps=200, worlds=2, hidden=8, evaluate_every=100, evaluate_games=1, film_seconds=0.0, log_every=50,
+        threads=1, folder=folder, name=name, wandb="disabled", device="cpu", bf16=False,
+    )  # fmt: skip
+    if (backbone := getattr(found, "backbone", "mlp")) != "mlp":
+        wanted |= dict(width=0.125, backbone="small" if backbone in ("nature", "impala") else backbone)
+    if env == "Pong":
+        wanted |= dict(env_kwargs=("max_frames=240",))
+    wanted |= PROGRAMS[name] | changes
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(found, **{key: value for key, value in wanted.items() if key in known})
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+def contract() -> list[Any]:
+    """Every program in every world; a diagonal of them is quick enough for each day."""
+    cases = []
+    for row, name in enumerate(PROGRAMS):
+        for column, world in enumerate(WORLDS):
+            fitting = ("table",) if name == "tabular" else ("Catch", "no-render", "irregular-info", "unseeded")
+            daily = world == fitting[row % len(fitting)]
+            daily |= name == "dqn" or (name == "ppo" and world not in ("Pong", "table"))
+            daily |= refusal(name, world) is not None and (row + column) % 3 == 0
+            cases.append(pytest.param(name, world, marks=() if daily else pytest.mark.slow))
+    return cases
+
+
+@pytest.mark.parametrize("name, world", contract())
+def test_every_program_runs_in_every_world_or_says_why_not(name, world, tmp_path):
+    train = program(name)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        if sentence := refusal(name, world):
+            with pytest.raises(ValueError, match=sentence) as raised:
+                train(small(name, WORLDS[world], tmp_path))
+            assert "\n" not in str(raised.value)
+            return
+        train(small(name, WORLDS[world], tmp_path))
+    (folder,) = tmp_path.glob(f"**/{name}")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert (folder / "finished.json").exists() and lines[-1]["step"] >= 200
+    assert any("eval/return" in line for line in lines)
+    assert any(key.startswith("loss/") for line in lines for key in line) or name in ("tabular", "reinforce")
+
+
+@pytest.mark.parametrize("name", ["dqn", "rainbow", "r2d2", "pqn", "reinforce", "a2c", "ppo", "ppo-units"])
 def test_games_that_no_seed_determines_are_cut_short_where_a_run_stopped(name, tmp_path, monkeypatch):
     """Stopped by Ctrl-C in the middle of a game, and again: each time others begin, and the memory knows."""
     train = program(name)[0]

@@ -251,6 +251,19 @@ def test_table_and_picture(tmp_path, capsys):
     assert "431,080" in told and "LeCun" in told
     program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=tmp_path / "x.png"))
     assert (tmp_path / "x.png").stat().st_size > 5_000
+    for config in (program.Config(draw="resnet19"), program.Config(only=("resnet18", "resnet19"))):
+        with pytest.raises(ValueError, match="unknown backbone 'resnet19': did you mean 'resnet"):
+            program.main(config)
+    (tmp_path / "y.png").mkdir()
+    for place in (tmp_path / "nowhere" / "x.png", tmp_path / "y.png"):
+        with pytest.raises(ValueError, match="cannot be written"):
+            program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=place))
+
+
+def test_a_row_of_the_table_fits_a_terminal():
+    for name, shape in {"squeezenet1_0": (3, 224, 224), "alexnet": (3, 20, 20)}.items():
+        lines = program.row(name, program.Config(shape=shape, classes=10))
+        assert lines[0].startswith(name) and all(len(line) <= 80 for line in lines), lines
 
 
 @pytest.mark.slow

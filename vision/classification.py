@@ -130,6 +130,7 @@ FITTING: dict[str, dict] = {  # where no other backbone is asked for
     "cifar100": QUICK | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
     "svhn": QUICK | dict(batch=512, learning_rate=0.75, augment="reflect=2", steps=720_000),
 }
+SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images; the test's choose nothing
 SAMPLE = 5_000  # training images that whitening is measured on, and colours where images are streamed
 FINE = dict(learning_rate=0.01)  # for eyes that have learned already
 
@@ -239,7 +240,7 @@ def train(config: Config) -> None:
     train, validation = (data.Labelled(*(field.to(device) for field in part)) for part in sets[:2])
     if len(train.labels) < config.batch:
         raise ValueError(f"{len(train.labels)} training images are fewer than --batch {config.batch}")
-    run = runs.Run(config, "vision.classification", world_name(config))
+    run = runs.Run(config, "vision.classification", world_name(config), score=SCORE, unit="images")
 
     model = prepare(config, sets, device)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.average else model
@@ -305,13 +306,7 @@ def assess(run: runs.Run, model: Classifier, validation: data.Labelled) -> float
     """Evaluate on the validation images, and keep the eyes of the best so far. Returns the error in percent."""
     with run.aside("evaluation", needed=True):
         found = score(probabilities(run.config, model, validation.images), validation.labels)
-    line = {
-        "eval/return": found["accuracy"],  # of a hundred images: 1 for each that is right
-        "eval/median": 100.0 if found["accuracy"] > 50 else 0.0,
-        "eval/std": (found["accuracy"] * found["error"]) ** 0.5,
-        "eval/games": len(validation.labels),
-        **{f"eval/{word}": value for word, value in found.items()},
-    }
+    line = {"eval/error": found["error"], "eval/loss": found["loss"], "eval/images": len(validation.labels)}
     if run.record(line):
         backbones.save(model.backbone, run.folder / "backbone.safetensors")
     return found["error"]
@@ -329,7 +324,7 @@ def test(run: runs.Run, model: Classifier, unseen: data.Labelled) -> None:
         if run.config.views > 1:
             found = score(probabilities(run.config, model, images, run.config.views), labels)
             line |= {f"test/{word}_{run.config.views}": value for word, value in found.items()}
-    run.record(line | {"test/games": len(labels), "test/of_step": best["step"]})
+    run.record(line | {"test/images": len(labels), "test/of_step": best["step"]})
     errors = ", ".join(f"{value:.2f}% ({word})" for word, value in line.items() if "error" in word)
     run.bar.say(f"errors of {len(labels):,} images, weights of step {best['step']:,}: {errors}")
 

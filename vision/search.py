@@ -8,7 +8,8 @@ more values of each than a grid does. Rates and penalties are drawn evenly in th
 
 Each round keeps the best third of its runs; the next one draws from the range which they span (in the logarithm, a
 little wider), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as
-the mean over runs that each leave out another fold. Everything is scored on validation images, nothing on the test's.
+the mean over runs that each leave out another fold. Points are ranked by their errors on validation images alone; the
+test with which every run of vision.classification ends is in its record, and nothing here looks at it.
 The runs lie in results/<data>/search-..., and a search that was stopped goes on where it was, by the same command.
 """
 
@@ -18,6 +19,8 @@ import dataclasses
 import json
 import math
 import random
+import shlex
+import sys
 from pathlib import Path
 from statistics import mean
 
@@ -90,7 +93,9 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
         own = f"{name}-fold{fold}" if config.folds else name
         asked = classification.Config(data=config.data, backbone=config.backbone)
         settings = dataclasses.replace(
-            parse(classification.Config, "vision.search", None, classification.recipe(asked), config.flags.split()),
+            parse(
+                classification.Config, "vision.search", None, classification.recipe(asked), shlex.split(config.flags)
+            ),
             **point,
             steps=steps,
             evaluate_every=steps,
@@ -143,5 +148,16 @@ def search(config: Config) -> list[tuple[float, Point]]:
     return ranked
 
 
+def joined(arguments: list[str]) -> list[str]:
+    """A command line in which `--flags TEXT` is `--flags=TEXT`: as an argument of its own, a TEXT that begins with
+    dashes is taken for a flag of this program."""
+    found = list(arguments)
+    for i in range(len(found) - 2, -1, -1):
+        if found[i] == "--flags":
+            found[i : i + 2] = [f"--flags={found[i + 1]}"]
+    return found
+
+
 if __name__ == "__main__":
+    sys.argv[1:] = joined(sys.argv[1:])
     runs.launch(search, Config, None, "vision.search", __doc__)

@@ -229,7 +229,7 @@ def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = Fa
 
 
 def _check(path: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError where a file's spec is of no backbone here, or of one with other weights than the file's: found
+    """Raises ValueError where a spec is of no backbone here, or of one with other weights than the file has: found
     out on the meta device, before anything takes memory."""
     name = spec.get("name")
     if name not in BACKBONES:

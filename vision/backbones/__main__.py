@@ -5,26 +5,30 @@
     python -m vision.backbones --draw resnet18 --file resnet18.png
 
 Parameters and multiply-adds are of the classifier of --classes classes, with its paper's head, for one image of
---shape; nothing is calculated for it (the meta device), and so no weights are made.
+--shape; nothing is calculated for it (the meta device), and so no weights are made. A row comes as soon as it is
+measured, in 80 columns; maps are channels at height, fine to coarse, in a line of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
+import textwrap
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from runs import flags
+import runs
+from runs import hints
 from vision import classifier
 from vision.backbones import BACKBONES
 
 PAPER = re.compile(r"[A-Z][\w&.' -]*? et al\. \d{4}|[A-Z]\w+ & [A-Z]\w+ \d{4}|arXiv [\d.]+|doi \S+[\w)]")
+
+WIDTH, INDENT = 80, " " * 4  # of a terminal, columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,29 +81,43 @@ def draw(name: str, found: dict[str, object], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
+def check(config: Config) -> None:
+    """Raises ValueError for a name that is no backbone's, and for a folder that cannot be written into."""
+    for name in (*config.only, *([config.draw] if config.draw else [])):
+        if name not in BACKBONES:
+            raise ValueError(f"unknown backbone {name!r}: {hints.one_of(name, BACKBONES)}")
+    if config.draw and (config.file.is_dir() or not os.access(config.file.absolute().parent, os.W_OK)):
+        raise ValueError(f"{config.file} cannot be written: name another place with --file")
+
+
+def row(name: str, config: Config) -> list[str]:
+    """A backbone's lines of the table, of at most 80 columns."""
+    try:
+        found = measure(name, config)
+    except ValueError as error:
+        return textwrap.wrap(f"{name:20} {error}", WIDTH, subsequent_indent=INDENT)
+    paper = textwrap.shorten(str(found["paper"]), WIDTH - 57, placeholder="...")
+    maps = " ".join(f"{channels}@{height}" for channels, height, _ in found["maps"])
+    giga = found["multiply_adds"] / 1e9
+    first = f"{name:20} {found['parameters']:>12,} {giga:>10.3f} {found['smallest']:>8}  {paper}"
+    return [first.rstrip(), *textwrap.wrap(maps, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)]
+
+
 def main(config: Config) -> None:
-    console = Console()
+    check(config)
     if config.draw:
-        draw(config.draw, measure(config.draw, config), config.file)
-        console.print(f"drawn in {config.file}", highlight=False)
+        try:
+            draw(config.draw, measure(config.draw, config), config.file)
+        except OSError as error:
+            raise ValueError(f"{config.file} cannot be written: {error.strerror or error}") from error
+        print(f"drawn in {config.file}")
         return
     sides = "x".join(map(str, config.shape))
-    table = Table(title=f"classifiers of {config.classes} classes for {sides}, stem {config.stem}")
-    for column in ("name", "parameters", "G multiply-adds", "maps: channels @ side", "smallest", "paper"):
-        table.add_column(
-            column, justify="right" if column in ("parameters", "G multiply-adds", "smallest") else "left"
-        )
+    print(f"classifiers of {config.classes} classes for {sides}, stem {config.stem}")
+    print(f"{'name':20} {'parameters':>12} {'G mult-adds':>11} {'smallest':>7}  paper", flush=True)
     for name in config.only or BACKBONES:
-        try:
-            found = measure(name, config)
-        except ValueError as error:
-            table.add_row(name, "", "", str(error), "", "")
-            continue
-        maps = " ".join(f"{channels}@{height}" for channels, height, _ in found["maps"])
-        giga = f"{found['multiply_adds'] / 1e9:.3f}"
-        table.add_row(name, f"{found['parameters']:,}", giga, maps, str(found["smallest"]), found["paper"])
-    console.print(table)
+        print("\n".join(row(name, config)), flush=True)
 
 
 if __name__ == "__main__":
-    main(flags.parse(Config, "vision.backbones", __doc__))
+    runs.launch(main, Config, None, "vision.backbones", __doc__)
