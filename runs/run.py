@@ -194,6 +194,7 @@ class Run:
                 "seconds": self._elapsed(),
                 "threads": torch.get_num_threads(),
                 "best": self.best,
+                "metric": self.judged_by.metric,
                 "parts": states,
                 "log": logged,
                 "random": machine.random_state(),
@@ -209,6 +210,11 @@ class Run:
             raise RunError(
                 f"the checkpoint of step {state['step']:,} in {self.folder} has no {', '.join(sorted(missing))}: an "
                 "older version saved it. Go on with that version (config.json names its commit), or choose --name."
+            )
+        if (metric := state.get("metric", RETURN.metric)) != self.judged_by.metric:
+            raise RunError(
+                f"the best of {self.folder} was chosen by {metric}, and now it would be by {self.judged_by.metric}: "
+                "an older version began it. Go on with that version (config.json names its commit), or choose --name."
             )
         for name, part in self.parts.items():
             if hasattr(part, "save"):
@@ -474,7 +480,9 @@ class Run:
             return f"evaluation {self.judged_by.in_words(last)} at the end, {self.judged_by.format(best)} at best"
         lines = self._log.lines()
         returns = [line["episode/return"] for line in lines if line.get("episode/return") is not None]
-        return f"return {returns[-1]:.1f} in training" if returns else "no episode ended"
+        if returns:
+            return f"return {returns[-1]:.1f} in training"
+        return "no episode ended" if self.judged_by == RETURN else "not evaluated"
 
     def _evaluations(self) -> list[float]:
         metric = self.judged_by.metric
@@ -491,6 +499,6 @@ class Run:
             summary |= {"best": self.judged_by.best(evaluations)}
         self._place.write("finished.json", json.dumps(summary).encode(), self.step)
         self.bar.say(
-            f"finished {self.step:,} steps in {duration(self.seconds)}: {self.score()}\n"
+            f"finished {self.step:,} {self.unit} in {duration(self.seconds)}: {self.score()}\n"
             f"folder {self.folder}\n{self._next()}"
         )

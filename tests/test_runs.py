@@ -373,6 +373,20 @@ def test_a_program_says_what_its_runs_are_judged_by(config, capsys, better, best
         walk(config, about=about)
 
 
+def test_a_best_by_another_metric_is_not_gone_on_from(config, capsys):
+    with pytest.raises(MemoryError):
+        walk(config, die_at=24)
+    error = Score("eval/error", "min", unit="%")
+    with pytest.raises(RunError, match="chosen by eval/return, and now it would be by eval/error"):
+        walk(config, about=dict(score=error))
+    folder = dataclasses.replace(config, name="images", log_every=100)
+    run = Run(folder, "tests.walk", "Nowhere", score=error, unit="images")
+    run.track()
+    for _ in run.steps(10, stride=10):
+        pass
+    assert "finished 10 images in" in capsys.readouterr().err and run.score() == "not evaluated"
+
+
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
 def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
     def judge(run, step):
