@@ -25,13 +25,16 @@ recurrent.py no program: the LSTM of agents that remember, and the state they ca
 arithmetic.py no program: precision, optimizer, compiling
 policies.py  no program: the networks and the distributions over actions that the policy gradients share
 watch.py     plays, scores and films the agent of any run
+loading.py   no program: agents.load(run) and agents.play(run), the same from Python
 """
 
+import importlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def _prefer_ours(*rooms: str) -> None:
@@ -57,3 +60,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _prefer_ours("runs", "replay", "envs", "vision")  # in the order in which they import each other
+
+__all__ = ["Agent", "load", "play"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a program that imports this package needs nothing of all agents."""
+    if name in __all__:
+        return getattr(importlib.import_module("agents.loading"), name)
+    raise AttributeError(f"module 'agents' has no attribute {name!r}")

@@ -189,15 +189,20 @@ def described(folder: Path) -> tuple[ModuleType, object]:
     return program, program.Config(**{key: value for key, value in about["config"].items() if key in known})
 
 
+def without_chance(trained: object, folder: Path) -> object:
+    """A run's config, with the likeliest or best action always. Raises RunError where that is so already."""
+    usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
+    known = {key: value for key, value in usual.items() if hasattr(trained, key)}
+    if not known:
+        raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
+    return dataclasses.replace(trained, **known)
+
+
 def main(config: Config) -> None:
     folder = config.folder
     program, trained = described(folder)
     if config.greedy:
-        usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
-        known = {key: value for key, value in usual.items() if hasattr(trained, key)}
-        if not known:
-            raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
-        trained = dataclasses.replace(trained, **known)
+        trained = without_chance(trained, folder)
     device = runs.prepare(config.device, config.seed)
     state = saved(folder, config.checkpoint)
     place = config.out or folder

@@ -20,20 +20,22 @@ import copy
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 import runs
 from runs import checkpoint, hints, machine
+from runs.machine import choose
 from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import backbones, batches, checks, classifier, data, losses, optimisers, schedules
 from vision.backbones.initialisation import initialise, whiten
 from vision.classifier import Classifier
 from vision.data import augment
+from vision.data.image_files import picture
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,11 +338,40 @@ def snapshot(run: runs.Run, model: Classifier) -> None:
     checkpoint.save_file({"averaged": model.state_dict()}, folder / f"{run.step + run.stride:012d}.pt")
 
 
-def load(folder: Path | str, device: torch.device) -> tuple[Config, data.Sets, list[Classifier]]:
+class Trained(NamedTuple):
+    """A run's classifiers: config, data, models = load(run), or load(run).predict(images)."""
+
+    config: Config
+    sets: data.Sets
+    models: list[Classifier]  # of the best evaluation, or one a snapshot, whose probabilities are averaged
+
+    def probabilities(self, images: Tensor | Sequence[str | Path]) -> Tensor:
+        """(N, classes), for images (N, C, H, W) uint8 as the data set has them, or for the paths of N files."""
+        shape = self.sets.train.images.shape[1:]
+        if not isinstance(images, Tensor):
+            if shape[0] != 3 or shape[1] != shape[2]:
+                raise ValueError(f"files are read as square images in color, and this run's are {tuple(shape)}")
+            images = torch.stack([picture(path, shape[1]) for path in images])
+        if images.dtype != torch.uint8 or images.shape[1:] != shape:
+            raise ValueError(
+                f"these images are {tuple(images.shape)} of {images.dtype}: the run has learned from "
+                f"(N, {', '.join(map(str, shape))}) of torch.uint8"
+            )
+        images = images.to(next(self.models[0].parameters()).device)
+        return torch.stack([probabilities(self.config, model, images) for model in self.models]).mean(0)
+
+    def predict(self, images: Tensor | Sequence[str | Path]) -> list[str]:
+        """What N images show, by the names of the classes; images as `probabilities` takes them."""
+        return [self.sets.classes[label] for label in self.probabilities(images).argmax(1).tolist()]
+
+
+def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     """A run's config, its data, and its classifiers: that of the best evaluation, or all of its snapshots.
 
-    Raises RunError where there is no such run, or it has not been evaluated yet.
+    The data have to be where the run found them. Raises RunError where there is no such run, or it has not been
+    evaluated yet.
     """
+    device = choose(str(device))
     folder = Path(folder)
     try:
         described = json.loads((folder / "config.json").read_text())
@@ -363,7 +394,7 @@ def load(folder: Path | str, device: torch.device) -> tuple[Config, data.Sets, l
         )
         model.load_state_dict(state.get("parts", state)["averaged"])
         models.append(model.to(device, memory_format=torch.channels_last))
-    return config, sets, models
+    return Trained(config, sets, models)
 
 
 if __name__ == "__main__":
