@@ -251,6 +251,7 @@ def test_names_do_not_command_the_terminal(tmp_path, capsys, monkeypatch):
     (root / "train" / "cat" / f"{evil}.txt").write_text("")
     (root / "train" / "owl" / "\udcff.txt").write_text("")  # a byte that is no UTF-8
     (root / "train" / "dog" / f"{evil}.png").write_text("no image")
+    monkeypatch.setattr(runs.Run, "stepping", False)  # as in a process of its own
     monkeypatch.setattr(sys, "argv", ["", str(root), "--size", "8", "--out", str(tmp_path / "a.png")])
     with pytest.raises(SystemExit, match="2"):
         runs.launch(sheet.main, sheet.Config, None, "vision.data", None)
