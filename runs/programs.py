@@ -94,7 +94,10 @@ def main(packages: tuple[str, ...], command: str) -> None:
     """List the programs, or run the one that the command line names, with the flags that follow it."""
     given = sys.argv[1:]
     if not given or given[0] in ("-h", "--help"):
-        print(listed(packages, command))
+        try:
+            print(listed(packages, command), flush=True)
+        except BrokenPipeError:  # `| head` has seen enough; Python would say so again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     try:
         module = named(given[0], packages)
