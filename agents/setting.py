@@ -163,7 +163,7 @@ def constructor(config: Setting) -> dict[str, object]:
             raise ValueError(f"--env-kwargs {each}: write name=value, e.g. continuous=True")
         if name in FLAGGED:
             raise ValueError(f"--env-kwargs {each}: write --{name}")
-        if name in ("self", "name", "count", "evaluation"):
+        if name in ("self", "name", "count", "evaluation", "one"):
             raise ValueError(f"--env-kwargs {each}: the agent decides that itself")
         try:
             given[name] = ast.literal_eval(value.title() if value.lower() in ("true", "false", "none") else value)

@@ -6,6 +6,7 @@ make("CarRacing")                   the environment's own images, (N, 3, 96, 96)
 make("package:Id-v0")               imports `package`, which registers the environment
 """
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -267,7 +268,7 @@ class ControlWorld(World):
             arrived = self._frames
         else:
             arrived = self._vector(observation)
-        with np.errstate(over="ignore"):  # infinity is what the world looks for
+        with np.errstate(over="ignore"):  # as in _vector
             reward = reward.astype(np.float32)
         return Arrival(arrived, arrived, reward, terminated.copy(), truncated & ~terminated)
 
@@ -277,8 +278,8 @@ class ControlWorld(World):
             vector = np.zeros((len(observation), *self.observation_shape), np.float32)
             vector[np.arange(len(observation)), observation - self._first_state] = 1
             return vector
-        with np.errstate(over="ignore"):  # infinity is what the world looks for
-            vector = observation.astype(np.float32)
+        with np.errstate(over="ignore") if observation.dtype == np.float64 else contextlib.nullcontext():
+            vector = observation.astype(np.float32)  # what is too large becomes infinite, and the world says so
         return vector if self._scale is None else (vector - self._scale[0]) / self._scale[1]
 
     def _picture(self, observation: np.ndarray) -> np.ndarray:

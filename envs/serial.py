@@ -64,7 +64,11 @@ class SerialVectorEnv(SyncVectorEnv):
         return self._observations, self._rewards, self._terminations, self._truncations, {}
 
     def _keep(self, n: int, observation: Any) -> None:
-        space, array = self.single_observation_space, np.asarray(observation)
+        space = self.single_observation_space
+        if type(observation) is np.ndarray and observation.dtype == space.dtype and observation.shape == space.shape:
+            self._observations[n] = observation  # as nearly every environment has it
+            return
+        array = np.asarray(observation)
         if array.dtype.kind not in "biuf":
             raise Fault(n, f"the observation is {observation!r:.100}")
         if array.shape != space.shape:
@@ -80,7 +84,7 @@ class SerialVectorEnv(SyncVectorEnv):
 
 def _number(n: int, reward: Any) -> float:
     """A reward as the number that it is: also one of NumPy's, a bool, an int, or an array of one."""
-    if type(reward) is float:
+    if isinstance(reward, float):
         return reward
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "biuf":

@@ -8,8 +8,7 @@ It is also its own tape recorder: a game is a function of its seed and its actio
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,8 +124,11 @@ class World:
         self._tape[self._rows, self._taped] = array
         self._taped += 1
         self._sent = action
-        with self._undone():
+        try:
             self._emit(array)
+        except BaseException:
+            self._undo()
+            raise
 
     def recv(self) -> Transition:
         """Finish the step begun by `send`, and start the next game wherever one ended.
@@ -137,13 +139,16 @@ class World:
         """
         if self._sent is None:
             raise RuntimeError("recv() without a step under way: call send(action) first")
-        with self._undone():  # nothing of a step counts before all of it has been looked at
+        try:  # nothing of a step counts before all of it has been looked at
             arrival = self._collect()
             self._look_at(arrival.observation, self._all, arrival.reward)
             ended = arrival.terminated | arrival.truncated
             reseed = ended & (self._taped >= self._tape_limit)
             seedings = self._seedings + reseed
             present = self._begin(seedings, reseed) if reseed.any() else arrival.present
+        except BaseException:
+            self._undo()
+            raise
         action, self._sent = self._sent, None
         over, last = arrival.terminated, ended
         if arrival.lost is not None:
@@ -278,15 +283,10 @@ class World:
     def _collect(self) -> Arrival:
         raise NotImplementedError
 
-    @contextmanager
-    def _undone(self) -> Iterator[None]:
-        """Whatever fails within leaves the world as it was before the step, except that its simulator went on."""
-        try:
-            yield
-        except BaseException:
-            self._taped -= 1
-            self._sent, self._failed = None, True
-            raise
+    def _undo(self) -> None:
+        """Be as before the step that failed, except that the simulator went on."""
+        self._taped -= 1
+        self._sent, self._failed = None, True
 
     def _begin(self, seedings: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """_restart the games in `mask` (N,) by how often each world was seeded before, (N,), and look at them."""

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import FlattenObservation, TransformAction, TransformObservation, TransformReward
 
 import envs
-from envs import probe
+from envs import control, probe
 from envs.world import WorldError
 from runs import machine
 
@@ -285,7 +285,15 @@ def test_a_world_that_keeps_its_simulator_resumes_exactly(steps):
 
 
 @pytest.mark.slow
-def test_car_racing_resumes_exactly():
+@pytest.mark.parametrize("name", sorted(set(control.short_names()) - {"Catch", "Glimpse", "Gridworld"}))
+def test_every_environment_of_gymnasium_resumes_exactly(name):
+    for package in ("Box2D", "mujoco"):
+        pytest.importorskip(package)
+    assert resumed(name, 60 if name == "CarRacing" else 300, **({"flatten": True} if name == "Blackjack" else {}))
+
+
+@pytest.mark.slow
+def test_car_racing_resumes_exactly_in_its_second_game():
     pytest.importorskip("Box2D")
     assert resumed("CarRacing", 1_100)
 

@@ -26,7 +26,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small eno
     "reinforce": {},
     "a2c": dict(rollout=5),
     "ppo": ROLLOUT,
-    "ppo-units": ROLLOUT | dict(units=8),
+    "ppo-units": ROLLOUT | dict(units=8, apart=False),
     "attention": ROLLOUT | dict(units=8),
     "gaze": ROLLOUT | dict(units=8),
     "tabular": {},
