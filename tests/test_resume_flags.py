@@ -3,12 +3,16 @@
 import dataclasses
 import importlib
 import json
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 
-from runs import RunError
+from runs import Run, RunError
 from runs.folder import Folder
+from tests.test_worlds_contract import PROGRAMS as PLAYERS
+from tests.test_worlds_contract import program, small
 
 PROGRAMS = (
     *("agents.dqn", "agents.rainbow", "agents.r2d2", "agents.pqn", "agents.reinforce", "agents.a2c", "agents.ppo"),
@@ -59,6 +63,63 @@ def test_each_flag_on_resume(tmp_path, program):
             assert told["config"][flag] == new
             assert [(each["step"], each["flags"][flag][1]) for each in told["changes"]] == [(40, new)]
         Folder(path, config, {"program": program}).close()  # and back again
+
+
+CHANGES = dict(
+    evaluate_every=60, evaluate_games=2, evaluate_steps=20, evaluate_epsilon=0.5, evaluate_greedy=False, log_every=30,
+    film=False, save_every=0.0, tags=("again",), test_rollouts=3, views=2, evaluate_passes=2,
+)  # fmt: skip
+OTHERS = {  # program: its smallest numbers
+    "agents.tabular": dict(env="FrozenLake", steps=2_000, worlds=4, evaluate_every=500, evaluate_games=4),
+    "agents.recurrent_attention": dict(
+        env="Translated",
+        images="glyphs",
+        steps=400,
+        batch=20,
+        glimpses=2,
+        evaluate_every=200,
+        log_every=100,
+        film=False,
+    ),
+    "vision.classification": dict(
+        data="shapes", backbone="airbench", width=0.125, shots=20, steps=400, batch=20, evaluate_every=200, bf16=False
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in (*PLAYERS, *OTHERS) if name != "tabular"])
+def test_what_may_change_on_resume_changes_no_weight(name, tmp_path, monkeypatch):
+    if name in PLAYERS:
+        train, config = (
+            program(name)[0],
+            small(name, "Catch" if name in ("attention", "gaze", "ppo-units") else "CartPole", tmp_path),
+        )
+    else:
+        module = importlib.import_module(name)
+        train, config = module.train, module.Config(**OTHERS[name], folder=tmp_path, wandb="disabled", threads=1)
+    log, calls = Run.log, []
+
+    def count(run, metrics):
+        calls.append(run.step)
+        if len(calls) == stop_at:
+            signal.raise_signal(signal.SIGTERM)
+        log(run, metrics)
+
+    monkeypatch.setattr(Run, "log", count)
+    stop_at = None
+    train(dataclasses.replace(config, name="whole"))
+    stop_at, calls = len(calls) // 2, []
+    with pytest.raises(SystemExit):
+        train(dataclasses.replace(config, name="broken"))
+    stop_at, known = None, {field.name for field in dataclasses.fields(config)}
+    changes = {key: value for key, value in CHANGES.items() if key in known}
+    train(dataclasses.replace(config, name="broken", **changes))
+    ends = [max(tmp_path.glob(f"**/{name}/checkpoint/0*.pt")) for name in ("whole", "broken")]
+    whole, broken = (torch.load(path, weights_only=True)["parts"] for path in ends)
+    for part in whole:
+        if part in ("online", "network", "target", "optimizer", "model", "averaged", "optimiser", "table"):
+            torch.testing.assert_close(broken[part], whole[part], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("binding", [{"schedule": "plateau"}, {"stop_after": 3}])
