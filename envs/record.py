@@ -30,3 +30,5 @@ class Arrival(NamedTuple):
 
 class WorldError(Exception):
     """A world gave what is no observation or no reward; the message names the world, the step and the field."""
+
+    sentence = True  # a command line shows the message alone: the traceback is not of the fault

@@ -74,12 +74,19 @@ def _launch(
         # their traceback.
         if Run.stepping and not isinstance(error, RunError | MemoryError):
             raise
-        words = escape(printable(error))
-        Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
+        _say(error)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except Exception:  # of a world, a device, a library: with its own traceback
+    except Exception as error:  # of a world, a device, a library: with its own traceback
         if Run.current:
             Run.current.rescue()
-        raise
+        if not getattr(error, "sentence", False):
+            raise
+        _say(error)
+        raise SystemExit(2) from error
+
+
+def _say(error: Exception) -> None:
+    words = escape(printable(error))
+    Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)

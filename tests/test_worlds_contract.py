@@ -5,15 +5,21 @@ import functools
 import importlib
 import json
 import signal
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
+import torch
 
-from agents import rainbow
+import runs
+from agents import dqn, rainbow
 from envs import World
+from replay import RowReplay
+from tests.nasty_worlds import Spoilt
 
 RAINBOW = ("rainbow", *(name for name in rainbow.ALONE if name != "rainbow"))
 MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
@@ -103,7 +109,8 @@ def test_every_program_runs_in_every_world_or_says_why_not(name, world, tmp_path
                 train(small(name, WORLDS[world], tmp_path))
             assert "\n" not in str(raised.value)
             return
-        train(small(name, WORLDS[world], tmp_path))
+        film = dict(film_seconds=1.0) if world == "no-render" else {}  # it cannot, and the run goes on
+        train(small(name, WORLDS[world], tmp_path, **film))
     (folder,) = tmp_path.glob(f"**/{name}")
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert (folder / "finished.json").exists() and lines[-1]["step"] >= 200
@@ -133,3 +140,25 @@ def test_games_that_no_seed_determines_are_cut_short_where_a_run_stopped(name, t
     with pytest.warns(RuntimeWarning, match="this run goes on, but not exactly"):
         train(config)
     assert (tmp_path / "nasty/UnseededPictures-v0" / name / "finished.json").exists()
+
+
+@pytest.mark.parametrize("field, value", [("reward", float("nan")), ("reward", None), ("observation", float("inf"))])
+def test_what_is_no_number_ends_a_run_in_a_sentence_and_is_not_remembered(
+    field, value, tmp_path, monkeypatch, capsys
+):
+    gymnasium.register("Spoilt-v0", entry_point=Spoilt, kwargs=dict(field=field, value=value))
+    config = small("dqn", "Spoilt-v0", tmp_path, learn_start=100)
+    monkeypatch.setattr(sys, "argv", ["dqn"])
+    for _ in range(2):  # and again where it goes on
+        with pytest.raises(SystemExit) as left:
+            runs.launch(lambda _: dqn.train(config), dqn.Config, None, "agents.dqn", None)
+        told = capsys.readouterr().err
+        assert left.value.code == 2 and "Traceback" not in told
+        assert f"error: Spoilt-v0, world 0, at step 5 of its game: {'the ' * (field == 'reward')}{field}" in told
+    (folder,) = tmp_path.glob("*/dqn/checkpoint")
+    memory = torch.load(max(folder.glob("0*.pt")), weights_only=True)["parts"]["memory"]
+    kept = RowReplay(1_000, 2)
+    kept.load(folder / "memory", memory)
+    drawn = kept.sample(100)
+    assert len(kept) == 8 and drawn.reward.isfinite().all() and drawn.next_observation.isfinite().all()
+    del gymnasium.registry["Spoilt-v0"]
