@@ -1,9 +1,12 @@
 """What an agent faces: worlds with a present (`observation`) and a verb (`step`), N side by side.
 
-    world.py      Transition, the record that flows through the house; World, what every world can do
+    record.py     Transition, the record that flows through the house; what a simulator hands in
+    world.py      World, what every world can do; what passes through it is looked at in checks.py
     atari.py      every bundled Atari ROM, protocols classic and sticky
     console.py    one Atari console whose memory can be read: pictures that come with labels
-    control.py    any Gymnasium environment: vectors, its own images, or what its screen shows
+    control.py    any Gymnasium environment: vectors, its own images, or what its screen shows; which of Gymnasium's
+                  spaces it takes, spaces.py, and how it steps single environments, serial.py
+    probe.py      whether a seed and actions determine a game, found by playing some
     catch.py      Catch, learned from pixels in seconds
     glimpse.py    images seen through a small moving window, and a class to name (Mnih et al. 2014)
     games.py      what those of our own share: seeds, restarts, one game or many
@@ -14,8 +17,9 @@
     transition = world.step(action)     # or world.send(action), something else meanwhile, world.recv()
 
 A new world is a Gymnasium environment. If it is registered, `make` can open it by its id, and "package:Id-v0"
-registers it by importing the package. A new simulator of many games at once is a gymnasium.vector.VectorEnv
-that knows AutoresetMode.DISABLED and reset_mask: see catch.py, and register it as "saccade/Name-v0".
+registers it by importing the package; or hand in the environment, make(gymnasium.make(...), count=8). A new simulator
+of many games at once is a gymnasium.vector.VectorEnv that knows AutoresetMode.DISABLED and reset_mask: see catch.py,
+and register it as "saccade/Name-v0".
 """
 
 import difflib
