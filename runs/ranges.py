@@ -40,11 +40,16 @@ NonNegative = Annotated[float, Range(0)]
 
 
 def check(config: Any) -> None:
-    """Raise ValueError, in a sentence, for the first number of a config that is out of its flag's range."""
+    """Raise ValueError, in a sentence, for the first number of a config that is out of its flag's range, or infinite:
+    config.json is to hold it, and JSON knows no such number."""
     for name, allowed in _ranges(type(config)):
         value = getattr(config, name)
         if value is not None and value not in allowed:
             raise ValueError(f"--{name.replace('_', '-')} {value}: it takes {allowed}")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--{field.name.replace('_', '-')} {value}: it takes a finite number")
 
 
 @functools.cache

@@ -33,7 +33,7 @@ from runs.ranges import Count, NonNegative, Whole
 from runs.score import RETURN, Score, number
 from runs.signals import Interrupted, Signals
 
-FRESH = 5.0  # seconds that a checkpoint is good enough to begin an evaluation with, which may be broken off
+WORTH = 10  # times that a checkpoint's saving took: so long ago it is old, and an evaluation begins with a new one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +112,7 @@ class Run:
         self.parts: dict[str, Any] = {}
         self.failed: set[str] = set()  # of what a run can do without: "film", "evaluation"
         self._signals = Signals()
+        self._saving = 0.0  # seconds that the last checkpoint took
         self._stopped = False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
@@ -173,7 +174,7 @@ class Run:
             RunError: the disk is full or the folder cannot be written, or what was learned is no numbers any more;
                 says what is kept.
         """
-        folder = self.folder / "checkpoint"
+        folder, began = self.folder / "checkpoint", time.monotonic()
         try:
             logged = self._log.state_dict()
             self._check(logged["pending"])
@@ -203,6 +204,7 @@ class Run:
         except OSError as error:
             raise self._place.unwritten("checkpoint", self.step, error) from error
         self._saved = time.monotonic()
+        self._saving = self._saved - began
 
     def _restore(self, state: dict) -> None:
         folder = self.folder / "checkpoint" / "memory"
@@ -249,7 +251,7 @@ class Run:
         with self._session(), Recorder(self) as recorder:
             while self.step < total and not self._stopped:
                 recorder.iteration(self._log)
-                if self._evaluates() and time.monotonic() - self._saved > FRESH:
+                if self._evaluates() and time.monotonic() - self._saved > WORTH * self._saving:
                     self._save()
                 yield self.step
                 due = self.due(self.config.log_every)
@@ -301,7 +303,7 @@ class Run:
             if what == "evaluation":
                 self._signals.breakable = False
                 self.bar.say(
-                    f"evaluation broken off; {self._place.kept()} stands, the same command goes on from there"
+                    f"evaluation broken off, kept: {self._place.kept()}; the same command goes on from there"
                 )
                 raise SystemExit(128 + (self._signals.number or 0)) from None
             self.bar.say(f"{what} broken off")

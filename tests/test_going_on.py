@@ -37,7 +37,7 @@ class Config(test_runs.Config):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "FRESH", 0.0)
+    monkeypatch.setattr(run_module, "WORTH", 0)
     return Config(folder=tmp_path, save_every=300.0)
 
 
@@ -172,7 +172,7 @@ def test_a_signal_breaks_off_an_evaluation_which_is_then_made_again(config, numb
     with pytest.raises(SystemExit) as left:
         walk(config, act=lambda run, step: judge(run, step, break_at=28, number=number))
     assert left.value.code == 128 + number and time.monotonic() - began < 10
-    assert "the checkpoint of step 28 stands" in capsys.readouterr().err
+    assert "kept: the checkpoint of step 28" in capsys.readouterr().err
     run, part = walk(config, act=judge)
     whole, expected = walk(dataclasses.replace(config, name="whole"), act=judge)
     assert torch.equal(part.place, expected.place)

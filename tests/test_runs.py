@@ -111,6 +111,13 @@ def test_finished_run_says_so(config):
             raise RunError(str(error).replace("\n", " ")) from error
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("flag", ["save_every", "rate"])  # one with a range, one without
+def test_a_number_that_no_json_holds_is_refused(config, flag, value):
+    with pytest.raises(ValueError, match=f"--{flag.replace('_', '-')} {value}: it takes"):
+        walk(dataclasses.replace(config, **{flag: value}))
+
+
 @pytest.mark.parametrize(("flag", "value"), [("threads", -1), ("profile", -2)])
 def test_numbers_out_of_range_are_told_before_there_is_a_folder(config, flag, value):
     with pytest.raises(ValueError, match=f"--{flag} {value}: it takes 0 or more"):
