@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 import envs
+from runs import files
 
 HEIGHT, WIDTH = 420, 1_280  # pixels: small frames are enlarged up to there
 LARGEST = 1_920  # pixels, of either side: larger frames are thinned out
@@ -52,8 +53,9 @@ def film(
     finally:
         world.close()
     whole = stacked([frame for frame in frames if frame is not None])
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")  # a film that stands there is a whole one
+    partial = files.new(
+        path.with_name(f".{path.stem}.partial{path.suffix}")
+    )  # a film that stands there is a whole one
     try:
         imageio.imwrite(partial, whole, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
         os.replace(partial, path)

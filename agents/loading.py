@@ -59,15 +59,17 @@ def load(
     device: str | torch.device = "auto",
     seed: int = 1,
     greedy: bool = False,
+    import_world: bool = False,
 ) -> Agent:
     """The agent of a run's folder.
 
     checkpoint: best by evaluation, or the latest saved. device: auto, cpu, cuda, mps. seed: of what it draws. greedy:
-    the likeliest or best action always, whatever the run's own evaluations do.
+    the likeliest or best action always, whatever the run's own evaluations do. import_world: import the package of a
+    world "package:Id" that the folder names, which runs its code; nothing else of a folder is run.
     Raises RunError where there is no run, none with a checkpoint, or none of an agent that plays a world.
     """
     folder = Path(folder)
-    program, trained = watch.described(folder)
+    program, trained = watch.described(folder, import_world)
     if not hasattr(program, "load"):
         raise runs.RunError(
             f"{folder} has learned from images and plays no world: {watch.COMMAND} shows what it does"

@@ -238,12 +238,13 @@ def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> No
     with run.aside("evaluation", needed=True):
         found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
     if run.record({f"eval/{word}": value for word, value in found.items()}):
-        backbones.save(network.backbone, run.folder / "backbone.safetensors")
+        with run.writing(backbones.FILENAME) as path:
+            backbones.save(network.backbone, path)
 
 
 def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
     """Test the network of the best evaluation, once, with one rollout and with several, and film its glimpses."""
-    best = torch.load(run.folder / "checkpoint" / "best.pt", map_location=run.device, weights_only=True)
+    best = run.best_state()
     network = copy.deepcopy(network)
     network.load_state_dict(best["parts"]["averaged"])
     several = run.config.test_rollouts

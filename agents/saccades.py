@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from envs import glimpse
+from runs import files
 
 SIDE = 112  # pixels, about, of an image in a picture
 GAP = 6  # pixels between two
@@ -35,7 +36,8 @@ def film(
         if t == len(locations):
             stills = [_bordered(s, ok) for s, ok in zip(stills, (answers == labels).all(1).tolist(), strict=True)]
         frames.append(_grid(stills, columns))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    files.new(path)
     durations = [SECOND // 2] * len(locations) + [3 * SECOND // 2]
     imageio.imwrite(path, np.stack(frames), duration=durations, loop=0)
 
@@ -65,7 +67,8 @@ def sheet(
         axes.text(width + GAP, (b + 0.5) * height / len(images), text, color=colour, va="center")
     for t in range(len(locations)):
         axes.text((t + 0.5) * width / len(locations), -GAP, f"glimpse {t + 1}", ha="center", fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    files.new(path)
     figure.savefig(path, dpi=100)
 
 

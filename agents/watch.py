@@ -16,7 +16,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,8 +34,10 @@ from torch import Tensor
 import envs
 import runs
 from agents.film import film
-from runs import checkpoint
+from runs import files
+from runs import saved as saved_run
 from runs.log import finite
+from runs.printing import printable
 from runs.progress import PLAIN_EVERY, Bar
 from runs.ranges import Count, NonNegative
 from vision import backbones
@@ -54,6 +58,7 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write a game as mp4, which begins as the first one did
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
+    import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
 
 
@@ -165,28 +170,65 @@ def assess(run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Back
         )  # fmt: skip
     if found is None or not run.record(found):
         return
-    backbones.save(backbone, run.folder / "backbone.safetensors")
+    with run.writing(backbones.FILENAME) as path:
+        backbones.save(backbone, path)
     if config.film_seconds and "film" not in run.failed:  # once without, it is not tried again
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
         with run.aside("film"):
             film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)
 
 
-def described(folder: Path) -> tuple[ModuleType, object]:
+def described(folder: Path, import_world: bool = False) -> tuple[ModuleType, object]:
     """The program that plays what a run's agent has learned, and the config it was trained with.
 
-    Raises RunError where there is no run.
+    What the folder says is data: only this project's programs are imported, and the package of a world's
+    "package:Id" only where import_world asks for it.
+
+    Raises RunError where there is no run, or none that plays.
     """
     if not (folder / "config.json").exists():
-        known = sorted(str(path.parent) for path in Path("results").glob("*/*/config.json"))
+        saved = {path.parent.parent for path in Path("results").glob("*/*/checkpoint/*.pt")}
+        known = sorted(printable(path) for path in saved if (path / "config.json").exists())
         raise runs.RunError(
             f"{folder} is no run's folder. "
             + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
         )
-    about = json.loads((folder / "config.json").read_text())
-    program = importlib.import_module(about.get("player", about["program"]))
-    known = {field.name for field in dataclasses.fields(program.Config)}
-    return program, program.Config(**{key: value for key, value in about["config"].items() if key in known})
+    about = saved_run.about(folder)
+    name = about.get("player", about["program"])
+    program = ours(name) if isinstance(name, str) else None
+    if program is None:
+        raise runs.RunError(
+            f"{folder / 'config.json'} names {printable(repr(name))[:60]} as what plays its agent, and that is no "
+            "program of this project's agents: nothing of it is imported"
+        )
+    trained = saved_run.config(program.Config, folder, about)
+    world = getattr(trained, "env", "")
+    if ":" in world and not import_world:
+        package = printable(world.partition(":")[0])
+        raise runs.RunError(
+            f"the world of this run, {printable(world)}, comes from the package {package!r}, and to import it is to "
+            "run its code: --import-world does (from Python import_world=True), if you trust the folder"
+        )
+    place = about["world"].get("package_folder") if isinstance(about.get("world"), dict) else None
+    if ":" in world and isinstance(place, str):
+        sys.path.append(place)  # where the run found the package
+    return program, trained
+
+
+def ours(name: str) -> ModuleType | None:
+    """The program of that name, "agents.dqn", if it is one of this project's that can play what was learned."""
+    if not re.fullmatch(r"agents(\.[a-z0-9_]+)+", name):
+        return None
+    here = Path(__file__).resolve().parent
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if found is None or not found.origin or here not in Path(found.origin).resolve().parents:
+        return None
+    program = importlib.import_module(name)
+    plays = hasattr(program, "Config") and (hasattr(program, "load") or hasattr(program, "watch"))
+    return program if plays else None
 
 
 def without_chance(trained: object, folder: Path) -> object:
@@ -200,7 +242,7 @@ def without_chance(trained: object, folder: Path) -> object:
 
 def main(config: Config) -> None:
     folder = config.folder
-    program, trained = described(folder)
+    program, trained = described(folder, config.import_world)
     if config.greedy:
         trained = without_chance(trained, folder)
     device = runs.prepare(config.device, config.seed)
@@ -211,7 +253,7 @@ def main(config: Config) -> None:
         draw = program.watch(trained, folder, state, device, config.seed)
         if filmed:
             with optional("picture of its glimpses", place):
-                print(f"glimpses at {draw(place / 'videos')}")
+                print(printable(f"glimpses at {draw(place / 'videos')}"))
         return
     seed = WATCH_SEED + config.seed
     world = envs.make(
@@ -224,7 +266,7 @@ def main(config: Config) -> None:
     )
     protocol = f", protocol {world.protocol}" if world.protocol else ""
     print(
-        f"{folder}: {state['which']} weights, of step {state['step']:,}, "
+        f"{printable(folder)}: {state['which']} weights, of step {state['step']:,}, "
         f"{config.games} games of {world.name}{protocol}",
         flush=True,
     )
@@ -237,8 +279,8 @@ def main(config: Config) -> None:
     line |= {"run": str(folder)} if config.out else {}
     with optional(f"line in watch.jsonl{' and no film' if filmed else ''}", place):
         place.mkdir(parents=True, exist_ok=True)
-        with open(place / "watch.jsonl", "a") as file:
-            file.write(json.dumps(finite(line)) + "\n")
+        with files.append(place / "watch.jsonl") as file:
+            file.write(json.dumps(finite(line)).encode() + b"\n")
         if filmed:
             kind = f"{state['which']}{'-greedy' * config.greedy}"
             path = place / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
@@ -248,7 +290,7 @@ def main(config: Config) -> None:
                 total, ended = film(
                     policy, trained.env, path, config.film_seconds, seed, device, **program.options(trained)
                 )
-                print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {path}")
+                print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {printable(path)}")
 
 
 def score(policy: Policy, world: envs.World, games: int, limit: int = 0) -> list[float]:
@@ -301,22 +343,18 @@ def optional(what: str, place: Path) -> Iterator[None]:
         yield
     except Exception as error:  # a renderer, a codec, a disk: each has errors of its own
         why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) and error.strerror else error
-        hint = f"; --out FOLDER keeps it elsewhere than in {place}" if isinstance(error, OSError) else ""
-        print(f"no {what} ({why}){hint}", file=sys.stderr, flush=True)
+        hint = (
+            f"; --out FOLDER keeps it elsewhere than in {place}" if isinstance(error, OSError | runs.RunError) else ""
+        )
+        print(printable(f"no {what} ({why}){hint}"), file=sys.stderr, flush=True)
 
 
 def saved(folder: Path, which: str) -> dict:
     """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
 
-    Without an evaluation there is no best: it is the last then, and says so.
+    Without an evaluation there is no best: it is the last then, and says so. Raises RunError.
     """
-    best = folder / "checkpoint" / "best.pt"
-    if which == "best" and best.exists():
-        return torch.load(best, map_location="cpu", weights_only=True) | {"which": "best"}
-    state = next((state for _, state in checkpoint.intact(folder / "checkpoint")), None)
-    if state is None:
-        raise runs.RunError(f"{folder} has no checkpoint yet: let it train until its first save")
-    return state | {"which": "last"}
+    return saved_run.state(folder, which)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ flags.py       whole numbers as people write them, --help in groups
 machine.py     the device and its settings, random states, hardware in words
 threads.py     how many of them torch computes with: as many as cores are free
 log.py         metrics.jsonl and clock.jsonl
-checkpoint.py  atomic, checksummed files
+files.py       how its files are written and read: whole, with a checksum, no links followed
+checkpoint.py  all that a run needs to go on
 mirror.py      the folder's copy in W&B, which a process beside the run makes
 wandb_process.py  that process
 progress.py    what a person sees meanwhile
@@ -35,7 +36,7 @@ _WHERE = {
     "Captured": "graph",
     "Options": "run",
     "Run": "run",
-    "RunError": "folder",
+    "RunError": "files",
     "Score": "score",
     "launch": "command",
     "prepare": "machine",

@@ -1,16 +1,17 @@
 """Checkpoints that survive being killed at any moment.
 
-A checkpoint is one torch file and, written last, a manifest with the SHA-256 of that file and of every
-other file it needs (a memory's segments). No manifest, no checkpoint: a save that was cut short leaves the
-one before it in force. Everything loads with weights_only=True.
+A checkpoint is one torch file, whose checksum and run stand in its archive's comment, the files of a memory that it
+names with their checksums, and, written last, a manifest: the list of them all, which says what may be deleted.
+A save that was cut short leaves the checkpoint before it in force. Everything loads with weights_only=True.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
+import pickle
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,83 +19,157 @@ from typing import Any
 
 import torch
 
+from runs import files
+from runs.files import Damaged
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write so that the path holds either what it held before or all of data, even after a power cut."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+SEAL = re.compile(rb"saccade:([0-9a-f]{8}|-{8}):([0-9a-f]{64})")  # the run's identity, SHA-256 of all before it
+LENGTH = 8 + 8 + 1 + 64
+MANIFEST = {"step": int, "run": str, "digest": str, "bytes": int, "files": dict}
+SEGMENT = re.compile(r"(memory|priorities)-\d{6,}-\d+-[0-9a-f]{12}\.segment")  # names of a memory's files
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits."""
-    with open(path, "rb") as file:
+    """SHA-256 of a file, as hexadecimal digits. Raises FileNotFoundError, Damaged where it is no regular file."""
+    with files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_file(state: Mapping[str, Any], path: Path) -> tuple[str, int]:
-    """torch.save, atomic and flushed to the disk. Returns its SHA-256 and its size in bytes."""
+def save_file(state: Mapping[str, Any], path: Path, run: str | None = None) -> tuple[str, int]:
+    """torch.save, atomic, with a checksum, and flushed to the disk. Returns its SHA-256 and its size in bytes.
+
+    run: identity of the run that it belongs to, eight hexadecimal digits.
+    """
     buffer = io.BytesIO()  # not straight to the disk: there torch reports a full one as an internal error
     torch.save(dict(state), buffer)
-    data = buffer.getvalue()
-    write_atomically(path, data)
-    return hashlib.sha256(data).hexdigest(), len(data)
+    buffer.seek(-2, os.SEEK_END)
+    buffer.write(LENGTH.to_bytes(2, "little"))  # a zip archive ends in its comment, and before it that one's length
+    digest = hashlib.sha256(buffer.getbuffer())
+    seal = f"saccade:{run or '-' * 8}:{digest.hexdigest()}".encode()
+    digest.update(seal)
+    buffer.write(seal)
+    files.write(path, buffer.getbuffer())
+    return digest.hexdigest(), buffer.tell()
 
 
-def save(folder: Path, step: int, state: Mapping[str, Any], files: Mapping[str, str], keep: int = 3) -> None:
-    """Write checkpoint `step` into folder, then drop all but the last `keep` and what only they needed.
+def load_file(path: Path, run: str | None = None, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What save_file wrote, verified.
+
+    run: whose it must be; None: anybody's, and then it may be of an older version, without a checksum.
+
+    Raises FileNotFoundError, or Damaged, which names the file.
+    """
+    data = files.read(path)
+    seal = SEAL.fullmatch(data[-LENGTH:])
+    if seal is None and (run is not None or data[-2:] != b"\0\0"):
+        raise Damaged(f"{path} is damaged: it has no checksum at its end")
+    if seal and hashlib.sha256(memoryview(data)[:-LENGTH]).hexdigest() != seal[2].decode():
+        raise Damaged(f"{path} is damaged: it does not match its checksum")
+    if seal and run is not None and seal[1].decode() != run:
+        raise Damaged(f"{path} belongs to another run ({seal[1].decode()}, and this is {run})")
+    if seal is None:
+        warnings.warn(f"{path} has no checksum, as an older version wrote it: it is not verified", stacklevel=2)
+    try:
+        state = torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise Damaged(f"{path} cannot be read: {(str(error) or repr(error)).splitlines()[0]}") from error
+    if not isinstance(state, dict):
+        raise Damaged(f"{path} should hold a dict")
+    return state
+
+
+def verify(path: Path, run: str) -> None:
+    """Raise Damaged or FileNotFoundError where a file is not what save_file wrote for that run."""
+    data = files.read(path)
+    seal = SEAL.fullmatch(data[-LENGTH:])
+    if not seal or hashlib.sha256(memoryview(data)[:-LENGTH]).hexdigest() != seal[2].decode():
+        raise Damaged(f"{path} is damaged: it does not match its checksum")
+    if seal[1].decode() != run:
+        raise Damaged(f"{path} belongs to another run ({seal[1].decode()}, and this is {run})")
+
+
+def save(folder: Path, step: int, state: Mapping[str, Any], run: str, keep: int = 3) -> None:
+    """Write checkpoint `step` into folder, then drop all but the run's last `keep` and what only they needed.
 
     Args:
-        state: whatever torch.load(weights_only=True) can read back.
-        files: name and SHA-256 of further files in folder/memory that this checkpoint stands on.
+        state: whatever torch.load(weights_only=True) can read back; state["files"] are name and SHA-256 of further
+            files in folder/memory that this checkpoint stands on.
+        run: identity of the run. Only what it wrote is deleted.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{step:012d}"
-    digest, size = save_file(state, folder / f"{name}.pt")
-    manifest = {"step": step, "sha256": digest, "bytes": size, "files": dict(files)}
-    write_atomically(folder / f"{name}.json", json.dumps(manifest, indent=1).encode())
+    digest, size = save_file(state, folder / f"{name}.pt", run)
+    manifest = {"step": step, "run": run, "digest": digest, "bytes": size, "files": dict(state["files"])}
+    files.write(folder / f"{name}.json", files.sealed(manifest))
     kept: list[set[str]] = []  # the files of each, newest first
+    needed, dropped = set(), set()
     for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
         try:
-            needs = set(json.loads(path.read_text())["files"])
-        except (ValueError, KeyError):
-            needs = None  # damaged: no checkpoint
-        if needs is not None and len(kept) < keep:
-            kept.append(needs)
-        else:
+            manifest = files.unsealed(path, MANIFEST)
+        except (OSError, Damaged):
+            manifest = {"run": _owner(path.with_suffix(".pt")), "files": {}}
+        if manifest["run"] != run and path.with_suffix(".pt").exists():
+            needed |= manifest["files"].keys()  # a stranger's: nothing of it is touched
+        elif manifest["run"] == run and len(kept) < keep and path.with_suffix(".pt").exists():
+            kept.append(set(manifest["files"]))
+        elif path.is_symlink() or path.is_file():
+            dropped |= manifest["files"].keys()
             path.unlink()  # the manifest first: without it the rest is no checkpoint
-    for path in (*folder.glob("[0-9]*.pt"), *folder.glob("*.tmp")):
-        if not path.with_suffix(".json").exists():
+    for path in folder.glob("[0-9]*.pt"):
+        if not path.with_suffix(".json").exists() and _owner(path) == run:
             path.unlink()
-    needed = set().union(*kept)
+    files.sweep(folder)
+    files.sweep(folder / "memory")
+    needed = needed.union(*kept)
     for path in (folder / "memory").glob("*"):
-        if path.name not in needed:
+        known = path.name in dropped or SEGMENT.fullmatch(path.name)  # or of a save that was killed
+        if known and path.name not in needed and path.is_file() and not path.is_symlink():
             path.unlink()
 
 
-def intact(folder: Path) -> Iterator[tuple[Path, dict]]:
-    """The checkpoints in folder, newest first, that are whole: (path of the .pt, its state).
+def _owner(path: Path) -> str | None:
+    """The identity of the run that a torch file says it belongs to."""
+    try:
+        with files.opened(path) as file:
+            file.seek(-LENGTH, os.SEEK_END)
+            seal = SEAL.fullmatch(file.read())
+    except (OSError, Damaged):
+        return None
+    return seal and seal[1].decode()
 
-    A damaged one is passed over with a warning that says what is wrong with it.
+
+def steps(folder: Path) -> list[int]:
+    """The steps of which there is anything like a checkpoint, the latest first."""
+    found = {path.stem for kind in ("json", "pt") for path in folder.glob(f"[0-9]*.{kind}")}
+    return sorted((int(stem) for stem in found if stem.isdecimal()), reverse=True)
+
+
+def intact(folder: Path, run: str | None = None) -> Iterator[tuple[Path, dict]]:
+    """The checkpoints in folder, newest first, whose torch file is whole: (path of the .pt, its state).
+
+    run: whose they must be; None: anybody's. One that is damaged or another run's is passed over with a warning that
+    says so. Whether the files are whole that it stands on, `damaged` tells.
     """
-    for manifest_path in sorted(folder.glob("[0-9]*.json"), reverse=True):
-        path = manifest_path.with_suffix(".pt")
+    for step in steps(folder):
+        path = folder / f"{step:012d}.pt"
         try:
-            manifest = json.loads(manifest_path.read_text())
-            if file_hash(path) != manifest["sha256"]:
-                raise ValueError(f"{path.name} does not match its checksum")
-            for name, digest in manifest["files"].items():
-                if file_hash(folder / "memory" / name) != digest:
-                    raise ValueError(f"memory/{name} does not match its checksum")
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}); the one before it is tried", stacklevel=2)
+            state = load_file(path, run)
+            if state.get("step") != step:
+                raise Damaged(f"it is of step {state.get('step')}")
+        except (OSError, Damaged) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{path} ")
+            warnings.warn(f"checkpoint {path} is passed over ({why}); the one before it is tried", stacklevel=2)
             continue
         yield path, state
+
+
+def damaged(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
+    """The files in folder/memory on which a checkpoint stands and that are not whole: their names, and why."""
+    found = {}
+    for name, digest in state["files"].items():
+        try:
+            if Path(name).name != name or file_hash(folder / "memory" / name) != digest:
+                found[name] = f"memory/{name} does not match its checksum"
+        except OSError as error:
+            found[name] = f"memory/{name}: {error.strerror}"
+        except Damaged as error:
+            found[name] = str(error)
+    return found

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 
 from runs import flags, ranges
-from runs.folder import RunError
+from runs.files import RunError
 from runs.printing import printable
 from runs.progress import Lasting
 from runs.run import Run
@@ -67,26 +68,30 @@ def _launch(
         finished = flags.parse(config, program, description, default, arguments)
         ranges.check(finished)
         train(finished)
-    except (RunError, MemoryError, ValueError, ImportError, FileNotFoundError) as error:
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
         if Run.current and not isinstance(error, RunError):
             Run.current.rescue()
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
-        # their traceback.
-        if Run.stepping and not isinstance(error, RunError | MemoryError):
+        # their traceback, as does what a world, a device or a library raises.
+        mended = () if Run.stepping else (ValueError, ImportError, OSError)
+        words = out_of_memory(error)
+        told = isinstance(error, (RunError, MemoryError, *mended)) or getattr(error, "sentence", False)
+        if not words and not told:
             raise
-        _say(error)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:  # of a world, a device, a library: with its own traceback
-        if Run.current:
-            Run.current.rescue()
-        if not getattr(error, "sentence", False):
-            raise
-        _say(error)
+        words = escape(printable(words or str(error) or repr(error)))
+        Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from error
 
 
-def _say(error: Exception) -> None:
-    words = escape(printable(error))
-    Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
+def out_of_memory(error: BaseException) -> str:
+    """In a sentence that memory ran out, where an error says that; else ""."""
+    words = (str(error).splitlines() or [""])[0]
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words
+    if not full or (isinstance(error, MemoryError) and "--" in words):  # that one says what to lower
+        return ""
+    return (
+        f"out of memory ({words or type(error).__name__}): close other programs, or lower --batch, --worlds or "
+        "--capacity under another --name. The same command goes on from the last checkpoint, if there is one."
+    )

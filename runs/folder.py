@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import os
 import secrets
-from collections.abc import Collection
+import shlex
+import warnings
+import weakref
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from runs import checkpoint
+from runs import checkpoint, files
+from runs.files import Damaged, RunError
+from runs.printing import printable
 
 try:
     import fcntl
@@ -20,7 +28,7 @@ except ImportError:  # Windows: two programs in one folder are then not noticed
 # goes on may be given others. A config names those of them that do count for it in `binding`.
 OUTWARD = (
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
-    *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk"),
+    *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk", "accept_loss"),
     *("film", "film_seconds", "views", "test_rollouts"),
     *("evaluate_every", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
     *("evaluate_rollouts", "evaluate_passes"),
@@ -28,51 +36,142 @@ OUTWARD = (
 PLACE = ("folder", "name")  # a run's folder may be moved, which is no change of its config
 
 
-class RunError(Exception):
-    """A run cannot start or go on, for a reason its user can mend; the message says how."""
+# What config.json must hold; and what a run that has come to its end says of it.
+ABOUT = {"id": str, "program": str, "config": dict}
+FINISHED = {"run": str, "step": int, "seconds": float, "score": str}
+INSIDE = ("checkpoint", "checkpoint/memory", "memory", "videos", "snapshots", "profile", "wandb")  # folders of a run
+BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # of flock: another program has it
 
 
 class Folder:
-    """A folder, made where there is none, and held until it is closed.
+    """A folder, made where there is none, and held until it is closed. `begin` writes its config.json.
 
     Args:
         config: a frozen dataclass.
         described: what else config.json is to hold.
 
-    identity: of the run, eight hexadecimal digits.
+    about: what config.json holds, or will. identity: of the run, eight hexadecimal digits.
 
     Raises:
-        RunError: the folder belongs to another config, is in use or cannot be written.
+        RunError: the folder belongs to another config, is in use, damaged or cannot be written.
     """
 
     def __init__(self, path: Path, config: Any, described: dict[str, Any]) -> None:
         self.path = path
+        self._made = [each for each in (path, *path.parents) if not each.exists()]
+        self._held: list[int] = []  # open files that carry the locks
+        self._release = weakref.finalize(self, _release, path, self._made, self._held)
+        self._begun_here = False
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path / ".lock", "w")
+            self._own = _identity(path)
+            self._hold()
         except OSError as error:
             raise RunError(
                 f"cannot write to {path} ({error.strerror}): choose another place with --folder"
             ) from error
-        if fcntl:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError(f"{path} is in use by another program; choose --name or --seed") from error
-        found = json.loads((path / "config.json").read_text()) if (path / "config.json").exists() else {}
-        self.identity = found.get("id") or secrets.token_hex(4)
-        if found and self._begun():
+        for name in INSIDE:
+            if (path / name).is_symlink():
+                raise RunError(
+                    f"{path / name} is a symbolic link, and a run follows none in its folder: put a folder there"
+                )
+        self._config = config
+        found = self._read() if self._begun() else None
+        if found is not None:
             self._same_program(found, described)
             old, new = plain(type(config)()) | found["config"], plain(config)  # later flags: at their defaults
             self._compare(old, new, getattr(config, "binding", ()))
             changed = {key: [old[key], value] for key, value in new.items() if old[key] != value and key not in PLACE}
-            if changed and not self.finished:
+            if changed:
                 changes = [*found.get("changes", []), {"step": self._saved() or 0, "flags": changed}]
-                whole = found | {"config": found["config"] | new, "changes": changes}
-                self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
-        else:
-            whole = described | {"config": plain(config), "id": self.identity}
-            self.write("config.json", json.dumps(whole, indent=1).encode(), step=0)
+                found |= {"config": found["config"] | new, "changes": changes}
+        self.about = found or described | {"config": plain(config), "id": secrets.token_hex(4)}
+        self.identity = self.about["id"]
+
+    def begin(self) -> None:
+        """Write config.json, if the folder holds another or none. A start that is refused before leaves nothing."""
+        self._made.clear()
+        data = files.sealed(self.about)
+        try:
+            written = files.read(self.path / "config.json") == data
+        except (OSError, RunError):
+            written = False
+        if not written and not self.finished:
+            self.write("config.json", data, step=0)
+        self._begun_here = True
+
+    def note(self, step: int, what: str) -> None:
+        """Keep in config.json why the run is not, from a step on, what it would be if nothing had happened to it."""
+        self.about["inexact"] = [*self.about.get("inexact", []), {"step": step, "what": what}]
+        if self._begun_here:
+            self.write("config.json", files.sealed(self.about), step)
+
+    def _hold(self) -> None:
+        """Lock the folder, and a file in it, which some network file systems need and which may be deleted."""
+        self._lock: int | None = None
+        if fcntl:
+            self._held.append(os.open(self.path, os.O_RDONLY))
+            self._take(self._held[0], only=BUSY)
+        self._lock_file()
+
+    def _lock_file(self) -> None:
+        path = self.path / ".lock"
+        if self._lock is not None:
+            self._held.remove(self._lock)
+            os.close(self._lock)
+        with files.append(path) as file:
+            self._lock = os.dup(file.fileno())
+        self._held.append(self._lock)
+        if fcntl:
+            self._take(self._lock)
+
+    def _take(self, handle: int, only: Collection[int] = ()) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not only or error.errno in only:
+                raise RunError(f"{self.path} is in use by another program; choose --name or --seed") from error
+
+    def check(self, step: int) -> None:
+        """Before anything is written: raise RunError where this is no longer the folder that the run holds."""
+        try:
+            there = _identity(self.path)
+        except OSError:
+            there = None
+        if there != self._own:
+            raise RunError(
+                f"{self.path} was deleted or replaced while the run was going, by step {step:,}: nothing more is "
+                "written there. Put it back, and the same command goes on from its last checkpoint."
+            )
+        try:
+            lock = os.stat(self.path / ".lock", follow_symlinks=False)
+            same = os.path.samestat(lock, os.fstat(self._lock))
+        except OSError:
+            same = False
+        if not same:
+            self._lock_file()
+        if not (self.path / "config.json").exists() and self._begun_here:
+            warnings.warn(f"{self.path / 'config.json'} was deleted: it is written again", stacklevel=2)
+            files.write(self.path / "config.json", files.sealed(self.about))
+
+    def _read(self) -> dict[str, Any]:
+        """What config.json holds; where it is damaged, what the newest checkpoint knows of it."""
+        path = self.path / "config.json"
+        try:
+            return files.unsealed(path, ABOUT)
+        except (OSError, Damaged) as error:
+            why = f"{path} is missing" if isinstance(error, FileNotFoundError) else str(error)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged ones are told when the run is restored
+            found = next((state for _, state in checkpoint.intact(self.path / "checkpoint")), {})
+        if "about" not in found:
+            raise RunError(
+                f"{why}, and there is no checkpoint that tells what run this is. Put config.json back as it was, or "
+                "choose --name for a run of its own (a run of an older version goes on with the commit that "
+                "config.json names)."
+            )
+        warnings.warn(f"{why}: it is written again from the checkpoint of step {found['step']:,}", stacklevel=2)
+        return found["about"]
 
     def _same_program(self, found: dict, described: dict) -> None:
         there, here = found.get("program"), described.get("program")
@@ -95,12 +194,24 @@ class Folder:
     def _begun(self) -> bool:
         """Whether a run left anything but its config: one that was refused before its first step did not."""
         logs = any(file.stat().st_size for file in self.path.glob("*.jsonl"))
-        return logs or self.finished or any((self.path / "checkpoint").glob("*"))
+        left = [path for path in (self.path / "checkpoint").glob("*") if not path.is_dir() or any(path.iterdir())]
+        return logs or (self.path / "finished.json").exists() or bool(left)
 
     @property
     def finished(self) -> bool:
-        """Whether the run there has come to its end."""
-        return (self.path / "finished.json").exists()
+        """Whether the run there has come to its end. Raises RunError where what says so is damaged."""
+        path = self.path / "finished.json"
+        try:
+            found = files.unsealed(path, FINISHED)
+        except FileNotFoundError:
+            return False
+        except Damaged as error:
+            raise RunError(f"{error}: delete it, and the same command finishes the run again") from error
+        if found["run"] != self.identity:
+            raise RunError(
+                f"{path} belongs to another run ({found['run']}, and this is {self.identity}): move it away"
+            )
+        return True
 
     def kept(self) -> str:
         """What the folder holds of the run, in words."""
@@ -109,13 +220,21 @@ class Folder:
 
     def _saved(self) -> int | None:
         """The step of the newest checkpoint, None without any."""
-        steps = sorted((self.path / "checkpoint").glob("[0-9]*.json"))
-        return int(steps[-1].stem) if steps else None
+        return next(iter(checkpoint.steps(self.path / "checkpoint")), None)
 
     def write(self, name: str, data: bytes, step: int) -> None:
         """Write a file there, whole or not at all. Raises RunError if it cannot be."""
+        with self.writing(name, step):
+            files.write(self.path / name, data)
+
+    @contextlib.contextmanager
+    def writing(self, name: str, step: int) -> Iterator[Path]:
+        """The path of a file that is being written there. What the disk refuses is raised as RunError."""
+        self.check(step)
         try:
-            checkpoint.write_atomically(self.path / name, data)
+            if (folder := (self.path / name).parent) != self.path:
+                files.make_folder(folder)
+            yield self.path / name
         except OSError as error:
             raise self.unwritten(name, step, error) from error
 
@@ -126,9 +245,50 @@ class Folder:
             f"Kept: {self.kept()} in {self.path}. Make room and run the same command to go on from there."
         )
 
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let another program have it."""
-        self._lock.close()
+        self._release()
+
+
+def _release(path: Path, made: list[Path], held: list[int]) -> None:
+    """Let go of the locks, and delete the folders that were made for a run which was refused before it began."""
+    if made:
+        with contextlib.suppress(OSError):
+            if [each.name for each in path.iterdir()] == [".lock"]:
+                (path / ".lock").unlink()
+                for each in made:
+                    each.rmdir()
+    for handle in held:
+        os.close(handle)
+    held.clear()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def inside(root: Path, world: str, name: str) -> Path:
+    """The folder of a run by its world and its name. Raises ValueError where that is not below root."""
+    for flag, words in (("the world's name", world), ("--name", name)):
+        parts = Path(words).parts
+        if Path(words).is_absolute() or not parts or ".." in parts or "\0" in words:
+            raise ValueError(f"{flag} {words!r}: it names a folder below {root}, so it is not empty and goes not up")
+    return root / world / name
+
+
+def quoted(path: Path | str) -> str:
+    """A path as a shell takes it in a command that is printed."""
+    text = str(path)
+    if printable(text) == text and "\n" not in text:
+        return shlex.quote(text)
+    return "$'" + printable(text).replace("\n", "\\n").replace("'", "\\'") + "'"
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -5,15 +5,19 @@ Means are exact sums of what came in, so that a resumed run writes the same digi
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from runs.folder import RunError
+from runs import files
+from runs.files import Damaged
 
 METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"
 
@@ -25,6 +29,7 @@ class Log:
         self.folder = folder
         self.pending: dict[str, list] = {}  # since the last line
         self.latest: dict[str, float] = {}  # of each metric, to be shown
+        self._written = {name: _Written() for name in (METRICS, CLOCK)}  # what each file should hold
 
     def add(self, metrics: dict[str, Any]) -> None:
         """Take in numbers, lists of numbers or scalar tensors; these are not waited for."""
@@ -47,44 +52,98 @@ class Log:
 
     def write(self, name: str, line: dict[str, Any]) -> None:
         """Append a line to a log; what is no finite number becomes null. Raises OSError where there is no room."""
-        with open(self.folder / name, "a") as file:
-            file.write(json.dumps(finite(line), allow_nan=False) + "\n")
+        data = (json.dumps(finite(line), allow_nan=False) + "\n").encode()
+        with files.append(self.folder / name) as file:
+            there, written = os.fstat(file.fileno()).st_size, self._written[name]
+            if there != written.size:
+                raise Damaged(
+                    f"{self.folder / name} was changed while the run was going: it holds {there:,} bytes, and "
+                    f"{written.size:,} were written. The same command goes on from the last checkpoint."
+                )
+            file.write(data)
+        written.add(data)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far."""
-        path = self.folder / METRICS
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """The lines of metrics.jsonl so far, as far as they can be read."""
+        try:
+            return _readable(files.read(self.folder / METRICS))[0]
+        except (OSError, Damaged):
+            return []
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to know of the logs, once they have reached the disk."""
         return {
             "pending": {key: _numbers(values) for key, values in self.pending.items()},
             "latest": self.latest,
-            "sizes": {name: _settle(self.folder / name) for name in (METRICS, CLOCK)},
+            "written": {name: self._settled(name) for name in (METRICS, CLOCK)},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a checkpoint: what was logged after it will happen again, and is cut off.
 
-        Raises RunError where what was logged before it is not there any more.
+        Raises Damaged where metrics.jsonl does not hold what was logged before.
         """
         self.pending = {key: list(values) for key, values in state["pending"].items()}
         self.latest = state["latest"]
-        for name, size in state["sizes"].items():
+        for name, (size, digest) in state["written"].items():
+            written, self._written[name] = self._written[name], _Written()
             path = self.folder / name
-            there = path.stat().st_size if path.exists() else 0
-            if there < size:
-                raise RunError(
-                    f"{path} has lost its end: it holds {there:,} bytes, and {size:,} were written when the run was "
-                    "saved. Put the whole file back, or choose --name for a run of its own."
+            data = files.read(path) if path.exists() or path.is_symlink() else b""
+            if hashlib.sha256(data[:size]).hexdigest() == digest and len(data) >= size:
+                if len(data) > size:
+                    with files.append(path) as file:
+                        file.truncate(size)
+                self._written[name].add(data[:size])
+                continue
+            if name == CLOCK:  # times alone are no reason to stop
+                self._keep_readable(name, data, state["step"])
+                warnings.warn(
+                    f"{path} was damaged: of the times before, those that can be read are left", stacklevel=2
                 )
-            if path.exists():
-                os.truncate(path, size)
+                continue
+            self._written[name] = written
+            raise Damaged(f"{path} {_damage(data, size)}")
 
-    def clear(self) -> None:
-        """Begin both files again."""
-        for name in (METRICS, CLOCK):
-            (self.folder / name).unlink(missing_ok=True)
+    def salvage(self, state: dict[str, Any]) -> str:
+        """Take up a damaged metrics.jsonl at a checkpoint, with the lines that can be read; says what was wrong."""
+        path = self.folder / METRICS
+        data = files.read(path) if path.exists() else b""
+        self._keep_readable(METRICS, data, state["step"])
+        whole = dict(state, written={name: value for name, value in state["written"].items() if name != METRICS})
+        self.load_state_dict(whole)
+        return f"{METRICS} {_damage(data, state['written'][METRICS][0])}"
+
+    def verify(self) -> None:
+        """Raise Damaged where metrics.jsonl does not hold what this run has written."""
+        path, written = self.folder / METRICS, self._written[METRICS]
+        data = files.read(path) if written.size else b""
+        if hashlib.sha256(data).hexdigest() != written.digest():
+            raise Damaged(f"{path} was changed while the run was going")
+
+    def _keep_readable(self, name: str, data: bytes, step: int) -> None:
+        """Write a file anew from those of its lines that are whole and not later than a step."""
+        lines, _ = _readable(data)
+        kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step).encode()
+        files.write(self.folder / name, kept)
+        self._written[name] = _Written()
+        self._written[name].add(kept)
+
+    def _settled(self, name: str) -> list[Any]:
+        """Have a file reach the disk, and return its size in bytes and its SHA-256."""
+        written = self._written[name]
+        if written.size:
+            with files.append(self.folder / name) as file:
+                os.fsync(file.fileno())
+        return [written.size, written.digest()]
+
+    def set_aside(self) -> Path | None:
+        """Begin both files again. Returns where the lines of metrics.jsonl now are, if there were any."""
+        (self.folder / CLOCK).unlink(missing_ok=True)
+        path = self.folder / METRICS
+        if not path.exists() or not path.stat().st_size:
+            return None
+        number = next(n for n in itertools.count(1) if not os.path.lexists(f"{path}.{n}"))
+        return path.rename(f"{path}.{number}")
 
 
 def finite(value: Any) -> Any:
@@ -104,13 +163,41 @@ def _mean(values: list[float]) -> float:
         return math.nan
 
 
-def _settle(path: Path) -> int:
-    """Have a file reach the disk, and return its size in bytes: 0 where there is none yet."""
-    if not path.exists():
-        return 0
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size
+class _Written:
+    """How many bytes were written to a file, and their SHA-256."""
+
+    def __init__(self) -> None:
+        self.size, self._hash = 0, hashlib.sha256()
+
+    def add(self, data: bytes) -> None:
+        self.size += len(data)
+        self._hash.update(data)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _readable(data: bytes) -> tuple[list[dict[str, Any]], int | None]:
+    """The lines that are JSON objects with a step, and the number of the first that is none."""
+    lines, wrong = [], None
+    for number, row in enumerate(data.splitlines(), start=1):
+        try:
+            line = json.loads(row)
+        except (ValueError, RecursionError):
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
+        else:
+            wrong = wrong or number
+    return lines, wrong
+
+
+def _damage(data: bytes, size: int) -> str:
+    """What is wrong with a log of which `size` bytes were written, in words."""
+    _, wrong = _readable(data[:size])
+    if len(data) < size:
+        return f"has lost its end: it holds {len(data):,} bytes, and {size:,} were written when the run was saved"
+    return f"is damaged in line {wrong}" if wrong else "was changed: it does not match its checksum"
 
 
 def _numbers(values: list) -> list[float]:

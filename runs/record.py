@@ -43,6 +43,7 @@ SAME = (
     "threads",
     "device",
     "memory_on_disk",
+    "accept_loss",
     "profile",
     "env",
     "protocol",

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
-from runs import checkpoint, machine, ranges, threads
-from runs.folder import Folder, RunError
+from runs import checkpoint, files, machine, ranges, threads
+from runs.files import Damaged, RunError
+from runs.folder import Folder, inside, quoted
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
 from runs.profile import Recorder
@@ -34,6 +35,8 @@ from runs.score import RETURN, Score, number
 from runs.signals import Interrupted, Signals
 
 WORTH = 10  # times that a checkpoint's saving took: so long ago it is old, and an evaluation begins with a new one
+
+KNOWN = {"step", "threads", "machine", "best", "stopped", "parts", "files", "log", "random"}  # of a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Options:
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: NonNegative = 120.0  # seconds between checkpoints
     log_every: Count = 5_000  # agent steps a line of metrics.jsonl
+    accept_loss: bool = False  # go on without what is damaged of the run's folder; its record then says what was lost
     profile: Whole = 0  # iterations to record, soon after the first loss: see where the time goes in profile/
 
     @property
@@ -107,7 +111,7 @@ class Run:
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
-        self.folder = Path(config.folder) / world / name
+        self.folder = inside(Path(config.folder), world, name)
         self.step, self.seconds, self.best = 0, 0.0, score.worst
         self.parts: dict[str, Any] = {}
         self.failed: set[str] = set()  # of what a run can do without: "film", "evaluation"
@@ -124,13 +128,18 @@ class Run:
         self.mirror = Mirror(
             config.wandb,
             self.folder,
-            identity=self._place.identity,
+            identity=self.identity,
             name=f"{world}/{name}",
             group=config.wandb_group or f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
             tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),
             project=config.wandb_project,
             entity=config.wandb_entity,
         )
+
+    @property
+    def identity(self) -> str:
+        """Eight hexadecimal digits, which its files carry."""
+        return self._place.identity
 
     # ---- tracking and checkpoints -----------------------------------------------------------------------
 
@@ -152,20 +161,51 @@ class Run:
                 f"{self.folder} is finished ({self.score()}).\n{self._next()}\n"
                 "For another run choose another --seed or --name."
             )
-        for _, state in checkpoint.intact(folder):
-            self._restore(state)
-            break
-        else:
-            if self.resumes:
-                raise RunError(
-                    f"every checkpoint in {folder} is damaged: delete {self.folder} to begin again, or choose --name"
-                )
-            self._log.clear()  # of a run that died before its first checkpoint
+        found = None  # the newest whose memory is damaged
+        for path, state in checkpoint.intact(folder, self.identity):
+            lost = checkpoint.damaged(folder, state)
+            if not lost:
+                return self._restore(state)
+            warnings.warn(
+                f"checkpoint {path} is damaged ({', '.join(lost.values())}); the one before it is tried", stacklevel=2
+            )
+            found = found or (state, lost)
+        if found:
+            return self._restore(*found)
+        if checkpoint.steps(folder):
+            raise RunError(
+                f"every checkpoint in {folder} is damaged, or another run's: put the right ones back, delete "
+                f"{self.folder} to begin again, or choose --name"
+            )
+        if kept := self._log.set_aside():  # of a run that died before its first checkpoint
+            warnings.warn(
+                f"no checkpoint yet: the run begins again, and its lines so far are in {kept}", stacklevel=2
+            )
+        return None
 
     @property
     def resumes(self) -> bool:
         """Whether a checkpoint lies there to go on from: what it holds need not be made again."""
-        return any((self.folder / "checkpoint").glob("[0-9]*.json"))
+        return bool(checkpoint.steps(self.folder / "checkpoint"))
+
+    def best_state(self) -> dict[str, Any]:
+        """What checkpoint/best.pt holds of the best evaluation: {"step": ..., "best": ..., "parts": {name: state}}.
+
+        Raises RunError where it is missing or damaged.
+        """
+        try:
+            return checkpoint.load_file(self.folder / "checkpoint" / "best.pt", self.identity, self.device)
+        except (OSError, Damaged) as error:
+            raise RunError(
+                f"the weights of the best evaluation are lost: {error}. The same command with --accept-loss goes on "
+                "from the last checkpoint without them."
+            ) from error
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """The path of a file in the run's folder that is being written. What the disk refuses becomes a RunError."""
+        with self._place.writing(name, self.step) as path:
+            yield path
 
     def _save(self) -> None:
         """Write a checkpoint of every tracked part now.
@@ -174,43 +214,54 @@ class Run:
             RunError: the disk is full or the folder cannot be written, or what was learned is no numbers any more;
                 says what is kept.
         """
-        folder, began = self.folder / "checkpoint", time.monotonic()
-        try:
-            logged = self._log.state_dict()
+        began = time.monotonic()
+        with self._place.writing("checkpoint", self.step) as folder:
+            for place in (folder, folder / "memory"):
+                files.make_folder(place)
+            logged = self._log.state_dict() | {"step": self.step}
             self._check(logged["pending"])
             for name, part in self.parts.items():
                 weights = part.parameters() if isinstance(part, torch.nn.Module) else ()
                 if not all(weight.isfinite().all() for weight in weights):
                     raise self._spoilt(f"a weight of {name}")
-            (folder / "memory").mkdir(parents=True, exist_ok=True)
-            states, files = {}, {}
+            states, needed = {}, {}
             for name, part in self.parts.items():
-                if hasattr(part, "save"):
-                    states[name] = part.save(folder / "memory")
-                    files.update(states[name]["files"])
-                else:
-                    states[name] = part.state_dict()
+                try:
+                    states[name] = part.save(place) if hasattr(part, "save") else part.state_dict()
+                except ValueError as error:
+                    raise RunError(f"{error}, by step {self.step:,}. Kept: {self._place.kept()}.") from error
+                needed |= states[name]["files"] if hasattr(part, "save") else {}
+                if wrong := _no_number(states[name]):
+                    raise self._spoilt(f"{wrong} of {name}")
             state = {
                 "step": self.step,
                 "seconds": self._elapsed(),
                 "threads": torch.get_num_threads(),
+                "machine": self._machine(),
                 "best": self.best,
                 "metric": self.judged_by.metric,
+                "stopped": self._stopped,
                 "parts": states,
+                "files": needed,
                 "log": logged,
                 "random": machine.random_state(),
+                "about": self._place.about,
             }
-            checkpoint.save(folder, self.step, state, files)
-        except OSError as error:
-            raise self._place.unwritten("checkpoint", self.step, error) from error
+            checkpoint.save(folder, self.step, state, self.identity)
         self._saved = time.monotonic()
         self._saving = self._saved - began
 
-    def _restore(self, state: dict) -> None:
+    def _machine(self) -> dict[str, str]:
+        """What changes a result's last digits, though not what is learned."""
+        return {"device": self.device.type, "torch": str(torch.__version__)}
+
+    def _restore(self, state: dict, lost: Mapping[str, str] | None = None) -> None:
+        """Become what a checkpoint says; lost: damaged files of its memory, and why they are."""
         folder = self.folder / "checkpoint" / "memory"
-        if missing := self.parts.keys() - state["parts"].keys():
+        missing = sorted(KNOWN - state.keys()) or sorted(self.parts.keys() - state["parts"].keys())
+        if missing:
             raise RunError(
-                f"the checkpoint of step {state['step']:,} in {self.folder} has no {', '.join(sorted(missing))}: an "
+                f"the checkpoint of step {state['step']:,} in {self.folder} has no {', '.join(missing)}: an "
                 "older version saved it. Go on with that version (config.json names its commit), or choose --name."
             )
         if (metric := state.get("metric", RETURN.metric)) != self.judged_by.metric:
@@ -218,8 +269,14 @@ class Run:
                 f"the best of {self.folder} was chosen by {metric}, and now it would be by {self.judged_by.metric}: "
                 "an older version began it. Go on with that version (config.json names its commit), or choose --name."
             )
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self._stopped = state["stopped"]
         for name, part in self.parts.items():
-            if hasattr(part, "save"):
+            mine = (lost or {}).keys() & state["parts"][name].get("files", {}).keys()
+            if mine:
+                self._accept(*self._loss(part, state["parts"][name], {each: lost[each] for each in mine}))
+                part.load(folder, state["parts"][name], mine)
+            elif hasattr(part, "save"):
                 part.load(folder, state["parts"][name])
             else:
                 part.load_state_dict(state["parts"][name])
@@ -227,12 +284,59 @@ class Run:
             for part in self.parts.values():
                 if cut.any() and hasattr(part, "truncate_episodes"):
                     part.truncate_episodes(cut)
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+            if cut.any():
+                self._place.note(self.step, "games that could not be taken up were cut short, and others begun")
         if math.isnan(self.best):  # as older versions kept it: nothing is better than no number
             self.best = self.judged_by.worst
-        threads.keep(state.get("threads"), self.config.threads)
-        self._log.load_state_dict(state["log"])
+        threads.keep(state["threads"], self.config.threads)
+        before, here = (
+            {**each, "threads": count}
+            for each, count in ((state["machine"], state["threads"]), (self._machine(), torch.get_num_threads()))
+        )
+        if changed := [f"{key} {here[key]} instead of {before[key]}" for key in here if here[key] != before.get(key)]:
+            self._inexact(f"{', '.join(changed)}: its numbers differ in their last digits")
+        self._restore_files(state)
         machine.set_random_state(state["random"])
+
+    def _loss(self, part: Any, state: dict, lost: Mapping[str, str]) -> tuple[str, str]:
+        """What is damaged of a part's files, and with what the run could go on, in words."""
+        why = (
+            f"every checkpoint in {self.folder / 'checkpoint'} stands on what is damaged: {', '.join(lost.values())}"
+        )
+        if not hasattr(part, "loss"):
+            raise RunError(f"{why}. Put back what was there, or choose --name for a run of its own.")
+        try:
+            return why, f"from step {self.step:,} without {part.loss(state, lost.keys())}"
+        except ValueError as error:
+            raise RunError(f"{why}, and {error}. Choose --name for a run of its own.") from error
+
+    def _restore_files(self, state: dict) -> None:
+        """The log and the best weights, verified."""
+        try:
+            self._log.load_state_dict(state["log"])
+        except Damaged as error:
+            self._accept(str(error), "with the lines that can be read")
+            self._log.salvage(state["log"])
+        if math.isfinite(self.best):
+            try:
+                checkpoint.verify(self.folder / "checkpoint" / "best.pt", self.identity)
+            except (OSError, Damaged) as error:
+                self._accept(str(error), "without the weights of the best evaluation so far")
+                self.best = self.judged_by.worst
+
+    def _accept(self, why: str, left: str) -> None:
+        """Go on without what is damaged, if --accept-loss asks for it. left: with what, in words."""
+        if not self.config.accept_loss:
+            raise RunError(
+                f"{why}. Put back what was there, or go on {left}: the same command with --accept-loss does, and the "
+                "record then says that the run is not exact."
+            )
+        self._inexact(f"{why}; it goes on {left}")
+
+    def _inexact(self, what: str) -> None:
+        """Say and keep in config.json that from here on the run is not what it would be had nothing happened."""
+        self._place.note(self.step, what)
+        warnings.warn(f"the run goes on from step {self.step:,}, but not exactly: {what}", stacklevel=2)
 
     # ---- the clock --------------------------------------------------------------------------------------
 
@@ -248,25 +352,28 @@ class Run:
 
     def _iterate(self, total: int, stride: int) -> Iterator[int]:
         self.total, self.stride = total, stride
-        with self._session(), Recorder(self) as recorder:
-            while self.step < total and not self._stopped:
-                recorder.iteration(self._log)
-                if self._evaluates() and time.monotonic() - self._saved > WORTH * self._saving:
-                    self._save()
-                yield self.step
-                due = self.due(self.config.log_every)
-                self.step += stride
-                if due or self.step >= total or self._stopped:
-                    self._flush()
-                self.bar.update(self.step, self._shown())
-                self._estimate()
-                if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
-                    self._save()
-                if self._signals.number is not None:
-                    self.bar.say(f"saved at step {self.step:,} in {self.folder}; the same command goes on from here")
-                    raise SystemExit(128 + self._signals.number)
-            self._save()
-        self._finish()
+        with self._place:
+            with self._session(), Recorder(self) as recorder:
+                while self.step < total and not self._stopped:
+                    recorder.iteration(self._log)
+                    if self._evaluates() and time.monotonic() - self._saved > WORTH * self._saving:
+                        self._save()
+                    yield self.step
+                    due = self.due(self.config.log_every)
+                    self.step += stride
+                    if due or self.step >= total or self._stopped:
+                        self._flush()
+                    self.bar.update(self.step, self._shown())
+                    self._estimate()
+                    if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
+                        self._save()
+                    if self._signals.number is not None:
+                        self.bar.say(
+                            f"saved at step {self.step:,} in {self.folder}; the same command goes on from here"
+                        )
+                        raise SystemExit(128 + self._signals.number)
+                self._save()
+            self._finish()
 
     def stop(self) -> None:
         """Let this iteration be the last, as if `total` steps had been reached: the run is then finished."""
@@ -326,6 +433,7 @@ class Run:
             for part in self.parts.values():
                 if hasattr(part, "cancel_step"):
                     part.cancel_step()
+            self._place.note(self.step, "an error ended an iteration in its middle, which was then begun again")
             self._save()
         except Exception as error:
             self.bar.say(f"could not save at step {self.step:,} ({error}). Kept: {self._place.kept()}")
@@ -338,6 +446,7 @@ class Run:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[None]:
+        self._place.begin()
         Run.stepping, Run.current = True, self
         self.mirror.open()
         self._began = self._saved = time.monotonic()
@@ -361,7 +470,6 @@ class Run:
                 self.bar.say(told)
             self.bar.close()
             self._signals.restore()
-            self._place.close()
             Run.current = None
 
     def _elapsed(self) -> float:
@@ -417,14 +525,9 @@ class Run:
             return False
         self.best = value
         light = {n: p.state_dict() for n, p in self.parts.items() if isinstance(p, torch.nn.Module)}
-        try:
-            (self.folder / "checkpoint").mkdir(exist_ok=True)
-            checkpoint.save_file(
-                {"step": self.step + self.stride, "best": self.best, "parts": light},
-                self.folder / "checkpoint" / "best.pt",
-            )
-        except OSError as error:
-            raise self._place.unwritten("checkpoint/best.pt", self.step, error) from error
+        with self.writing("checkpoint/best.pt") as path:
+            state = {"step": self.step + self.stride, "best": self.best, "parts": light}
+            checkpoint.save_file(state, path, self.identity)
         return True
 
     def _flush(self) -> None:
@@ -453,10 +556,8 @@ class Run:
         )
 
     def _line(self, name: str, values: dict) -> None:
-        try:
+        with self._place.writing(name, self.step):
             self._log.write(name, values)
-        except OSError as error:
-            raise self._place.unwritten(name, self.step, error) from error
         self.mirror.look()
 
     def _shown(self) -> str:
@@ -491,16 +592,38 @@ class Run:
         return [line[metric] for line in self._log.lines() if line.get(metric) is not None]
 
     def _next(self) -> str:
-        follow_up = f"{self.follow_up} {self.folder}   " if self.follow_up else ""
-        return f"Next: {follow_up}python -m runs.compare {self.folder.parent}"
+        follow_up = f"{self.follow_up} {quoted(self.folder)}   " if self.follow_up else ""
+        return f"Next: {follow_up}python -m runs.compare {quoted(self.folder.parent)}"
 
     def _finish(self) -> None:
-        summary = {"step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
+        self._log.verify()
+        summary = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
         if evaluations := self._evaluations():
             summary |= {"metric": self.judged_by.metric, "final": evaluations[-1]}
             summary |= {"best": self.judged_by.best(evaluations)}
-        self._place.write("finished.json", json.dumps(summary).encode(), self.step)
+        self._place.write("finished.json", files.sealed(summary), self.step)
         self.bar.say(
             f"finished {self.step:,} {self.unit} in {duration(self.seconds)}: {self.score()}\n"
             f"folder {self.folder}\n{self._next()}"
         )
+
+
+def _no_number(state: Any) -> str | None:
+    """The place of a tensor in nested containers that holds NaN or infinity, "state.0.exp_avg"; None without any."""
+    named = list(_tensors(state, ()))
+    if not named or all(torch.stack([tensor.isfinite().all().cpu() for _, tensor in named])):
+        return None
+    return next(".".join(map(str, place)) for place, tensor in named if not tensor.isfinite().all())
+
+
+def _tensors(state: Any, place: tuple) -> Iterator[tuple[tuple, torch.Tensor]]:
+    """The tensors of floating point in nested containers, and where they stand."""
+    if isinstance(state, torch.Tensor):
+        if state.is_floating_point():
+            yield place, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, (*place, key))
+    elif isinstance(state, list | tuple) and not all(isinstance(each, int | float) for each in state):
+        for index, value in enumerate(state):
+            yield from _tensors(value, (*place, index))

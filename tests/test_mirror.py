@@ -190,6 +190,7 @@ class Page:
 @pytest.mark.parametrize("score, summary", [(Score("eval/nats", "min"), "min"), (Score("eval/map"), "max")])
 def test_the_summary_holds_the_best_score(tmp_path, monkeypatch, score, summary):
     wandb, run = unittest.mock.MagicMock(), Run(Config(folder=tmp_path), "tests.walk", "Nowhere", score=score)
+    run._place.begin()
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     wandb.init.return_value.dir = str(tmp_path)
     asked = dict(id="0", name="a", group="b", tags=[], project="c", entity=None)

@@ -21,7 +21,17 @@ PROGRAMS = (
 )
 FREE = {  # films, evaluation, logging, saving, W&B, and where it runs
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags", "save_every", "log_every"),
-    *("profile", "device", "threads", "memory_on_disk", "film", "film_seconds", "views", "test_rollouts"),
+    *(
+        "profile",
+        "device",
+        "threads",
+        "memory_on_disk",
+        "accept_loss",
+        "film",
+        "film_seconds",
+        "views",
+        "test_rollouts",
+    ),
     *("evaluate_every", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
     *("evaluate_rollouts", "evaluate_passes"),
 }
@@ -40,10 +50,15 @@ def other(value):
 
 def begin(path, config, program):
     """A folder that holds a run, interrupted at step 40."""
-    folder = Folder(path, config, {"program": program})
+    hold(path, config, program)
     (path / "checkpoint").mkdir()
     (path / "checkpoint" / "000000000040.json").write_text("{}")
-    folder.close()
+
+
+def hold(path, config, program):
+    """As a run that begins, or goes on, and leaves."""
+    with Folder(path, config, {"program": program}) as folder:
+        folder.begin()
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -57,12 +72,12 @@ def test_each_flag_on_resume(tmp_path, program):
             with pytest.raises(RunError, match=f"  --{flag.replace('_', '-')}: .* there, .* here"):
                 Folder(path, changed, {"program": program})
             continue
-        Folder(path, changed, {"program": program}).close()
+        hold(path, changed, program)
         told, new = json.loads((path / "config.json").read_text()), json.loads(json.dumps(value, default=str))
         if flag not in ("folder", "name"):  # a folder that was moved
             assert told["config"][flag] == new
             assert [(each["step"], each["flags"][flag][1]) for each in told["changes"]] == [(40, new)]
-        Folder(path, config, {"program": program}).close()  # and back again
+        hold(path, config, program)  # and back again
 
 
 CHANGES = dict(

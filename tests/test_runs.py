@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -148,9 +149,9 @@ def test_a_number_that_may_be_left_out_has_its_range_too(monkeypatch, capsys):
 def test_a_run_that_was_refused_before_its_first_step_binds_nobody(config):
     first = Run(config, "tests.walk", "Nowhere")
     first._place.close()  # a program that ends
-    second = Run(dataclasses.replace(config, rate=0.25), "tests.walk", "Nowhere")
-    assert json.loads((second.folder / "config.json").read_text())["config"]["rate"] == 0.25
-    second._place.close()
+    assert not list(config.folder.iterdir())
+    run, _ = walk(dataclasses.replace(config, rate=0.25))
+    assert json.loads((run.folder / "config.json").read_text())["config"]["rate"] == 0.25
 
 
 def test_other_config_is_refused_with_the_difference(config):
@@ -265,14 +266,17 @@ def test_what_a_kill_left_is_swept_and_a_damaged_manifest_is_no_checkpoint(confi
     with pytest.raises(MemoryError):
         walk(config, die_at=32)
     folder = config.folder / "Nowhere/walk-1/checkpoint"
-    for name in ("000000000033.pt", "000000000035.pt.tmp"):
-        (folder / name).write_bytes(b"")
+    shutil.copy(folder / "000000000032.pt", folder / "000000000031.pt")  # a save that was killed before its manifest
+    for path in (folder / ".000000000035.pt.0123abcd.tmp", folder / "memory" / ".a.0123abcd.tmp"):
+        path.write_bytes(b"")
     (folder / "000000000999.json").write_text("{")
-    with pytest.warns(UserWarning, match="999.pt is damaged"):
+    with pytest.warns(UserWarning, match="999.pt is passed over .No such file"):
         walk(config)
-    assert sorted(path.name for path in folder.glob("0*")) == [
-        f"0000000000{step}.{kind}" for step in (36, 38, 40) for kind in ("json", "pt")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"0000000000{step}.{kind}" for step in (36, 38, 40) for kind in ("json", "pt")),
+        "memory",
     ]
+    assert not any((folder / "memory").iterdir())
 
 
 def test_a_log_that_lost_its_end_is_told(config):

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from gymnasium.error import DependencyNotInstalled
 
-from agents import dqn, watch
+from agents import dqn, loading, watch
 from agents import recurrent_attention as ram
 from envs.control import ControlWorld
+from runs import RunError, files
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +122,109 @@ def test_no_film_of_glimpses_unless_wanted_and_none_where_it_cannot_be(tmp_path,
     watch.main(config(folder))
     said = capsys.readouterr()
     assert "validation error" in said.out and "no picture of its glimpses" in said.err
+
+
+# What a folder says is data.
+
+
+def rewrite(run, **changes):
+    """Say something else in config.json, with a checksum that fits."""
+    about = json.loads((run / "config.json").read_text())
+    flags = changes.pop("config", {})
+    (run / "config.json").write_bytes(files.sealed(about | changes | {"config": about["config"] | flags}))
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module in the working folder, as `python -m` has it on its path, that tells when it is imported."""
+    (tmp_path / "trap.py").write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nload = watch = Config = None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "sprung"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["trap", "agents..trap", "agents.trap", "os", "runs.folder", "agents.watch", "agents", "../trap", "", None, 3],
+)
+@pytest.mark.parametrize("key", ["player", "program"])
+def test_only_programs_of_this_project_are_imported(run, trap, key, name):
+    rewrite(run, **({"player": name} if key == "player" else {"player": name, "program": name}))
+    with pytest.raises(RunError):
+        watch.main(config(run))
+    assert not trap.exists()
+
+
+def test_the_package_of_a_world_is_imported_only_on_request(run, trap, tmp_path):
+    rewrite(run, config={"env": "trap:Catch"})
+    with pytest.raises(RunError, match="trap:Catch, comes from the package 'trap'.*--import-world"):
+        watch.main(config(run))
+    with pytest.raises(RunError, match="import_world=True"):
+        loading.load(run)
+    assert not trap.exists()
+    watch.main(config(run, import_world=True, film=False))
+    assert trap.exists()
+
+
+@pytest.mark.parametrize(
+    "flags, told",
+    [
+        ({"capacity": "many"}, "--capacity takes no 'many'"),
+        ({"env": None}, "--env takes no None"),
+        ({"env": ["Catch"]}, "--env takes no"),
+        ({"stack": True}, "--stack takes no True"),
+        ({"worlds": -1}, "--worlds -1"),
+        ({"protocol": "wild"}, "--protocol takes no 'wild'"),
+    ],
+)
+def test_a_config_of_other_types_is_refused_in_a_sentence(run, flags, told):
+    rewrite(run, config=flags)
+    with pytest.raises(RunError, match=f"config.json: {told}"):
+        watch.main(config(run))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "null", "[]", "{}", '{"program": 3, "config": {}}', '{"program": "agents.dqn"}']
+)
+def test_a_damaged_config_is_refused_in_a_sentence(run, content):
+    (run / "config.json").write_text(content)
+    with pytest.raises(RunError, match="config.json"):
+        watch.main(config(run))
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_weights_that_are_damaged_or_anothers_are_not_played(run, name):
+    newest = max((run / "checkpoint").glob("0*.pt"))
+    shutil.copy(newest, run / "checkpoint/best.pt")
+    for path in [run / "checkpoint/best.pt"] if name == "best" else (run / "checkpoint").glob("0*.pt"):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:3000] + bytes([whole[3000] ^ 1]) + whole[3001:])
+    with pytest.raises(
+        RunError, match="best.pt is damaged.*--checkpoint last" if name == "best" else "no checkpoint"
+    ):
+        watch.main(config(run, checkpoint=name))
+    rewrite(run, id="01234567")
+    with pytest.raises(RunError, match="belongs to another run" if name == "best" else "no checkpoint"):
+        path.write_bytes(whole)
+        watch.main(config(run, checkpoint=name))
+
+
+def test_no_link_in_a_watched_folder_is_followed(run, tmp_path, capsys):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (run / "watch.jsonl").symlink_to(victim)
+    watch.main(config(run, film=False))
+    assert victim.read_text() == "precious" and "is a symbolic link" in capsys.readouterr().err
+    (run / "watch.jsonl").unlink()
+    shutil.rmtree(run / "videos", ignore_errors=True)
+    (tmp_path / "elsewhere").mkdir()
+    (run / "videos").symlink_to(tmp_path / "elsewhere")
+    watch.main(config(run))
+    assert not any((tmp_path / "elsewhere").iterdir()) and "is a symbolic link" in capsys.readouterr().err
+
+
+def test_escapes_in_the_name_of_a_folder_are_not_printed(run, capsys):
+    strange = run.rename(run.with_name("a\x1b[31mb\x9b"))
+    watch.main(config(strange))
+    said = capsys.readouterr()
+    assert "\\x1b" in said.out and not {"\x1b", "\x9b"} & set(said.out + said.err)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint, hints, machine
+from runs import checkpoint, hints, machine, saved
 from runs.machine import choose
 from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import backbones, batches, checks, classifier, data, losses, optimisers, schedules
@@ -310,13 +309,14 @@ def assess(run: runs.Run, model: Classifier, validation: data.Labelled) -> float
         found = score(probabilities(run.config, model, validation.images), validation.labels)
     line = {"eval/error": found["error"], "eval/loss": found["loss"], "eval/images": len(validation.labels)}
     if run.record(line):
-        backbones.save(model.backbone, run.folder / "backbone.safetensors")
+        with run.writing(backbones.FILENAME) as path:
+            backbones.save(model.backbone, path)
     return found["error"]
 
 
 def test(run: runs.Run, model: Classifier, unseen: data.Labelled) -> None:
     """Test the weights of the best evaluation, once, plainly and as the config's views look."""
-    best = torch.load(run.folder / "checkpoint" / "best.pt", map_location=run.device, weights_only=True)
+    best = run.best_state()
     model = copy.deepcopy(model)
     model.load_state_dict(best["parts"]["averaged"])
     images, labels = (field.to(run.device) for field in unseen)
@@ -333,9 +333,8 @@ def test(run: runs.Run, model: Classifier, unseen: data.Labelled) -> None:
 
 def snapshot(run: runs.Run, model: Classifier) -> None:
     """Keep the weights at the end of a cycle."""
-    folder = run.folder / "snapshots"
-    folder.mkdir(exist_ok=True)
-    checkpoint.save_file({"averaged": model.state_dict()}, folder / f"{run.step + run.stride:012d}.pt")
+    with run.writing(f"snapshots/{run.step + run.stride:012d}.pt") as path:
+        checkpoint.save_file({"averaged": model.state_dict()}, path, run.identity)
 
 
 class Trained(NamedTuple):
@@ -373,14 +372,10 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     """
     device = choose(str(device))
     folder = Path(folder)
-    try:
-        described = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise runs.RunError(f"{str(folder)!r} is no run's folder: it has no config.json") from None
+    described = saved.about(folder)
     if described["program"] != "vision.classification":
         raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.classification")
-    known = {field.name for field in dataclasses.fields(Config)}
-    config = Config(**{key: value for key, value in described["config"].items() if key in known})
+    config = saved.config(Config, folder, described)
     files = sorted((folder / "snapshots").glob("*.pt")) or [folder / "checkpoint" / "best.pt"]
     if not files[0].exists():
         raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
@@ -388,7 +383,7 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     eyes = config.backbone if config.backbone in backbones.BACKBONES else str(folder)  # lifted ones lie here now
     models = []
     for file in files:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = saved.weights(file, described.get("id"))
         model = build(
             dataclasses.replace(config, backbone=eyes), tuple(sets.train.images.shape[1:]), len(sets.classes)
         )

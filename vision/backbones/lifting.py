@@ -1,17 +1,18 @@
 """Saved eyes: a safetensors file with the weights and, in its metadata, a spec to build from."""
 
+import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runs import files
 from vision.backbones.backbone import Backbone
 
 FILENAME = "backbone.safetensors"  # in a run's folder
@@ -22,12 +23,18 @@ def save(backbone: Backbone, path: str | Path) -> None:
     backbone = getattr(backbone, "_orig_mod", backbone)  # torch.compile's wrapper prefixes every key
     path = Path(path)
     weights = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file(weights, part, metadata={"spec": json.dumps(backbone.spec)})
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    spec = json.dumps(backbone.spec)
+    files.write(path, serialize(weights, metadata={"spec": spec, "sha256": _digest(spec, weights)}))
+
+
+def _digest(spec: str, weights: dict[str, Tensor]) -> str:
+    """SHA-256 of a spec and of the names, types, shapes and bytes of weights."""
+    found = hashlib.sha256(spec.encode())
+    for key, weight in sorted(weights.items()):
+        found.update(f"{key} {weight.dtype} {list(weight.shape)}\n".encode())
+        if weight.numel():
+            found.update(weight.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -39,12 +46,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"no eyes at {path}: a run writes {FILENAME} into its folder when it saves")
     try:
         with safe_open(path, framework="pt") as file:
-            spec = (file.metadata() or {}).get("spec", "null")
+            metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged, or no file of weights: {error}") from error
+    strange = metadata.keys() - {"spec", "sha256", "format"}  # of a name that a flipped bit made another
+    if strange or metadata.get("sha256", digest := _digest(metadata.get("spec", ""), weights)) != digest:
+        raise ValueError(f"{path} is damaged: it does not match its checksum")
     try:
-        spec = json.loads(spec)
+        spec = json.loads(metadata.get("spec", "null"))
     except ValueError as error:
         raise ValueError(f"{path} has a spec that cannot be read: {error}") from error
     if not isinstance(spec, dict):

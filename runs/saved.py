@@ -1,0 +1,113 @@
+"""A run's folder, read by another program: config and weights as data, verified, and no code of the folder's run."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from runs import checkpoint, files
+from runs.files import Damaged, RunError
+from runs.printing import printable
+
+C = TypeVar("C")
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What config.json of a run's folder holds.
+
+    Raises RunError where there is no run, or the file is damaged.
+    """
+    try:
+        return files.unsealed(folder / "config.json", {"program": str, "config": dict}, optional=True)
+    except FileNotFoundError:
+        raise RunError(f"{folder} is no run's folder: it has no config.json") from None
+    except OSError as error:
+        raise RunError(f"{folder / 'config.json'} cannot be read: {error.strerror}") from error
+
+
+def config(kind: type[C], folder: Path, found: dict[str, Any]) -> C:
+    """The config that a run was trained with, from what `about` returned; flags that it did not know yet at defaults.
+
+    Raises RunError where a value is none that its flag takes.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in found["config"]:
+            value = found["config"][field.name]
+            try:
+                values[field.name] = _as(hints[field.name], value)
+            except TypeError:
+                flag = field.name.replace("_", "-")
+                raise Damaged(f"{folder / 'config.json'}: --{flag} takes no {printable(repr(value))[:60]}") from None
+    made = kind(**values)
+    try:
+        made.validate()
+    except ValueError as error:
+        raise Damaged(f"{folder / 'config.json'}: {error}") from error
+    return made
+
+
+def state(folder: Path, which: str) -> dict[str, Any]:
+    """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
+
+    Without an evaluation there is no best: it is the last then, and says so. Raises RunError.
+    """
+    run = about(folder).get("id")
+    if run is not None and not isinstance(run, str):
+        raise Damaged(f"{folder / 'config.json'} should hold 'id' as a str")
+    best = folder / "checkpoint" / "best.pt"
+    if which == "best" and best.exists():
+        found = weights(best, run) | {"which": "best"}
+    else:
+        latest = next((each for _, each in checkpoint.intact(folder / "checkpoint", run)), None)
+        if latest is None:
+            raise RunError(f"{folder} has no checkpoint yet: let it train until its first save")
+        found = latest | {"which": "last"}
+    if not isinstance(found.get("step"), int) or not isinstance(found.get("parts"), dict):
+        raise Damaged(f"{folder / 'checkpoint'} should hold a step and the parts of a run")
+    return found
+
+
+def weights(path: Path, run: str | None = None) -> dict[str, Any]:
+    """What a file of a run's weights holds; run: whose it must be. A folder of an older version is not verified."""
+    try:
+        return checkpoint.load_file(path, run)
+    except Damaged as error:
+        if "no checksum" not in str(error) or run is None:
+            raise RunError(f"{error}. --checkpoint last takes the weights of the last save") from error
+    return checkpoint.load_file(path)
+
+
+def _as(hint: Any, value: Any) -> Any:
+    """A JSON value as the type of a flag. Raises TypeError where it is none of it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _as(inner[0], value)
+    if origin in (Union, types.UnionType):
+        for each in inner:
+            try:
+                return _as(each, value)
+            except TypeError:
+                continue
+        raise TypeError
+    if origin is Literal:
+        if not any(type(value) is type(each) and value == each for each in inner):
+            raise TypeError
+        return value
+    if origin is tuple and isinstance(value, list | tuple):
+        if inner[1:] == (...,):
+            return tuple(_as(inner[0], each) for each in value)
+        if len(inner) == len(value):
+            return tuple(_as(each, one) for each, one in zip(inner, value, strict=True))
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and type(value) in (int, float):
+        return value
+    if hint in (int, str, bool, type(None)) and type(value) is hint:
+        return value
+    if hint is Any:
+        return value
+    raise TypeError
