@@ -127,7 +127,7 @@ class Attending(policies.ActorCritic):
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         nn.init.zeros_(self.project.bias)
         with torch.no_grad():
-            _, _, height, width = self._map(world.observation[:1]).shape
+            _, _, height, width = self._map(world.observation[:1].cpu()).shape  # the network is not there yet
         basis = spatial_basis(height, width, config.basis).flatten(1)  # (S, P)
         self.register_buffer("basis", basis, persistent=False)
         self.shape = (height, width)
