@@ -44,7 +44,10 @@ class SerialVectorEnv(SyncVectorEnv):
                 self.envs[n].close()
                 self.envs[n] = self.env_fns[n]()
             self._played[n] = True
-            self._keep(n, self.envs[n].reset(seed=seed[n])[0])
+            answer = self.envs[n].reset(seed=seed[n])
+            if not (isinstance(answer, tuple) and len(answer) == 2):
+                raise Fault(n, "reset() returned one value, and in Gymnasium it returns two, observation and info")
+            self._keep(n, answer[0])
         return self._observations, {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:

@@ -70,6 +70,13 @@ class UnseededPictures(Unseeded):
     observation_space = PICTURE
 
 
+class OldReset(Plain):
+    """As it was in Gym before 0.26."""
+
+    def reset(self, **given: Any) -> Any:
+        return super().reset(**given)[0]
+
+
 class Clock(Plain):
     """Shows what time it is."""
 
@@ -193,6 +200,7 @@ SPACES = {
 for _name, _class in {
     "Plain": Plain, "Pictures": Pictures, "Unseeded": Unseeded, "UnseededPictures": UnseededPictures, "Clock": Clock,
     "Kept": Kept, "Irregular": Irregular, "Continuous": Continuous, "Spoilt": Spoilt, "Rewards": Rewards,
+    "OldReset": OldReset,
 }.items():  # fmt: skip
     gymnasium.register(f"nasty/{_name}-v0", entry_point=_class)
 for _name, _space in SPACES.items():

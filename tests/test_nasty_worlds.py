@@ -112,6 +112,11 @@ def test_irregular_info_is_nobodys_concern():
         world.step(act(world))
 
 
+def test_a_reset_of_old_gym_is_told():
+    with pytest.raises(WorldError, match="OldReset-v0, world 0, at a reset: .* observation and info"):
+        envs.make(NASTY + "OldReset-v0")
+
+
 def test_an_error_of_the_world_names_its_game():
     world = envs.make(NASTY + "Plain-v0", 3)
     world._games.envs[2].unwrapped.earn = lambda action: 1 / 0
