@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import runs
-from agents import dqn, rainbow
+from agents import dqn, rainbow, watch
 from envs import World
 from replay import RowReplay
 from tests.nasty_worlds import Spoilt
@@ -162,3 +162,22 @@ def test_what_is_no_number_ends_a_run_in_a_sentence_and_is_not_remembered(
     drawn = kept.sample(100)
     assert len(kept) == 8 and drawn.reward.isfinite().all() and drawn.next_observation.isfinite().all()
     del gymnasium.registry["Spoilt-v0"]
+
+
+def test_a_run_of_a_world_in_a_local_file_is_watched_from_anywhere(tmp_path, monkeypatch, capsys):
+    (tmp_path / "there").mkdir()
+    code = (
+        "import gymnasium\nfrom tests.nasty_worlds import Plain\ngymnasium.register('Mine-v0', entry_point=Plain)\n"
+    )
+    (tmp_path / "there" / "my_lessons.py").write_text(code)
+    with monkeypatch.context() as there:
+        there.syspath_prepend(tmp_path / "there")
+        dqn.train(small("dqn", "my_lessons:Mine-v0", tmp_path / "results"))
+    del sys.modules["my_lessons"], gymnasium.registry["Mine-v0"]
+    asked = watch.Config(tmp_path / "results/Mine-v0/dqn", games=2, film=False)
+    with pytest.raises(runs.RunError, match="--import-world"):
+        watch.main(asked)
+    assert "my_lessons" not in sys.modules
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    watch.main(dataclasses.replace(asked, import_world=True))
+    assert "2 games of Mine-v0" in capsys.readouterr().out
