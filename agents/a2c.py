@@ -176,7 +176,7 @@ def train(config: Config) -> None:
         arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
         run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
         network.scale.update(rollout.observation.flatten(0, 1))
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 

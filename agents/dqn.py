@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.ranges import Count, NonNegative, Share, Whole
 from vision import backbones
+
+C = TypeVar("C", bound="Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Config(Setting):
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
     evaluate_games: Count = 10  # whole games each
     evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
@@ -70,6 +74,12 @@ class Config(Setting):
 
     def validate(self) -> None:
         super().validate()
+        if self.capacity < self.batch * self.updates:
+            several = f" times --updates {self.updates}" if self.updates > 1 else ""
+            raise ValueError(
+                f"--capacity {self.capacity}: an update draws --batch {self.batch}{several} transitions, "
+                f"so {self.batch * self.updates:,} or more"
+            )
         start = -(-self.learn_start // self.worlds) * self.worlds
         every = self.learn_every * self.updates
         known = ((start // every + 1) * every - 1) // self.worlds  # steps of each world before the first update
@@ -100,6 +110,7 @@ CONTROL = dict(
     epsilon_steps=20_000,
     double=True,
     evaluate_every=5_000,
+    evaluate_first=0,
     evaluate_games=20,
     evaluate_epsilon=0.0,
     film_seconds=0.0,  # Gymnasium's screen needs pygame
@@ -155,7 +166,41 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked))
+    return shortened(Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked)), asked)
+
+
+def shortened(config: C, asked: C) -> C:
+    """A recipe whose exploration ends before the run does, where a run is asked for that is shorter than it.
+
+    Where the random steps and those in which exploration falls are more than asked.steps, they become a tenth and
+    half of these: the command that tries a program for some thousand steps then shows it learning.
+    """
+    steps = config.steps if asked.steps == type(asked).steps else asked.steps
+    if config.learn_start + config.epsilon_steps <= steps:
+        return config
+    worlds = config.worlds if asked.worlds == type(asked).worlds else asked.worlds
+    least = -(-steps // 10 // worlds) * worlds
+    return dataclasses.replace(
+        config,
+        learn_start=min(config.learn_start, max(least, config.window * worlds)),
+        epsilon_steps=min(config.epsilon_steps, steps // 2),
+    )
+
+
+def phases(config: Config, world: World) -> str:
+    """What a run's first steps are, for its start: nothing is learned in them."""
+    if config.learn_start >= config.steps:
+        return (
+            f"nothing will be learned: --steps {config.steps:,} end before --learn-start {config.learn_start:,}, and "
+            "the actions are random until then"
+        )
+    said = [f"random actions up to step {config.learn_start:,}"]
+    if not getattr(config, "noisy", False):
+        said.append(f"exploration falls to {config.epsilon:g} by step {config.learn_start + config.epsilon_steps:,}")
+    if config.evaluate_every:
+        first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
+        said.append(f"first evaluation at step {first:,}")
+    return "\n".join(filter(None, (", ".join(said), patience(world))))
 
 
 class QNetwork(nn.Module):
@@ -280,7 +325,7 @@ def train(config: Config) -> None:
         "agents.dqn",
         world.name,
         world.protocol,
-        patience(world),
+        phases(config, world),
         score=SCORE,
         follow_up=COMMAND,
     )
@@ -333,7 +378,7 @@ def train(config: Config) -> None:
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(
                 run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
             )

@@ -46,6 +46,7 @@ class Config(setting.Setting):
     entropy: float = 0.01  # weight of the bonus for entropy
     value_weight: float = 0.5  # of the value's squared error
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
     evaluate_games: Count = 10  # whole games each
     evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one

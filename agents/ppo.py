@@ -340,7 +340,7 @@ def train(
             for rows in torch.randperm(len(whole.state), device=device).tensor_split(config.minibatches):
                 run.log(learn(Experience(*(field.index_select(0, rows) for field in whole))))
         network.scale.update(rollout.observation.flatten(0, 1))
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 

@@ -56,6 +56,7 @@ class Config(Setting):
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
     evaluate_games: Count = 10  # whole games each
     evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
@@ -81,6 +82,7 @@ CONTROL = dict(
     epsilon=0.05,
     epsilon_fraction=0.3,
     evaluate_every=10_000,
+    evaluate_first=0,
     evaluate_games=20,
     evaluate_epsilon=0.0,
     film_seconds=0.0,  # Gymnasium's screen needs pygame
@@ -275,7 +277,7 @@ def train(config: Config) -> None:
                 update += 1
                 set_rate(optimizer, rate * rectification(update))
                 run.log(learn(observation.index_select(0, rows), action[rows], target[rows]))
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(
                 run, lambda: greedy(config, network, config.evaluate_epsilon, config.seed), network.backbone, **chosen
             )

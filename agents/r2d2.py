@@ -93,7 +93,8 @@ RECIPES = {
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
+    config = Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
+    return dqn.shortened(config, asked)
 
 
 class Step(NamedTuple):
@@ -312,7 +313,7 @@ def train(config: Config) -> None:
         "agents.r2d2",
         world.name,
         world.protocol,
-        setting.patience(world),
+        dqn.phases(config, world),
         score=SCORE,
         follow_up=COMMAND,
     )
@@ -368,7 +369,7 @@ def train(config: Config) -> None:
         memory.add(Step(*came, carried.state.half()))
         carried.state = after(config, hidden, cell, came, world.actions)
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(
                 run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
             )

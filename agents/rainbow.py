@@ -111,10 +111,8 @@ def recipe(program: str, asked: Config) -> Config:
     """The config that suits the world and the program asked for. Raises ValueError on an unknown world."""
     told = setting.kind(asked, RANGES)
     plain = dqn.RECIPES[setting.kind(asked, dqn.RECIPES)] | RANGES[told]
-    return Config(
-        env=asked.env,
-        **plain | dict(double=False) | ALONE[program] | OWN.get((program, told), {}) | setting.implied(asked),
-    )
+    own = dict(double=False) | ALONE[program] | OWN.get((program, told), {}) | setting.implied(asked)
+    return dqn.shortened(Config(env=asked.env, **plain | own), asked)
 
 
 class Prediction(NamedTuple):
@@ -285,7 +283,7 @@ def train(program: str, config: Config) -> None:
         name,
         world.name,
         world.protocol,
-        setting.patience(world),
+        dqn.phases(config, world),
         player="agents.rainbow",
         score=SCORE,
         follow_up=COMMAND,
@@ -367,7 +365,7 @@ def train(program: str, config: Config) -> None:
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(
                 run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
             )

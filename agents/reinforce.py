@@ -71,6 +71,7 @@ CONTROL = dict(
     learning_rate=3e-3,
     clip_reward=False,
     evaluate_every=50_000,
+    evaluate_first=0,
     evaluate_games=50,  # of 20, weights that fall in some games win by chance
     film_seconds=0.0,  # Gymnasium's screen needs pygame
     log_every=2_000,
@@ -315,7 +316,7 @@ def train(config: Config) -> None:
             network.scale.update(batch.observation)
             moving.update(mean, config.memory, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))
-        if run.due(config.evaluate_every):
+        if run.due(config.evaluate_every, config.evaluate_first):
             assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
 
 

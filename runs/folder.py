@@ -30,7 +30,7 @@ OUTWARD = (
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
     *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk", "accept_loss"),
     *("film", "film_seconds", "views", "test_rollouts"),
-    *("evaluate_every", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
+    *("evaluate_every", "evaluate_first", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
     *("evaluate_rollouts", "evaluate_passes"),
 )
 PLACE = ("folder", "name")  # a run's folder may be moved, which is no change of its config

@@ -37,6 +37,11 @@ class Log:
             values = self.pending.setdefault(key, [])
             values.extend(value) if isinstance(value, list) else values.append(value)
 
+    @property
+    def learned(self) -> bool:
+        """Whether an update was ever made: it has a loss."""
+        return any(key.startswith("loss/") for key in (*self.pending, *self.latest))
+
     def means(self) -> dict[str, float]:
         """The mean of each metric since the last call; of episodes also their number."""
         pending, self.pending = self.pending, {}

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from runs.printing import printable
@@ -60,26 +60,28 @@ class Lasting:
 class Bar:
     """Shows how far a run is, in steps or another unit. update() is cheap enough for every step of a loop."""
 
-    def __init__(self, total: int, start: int, unit: str = "steps"):
+    def __init__(self, total: int, start: int, unit: str = "steps", settled: bool = True):
         self.total, self.start, self.unit = total, start, unit
         self.console = Console(stderr=True)
         self.live = self.console.is_terminal
         self.began = self.shown = time.monotonic()
         self.step = start
-        self.words = ""
+        self.settled = settled  # whether its speed says how long the rest will take
+        self.words, self.estimated = "", False
         self.recent: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=31)  # one a second
+        self.long: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=61)  # one in ten seconds
         if self.live:
             width = len(f"{total:,}/{total:,}")
             self.progress = Progress(  # where the window is narrow, the words are cut and not the numbers
                 BarColumn(bar_width=10, table_column=Column(min_width=10)),
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f}", table_column=Column(min_width=width)),
                 TextColumn("{task.fields[speed]}", table_column=Column(min_width=13)),
-                TimeRemainingColumn(table_column=Column(min_width=7)),
+                TextColumn("{task.fields[left]}", table_column=Column(min_width=12)),
                 TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
                 console=self.console,
                 refresh_per_second=4,
             )
-            self.task = self.progress.add_task("", total=total, completed=start, speed="", words="")
+            self.task = self.progress.add_task("", total=total, completed=start, speed="", left="", words="")
             self.progress.start()
 
     def update(self, step: int, words: str) -> None:
@@ -88,21 +90,55 @@ class Bar:
         now = time.monotonic()
         if now - self.recent[-1][0] >= 1.0:
             self.recent.append((now, step))
+        if now - self.long[-1][0] >= 10.0:
+            self.long.append((now, step))
         if now - self.shown < (0.5 if self.live else PLAIN_EVERY):
             return
         self.shown = now
         speed = self.speed()
         pace = f"{speed:,.0f} {self.unit}/s" if speed >= 10 else f"{speed:.2g} {self.unit}/s"
         if self.live:
-            self.progress.update(self.task, completed=step, speed=pace, words=words)
+            self.progress.update(self.task, completed=step, speed=pace, left=self._left(), words=words)
         else:
-            left = duration((self.total - step) / speed) if speed > 0 else "?"
-            self.say(f"{step:,}/{self.total:,} {self.unit}  {pace}  {left} left  {words}")
+            self.say(f"{step:,}/{self.total:,} {self.unit}  {pace}  {self._left()}  {words}")
 
     def speed(self) -> float:
         """Steps (or what the unit is) a second over the last half minute."""
         (then, before), now = self.recent[0], time.monotonic()
         return (self.step - before) / max(now - then, 1e-9)
+
+    def settle(self) -> None:
+        """The speed up to now was another one: the time left is told from what comes."""
+        now = time.monotonic()
+        self.settled = True
+        self.recent.clear()
+        self.recent.append((now, self.step))
+        self.long.clear()
+        self.long.append((now, self.step))
+
+    def left(self) -> float | None:
+        """Seconds that the rest takes at the speed of the last ten minutes, pauses included; None: not known yet."""
+        (then, before), now = self.long[0], time.monotonic()
+        if not self.settled or self.step <= before or now - then < 5.0:
+            return None
+        return (self.total - self.step) * (now - then) / (self.step - before)
+
+    def estimate(self) -> str | None:
+        """A sentence on how long the rest takes: once, after a minute of which the end was spent learning."""
+        left = self.left()
+        if self.estimated or left is None or time.monotonic() - self.began < 60 or self.step >= self.total:
+            return None
+        self.estimated = True
+        return (
+            f"the remaining {self.total - self.step:,} {self.unit} take about {duration(left)} at the speed since "
+            "learning began; Ctrl-C saves and leaves, the same command goes on"
+        )
+
+    def _left(self) -> str:
+        left = self.left()
+        if left is not None:
+            return f"{duration(left)} left"
+        return "time left: not known yet" if self.settled else "not learning yet"
 
     def say(self, line: str) -> None:
         """A line above the bar, or a plain one."""

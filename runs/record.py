@@ -40,6 +40,7 @@ SAME = (
     "log_every",
     "film",
     "film_seconds",
+    "evaluate_first",
     "threads",
     "device",
     "memory_on_disk",

@@ -352,6 +352,10 @@ class Run:
 
     def _iterate(self, total: int, stride: int) -> Iterator[int]:
         self.total, self.stride = total, stride
+        if self.step < total < self.step + stride:
+            few = f"{total - self.step:,} steps are fewer than the {stride:,} of one iteration, which is done whole"
+            self.note = "\n".join(filter(None, (self.note, few)))
+        load = threads.Load()
         with self._place:
             with self._session(), Recorder(self) as recorder:
                 while self.step < total and not self._stopped:
@@ -364,7 +368,10 @@ class Run:
                     if due or self.step >= total or self._stopped:
                         self._flush()
                     self.bar.update(self.step, self._shown())
-                    self._estimate()
+                    if not self.bar.settled and self._log.learned:
+                        self.bar.settle()
+                    if told := self.bar.estimate():
+                        self.bar.say("\n".join(filter(None, (told, threads.crowded(load)))))
                     if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
                         self._save()
                     if self._signals.number is not None:
@@ -379,19 +386,22 @@ class Run:
         """Let this iteration be the last, as if `total` steps had been reached: the run is then finished."""
         self._stopped = True
 
-    def due(self, every: int) -> range:
+    def due(self, every: int, first: int = 0) -> range:
         """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth.
 
-        0 is never.
+        every: 0 is never. first: a step before the first multiple that counts as one.
         """
         if not every:
             return range(0)
-        return range((self.step + self.stride) // every - self.step // every)
+        after = self.step + self.stride
+        early = self.step < first <= after and first < every
+        return range(after // every - self.step // every or int(early))
 
     def _evaluates(self) -> bool:
         """Whether the agent or model is to be evaluated in this iteration, as far as the config tells."""
         every = getattr(self.config, "evaluate_every", None)
-        return every is not None and (bool(self.due(every)) or self.step + self.stride >= self.total)
+        first = getattr(self.config, "evaluate_first", 0)
+        return every is not None and (bool(self.due(every, first)) or self.step + self.stride >= self.total)
 
     @contextlib.contextmanager
     def aside(self, what: str, needed: bool = False) -> Iterator[None]:
@@ -450,9 +460,8 @@ class Run:
         Run.stepping, Run.current = True, self
         self.mirror.open()
         self._began = self._saved = time.monotonic()
-        self._estimated, self._load = False, threads.Load()
         self._signals.install()
-        self.bar = Bar(self.total, self.step, self.unit)
+        self.bar = Bar(self.total, self.step, self.unit, settled=False)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
         self.bar.say(
@@ -474,20 +483,6 @@ class Run:
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._began
-
-    def _estimate(self) -> None:
-        """Once the speed has settled: say how long the whole will take."""
-        since, remaining = time.monotonic() - self._began, self.total - self.step
-        if self._estimated or since < 60 or remaining <= 0:
-            return
-        self._estimated = True
-        speed = self.bar.speed()
-        self.bar.say(
-            f"at {speed:,.0f} steps/s the remaining {remaining:,} steps take about "
-            f"{duration(remaining / speed)}; Ctrl-C saves and leaves, the same command goes on"
-        )
-        if hint := threads.crowded(self._load):
-            self.bar.say(hint)
 
     # ---- the log ----------------------------------------------------------------------------------------
 
@@ -562,7 +557,7 @@ class Run:
 
     def _shown(self) -> str:
         names = {
-            "episode/return": "return {:.1f}",
+            "episode/return": "return {:.2f}",
             "loss/td": "loss {:.4f}",
             "loss/train": "loss {:.4f}",
             "train/accuracy": "train {:.1%}",
@@ -597,13 +592,16 @@ class Run:
 
     def _finish(self) -> None:
         self._log.verify()
-        summary = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": self.score()}
+        score = self.score()
+        if not self._log.learned:
+            score += "; nothing was learned: the run ended before its first update"
+        summary = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": score}
         if evaluations := self._evaluations():
             summary |= {"metric": self.judged_by.metric, "final": evaluations[-1]}
             summary |= {"best": self.judged_by.best(evaluations)}
         self._place.write("finished.json", files.sealed(summary), self.step)
         self.bar.say(
-            f"finished {self.step:,} {self.unit} in {duration(self.seconds)}: {self.score()}\n"
+            f"finished {self.step:,} {self.unit} in {duration(self.seconds)}: {score}\n"
             f"folder {self.folder}\n{self._next()}"
         )
 
