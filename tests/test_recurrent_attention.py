@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import signal
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,7 @@ def test_resume_is_exact(tmp_path, monkeypatch):
     def interrupted(run, total, stride=1):
         for step in steps(run, total, stride):
             if step == 1_500:
-                run._signal = 15  # as if it had been asked to leave
+                signal.raise_signal(signal.SIGTERM)
             yield step
 
     monkeypatch.setattr(runs.Run, "steps", interrupted)
