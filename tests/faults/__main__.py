@@ -32,6 +32,7 @@ def work(
     names: "queue.Queue[str]",
     faults: Sequence[str],
     tries: int,
+    every: int,
     seed: int,
     place: Path,
     found: list[Tried],
@@ -46,7 +47,9 @@ def work(
         folder = place / name.replace(" ", "-").replace(",", "")
         try:
             case = Case(serving, folder, place / "pictures", name, PROGRAMS[name])
-            some = (attempt(case, fault, number, seed) for fault in faults for number in range(tries))
+            first = seed + list(PROGRAMS).index(name)
+            chosen = [fault for number, fault in enumerate(faults, first) if number % every == 0]
+            some = (attempt(case, fault, number, seed) for fault in chosen for number in range(tries))
             for tried in some:
                 tell(tried, found, lines)
         except Failed as failure:
@@ -76,6 +79,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=list(PROGRAMS), metavar="NAME")
     parser.add_argument("--faults", nargs="+", default=list(FAULTS), choices=list(FAULTS), metavar="FAULT")
     parser.add_argument("--tries", type=int, default=1, help="of each fault on each program")
+    parser.add_argument("--every", type=int, default=1, help="try one in so many pairs of a fault and a program")
     parser.add_argument("--seed", type=int, default=1, help="of where faults strike")
     parser.add_argument("--workers", type=int, default=1, help="programs at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder for tries.jsonl and the table")
@@ -113,7 +117,7 @@ def main(asked: argparse.Namespace, servers: list[Server]) -> int:
     for name in asked.programs:
         names.put(name)
     found: list[Tried] = []
-    rest = (names, asked.faults, asked.tries, asked.seed, place, found, lines)
+    rest = (names, asked.faults, asked.tries, asked.every, asked.seed, place, found, lines)
     workers = [threading.Thread(target=work, args=(serving, *rest)) for serving in servers]
     try:
         for worker in workers:

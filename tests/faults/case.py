@@ -82,7 +82,7 @@ class Case:
         if ended.code != 0:
             raise Failed(ugly(ended) or f"refused to go on: {last(ended)}")
         compare = difference if self.program.runs else written
-        if found := ugly(ended) or compare(self.reference, self.of(folder)):
+        if found := ugly(ended) or compare(self.reference, self.of(folder), ended.said):
             raise Failed(f"{found}{warned(ended)}")
 
 

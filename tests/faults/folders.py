@@ -51,7 +51,7 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
     if ended.code == 0:
         with told(role):
             case.identical(folder, ended)
-            if "from the start" in ended.said and not warned(ended):
+            if "steps from the start" in ended.said and not warned(ended):
                 raise Failed("began again from the start without a word")
         return "identical", role, warned(ended)
     if lacks := unsaid(ended, names):
@@ -78,16 +78,16 @@ def put_back(source: Path, target: Path) -> None:
 
 def occupied(case: Case, folder: Path, kind: str, number: int, draw: random.Random) -> tuple[str, str, str]:
     """A directory where a file is to be written."""
-    known = [path.relative_to(case.reference.parent) for path in case.reference.rglob("*") if path.is_file()]
+    above = case.reference.parent.parent if case.program.runs else case.reference
+    known = [path.relative_to(above) for path in case.reference.rglob("*") if path.is_file()]
     known = [path for path in known if path.name not in (".lock", "config.json") and "checkpoint" not in path.parts]
-    known = known if case.program.runs else [path.relative_to(path.parts[0]) for path in known]
     target = draw.choice(sorted(known))
     (folder / target).mkdir(parents=True)
     (folder / target / "of a stranger").write_text("kept")
     ended = case.run(folder)
     if not (folder / target / "of a stranger").is_file():
         raise Failed(f"{target}: a stranger's folder was deleted")
-    if lacks := unsaid(ended, {target.name, "run"}):
+    if lacks := unsaid(ended, {target.name, "config.json"}):  # which is not there beside it
         raise Failed(f"{target}: {lacks}: {last(ended)}")
     shutil.rmtree(folder / target)
     with told(str(target)):

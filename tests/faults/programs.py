@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import save_file
 
+WORLDS = 4  # side by side; those of evaluations are two
 RUN = ("--wandb=disabled", "--threads=1", "--device=cpu", "--save-every=0")
-WORLD = (*RUN, "--env=Catch", "--worlds=4", "--evaluate-games=2", "--film-seconds=0", "--log-every=20")
+WORLD = (*RUN, "--env=Catch", f"--worlds={WORLDS}", "--evaluate-games=2", "--film-seconds=0", "--log-every=20")
 LEARNED = (*WORLD, "--backbone=small", "--width=0.25", "--steps=96", "--evaluate-every=32")
 VALUES = (*LEARNED, "--hidden=16", "--batch=8", "--copy-every=16", "--learn-every=8", "--learn-start=24")
 VALUES += ("--capacity=60",)
@@ -18,6 +21,7 @@ GLIMPSES = (*RUN, "--images=glyphs", "--steps=60", "--batch=10", "--units=16", "
 GLIMPSES += ("--log-every=10", "--evaluate-passes=1", "--test-rollouts=1", "--no-film", "--no-bf16")
 PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48", "--batch=4", "--evaluate-every=16")
 PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
+FRAMES = "frames.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +39,13 @@ class Program:
 
     def arguments(self, folder: Path, pictures: Path, seed: int = 1, *more: str) -> list[str]:
         """Its command line for a run in folder/<world>/run; pictures: where draw() has written some."""
-        known = {"data": pictures, "folder": folder, "frames": pictures / "frames.safetensors"}
+        known = {"data": pictures, "folder": folder, "frames": pictures.parent / FRAMES}
         flags = [flag.format(**known) if "{" in flag else flag for flag in self.flags]
         return [*flags, f"--folder={folder}", "--name=run", f"--seed={seed}", *more] if self.runs else flags
 
 
 def draw(folder: Path) -> None:
-    """Write an image folder: two classes of pictures of 16 x 16."""
+    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as of agents.frames."""
     generator = np.random.default_rng(0)
     for part, count in (("train", 16), ("validation", 6), ("test", 6)):
         for label, name in enumerate(("dark", "light")):
@@ -50,6 +54,13 @@ def draw(folder: Path) -> None:
             for number in range(count):
                 drawn = generator.integers(0, 160, (16, 16, 3), dtype=np.uint8) + 90 * label
                 Image.fromarray(drawn.astype(np.uint8)).save(place / f"{number}.png")
+    games, long = 10, 12
+    frames = {
+        "frame": generator.integers(0, 256, (games * long, 84, 84), dtype=np.uint8),
+        "memory": generator.integers(0, 256, (games * long, 128), dtype=np.uint8),
+        "episode": np.repeat(np.arange(games), long),
+    }
+    save_file(frames, folder.parent / FRAMES, metadata={"about": json.dumps({"env": "Pong", "games": games})})
 
 
 _family = functools.partial(Program, flags=VALUES)
@@ -79,7 +90,7 @@ TRAINED = {
     "dram": Program("agents.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
     "tabular": Program(
         "agents.tabular",
-        (*RUN, "--env=FrozenLake", "--steps=96", "--worlds=4", "--evaluate-games=2", "--evaluate-every=32")
+        (*RUN, "--env=FrozenLake", "--steps=96", f"--worlds={WORLDS}", "--evaluate-games=2", "--evaluate-every=32")
         + ("--log-every=20",),
     ),
     "tabular, planned": Program(
@@ -109,14 +120,18 @@ WRITING = {
     ),
     "eyes": _tool(
         "agents.eyes",
-        (
-            "--way=autoencoder",
-            "--frames={frames}",
-            "--epochs=1",
-            "--width=0.1",
-            "--folder={folder}/eyes",
-            "--threads=1",
-        ),
+        ("--way=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/eyes")
+        + ("--threads=1",),
+    ),
+    "probe": _tool(
+        "agents.probe",
+        ("memory", "--frames={frames}", "--eyes", "random", "--seeds", "1", "--out={folder}/probe.json")
+        + ("--threads=1", "--epochs=1", "--width=0.1"),
+    ),
+    "sheet": _tool("vision.data", ("{data}", "--size=16", "--out={folder}/sheet.png", "--rows=2")),
+    "picture": _tool(
+        "vision.backbones",
+        ("--draw=lenet5", "--only", "lenet5", "--shape", "1", "32", "32", "--file={folder}/picture.png"),
     ),
 }
 PROGRAMS = TRAINED | WRITING
