@@ -30,7 +30,7 @@ from torch.nn import functional as F
 import runs
 from agents import frames
 from agents.frames import STACK, Frames
-from runs import machine
+from runs import machine, output
 from runs.ranges import Count, NonNegative, Positive, Whole
 from vision import backbones, data
 
@@ -169,9 +169,8 @@ def train(config: Config) -> tuple[Path, list[float]]:
     folder.mkdir(parents=True, exist_ok=True)
     backbones.save(model.backbone, folder / "backbone.safetensors")
     about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str)), "rows": rows, "loss": losses}
-    (folder / "eyes.json").write_text(
-        json.dumps(about | machine.circumstances("agents.eyes", device), indent=1) + "\n"
-    )
+    about |= machine.circumstances("agents.eyes", device)
+    output.write(folder / "eyes.json", json.dumps(about, indent=1) + "\n", "--folder")
     print(f"eyes in {folder}: --backbone {folder} lifts them")
     return folder, losses
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runs import compare
+from runs import compare, output
 from runs.curves import COLOURS
 
 WAYS = ("scratch", "memory", "autoencoder", "agent")
@@ -30,8 +30,7 @@ def draw(study: dict, path: Path) -> None:
         paint(panel, part)
         panel.grid(alpha=0.3, linewidth=0.6)
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    output.draw(path, figure, "--out")
 
 
 def curves_panel(panel: Axes, part: dict) -> None:

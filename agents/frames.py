@@ -18,14 +18,14 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 import envs
 import runs
 from agents.watch import described, saved
 from envs.console import VARIABLES, Console
-from runs import machine
+from runs import machine, output
 from runs.ranges import Count, Whole
 
 STACK = 4  # frames in an observation
@@ -47,8 +47,7 @@ class Frames(NamedTuple):
         return self.frame[index.clamp(min=0)] * there[:, :, None, None]
 
     def save(self, path: Path, about: dict[str, object]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(self._asdict(), path, metadata={"about": json.dumps(about)})
+        output.write(path, save(self._asdict(), metadata={"about": json.dumps(about)}), "--out")
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict]:

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 import runs
 from agents import eyes, frames
 from agents.frames import STACK, Frames, Split
-from runs import machine
+from runs import machine, output
 from vision import backbones
 
 GAMES = (  # of Atari 100k (Kaiser et al. 2020, "Model-based reinforcement learning for Atari")
@@ -265,8 +265,7 @@ def main(config: Memory | Games) -> None:
     result = memory(config) if isinstance(config, Memory) else games(config)
     about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     about |= machine.circumstances("agents.probe", device)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(json.dumps(about | result, indent=1) + "\n")
+    output.write(config.out, json.dumps(about | result, indent=1) + "\n", "--out")
     print(f"written to {config.out}")
 
 

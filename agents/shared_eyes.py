@@ -27,7 +27,7 @@ import numpy as np
 import runs
 from agents import dqn, eyes, frames
 from agents.eyes_page import WAYS, draw, page, spread
-from runs import machine
+from runs import machine, output
 from runs.ranges import Count, NonNegative, Whole
 from runs.record import read_run
 
@@ -118,8 +118,7 @@ def bind(config: Config) -> None:
         raise ValueError(
             f"{config.folder} was begun with --{flag} {before}: choose another --folder for {told[other[0]]}"
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(told) + "\n")
+    output.write(file, json.dumps(told) + "\n", "--folder")
 
 
 def curves(config: Config) -> dict[str, dict]:
@@ -176,9 +175,8 @@ def report(config: Config) -> dict:
         if (config.folder / name).exists():
             study[key] = json.loads((config.folder / name).read_text())
     out = config.out or config.folder
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "study.json").write_text(json.dumps(study) + "\n")
-    (out / "README.md").write_text(page(study))
+    output.write(out / "study.json", json.dumps(study) + "\n", "--out")
+    output.write(out / "README.md", page(study), "--out")
     draw(study, out / "study.png")
     print(page(study))
     return study

@@ -277,10 +277,10 @@ def train(config: Config) -> None:
         run.track(table=table)
         for step in run.steps(len(changes)):
             run.log({"loss/residual": changes[step]})
-            if step + 1 == len(changes):
+            if step + 1 == len(changes):  # before the last save: a run that is killed draws it when it goes on
                 assess()
-        with run.aside("picture"):
-            picture(run, env, table, exact)
+                with run.aside("picture"):
+                    picture(run, env, table, exact)
         return
 
     table.action = act(world.observation.argmax(1), epsilon_at(config, 0))
@@ -307,10 +307,12 @@ def train(config: Config) -> None:
                 run.log(improve(past[first], taken[first], target[first]))
             table.action = act(present, epsilon)
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every) or step + world.count >= config.steps:
+        last = step + world.count >= config.steps
+        if run.due(config.evaluate_every) or last:
             assess()
-    with run.aside("picture"):
-        picture(run, env, table, exact)
+        if last:
+            with run.aside("picture"):
+                picture(run, env, table, exact)
 
 
 def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: planning.Model) -> None:

@@ -18,6 +18,7 @@ gradient estimates in reinforcement learning".
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -34,7 +35,7 @@ import runs
 from agents import policies, reinforce
 from agents.watch import saved
 from envs import Transition, World
-from runs import machine
+from runs import machine, output
 from runs.ranges import Share
 
 LADDER = [  # from the plainest estimator to the best: credit, baseline
@@ -141,7 +142,7 @@ def draw(result: dict[str, dict[str, tuple]], path: Path, title: str) -> None:
     panel.set_ylabel("variance of one episode's gradient")
     panel.set_title(title, fontsize=11)
     panel.legend(fontsize=8, ncols=2)
-    figure.savefig(path, dpi=130)
+    output.draw(path, figure, "--folder", dpi=130)
 
 
 def main(config: Config) -> None:
@@ -162,14 +163,14 @@ def main(config: Config) -> None:
                 asked, steps=steps, discount=config.discount, name=f"variance-{steps}-{config.seed}"
             )
             trained = dataclasses.replace(trained, evaluate_every=steps)
-            reinforce.train(trained)
+            with contextlib.suppress(runs.Finished):  # by the same flags: of a command that was stopped later
+                reinforce.train(trained)
             network.load_state_dict(saved(config.folder / world.name / trained.name, "last")["parts"]["network"])
         result[str(steps)] = measure(config, network, world, asked)
     folder = config.folder / world.name / f"variance-{config.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
     about = {"env": world.name, "episodes": config.episodes, "discount": config.discount, "seed": config.seed}
     about |= machine.circumstances("agents.variance", device)
-    (folder / "variance.json").write_text(json.dumps(about | {"variance": result}, indent=1) + "\n")
+    output.write(folder / "variance.json", json.dumps(about | {"variance": result}, indent=1) + "\n", "--folder")
     draw(
         result, folder / "variance.png", f"{world.name}: variance of the policy gradient, {config.episodes} episodes"
     )

@@ -34,6 +34,7 @@ from typing import Any
 
 _WHERE = {
     "Captured": "graph",
+    "Finished": "files",
     "Options": "run",
     "Run": "run",
     "RunError": "files",
@@ -42,7 +43,7 @@ _WHERE = {
     "prepare": "machine",
 }
 
-__all__ = ["Captured", "Options", "Run", "RunError", "Score", "launch", "prepare"]
+__all__ = ["Captured", "Finished", "Options", "Run", "RunError", "Score", "launch", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,10 @@ class RunError(Exception):
     """A run cannot start or go on, for a reason its user can mend; the message says how."""
 
 
+class Finished(RunError):
+    """A run with this config has come to its end before."""
+
+
 class Damaged(RunError, ValueError):
     """A file of a run does not hold what it must; the message names it."""
 

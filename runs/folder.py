@@ -75,6 +75,8 @@ class Folder:
                 raise RunError(
                     f"{path / name} is a symbolic link, and a run follows none in its folder: put a folder there"
                 )
+            if (path / name).exists() and not (path / name).is_dir():
+                raise RunError(f"{path / name} is no folder, where a run has one: move it away")
         self._config = config
         found = self._read() if self._begun() else None
         if found is not None:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from runs import checkpoint, files, machine, ranges, threads
-from runs.files import Damaged, RunError
+from runs.files import Damaged, Finished, RunError
 from runs.folder import Folder, inside, quoted
 from runs.log import CLOCK, METRICS, Log
 from runs.mirror import Mirror
@@ -151,13 +151,14 @@ class Run:
         truncate_episodes(worlds), called for those which a world says were `interrupted` when it was restored.
 
         Raises:
-            RunError: the run is finished already, every checkpoint in the folder is damaged, or the last one lacks
+            Finished: the run is finished already.
+            RunError: every checkpoint in the folder is damaged, or the last one lacks
                 a part, which the program did not have when it was saved.
         """
         self.parts = parts
         folder = self.folder / "checkpoint"
         if self._place.finished:
-            raise RunError(
+            raise Finished(
                 f"{self.folder} is finished ({self.score()}).\n{self._next()}\n"
                 "For another run choose another --seed or --name."
             )

@@ -33,7 +33,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import runs
-from runs import machine
+from runs import machine, output
 from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import data, features, losses, neighbours, optimisers, schedules, templates
 
@@ -257,7 +257,6 @@ def main(config: Config) -> None:
     what = f"knn-{config.metric}" if config.method == "knn" else config.method
     name = config.name or f"{what}-{config.features}-{config.seed}"
     folder = config.folder / Path(config.data).resolve().name / name
-    folder.mkdir(parents=True, exist_ok=True)
     about = machine.circumstances("vision.classical", device)
     began, worked = time.perf_counter(), time.process_time()
     found = (look_up if config.method == "knn" else learn)(config, sets, device, folder)
@@ -275,7 +274,7 @@ def main(config: Config) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "note": config.note,
     }
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    output.write(folder / "result.json", json.dumps(result, indent=1) + "\n", "--folder")
     chosen = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in result["chosen"].items())
     by = "by cross-validation" if config.method == "knn" else "on validation"
     validated = f", {result['validation']:.2f}% {by}" if "validation" in result else ""

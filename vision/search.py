@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import runs
+from runs import output
 from runs.flags import parse
 from runs.ranges import Count, Positive, Whole
 from runs.record import read_run
@@ -109,13 +110,15 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
             threads=config.threads,
         )
         folder = config.folder / classification.world_name(settings) / own
-        if not (folder / "finished.json").exists() and not (folder / "diverged.json").exists():
+        if not (folder / "diverged.json").exists():
             try:
                 classification.train(settings)
+            except runs.Finished:  # by the same flags: of a search that was stopped
+                pass
             except runs.RunError as error:
                 if "became" not in str(error):  # loss/train became nan
                     raise
-                (folder / "diverged.json").write_text(json.dumps({"error": str(error)}))
+                output.write(folder / "diverged.json", json.dumps({"error": str(error)}), "--folder")
         diverged = (folder / "diverged.json").exists()
         errors.append(100.0 if diverged else read_run(folder).evaluations[-1]["eval/error"])
     return mean(errors)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from runs import output
+
 SHOWN = 100  # units of a hidden layer, those with the largest weights
 
 
@@ -35,7 +37,7 @@ def draw_templates(weight: Tensor, names: Sequence[str] | None, path: Path) -> N
     for panel, picture, name in zip(panels, pictures, names or [""] * len(weight), strict=False):
         panel.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
         panel.set_title(name, fontsize=8, pad=2)
-    figure.savefig(path, dpi=110)
+    output.draw(path, figure, "--folder", dpi=110)
 
 
 def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
@@ -54,7 +56,7 @@ def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
     panel.set_xlabel("k")
     panel.set_ylabel("% right, cross-validation")
     panel.set_title(f"{title}: mean and standard deviation of {table.shape[1]} folds", fontsize=10)
-    figure.savefig(path, dpi=110)
+    output.draw(path, figure, "--folder", dpi=110)
 
 
 def draw_search(tries: list[dict[str, float]], path: Path) -> None:
@@ -72,4 +74,4 @@ def draw_search(tries: list[dict[str, float]], path: Path) -> None:
     panel.set_xlabel("learning rate")
     panel.set_ylabel("decay")
     figure.colorbar(dots, label="% right, validation")
-    figure.savefig(path, dpi=110)
+    output.draw(path, figure, "--folder", dpi=110)

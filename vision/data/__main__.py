@@ -16,6 +16,7 @@ import tyro
 from torch import Tensor
 
 import runs
+from runs import output
 from runs.printing import printable
 from runs.ranges import Count
 from vision import data
@@ -67,7 +68,7 @@ def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
     panel.xaxis.tick_top()
     panel.set_yticks([])
     panel.set_title(printable(title), fontsize=10, parse_math=False)
-    figure.savefig(path, dpi=130)
+    output.draw(path, figure, "--out", dpi=130)
 
 
 def main(config: Config) -> None:

@@ -1,0 +1,34 @@
+"""Files that a program writes beside its runs: whole or not at all. One that cannot be written is named."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runs import files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write(path: Path, data: bytes | str, flag: str) -> None:
+    """Write a file, in a folder that is made where there is none.
+
+    flag: of the program, that takes another place, e.g. "--out".
+    Raises RunError, which names the file, where it cannot be written; what was there before is then kept.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise files.RunError(
+            f"could not write {path}: {error.strerror or error}. Make room there, or choose another place with {flag}"
+        ) from error
+
+
+def draw(path: Path, figure: Figure, flag: str, **how: Any) -> None:
+    """Write a picture, in the format that its name ends in. how: of savefig. Raises RunError as write() does."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.lstrip(".") or "png", **how)
+    write(path, picture.getvalue(), flag)
