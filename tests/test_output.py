@@ -1,0 +1,69 @@
+"""What programs write beside their runs: whole or named; and a run that is finished, told by its type."""
+
+import dataclasses
+import json
+
+import pytest
+from test_runs import Config, walk
+
+from runs import Finished, RunError, output
+from vision import search
+
+
+def test_a_file_is_whole_or_named_and_what_was_there_stays(tmp_path):
+    output.write(tmp_path / "made" / "result.json", "{}", "--folder")
+    assert (tmp_path / "made" / "result.json").read_text() == "{}"
+    (tmp_path / "there").mkdir()
+    with pytest.raises(RunError, match="there is a folder.*move it away"):
+        output.write(tmp_path / "there", b"x", "--out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "there"]  # nothing half written beside it
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="could not write .*file/result.json"):
+        output.write(tmp_path / "file" / "result.json", b"x", "--out")
+
+
+def test_a_finished_run_is_told_by_its_type_and_another_config_is_not(tmp_path):
+    config = Config(folder=tmp_path)
+    walk(config)
+    with pytest.raises(Finished, match="is finished"):
+        walk(config)
+    with pytest.raises(RunError, match="--rate: 0.5 there, 0.25 here") as refused:
+        walk(dataclasses.replace(config, rate=0.25))
+    assert not isinstance(refused.value, Finished)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "videos"])
+def test_a_file_in_a_folders_place_is_named_and_erases_no_log(tmp_path, name):
+    config = Config(folder=tmp_path, save_every=300.0)
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34)
+    run = tmp_path / "Nowhere" / "walk-1"
+    kept = (run / "metrics.jsonl").read_bytes()
+    (run / name).rmdir() if (run / name).exists() else None
+    (run / name).write_text("")
+    with pytest.raises(RunError, match=f"{name} is no folder, where a run has one: move it away"):
+        walk(config)
+    assert kept and (run / "metrics.jsonl").read_bytes() == kept
+
+
+def test_a_search_goes_on_with_the_same_flags_and_is_refused_with_others(tmp_path):
+    from tests.faults.programs import draw
+
+    draw(tmp_path / "pictures")
+    config = search.Config(
+        data=str(tmp_path / "pictures"),
+        backbone="lenet5",
+        flags="--size 16 --batch 4 --no-bf16",
+        runs=1,
+        rounds=1,
+        steps=8,
+        folder=tmp_path / "runs",
+        device="cpu",
+        threads=1,
+    )
+    first = search.search(config)
+    assert search.search(config) == first
+    with pytest.raises(RunError, match="--batch: 4 there, 8 here"):
+        search.search(dataclasses.replace(config, flags="--size 16 --batch 8 --no-bf16"))
+    (run,) = (tmp_path / "runs").glob("*/search-*")
+    assert json.loads((run / "config.json").read_text())["config"]["batch"] == 4
