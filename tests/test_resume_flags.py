@@ -33,7 +33,7 @@ FREE = {  # films, evaluation, logging, saving, W&B, and where it runs
         "test_rollouts",
     ),
     *("evaluate_every", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
-    *("evaluate_rollouts", "evaluate_passes"),
+    *("evaluate_first", "evaluate_rollouts", "evaluate_passes"),
 }
 
 
@@ -81,7 +81,8 @@ def test_each_flag_on_resume(tmp_path, program):
 
 
 CHANGES = dict(
-    evaluate_every=60, evaluate_games=2, evaluate_steps=20, evaluate_epsilon=0.5, evaluate_greedy=False, log_every=30,
+    evaluate_every=60, evaluate_first=20, evaluate_games=2, evaluate_steps=20, evaluate_epsilon=0.5,
+    evaluate_greedy=False, log_every=30,
     film=False, save_every=0.0, tags=("again",), test_rollouts=3, views=2, evaluate_passes=2,
 )  # fmt: skip
 OTHERS = {  # program: its smallest numbers
