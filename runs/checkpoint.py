@@ -173,3 +173,24 @@ def damaged(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
         except Damaged as error:
             found[name] = str(error)
     return found
+
+
+def no_number(state: Any) -> str | None:
+    """The place of a tensor in nested containers that holds NaN or infinity, "state.0.exp_avg"; None without any."""
+    named = list(_tensors(state, ()))
+    if not named or all(torch.stack([tensor.isfinite().all().cpu() for _, tensor in named])):
+        return None
+    return next(".".join(map(str, place)) for place, tensor in named if not tensor.isfinite().all())
+
+
+def _tensors(state: Any, place: tuple) -> Iterator[tuple[tuple, torch.Tensor]]:
+    """The tensors of floating point in nested containers, and where they stand."""
+    if isinstance(state, torch.Tensor):
+        if state.is_floating_point():
+            yield place, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, (*place, key))
+    elif isinstance(state, list | tuple) and not all(isinstance(each, int | float) for each in state):
+        for index, value in enumerate(state):
+            yield from _tensors(value, (*place, index))

@@ -140,6 +140,8 @@ def load(folders: Iterable[Path]) -> list[RunRecord]:
             continue
         if runs[-1].unreadable:
             print(printable(f"{folder}: {runs[-1].unreadable} unreadable lines skipped"), file=sys.stderr)
+        if runs[-1].inexact:
+            print(printable(f"{folder}: not exact {runs[-1].inexact}"), file=sys.stderr)
     if not runs:
         raise FileNotFoundError("none of these runs can be read")
     for each in group(runs):

@@ -133,15 +133,22 @@ def unsealed(path: Path, kinds: dict[str, type], optional: bool = False) -> dict
         raise Damaged(f"{path} is no JSON") from None
     if not isinstance(values, dict):
         raise Damaged(f"{path} should hold a JSON object, not {printable(json.dumps(values))[:40]}")
-    digest = values.pop("sha256", None)
-    if digest is None and not optional:
+    if "sha256" not in values and not optional:
         raise Damaged(f"{path} has no checksum")
-    if digest is not None and digest != _digest(values):
-        raise Damaged(f"{path} does not match its checksum")
+    values = without_seal(path, values)
     for key, kind in kinds.items():
         if not isinstance(values.get(key), kind):
             found = printable(json.dumps(values[key]))[:40] if key in values else "nothing"
             raise Damaged(f"{path} should hold {key!r} as a {kind.__name__}, and holds {found}")
+    return values
+
+
+def without_seal(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file without their checksum. Raises Damaged where there is one that does not match."""
+    values = dict(values)
+    digest = values.pop("sha256", None)
+    if digest is not None and digest != _digest(values):
+        raise Damaged(f"{path} does not match its checksum")
     return values
 
 

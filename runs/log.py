@@ -118,12 +118,13 @@ class Log:
         self.load_state_dict(whole)
         return f"{METRICS} {_damage(data, state['written'][METRICS][0])}"
 
-    def verify(self) -> None:
-        """Raise Damaged where metrics.jsonl does not hold what this run has written."""
+    def verify(self) -> str:
+        """The SHA-256 of metrics.jsonl. Raises Damaged where it does not hold what this run has written."""
         path, written = self.folder / METRICS, self._written[METRICS]
         data = files.read(path) if written.size else b""
         if hashlib.sha256(data).hexdigest() != written.digest():
             raise Damaged(f"{path} was changed while the run was going")
+        return written.digest()
 
     def _keep_readable(self, name: str, data: bytes, step: int) -> None:
         """Write a file anew from those of its lines that are whole and not later than a step."""

@@ -7,6 +7,7 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from runs import files
 from runs.printing import printable
 from runs.score import RETURN, Score
 
@@ -81,6 +83,13 @@ class RunRecord:
         """Steps that it was to make."""
         steps = self.config.get("steps")
         return steps if _is_number(steps) and steps > 0 else None
+
+    @property
+    def inexact(self) -> str:
+        """Why it is not what it would be had nothing happened to it: "from step 40: ..."; empty where it is."""
+        notes = self.about.get("inexact")
+        told = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
+        return _name("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in told))
 
     @property
     def unfinished(self) -> str:
@@ -244,6 +253,7 @@ def read_run(folder: Path | str) -> RunRecord:
     _typed(path, config, "frame_skip", int)
     wrote = next((folder / name for name in LINES if (folder / name).is_file()), folder / LINES[0])
     lines, unreadable = read_lines(wrote)
+    _verify(folder, wrote)
     clock, more = read_lines(folder / "clock.jsonl")
     protocol = _typed(path, world, "protocol", str)
     return RunRecord(
@@ -283,6 +293,15 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, unreadable
 
 
+def _verify(folder: Path, wrote: Path) -> None:
+    """Raise ValueError where the lines of a finished run are not those that it finished with."""
+    if not (folder / "finished.json").is_file():
+        return
+    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), "metrics", str)
+    if known and hashlib.sha256(wrote.read_bytes() if wrote.is_file() else b"").hexdigest() != known:
+        raise ValueError(f"{_name(wrote)} does not match the checksum in finished.json: it was changed since")
+
+
 def _status(folder: Path, lines: Path) -> str:
     if (folder / "result.json").is_file():  # published
         return _typed(folder / "result.json", _read_object(folder / "result.json"), "status", str) or "interrupted"
@@ -305,7 +324,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{_name(path)} should hold a JSON object, not a {type(value).__name__}")
-    return value
+    return files.without_seal(path, value)
 
 
 def _read_score(path: Path, about: dict[str, Any]) -> Score:

@@ -232,7 +232,7 @@ class Run:
                 except ValueError as error:
                     raise RunError(f"{error}, by step {self.step:,}. Kept: {self._place.kept()}.") from error
                 needed |= states[name]["files"] if hasattr(part, "save") else {}
-                if wrong := _no_number(states[name]):
+                if wrong := checkpoint.no_number(states[name]):
                     raise self._spoilt(f"{wrong} of {name}")
             state = {
                 "step": self.step,
@@ -592,11 +592,11 @@ class Run:
         return f"Next: {follow_up}python -m runs.compare {quoted(self.folder.parent)}"
 
     def _finish(self) -> None:
-        self._log.verify()
-        score = self.score()
+        metrics, score = self._log.verify(), self.score()
         if not self._log.learned:
             score += "; nothing was learned: the run ended before its first update"
         summary = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": score}
+        summary["metrics"] = metrics  # the file's SHA-256
         if evaluations := self._evaluations():
             summary |= {"metric": self.judged_by.metric, "final": evaluations[-1]}
             summary |= {"best": self.judged_by.best(evaluations)}
@@ -605,24 +605,3 @@ class Run:
             f"finished {self.step:,} {self.unit} in {duration(self.seconds)}: {score}\n"
             f"folder {self.folder}\n{self._next()}"
         )
-
-
-def _no_number(state: Any) -> str | None:
-    """The place of a tensor in nested containers that holds NaN or infinity, "state.0.exp_avg"; None without any."""
-    named = list(_tensors(state, ()))
-    if not named or all(torch.stack([tensor.isfinite().all().cpu() for _, tensor in named])):
-        return None
-    return next(".".join(map(str, place)) for place, tensor in named if not tensor.isfinite().all())
-
-
-def _tensors(state: Any, place: tuple) -> Iterator[tuple[tuple, torch.Tensor]]:
-    """The tensors of floating point in nested containers, and where they stand."""
-    if isinstance(state, torch.Tensor):
-        if state.is_floating_point():
-            yield place, state
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _tensors(value, (*place, key))
-    elif isinstance(state, list | tuple) and not all(isinstance(each, int | float) for each in state):
-        for index, value in enumerate(state):
-            yield from _tensors(value, (*place, index))

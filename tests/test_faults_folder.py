@@ -11,10 +11,12 @@ import sys
 import pytest
 import torch
 
-from runs import Run, RunError, checkpoint, files, saved
+from runs import Run, RunError, checkpoint, compare, files, publish, saved
 from runs.folder import quoted
+from runs.record import read_run
 from tests.test_replay import Game
 from tests.test_runs import Config, lines, walk
+from vision import backbones
 
 from replay import RowReplay  # isort: skip
 
@@ -460,3 +462,45 @@ def test_what_changes_the_last_digits_is_said(config, what, monkeypatch):
     with pytest.warns(UserWarning, match=f"not exactly: .*{told}.*last digits"):
         go_on(dataclasses.replace(config, threads=1))
     assert told in json.loads((folder / "config.json").read_text())["inexact"][0]["what"]
+
+
+# Read back by others.
+
+
+def test_a_record_that_was_changed_since_is_left_out(config, capsys):
+    run, _ = go_on(config)
+    assert read_run(run.folder).final["eval/return"] == 1.0
+    text = (run.folder / "metrics.jsonl").read_text()
+    (run.folder / "metrics.jsonl").write_text(text.replace('"eval/return": 1.0', '"eval/return": 9.0'))
+    with pytest.raises(ValueError, match="metrics.jsonl does not match the checksum in finished.json"):
+        read_run(run.folder)
+    (run.folder / "metrics.jsonl").write_text(text)
+    about = (run.folder / "config.json").read_text()
+    (run.folder / "config.json").write_text(about.replace('"rate": 0.5', '"rate": 0.4'))
+    with pytest.raises(ValueError, match="config.json does not match its checksum"):
+        read_run(run.folder)
+
+
+def test_that_a_run_is_not_exact_stands_beside_its_results(config, capsys):
+    folder = killed(config)
+    flip(folder / "checkpoint/best.pt")
+    with pytest.warns(UserWarning, match="not exactly"):
+        go_on(dataclasses.replace(config, accept_loss=True))
+    compare.load([folder])
+    assert "not exact from step 34: " in capsys.readouterr().err
+    record = publish.publish(folder, config.folder / "published")
+    assert "best.pt is damaged" in read_run(record).inexact and "sha256" not in (record / "config.json").read_text()
+
+
+def test_weights_of_a_backbone_are_verified(tmp_path):
+    path = tmp_path / backbones.FILENAME
+    backbones.save(backbones.build("nature", (4, 84, 84), width=0.125), path)
+    data = path.read_bytes()
+    backbones.load(path)
+    for place in [*range(0, 3_000, 29), *range(3_000, len(data), len(data) // 40)]:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        with pytest.raises(ValueError, match="backbone.safetensors"):
+            backbones.load(path)
+    path.write_bytes(data[:-100])
+    with pytest.raises(ValueError, match="backbone.safetensors"):
+        backbones.load(path)
