@@ -15,8 +15,10 @@ world.send is acting, the way to the backward pass is the forward one. An emulat
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import os
 import time
 from bisect import bisect_right
 from collections import Counter
@@ -269,6 +271,7 @@ class Recorder:
         self._profiler: torch.profiler.profile | None = None
         self._labelled: list[tuple[Any, str]] = []
         self._times: list[float] = []  # seconds, when iterations began that were not recorded
+        self._recorded = 0  # iterations, the one that warms up included
 
     def iteration(self, log: Log) -> None:
         """An iteration begins. log: where a loss shows up once something was learned."""
@@ -279,24 +282,28 @@ class Recorder:
                 self._times.append(time.perf_counter())
                 if len(self._times) > SETTLING:
                     self._start()
-        elif time.perf_counter() - self._times[-1] > LONGEST:
-            self._stop()
+        elif self._recorded > self.wanted or time.perf_counter() - self._times[-1] > LONGEST:
+            self._finish()
         else:
-            self._profiler.step()  # after the last one it calls _write
-            if not self.wanted:
-                self._stop()
+            self._profiler.step()
+            self._recorded += 1
 
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-        if self.wanted:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._profiler is not None and kind is None:
+            self._finish()
+        elif self._profiler is not None:  # the run leaves, and is not to be kept by seconds of reading a trace
+            self._discard()
+            self.run.bar.say("no profile: the run was left while it was recorded")
+        elif self.wanted:
             self.run.bar.say(
                 f"no profile: the run ended before, or less than {SETTLING + 2} iterations after, its first loss"
             )
 
     def _start(self) -> None:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when its library first records: no lines of its own
         for name, part in self.run.parts.items():
             if isinstance(part, nn.Module):
                 continue
@@ -314,11 +321,22 @@ class Recorder:
             acc_events=True,
         )
         self._profiler.start()
+        self._recorded = 1
 
-    def _stop(self) -> None:
-        if self._profiler:
-            self._profiler.stop()  # calls _write if it is recording
-        self._profiler = None
+    def _finish(self) -> None:
+        """End the recording and write it, which takes seconds: a signal breaks it off."""
+        profiler, self.wanted = self._profiler, 0
+        with self.run.aside("profile"):
+            profiler.stop()  # calls _write
+            self._profiler = None
+        self._discard()
+
+    def _discard(self) -> None:
+        """Record no more: what was recorded is dropped unread."""
+        if self._profiler is not None:
+            with contextlib.suppress(RuntimeError):  # it had ended, and was broken off while it was read
+                torch.autograd._disable_profiler()
+        self._profiler, self.wanted = None, 0
         for part, method in self._labelled:
             delattr(part, method)
         self._labelled = []
@@ -326,7 +344,6 @@ class Recorder:
     def _write(self, profiler: torch.profiler.profile) -> None:
         from runs import timeline  # here, because most runs draw nothing
 
-        self.wanted = 0
         folder = self.run.folder / "profile"
         try:
             folder.mkdir(exist_ok=True)

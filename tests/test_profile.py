@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from agents import dqn, pqn, rainbow
 from runs import profile, timeline
 from runs.profile import Span
-from tests.test_runs import Config, Walk, walk
+from tests.test_runs import ROOT, Config, Walk, walk
 
 
 def event(name, begin, end, cat="cpu_op", tid=1, **args):
@@ -209,3 +212,39 @@ def test_full_disk_does_not_end_the_run(config, capsys):
 
     run, _ = walk(dataclasses.replace(config, profile=2), act=block)
     assert run.step == 80 and "could not write the profile" in capsys.readouterr().err
+
+
+def test_a_run_that_is_left_writes_no_profile(config, capsys, monkeypatch):
+    def leave(run, step):
+        if step == 16:  # while it is recorded
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(profile.Recorder, "_write", None)
+    with pytest.raises(SystemExit):
+        walk(dataclasses.replace(config, profile=1000), act=leave)
+    assert "no profile: the run was left" in capsys.readouterr().err
+    monkeypatch.undo()
+    run, part = walk(dataclasses.replace(config, profile=2))  # and the next one is recorded
+    assert (run.folder / "profile/profile.txt").exists()
+
+
+def test_a_signal_breaks_off_the_reading_of_a_trace(config, capsys, monkeypatch):
+    def read(*_):
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("not broken off")
+
+    monkeypatch.setattr(profile, "describe", read)
+    with pytest.raises(SystemExit):
+        walk(dataclasses.replace(config, profile=2))
+    said = capsys.readouterr().err
+    assert "profile broken off" in said and "saved at step" in said
+
+
+def test_a_recording_prints_no_lines_of_torch_s_own(config):
+    code = (
+        "import dataclasses\nfrom pathlib import Path\nfrom tests.test_runs import Config, walk\n"
+        f"walk(Config(folder=Path({str(config.folder)!r}), steps=80, profile=2))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "profile, in" in done.stderr, done.stderr
+    assert not re.search(r"profiler|kineto|\[W\d|STAGE|WARNING", done.stderr + done.stdout, re.I), done.stderr
