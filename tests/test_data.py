@@ -459,7 +459,7 @@ def test_a_stream_reads_ahead_and_not_further(tmp_path, monkeypatch):
     monkeypatch.setattr("vision.data.stream.picture", lambda *given: read.append(given) or picture(*given))
     running = data.Stream(listed.train, 8, 4, ahead=2).epoch()
     next(running)
-    end = time.time() + 10
+    end = time.time() + 300
     while len(read) < 12 and time.time() < end:
         time.sleep(0.01)
     time.sleep(0.05)

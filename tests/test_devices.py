@@ -35,7 +35,7 @@ RUNS = {
 
 def started(folder: Path, *words: str) -> subprocess.CompletedProcess:
     whole = [sys.executable, "-m", "tests.stand_in", *words, "--folder", str(folder), "--wandb", "disabled"]
-    return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if "slow" in n else n for n in RUNS])

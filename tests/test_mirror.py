@@ -97,7 +97,7 @@ def logged(folder):
     return sorted(map(json.loads, text.splitlines()), key=lambda line: (line["step"], "seconds" in line))
 
 
-def eventually(folder, patience=60.0):
+def eventually(folder, patience=600.0):
     """Wait for the copy to become whole, in the background."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
@@ -138,7 +138,7 @@ def test_offline_says_how_to_upload(config, capsys):
     assert f"W&B offline (to upload: {command})" in said
     eventually(run.folder)
     done = subprocess.run(  # the command finds it
-        ["sh", "-c", command.replace("sync", "sync --dry-run")], capture_output=True, text=True, timeout=60
+        ["sh", "-c", command.replace("sync", "sync --dry-run")], capture_output=True, text=True, timeout=900
     )
     assert "1 run" in done.stdout + done.stderr
 
@@ -278,7 +278,7 @@ def test_a_stopped_service_stops_no_run(config, whom):
 
     def stop(run):
         pid = run.mirror._process.pid
-        until = time.monotonic() + 30
+        until = time.monotonic() + 300
         while not list(run.folder.glob("wandb/offline-run-*/*.wandb")) and time.monotonic() < until:
             time.sleep(0.1)
         stopped.extend(children(pid) if whom == "service" else [pid])
@@ -302,5 +302,5 @@ def test_a_killed_run_leaves_a_whole_copy_and_no_process(tmp_path):
         f"play(Config(folder=Path({str(tmp_path)!r}), log_every=2, save_every=0), pause=4,"
         " act=lambda run: os.kill(os.getpid(), signal.SIGKILL))"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, timeout=900)
     eventually(tmp_path / "Nowhere" / "walk-1")
