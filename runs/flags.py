@@ -102,7 +102,8 @@ def grouped(page: str, config: type) -> str:
     """tyro's page of --help with the one box of options divided; any other text as it is."""
     lines = page.splitlines()
     tops = [number for number, line in enumerate(lines) if re.match(r"╭─ options |  ?options *$", line)]
-    if not tops or not any("GROUP" in vars(each) for each in config.__mro__):
+    kinds = getattr(config, "__mro__", ())  # a choice of commands is no class
+    if not tops or not any("GROUP" in vars(each) for each in kinds):
         return page
     names = {field.name for field in dataclasses.fields(config)}
     top, drawn = tops[0], lines[tops[0]].startswith("╭")

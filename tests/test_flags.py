@@ -115,7 +115,7 @@ def programs():
 @pytest.mark.parametrize(
     "program",
     [
-        pytest.param(each, marks=() if each in ("vision.backbones", "runs.publish") else pytest.mark.slow)
+        pytest.param(each, marks=() if each in ("vision.backbones", "runs.publish", "agents.probe") else pytest.mark.slow)
         for each in programs()
     ],
 )
