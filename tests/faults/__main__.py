@@ -16,6 +16,7 @@ import os
 import queue
 import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,6 +72,12 @@ def tell(tried: Tried, found: list[Tried], lines: Path) -> None:
             print(f"{len(found):4} {tried.program}: {tried.fault}: FAILED: {tried.why[:600]}", flush=True)
 
 
+def fast_disk() -> Path:
+    """Where files are written soonest."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else Path(tempfile.gettempdir())
+
+
 def asked_for() -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
@@ -83,7 +90,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of where faults strike")
     parser.add_argument("--workers", type=int, default=1, help="programs at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder for tries.jsonl and the table")
-    parser.add_argument("--work", type=Path, default=Path("/dev/shm"), help="folder for the runs: a fast disk")
+    parser.add_argument("--work", type=Path, default=fast_disk(), help="folder for the runs")
     parser.add_argument("--publish", type=Path, help="folder that gets the table too")
     return parser.parse_args()
 

@@ -151,8 +151,8 @@ def positions(checkpoint: Path) -> dict[tuple[str, int], bytes]:
     return found
 
 
-def unsaid(ended: Ended, names: set[str]) -> str | None:
-    """What a refusal lacks: None if it is one clear sentence that names a file of `names` and the way out."""
+def unsaid(ended: Ended, names: set[str], way_out: bool = True) -> str | None:
+    """What a refusal lacks: None if it is one clear sentence that names a file of `names`, and the way out."""
     if fault := ugly(ended):
         return fault
     if not ended.code:
@@ -160,7 +160,7 @@ def unsaid(ended: Ended, names: set[str]) -> str | None:
     said = " ".join(ended.said.split())
     if names and not any(name in said for name in names):
         return f"does not name {' or '.join(sorted(names))}"
-    if not WAYS_OUT.search(said):
+    if way_out and not WAYS_OUT.search(said):
         return "names no way out"
     return None
 
