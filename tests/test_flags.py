@@ -104,6 +104,9 @@ def test_headings(config, name, heading):
     assert flags.group(config, name) == heading
 
 
+QUICKLY_ASKED = ("vision.backbones", "runs.publish", "agents.probe")  # of the others, each start takes seconds
+
+
 def programs():
     """Every module that can be called, as it is called."""
     for room in ("agents", "vision", "runs", "envs"):
@@ -114,10 +117,7 @@ def programs():
 
 @pytest.mark.parametrize(
     "program",
-    [
-        pytest.param(each, marks=() if each in ("vision.backbones", "runs.publish", "agents.probe") else pytest.mark.slow)
-        for each in programs()
-    ],
+    [pytest.param(each, marks=() if each in QUICKLY_ASKED else pytest.mark.slow) for each in programs()],
 )
 def test_usage_names_the_command(program):
     done = subprocess.run(
