@@ -31,6 +31,7 @@ import runs
 from agents import eyes, frames
 from agents.frames import STACK, Frames, Split
 from runs import machine, output
+from runs.printing import compact_json
 from vision import backbones
 
 GAMES = (  # of Atari 100k (Kaiser et al. 2020, "Model-based reinforcement learning for Atari")
@@ -265,7 +266,7 @@ def main(config: Memory | Games) -> None:
     result = memory(config) if isinstance(config, Memory) else games(config)
     about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     about |= machine.circumstances("agents.probe", device)
-    output.write(config.out, json.dumps(about | result, indent=1) + "\n", "--out")
+    output.write(config.out, compact_json(about | result) + "\n", "--out")
     print(f"written to {config.out}")
 
 

@@ -9,7 +9,7 @@ DQN learns a game with eyes that come from four places, everything else being eq
     agent        of an agent that has learned the game already      --agent; one and the same for every seed
 Lifted eyes stay as they are, or learn on with --no-frozen. What is missing is collected, trained and run; what is
 there is used. Then the evaluations are compared, and with what agents.probe has written, memory.json and games.json,
-are written to study.json, drawn to study.png and told in README.md.
+are written to study.json, drawn to study.png and told in study.md.
 
 The area under the curve is the mean of all evaluations, the end the mean of the last `last` of them. Intervals are of
 the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
@@ -163,7 +163,7 @@ def summary(found: dict[str, dict], last: int) -> dict[str, dict]:
 
 
 def report(config: Config) -> dict:
-    """Write study.json, study.png and README.md, with the tables, from what is there."""
+    """Write study.json, study.png and study.md, with the tables, from what is there."""
     study: dict = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     study |= machine.circumstances("agents.shared_eyes", machine.choose("cpu"))
     if found := curves(config):
@@ -176,7 +176,7 @@ def report(config: Config) -> dict:
             study[key] = json.loads((config.folder / name).read_text())
     out = config.out or config.folder
     output.write(out / "study.json", json.dumps(study) + "\n", "--out")
-    output.write(out / "README.md", page(study), "--out")
+    output.write(out / "study.md", page(study), "--out")
     draw(study, out / "study.png")
     print(page(study))
     return study

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from agents import policies, reinforce
 from agents.watch import saved
 from envs import Transition, World
 from runs import machine, output
+from runs.printing import compact_json
 from runs.ranges import Share
 
 LADDER = [  # from the plainest estimator to the best: credit, baseline
@@ -170,7 +170,7 @@ def main(config: Config) -> None:
     folder = config.folder / world.name / f"variance-{config.seed}"
     about = {"env": world.name, "episodes": config.episodes, "discount": config.discount, "seed": config.seed}
     about |= machine.circumstances("agents.variance", device)
-    output.write(folder / "variance.json", json.dumps(about | {"variance": result}, indent=1) + "\n", "--folder")
+    output.write(folder / "variance.json", compact_json(about | {"variance": result}) + "\n", "--folder")
     draw(
         result, folder / "variance.png", f"{world.name}: variance of the policy gradient, {config.episodes} episodes"
     )

@@ -15,9 +15,8 @@ progress.py    what a person sees meanwhile
 graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes
 timeline.py    the picture of that
-record.py      a run's folder, read back
+record.py      runs, read back from their folders or their published records
 score.py       what a run is judged by, and how numbers are shown
-printing.py    names that a terminal is safe from
 ranges.py      what numbers a flag takes
 printing.py    text that a terminal does not obey
 programs.py    what programs there are; the command saccade
@@ -25,8 +24,9 @@ hints.py       near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture
 export.py      that table as CSV and JSON
-publish.py     python -m runs.publish: the small record that the README quotes
+publish.py     python -m runs.publish: the small record of a finished run
 published/     those records
+pages.py       what READMEs quote of them
 """
 
 from importlib import import_module

@@ -2,7 +2,7 @@
 
     python -m runs.compare results/Breakout
     python -m runs.compare results --metric episode/return --x hours
-    python -m runs.compare results runs/published --markdown > table.md
+    python -m runs.compare runs/published/atari results/Pong --markdown > table.md
     python -m runs.compare results --csv runs.csv --json groups.json    # every number, unrounded
 
 Runs of one world, protocol, program and configuration are the seeds of one row and are averaged; runs under
@@ -31,10 +31,10 @@ from runs import flags, hints, ranges
 from runs.printing import printable
 from runs.progress import duration
 from runs.ranges import Count
-from runs.record import LINES, RECENT, Group, RunRecord, group, read_run
+from runs.record import LINES, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
 from runs.score import Score, number, short
 
-BEGUN = (*LINES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
+BEGUN = (LINES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
 WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # columns that are not numbers
 
 
@@ -70,21 +70,21 @@ def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str]
         row = [each.world, each.protocol or "–", each.name, each.seeds]
         row += [_evaluation([run.final for run in each.runs], each.score)]
         row += [_evaluation([run.best for run in each.runs], each.score)]
-        row += [_score([run.training_return for run in each.runs])]
-        row += [_reach([run.step for run in each.runs], short)]
-        row += [_reach([run.seconds for run in each.runs], duration)]
-        row += [_reach([run.steps_per_second for run in each.runs], "{:,.0f}".format)]
+        row += [over_seeds([run.training_return for run in each.runs])]
+        row += [reach([run.step for run in each.runs], short)]
+        row += [reach([run.seconds for run in each.runs], duration)]
+        row += [reach([run.steps_per_second for run in each.runs], "{:,.0f}".format)]
         rows.append(row)
-    if tested := list(dict.fromkeys(each.score for each in groups if any(run.tested for run in each.runs))):
-        one = tested[0] if len(tested) == 1 else None  # its name and unit stand in the head
+    if scores := list(dict.fromkeys(each.score for each in groups if any(run.tested for run in each.runs))):
+        one = scores[0] if len(scores) == 1 else None  # its name and unit stand in the head
         unit = f", {one.unit}" if one and one.unit else ""
         head.insert(6, f"test {one.name}{unit}" if one else "test")
         for row, each in zip(rows, groups, strict=True):
-            row.insert(6, _tested(each, "" if one else each.score.suffix))
+            row.insert(6, tested(each, "" if one else each.score.suffix))
     if metric not in (None, "episode/return", *(each.score.metric for each in groups)):
         head.append(f"last {metric}")
         for row, each in zip(rows, groups, strict=True):
-            row.append(_score([run.last(metric) for run in each.runs]))
+            row.append(over_seeds([run.last(metric) for run in each.runs]))
     return head, rows
 
 
@@ -103,7 +103,9 @@ def check_metric(runs: Iterable[RunRecord], metric: str | None) -> None:
 
 
 def find_runs(folders: Iterable[Path | str]) -> list[Path]:
-    """Every run's folder at or under the given ones, each once; files among them are passed over.
+    """Every run's folder, and every records.jsonl of published runs, at or under the given ones, each once.
+
+    Other files among them are passed over.
 
     Raises FileNotFoundError where a path does not exist (naming near matches) or no run was found.
     """
@@ -117,6 +119,8 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
         for path in sorted(folder.rglob("config.json")):
             if any((path.parent / name).exists() for name in BEGUN):  # other programs have files of that name too
                 found.setdefault(path.parent.resolve(), path.parent)
+        for path in [folder] if folder.name == RECORDS else sorted(folder.rglob(RECORDS)):
+            found.setdefault(path.resolve(), path)
     if not found:
         where = ", ".join(str(folder) for folder in folders)
         raise FileNotFoundError(
@@ -134,14 +138,16 @@ def load(folders: Iterable[Path]) -> list[RunRecord]:
     runs = []
     for folder in find_runs(folders):
         try:
-            runs.append(read_run(folder))
+            found = read_records(folder) if folder.name == RECORDS else [read_run(folder)]
         except (OSError, ValueError) as error:
             print(printable(f"left out: {error}"), file=sys.stderr)
             continue
-        if runs[-1].unreadable:
-            print(printable(f"{folder}: {runs[-1].unreadable} unreadable lines skipped"), file=sys.stderr)
-        if runs[-1].inexact:
-            print(printable(f"{folder}: not exact {runs[-1].inexact}"), file=sys.stderr)
+        runs += found
+        if unreadable := sum(run.unreadable for run in found):
+            print(printable(f"{folder}: {unreadable} unreadable lines skipped"), file=sys.stderr)
+        for run in found:
+            if run.inexact:
+                print(printable(f"{run.folder}: not exact {run.inexact}"), file=sys.stderr)
     if not runs:
         raise FileNotFoundError("none of these runs can be read")
     for each in group(runs):
@@ -177,7 +183,7 @@ def _lines(cells: Sequence[str]) -> str:
     return "\n".join(cell for cell in cells if cell != "–")
 
 
-def _score(values: Sequence[float | None], suffix: str = "") -> str:
+def over_seeds(values: Sequence[float | None], suffix: str = "") -> str:
     """Mean over seeds with its interval; what is missing is left out, and said if others are there."""
     there = [value for value in values if value is not None]
     missing = f" ({len(there)} of {len(values)} seeds)" if 0 < len(there) < len(values) else ""
@@ -192,25 +198,24 @@ def _score(values: Sequence[float | None], suffix: str = "") -> str:
 
 
 def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
-    told = _score([line and line[score.metric] for line in lines], score.suffix)
+    told = over_seeds([line and line[score.metric] for line in lines], score.suffix)
     if len(lines) == 1 and lines[0] and "eval/std" in lines[0]:
         games = f", {lines[0]['eval/games']:.0f} games" if "eval/games" in lines[0] else ""
         return f"{told} (sd {number(lines[0]['eval/std'], lines[0][score.metric])}{games})"
     return told
 
 
-def _tested(each: Group, suffix: str) -> str:
+def tested(each: Group, suffix: str) -> str:
     """The score of the test, and beside it what several views or rollouts of an image make of it."""
     name = each.score.name
-    words = sorted({word for run in each.runs for word in run.tested})
-    scores = {
-        word.removeprefix(f"{name}_"): _score([run.tested.get(word) for run in each.runs], suffix) for word in words
-    }
+    scores = {}
+    for word in sorted({word for run in each.runs for word in run.tested}):
+        scores[word.removeprefix(f"{name}_")] = over_seeds([run.tested.get(word) for run in each.runs], suffix)
     plain = scores.pop(name, "–")
     return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
 
 
-def _reach(values: Sequence[float | None], form) -> str:
+def reach(values: Sequence[float | None], form) -> str:
     """The mean of the seeds, or from where to where they reach if they differ by more than a tenth."""
     there = [value for value in values if value is not None]
     if not there:

@@ -29,6 +29,7 @@ MEANING = {
 X_LABEL = {"steps": "agent steps", "frames": "game frames", "hours": "wall time (hours)"}
 MOST_PANELS = 60
 MOST_NAMED = 40  # groups in a panel's legend
+MOST_TRAINING = 6  # groups in a panel that shows their training returns, too
 MOST_NOTES = 6  # groups without a curve, named at the foot
 MOST_PIXELS = 30_000  # of the picture's height: matplotlib writes none above 65,535
 BACKGROUND = 150  # points of a training curve behind the evaluations: more would be noise
@@ -53,7 +54,9 @@ def draw(
     """Write the learning curves as a picture, a panel a world. Returns what it does not show, in words.
 
     Lines are means over seeds, bands reach from the lowest to the highest seed; where not every seed has
-    been, each goes on as a thin line. Behind a single seed's evaluations stand, pale, its training returns.
+    been, each goes on as a thin line. Where a panel has few groups, the training returns of a single seed
+    stand, pale, behind its evaluations.
+
     `metric` is what every panel shows; None: what the runs are judged by, or the training return where none has been
     evaluated yet. `smooth` is the number of points in a running mean.
 
@@ -87,7 +90,7 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
         missing += [f"{len(panels) - MOST_PANELS} more worlds (name fewer folders)"]
         panels = panels[:MOST_PANELS]
     looks = distinct([(f"{each.title} {each.metric}", label) for each in panels for _, label in each.groups])
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     lines = max(sum(len(_legend(*pair).split("\n")) for pair in each.groups[:MOST_NAMED]) for each in panels)
     size = (max(5.0 * columns, 7.0), (3.9 + 0.22 * lines) * rows + 0.5)
@@ -98,7 +101,8 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
         for one, label in each.groups:
             style, colour = divmod(looks[label], len(COLOURS))
             look = {"color": COLOURS[colour], "linestyle": ("-", "--", ":", "-.")[style % 4]}
-            notes += _draw_group(axis, one, label, each.metric, x, smooth, look)
+            training = len(each.groups) <= MOST_TRAINING
+            notes += _draw_group(axis, one, label, each.metric, x, smooth, look, training)
         _finish_panel(axis, each, x)
     for axis in axes[len(panels) :]:
         axis.remove()
@@ -167,9 +171,9 @@ def running_mean(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _draw_group(
-    panel: Axes, each: Group, label: str, metric: str, x: str, smooth: int, look: dict[str, str]
+    panel: Axes, each: Group, label: str, metric: str, x: str, smooth: int, look: dict[str, str], training: bool
 ) -> list[str]:
-    """Draw one group; returns what the picture's foot should explain."""
+    """Draw a group, and behind a single seed its training returns; returns what the picture's foot should explain."""
     curves = [run.curve(metric, x) for run in each.runs]
     curves = [(places, running_mean(values, smooth)) for places, values in curves if len(places)]
     grid, values = common(curves)
@@ -189,7 +193,7 @@ def _draw_group(
                     dot = "." if part.sum() == 1 else None
                     panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, marker=dot, **look)
                     notes.append("thin: single seeds, where not all have been")
-    elif metric == each.score.metric and len(each.runs) == 1:
+    elif training and metric == each.score.metric and len(each.runs) == 1:
         places, heights = each.runs[0].curve("episode/return", x)
         if len(places):
             heights = running_mean(heights, 1 + len(heights) // BACKGROUND)
@@ -222,7 +226,15 @@ def _finish_panel(axis: Axes, panel: Panel, x: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)))
     if x != "hours":
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ends = np.array(
+        [max(run.curve(panel.metric, x)[0].max(initial=0) for run in one.runs) for one, _ in panel.groups]
+    )
     places = np.concatenate([line.get_xdata() for line in axis.lines])
+    if places.min() > 0 and np.median(ends) < ends.max() / 3:  # most would stand in a corner
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places.max() < 1000 * places.min() else (1,)))
+        axis.xaxis.set_minor_formatter("")
+        axis.xaxis.set_major_formatter(EngFormatter(sep="") if x != "hours" else "{x:g}")
     if np.ptp(places) == 0:  # one place: a scale of its own would be one of parts of a step
         axis.set_xlim(0, 2 * places[0] or 1)
     heights = np.concatenate([line.get_ydata() for line in axis.lines])

@@ -1,8 +1,11 @@
-"""Text for a terminal: names that come from files and folders cannot command it."""
+"""Text for a terminal: names that come from files and folders cannot command it. And JSON for people."""
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
+from typing import Any
 
 # Control characters but tab and new line (escape sequences begin with them), what turns the direction of writing or
 # begins a line, and the halves of characters that stand for bytes which are no UTF-8 in a file's name.
@@ -12,3 +15,19 @@ COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 def printable(text: object) -> str:
     """str(text) with whatever a terminal would obey, or could not write, as Python's escapes: "\\x1b"."""
     return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def compact_json(value: Any, width: int = 118, depth: int = 0) -> str:
+    """JSON in which lists and objects that fit stand on one line, and lists of numbers fill theirs."""
+    line, indent = json.dumps(value), " " * (depth + 1)
+    if len(line) + depth <= width or not isinstance(value, dict | list):
+        return line
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        return textwrap.fill(line, width, subsequent_indent=indent)
+    names = [f"{json.dumps(str(key))}: " for key in value] if isinstance(value, dict) else [""] * len(value)
+    values = value.values() if isinstance(value, dict) else value
+    parts = [
+        name + compact_json(each, width - len(name), depth + 1) for name, each in zip(names, values, strict=True)
+    ]
+    begin, end = "{}" if isinstance(value, dict) else "[]"
+    return begin + "\n" + ",\n".join(indent + part for part in parts) + "\n" + indent[1:] + end

@@ -1,7 +1,7 @@
-"""Reading run folders back: what a run was, how far it got, what it scored, and which runs are seeds of one.
+"""Reading runs back: what a run was, how far it got, what it scored, and which runs are seeds of one.
 
-A folder under runs/published/ reads like any other: it has curve.jsonl for metrics.jsonl, and result.json.
-Nothing here needs torch.
+A run is a folder (`read_run`), or a line of a records.jsonl that `runs.publish` wrote (`read_records`). Nothing here
+needs torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ try:
 except ImportError:  # Windows: a run's last line then tells whether it is alive
     fcntl = None
 
-LINES = ("metrics.jsonl", "curve.jsonl")  # a run's own lines, or a published run's thinned ones
+LINES = "metrics.jsonl"  # a run's metrics
+RECORDS = "records.jsonl"  # published runs of one world, a line each
 RECENT = 100  # games that the training return is a mean over
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
 # Flags that make no other experiment; world and protocol are told apart by what was written about the world.
@@ -57,9 +58,9 @@ ONCE = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run as its folder tells it; `read_run` makes it."""
+    """One run as its folder or its published record tells it; `read_run` and `read_records` make it."""
 
-    folder: Path
+    folder: Path  # of a published run: where its pictures lie, if it has any
     program: str  # "dqn"
     world: str  # "Breakout"
     protocol: str | None  # "classic" | "sticky"; None where a world has only one
@@ -72,6 +73,7 @@ class RunRecord:
     clock: list[dict[str, Any]]  # {"step", "seconds", ...}
     status: str  # "finished" | "running" | "interrupted"
     unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
+    published: dict[str, Any] | None = None  # what only a record says: variant, training_return, played, date, note
 
     @property
     def step(self) -> int:
@@ -144,6 +146,8 @@ class RunRecord:
     @property
     def training_return(self) -> float | None:
         """Mean return of the last hundred training games (of whole lines, so of a few more); None without games."""
+        if self.published is not None:  # its lines are means of many
+            return self.published["training_return"]
         total, games = 0.0, 0
         for line in reversed(self.lines):
             if games < RECENT and "episode/return" in line:
@@ -182,7 +186,7 @@ class Group:
     world: str
     protocol: str | None
     program: str
-    variant: str  # "batch=64, double=True": the flags in which the groups of this world and program differ
+    variant: str  # what its records are called, or the flags in which its world's and program's groups differ
     runs: list[RunRecord]
 
     @property
@@ -204,7 +208,8 @@ class Group:
 def group(runs: Iterable[RunRecord]) -> list[Group]:
     """Gather the runs of one (world, protocol, program, score) that have the same configuration.
 
-    A flag that some of them do not know yet, and others have switched off, tells no runs apart.
+    A flag that some of them do not know yet, and others have switched off, tells no runs apart. Groups are named by
+    the variant of their published records, others by the flags in which they differ: "batch=64, double=True".
     """
     families: dict[tuple, list[RunRecord]] = {}
     for run in runs:
@@ -222,10 +227,20 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
         for run, each in zip(family, known, strict=True):
             variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
             variants.setdefault(variant, []).append(run)
-        for variant, members in sorted(variants.items()):
+        for variant, members in sorted(_named(variants).items()):
             members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
             groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
     return groups
+
+
+def _named(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
+    """Groups by the variant that their published records agree on, where that tells them apart."""
+    names = {}
+    for told, members in variants.items():
+        words = {run.published["variant"] for run in members if run.published is not None}
+        names[told] = words.pop().replace("_", " ") if len(words) == 1 else told
+    taken = list(names.values())
+    return {name if taken.count(name) == 1 else told: variants[told] for told, name in names.items()}
 
 
 def flags(run: RunRecord) -> dict[str, str]:
@@ -237,7 +252,7 @@ def flags(run: RunRecord) -> dict[str, str]:
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """Read a run's folder, or a published one; a run that wrote no line yet has none.
+    """Read a run's folder; a run that wrote no line yet has none.
 
     Raises FileNotFoundError where it is no run's folder, ValueError where config.json does not hold what it should.
     """
@@ -245,16 +260,56 @@ def read_run(folder: Path | str) -> RunRecord:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{_name(folder)!r} is no run: it has no config.json")
-    about = _read_object(path)
+    about, wrote = _read_object(path), folder / LINES
+    (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / "clock.jsonl")
+    _verify(folder, wrote)
+    status = _status(folder, wrote if wrote.exists() else path)
+    return _run(path, folder, about, lines, clock, status, unreadable + more)
+
+
+def read_records(path: Path | str) -> list[RunRecord]:
+    """Read a records.jsonl: published runs of a world, a JSON object a line.
+
+    Beside what config.json held it has "name", "status", "variant", "date", "note", "played", "training_return", and
+    "curve" and "clock": lists of tables, a list of numbers a word. Raises ValueError where a line is no such object.
+    """
+    path, runs = Path(path), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        where = path.with_name(f"{path.name}, line {number}")
+        about = _parsed(where, line)
+        try:
+            name, status = about["name"], about.pop("status")
+            curve, clock = (_rows(about.pop(word)) for word in ("curve", "clock"))
+            published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{_name(where)} is no record of a run: {_name(repr(error))}") from None
+        run = _run(where, path.parent / _name(name), about, curve, clock, status, 0)
+        runs.append(dataclasses.replace(run, published=published))
+    return runs
+
+
+def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:
+    """Lines out of their columns, in the order of their steps."""
+    rows = [dict(zip(table, row, strict=True)) for table in tables for row in zip(*table.values(), strict=True)]
+    if wrong := [value for row in rows for value in row.values() if not _is_number(value)]:
+        raise ValueError(f"{wrong[0]!r} is no number")
+    return sorted(rows, key=lambda line: line["step"])
+
+
+def _run(
+    path: Path,
+    folder: Path,
+    about: dict[str, Any],
+    lines: list[dict[str, Any]],
+    clock: list[dict[str, Any]],
+    status: str,
+    unreadable: int,
+) -> RunRecord:
     config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
     program = _typed(path, about, "program", str)
     if config is None or program is None:
         raise ValueError(f"{_name(path)} is no run's: it should name a program and hold its config")
     _typed(path, config, "frame_skip", int)
-    wrote = next((folder / name for name in LINES if (folder / name).is_file()), folder / LINES[0])
-    lines, unreadable = read_lines(wrote)
-    _verify(folder, wrote)
-    clock, more = read_lines(folder / "clock.jsonl")
     protocol = _typed(path, world, "protocol", str)
     return RunRecord(
         folder=folder,
@@ -268,8 +323,8 @@ def read_run(folder: Path | str) -> RunRecord:
         about=about,
         lines=lines,
         clock=[line for line in clock if "seconds" in line],
-        status=_status(folder, wrote if wrote.exists() else path),
-        unreadable=unreadable + more,
+        status=status,
+        unreadable=unreadable,
     )
 
 
@@ -303,8 +358,6 @@ def _verify(folder: Path, wrote: Path) -> None:
 
 
 def _status(folder: Path, lines: Path) -> str:
-    if (folder / "result.json").is_file():  # published
-        return _typed(folder / "result.json", _read_object(folder / "result.json"), "status", str) or "interrupted"
     if (folder / "finished.json").is_file():
         return "finished"
     if fcntl and (folder / ".lock").is_file():  # a living run holds it
@@ -319,7 +372,15 @@ def _status(folder: Path, lines: Path) -> str:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):

@@ -12,7 +12,7 @@ import pytest
 
 from runs import compare, export, hints, publish
 from runs.folder import OUTWARD
-from runs.record import SAME, group, read_run
+from runs.record import RECORDS, SAME, group, read_records, read_run
 from runs.score import RETURN, Score, number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,9 +106,9 @@ def test_errors_of_a_test_by_hand(tmp_path):
     (one,), (three,) = rows(folders[0]), rows(*folders)
     assert one["test error, %"] == "2.00 (0.970 with 10)"
     assert three["test error, %"] == "4.00 ± 4.97 (0.970 ± 0.000 with 10)"  # 4.302653 * 2 / sqrt(3)
-    publish.publish(folders[0], tmp_path / "published")
-    (record,) = rows(*(path.parent for path in (tmp_path / "published").rglob("result.json")))
-    assert record["test error, %"] == one["test error, %"]
+    place = publish.publish(folders[0], tmp_path / "published", "catch")
+    head, (row,) = compare.table(group(read_records(place.parent / RECORDS)))
+    assert row[head.index("test error, %")] == one["test error, %"]
 
 
 def test_hints_name_what_is_near_or_all_there_is():

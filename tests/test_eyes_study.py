@@ -220,7 +220,7 @@ def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
     shared_eyes.main(config)
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["agents"]["summary"].keys() == {"memory-frozen"} and study["agents"]["first"]["config"]["frozen"]
-    assert "| memory-frozen | 1 | -2" in (tmp_path / "README.md").read_text(), (
+    assert "| memory-frozen | 1 | -2" in (tmp_path / "study.md").read_text(), (
         "a game of Pong that nobody learned is lost"
     )
     assert (tmp_path / "study.png").stat().st_size < 200_000

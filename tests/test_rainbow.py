@@ -206,7 +206,7 @@ def test_a_memory_too_small_for_its_steps_is_told_at_once(tmp_path):
 
 
 def test_rainbows_eyes_on_atari_stay_alive():
-    """With none of these it learned nothing of Pong (see runs/published/Pong-rainbow-plain-1)."""
+    """With none of these it learned nothing of Pong (see runs/published/atari, rainbow paper network)."""
     atari, catch = (rainbow.recipe("rainbow", rainbow.Config(env=env)) for env in ("Pong", "Catch"))
     assert (atari.centre, atari.norm, atari.sigma) == (True, "layer", 0.1)
     assert (catch.centre, catch.norm, catch.sigma) == (False, "none", 0.5)

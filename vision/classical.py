@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 import runs
 from runs import machine, output
+from runs.printing import compact_json
 from runs.ranges import Count, NonNegative, Positive, Share, Whole
 from vision import data, features, losses, neighbours, optimisers, schedules, templates
 
@@ -274,7 +275,7 @@ def main(config: Config) -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "note": config.note,
     }
-    output.write(folder / "result.json", json.dumps(result, indent=1) + "\n", "--folder")
+    output.write(folder / "result.json", compact_json(result) + "\n", "--folder")
     chosen = ", ".join(f"{key.replace('_', ' ')} {value:.3g}" for key, value in result["chosen"].items())
     by = "by cross-validation" if config.method == "knn" else "on validation"
     validated = f", {result['validation']:.2f}% {by}" if "validation" in result else ""

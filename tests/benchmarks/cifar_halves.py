@@ -5,7 +5,7 @@
     python -m vision.classification --data results/halves/second --size 32 --shots 100 \\
         --backbone results/first/classification-1 --train head
 
-The commands that were run, with all their flags, are in runs/published/vision/README.md.
+The commands that were run, with all their flags, are in runs/published/classification/README.md.
 """
 
 import sys

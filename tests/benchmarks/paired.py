@@ -31,6 +31,7 @@ from rich.table import Table
 
 import runs
 from runs import machine
+from runs.printing import compact_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SEED = 1  # of every contestant
@@ -316,5 +317,5 @@ def report(title: str, columns: list[str], rows: list[list[object]], result: dic
     )
     console.print("  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False)
     if json_path is not None:
-        json_path.write_text(json.dumps(result, indent=2) + "\n")
+        json_path.write_text(compact_json(result) + "\n")
         console.print(f"written to {json_path}")
