@@ -41,7 +41,7 @@ def curves_panel(panel: Axes, part: dict) -> None:
         panel.plot(one["steps"], values.mean(0), style, color=colour, label=label, marker="o", ms=3)
         panel.fill_between(one["steps"], values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
     panel.set(xlabel="agent steps (band: lowest to highest seed)", ylabel="evaluation return")
-    panel.set_title(f"DQN on {part['env']} by where its eyes come from", fontsize=10)
+    panel.set_title(f"DQN on {part['env']} by backbone", fontsize=10)
     panel.legend(fontsize=8, frameon=False)
 
 
@@ -54,7 +54,7 @@ def memory_panel(panel: Axes, part: dict) -> None:
         panel.vlines(place, values.min(0), values.max(0), color="black", linewidth=0.8)
     panel.set_xticks(range(len(part["variables"])), part["variables"], rotation=30, ha="right", fontsize=8)
     panel.set(ylabel="F1 on other games (line: lowest to highest seed)", ylim=(0, 1.25))
-    panel.set_title(f"{part['game']}: the console's memory, by a linear layer", fontsize=10)
+    panel.set_title(f"{part['game']}: linear probes of the console's RAM", fontsize=10)
     panel.legend(fontsize=7, frameon=False, ncols=3, loc="upper center")
 
 
@@ -67,21 +67,20 @@ def games_panel(panel: Axes, part: dict) -> None:
     panel.set_xticks(places, list(map(str, places)))
     panel.minorticks_off()
     panel.set(xlabel="labels a class", ylabel="accuracy on other games (band: seeds)")
-    panel.set_title(f"which of {len(part['games'])} games a frame is of, by a linear layer", fontsize=10)
+    panel.set_title(f"which of {len(part['games'])} games a frame is from: linear probes", fontsize=10)
     panel.legend(fontsize=8, frameon=False)
 
 
 def page(study: dict) -> str:
     """What the study says, as Markdown: tables, commands and where they were run."""
-    lines, commands = ["# Shared eyes", "", "![The study](study.png)"], [study["command"]]
+    lines, commands = ["# Transferred backbones", "", "![The study](study.png)"], [study["command"]]
     lines += [
         "",
-        "scratch and random are as initialised; memory, autoencoder and photographs were trained by agents.eyes",
+        "scratch and random are as initialized; memory, autoencoder and photographs were pretrained by",
+        "agents.eyes, to predict the console's RAM, to reconstruct frames and to",
+        "classify CIFAR-10 (a stand-in for ImageNet); agent is the backbone of an agent that had learned the game;",
+        "blind is a layer without input. A frozen backbone is not trained further; scratch is trained whole.",
     ]
-    lines += [
-        "(CIFAR-10's photographs, as a stand-in for ImageNet's); agent's were lifted from a run that had learned the"
-    ]
-    lines += ["game; blind is a layer that sees nothing. Frozen eyes do not learn on; scratch learns whole."]
     if part := study.get("agents"):
         words = ("end", "area", "end - scratch", "area - scratch")
         rows = [
@@ -91,10 +90,10 @@ def page(study: dict) -> str:
         steps, games = study["config"]["steps"], study["config"]["evaluate_games"]
         lines += [
             "",
-            f"DQN on {part['env']} by where its eyes come from, {steps:,} agent steps, evaluations of {games}",
+            f"DQN on {part['env']} by backbone, {steps:,} agent steps, evaluations of {games}",
         ]
         lines += [f"games: mean of the last {study['config']['last']} (end) and of all of them (area).", ""]
-        lines += [compare.markdown(["eyes", "seeds", *words], rows)]
+        lines += [compare.markdown(["backbone", "seeds", *words], rows)]
     if part := study.get("memory"):
         rows = [
             [
@@ -106,12 +105,10 @@ def page(study: dict) -> str:
         ]
         lines += [
             "",
-            f"F1 of a linear layer on frozen eyes that names {part['game']}'s variables in games that neither",
+            f"F1 of linear probes of {part['game']}'s variables, on frozen backbones, in games that neither probe",
+            f"nor backbone was trained on. Left out, because they hardly change: {', '.join(part['constant'])}.",
         ]
-        lines += [
-            f"it nor the eyes were trained on. Left out, because they hardly change: {', '.join(part['constant'])}."
-        ]
-        lines += ["", compare.markdown(["eyes", "mean", "mean - random", *part["variables"]], rows)]
+        lines += ["", compare.markdown(["backbone", "mean", "mean - random", *part["variables"]], rows)]
         commands.append(part["command"])
     if part := study.get("naming"):
         counts = list(next(iter(part["accuracy"].values())))
@@ -121,10 +118,10 @@ def page(study: dict) -> str:
         ]
         lines += [
             "",
-            f"Which of {', '.join(part['games'])} a frame is of: percent right in other games, by labels a class.",
+            f"Which of {', '.join(part['games'])} a frame is from: percent right in other games, by labels a class.",
             "",
         ]
-        lines += [compare.markdown(["eyes", *counts], rows)]
+        lines += [compare.markdown(["backbone", *counts], rows)]
         commands.append(part["command"])
     where = study["hardware"]
     lines += ["", "Mean over seeds ± its 95% interval (Student's t over seeds).", ""]
@@ -134,7 +131,7 @@ def page(study: dict) -> str:
 
 
 def against_random(scores: dict[str, dict], name: str) -> tuple[str, str]:
-    """The mean F1 over variables of some eyes, and how much more that is than random eyes have, seed by seed."""
+    """The mean F1 of a backbone over variables, and how much more that is than a random one has, seed by seed."""
     mine = np.mean(scores[name]["f1"], 1)
     if name == "random" or "random" not in scores:
         return plus_minus(spread(mine.tolist()), 3), ""
