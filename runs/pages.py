@@ -7,7 +7,7 @@ A page has them between two lines, as often as it likes:
     <!-- results:begin front_page -->      the rows that runs/published/front_page.json chooses
     <!-- results:end -->
 
-`python -m runs.publish --readme $(git grep -l results:begin "*.md")` writes them all. A test compares.
+`python -m runs.publish --readme $(git grep -l results:begin "*.md")` writes them all. A test fails where they differ.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def _recipe(each: Group) -> str:
     played = "; ".join(_played(run.seed, run.published["played"]) for run in runs if run.published["played"])
     facts += [f"played afterwards (mean and 95% interval): {played}"] if played else []
     title = " · ".join(part for part in (each.world, each.protocol, each.name) if part)
-    told = [first.published["note"]] if same else [f"Seed {seed}: {note}" for seed, note in notes.items()]
-    return f"- **{title}**: {'; '.join(facts)}. {' '.join(told)}".rstrip()
+    said = [first.published["note"]] if same else [f"Seed {seed}: {note}" for seed, note in notes.items()]
+    return f"- **{title}**: {'; '.join(facts)}. {' '.join(said)}".rstrip()
 
 
 def _played(seed: int | None, played: dict[str, Any]) -> str:

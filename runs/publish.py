@@ -6,7 +6,7 @@
 
 A run becomes a line of <topic>/<world>/records.jsonl, called <program>-<variant>-<seed>: config, learning curve and
 clock (both thinned), hardware, commit, command and note. `runs.compare` reads it like the run's own folder. Films and
-pictures of the run may be put beside it, into a folder of its name. What a page shows is told in runs/pages.py.
+pictures of the run may be put beside it, into a folder of its name. runs/pages.py describes what pages show.
 """
 
 from __future__ import annotations

@@ -227,20 +227,20 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
         for run, each in zip(family, known, strict=True):
             variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
             variants.setdefault(variant, []).append(run)
-        for variant, members in sorted(_named(variants).items()):
+        for variant, members in sorted(_name_variants(variants).items()):
             members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
             groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
     return groups
 
 
-def _named(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
+def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
     """Groups by the variant that their published records agree on, where that tells them apart."""
     names = {}
-    for told, members in variants.items():
+    for by_flags, members in variants.items():
         words = {run.published["variant"] for run in members if run.published is not None}
-        names[told] = words.pop().replace("_", " ") if len(words) == 1 else told
+        names[by_flags] = words.pop().replace("_", " ") if len(words) == 1 else by_flags
     taken = list(names.values())
-    return {name if taken.count(name) == 1 else told: variants[told] for told, name in names.items()}
+    return {name if taken.count(name) == 1 else text: variants[text] for text, name in names.items()}
 
 
 def flags(run: RunRecord) -> dict[str, str]:
