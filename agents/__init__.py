@@ -12,7 +12,7 @@ dram.py      two digits in one image, one after the other (Ba et al. 2015)
 pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
 reinforce.py the policy gradient from whole episodes (Williams 1992), its steps of variance reduction as switches
 a2c.py       the same every few steps, with a learned value (Mnih et al. 2016)
-ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --units remembers
+ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --lstm-units remembers
 attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
 gaze.py      an agent that sees sharply only where it points its eye (Mnih et al. 2014)
 variance.py  how much noise each estimator of the policy gradient has

@@ -4,14 +4,14 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", algori
 
     python -m agents.a2c --env Breakout
     python -m agents.a2c --env CartPole
-    python -m agents.a2c --env Pong --units 128 --stack 1        # remembers, instead of seeing four frames
+    python -m agents.a2c --env Pong --lstm-units 128 --stack 1        # remembers, instead of seeing four frames
 
 Deviations from the paper:
 1. Synchronous: one network plays N worlds and learns from all of them at once.
-2. Advantages by generalised advantage estimation; --trace 1 is the paper's n-step return.
+2. Advantages by generalized advantage estimation; --trace 1 is the paper's n-step return.
 3. A time limit is no end: the return goes on with the value of where it led.
 4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
-5. In control worlds other than Acrobot rewards are scaled and advantages normalised.
+5. In control worlds other than Acrobot rewards are scaled and advantages normalized.
 """
 
 from __future__ import annotations
@@ -24,61 +24,71 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import arithmetic, policies, reinforce, setting
-from agents.arithmetic import precision
-from agents.policies import load
-from agents.ppo import Experience, RewardScale, Rollout, advantages
-from agents.recurrent import Carried
-from agents.setting import options
-from agents.watch import COMMAND, SCORE, assess
-from runs.ranges import Count, NonNegative, Share, Whole
+from agents import optimization, reinforce
+from agents.config import (
+    PolicyGradientFlags,
+    duration_note,
+    estimate_mean_observation,
+    implied,
+    recipe_key,
+    world_options,
+)
+from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
+from agents.networks import actor_critic
+from agents.networks.actor_critic import load
+from agents.networks.lstm import RecurrentState
+from agents.networks.normalization import RewardNormalizer
+from agents.optimization import precision
+from agents.returns import advantages
+from replay.rollout import Experience, Rollout
+from runs.flag_types import Count, NonNegative, Share, Whole
 
-__all__ = ["Config", "load", "options", "recipe", "train"]
+__all__ = ["Config", "load", "world_options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(policies.Config):
+class Config(PolicyGradientFlags):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     rollout: Count = 5  # steps each world plays between two updates
-    trace: Share = 1.0  # lambda of generalised advantage estimation: 0 trusts the value, 1 the rewards
+    gae_lambda: Share = 1.0  # lambda of generalized advantage estimation: 0 trusts the value, 1 the rewards
     learning_rate: NonNegative = 7e-4  # RMSprop
     scale_rewards: bool = False  # divided by the deviation of the discounted return
-    units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
+    lstm_units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
     decay: Share = 0.99  # of RMSprop's mean of squared gradients
-    normalise: bool = False  # advantages are divided by their root mean square
+    normalize_advantages: bool = False  # advantages are divided by their root mean square
     evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
 
 
 CONTROL = reinforce.CONTROL | dict(
     steps=200_000,
     rollout=32,
-    trace=0.95,
+    gae_lambda=0.95,
     learning_rate=1e-3,
     scale_rewards=True,  # without, CartPole ends at 380 and 457 in seeds 1 and 2; with it, at 500
-    normalise=True,
+    normalize_advantages=True,
     evaluate_every=10_000,
     evaluate_games=20,
     evaluate_greedy=True,
 )
 ACROBOT = CONTROL | dict(  # by CONTROL's numbers seed 2 never finds the goal in 200,000 steps
-    steps=500_000, rollout=8, learning_rate=2e-3, scale_rewards=False, normalise=False
+    steps=500_000, rollout=8, learning_rate=2e-3, scale_rewards=False, normalize_advantages=False
 )
 LUNAR_LANDER = CONTROL | dict(
     steps=1_500_000,
     worlds=16,
     discount=0.999,  # landing comes hundreds of steps after what led to it
-    trace=0.98,
+    gae_lambda=0.98,
     entropy=0.0,  # a lander only comes to rest if it does nothing many times in a row
     evaluate_every=250_000,
 )
 CATCH = reinforce.CATCH | dict(
     steps=100_000,
     rollout=9,
-    trace=0.95,
+    gae_lambda=0.95,
     learning_rate=3e-3,
-    max_norm=0.5,
+    max_grad_norm=0.5,
     entropy=0.08,  # with 0.02 it is certain too soon: 0.6 and 0.3 in seeds 1 and 2, with this 1.0 in both
-    normalise=True,
+    normalize_advantages=True,
 )
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
@@ -92,33 +102,33 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
+    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    chosen = options(config)
+    chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(
         config,
         "agents.a2c",
         world.name,
         world.protocol,
-        setting.patience(world),
+        duration_note(world),
         score=SCORE,
-        follow_up=COMMAND,
+        follow_up=WATCH_COMMAND,
     )
 
-    network = policies.build(config, world)
-    setting.look_around(config, network, run)
+    network = actor_critic.build(config, world)
+    estimate_mean_observation(config, network, run)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    rate = arithmetic.rate(config, device)
-    optimizer = arithmetic.at_home(
+    rate = optimization.initial_learning_rate(config, device)
+    optimizer = optimization.keep_on_device(
         torch.optim.RMSprop(weights, rate, config.decay, config.adam_epsilon, capturable=config.capture)
     )
-    rewards = RewardScale(world.count, config.discount).to(device)
-    carried = Carried(network.start(world.count))
-    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, carried=carried)
+    rewards = RewardNormalizer(world.count, config.discount).to(device)
+    recurrent_state = RecurrentState(network.initial_state(world.count))
+    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, recurrent_state=recurrent_state)
     head = network.head
     rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
     batch = config.rollout * world.count
@@ -128,56 +138,60 @@ def train(config: Config) -> None:
         with precision(config, device):
             parameters, value, state = network.step(observation, state)
         action = head.sample(parameters)
-        return action, value, network.aware(state, action)
+        return action, value, network.conditioned_on_action(state, action)
 
     @torch.inference_mode()
-    def judge(observation: Tensor, state: Tensor) -> Tensor:
+    def critic(observation: Tensor, state: Tensor) -> Tensor:
         with precision(config, device):
             return network.step(observation, state)[1]
 
     def learn(batch: Experience) -> dict[str, Tensor]:
         action, _, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
-        if config.normalise:
+        if config.normalize_advantages:
             advantage = advantage / (advantage.square().mean().sqrt() + 1e-8)
         with precision(config, device):
-            parameters, judged = network.unroll(batch.observation, batch.fresh, batch.state, batch.action)
+            parameters, values = network.unroll(batch.observation, batch.is_first, batch.state, batch.action)
         policy = -(advantage * head.log_prob(parameters, action)).mean()
-        error = F.mse_loss(judged, target)
+        error = F.mse_loss(values, target)
         entropy = head.entropy(parameters).mean()
         optimizer.zero_grad()
         (policy - config.entropy * entropy + config.value_weight * error).backward()
-        if config.max_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        if config.max_grad_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
         optimizer.step()
-        losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": judged.mean()}
+        losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": values.mean()}
         return {name: loss.detach() for name, loss in losses.items()}
 
     if config.compile:
-        judge = arithmetic.compiled(judge)
-    act, learn = arithmetic.quickened(config, device, act, learn)
+        critic = optimization.compile_policy(critic)
+    act, learn = optimization.compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
-        begin = carried.state
+        begin = recurrent_state.state
         for t in range(config.rollout):
-            action, rollout.value[t], state = act(world.observation, carried.state)
-            world.send(head.outward(action))
+            action, rollout.value[t], state = act(world.observation, recurrent_state.state)
+            world.send(head.environment_action(action))
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
-            came = world.recv()
-            rollout.keep(t, came, config.discount, config.clip_reward)
-            rollout.final[t] = judge(came.next_observation, state) if world.finished_worlds else 0
-            carried.state = state * (~came.last).unsqueeze(1)
+            transition = world.recv()
+            rollout.keep(t, transition, config.discount, config.clip_reward)
+            rollout.final[t] = critic(transition.next_observation, state) if world.finished_worlds else 0
+            recurrent_state.state = state * (~transition.last).unsqueeze(1)
             run.log(world.finished)
-        rollout.value[-1] = judge(world.observation, carried.state)
+        rollout.value[-1] = critic(world.observation, recurrent_state.state)
 
         reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
-        value, following = rollout.value[:-1], rollout.following()
-        advantage = advantages(reward, rollout.discount, value, following, rollout.last, config.trace)
-        arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps if config.anneal else 1))
-        run.log(learn(Experience.of(rollout, advantage, begin, network.remembers)))
-        network.scale.update(rollout.observation.flatten(0, 1))
+        value, next_value = rollout.value[:-1], rollout.next_value()
+        advantage = advantages(reward, rollout.discount, value, next_value, rollout.last, config.gae_lambda)
+        optimization.set_learning_rate(
+            optimizer, config.learning_rate * (1 - step / config.steps if config.anneal_lr else 1)
+        )
+        run.log(learn(Experience.of(rollout, advantage, begin, network.is_recurrent)))
+        network.normalize_observations.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every, config.evaluate_first):
-            assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
+            evaluate_and_save(
+                run, lambda: actor_critic.StochasticPolicy(config, network, config.seed), network.backbone, **chosen
+            )
 
 
 if __name__ == "__main__":

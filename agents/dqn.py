@@ -11,7 +11,7 @@ Deviations from the paper:
 2. Several worlds side by side, and an update of 64 every 8 steps where the paper makes two of 32: the same samples
    per step. The target network follows every 2,000 steps instead of 40,000.
 3. The emulator plays the next step while the network learns: a transition reaches the memory one step later.
-4. He initialisation; exploration falls to 0.01 in 250,000 steps instead of to 0.1 in a million.
+4. He initialization; exploration falls to 0.01 in 250,000 steps instead of to 0.1 in a million.
 5. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
 """
 
@@ -27,19 +27,29 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents.arithmetic import adam, mean, precision, quickened, set_rate, shadow
-from agents.setting import Setting, dense, implied, kind, look_around, options, own_eyes, patience, see
-from agents.watch import COMMAND, SCORE, Policy, assess
+from agents.config import (
+    NetworkFlags,
+    build_backbone,
+    duration_note,
+    estimate_mean_observation,
+    implied,
+    load_backbone,
+    recipe_key,
+    world_options,
+)
+from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
+from agents.networks.layers import dense
+from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, precision, set_learning_rate
+from agents.q_learning import build_memory, epsilon_at, epsilon_greedy, require_discrete_actions
 from envs import Transition, World
-from replay import FrameReplay, Memory, RowReplay
-from runs.ranges import Count, NonNegative, Share, Whole
+from runs.flag_types import Count, NonNegative, Share, Whole
 from vision import backbones
 
 C = TypeVar("C", bound="Config")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Setting):
+class Config(NetworkFlags):
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and values; 0 for none
@@ -50,13 +60,13 @@ class Config(Setting):
     batch: Count = 64  # transitions per update
     updates: Count = 1  # in one call, from batches that are drawn together
     learning_rate: NonNegative = 1.5e-4  # Adam
-    anneal: bool = False  # the learning rate falls linearly to 0 over the run
+    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
     adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
     discount: Share = 0.99  # of the return, per step
-    copy_every: Count = 2_000  # steps between copies of online into target
+    target_update_every: Count = 2_000  # steps between copies of online into target
     clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
-    max_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
@@ -100,12 +110,12 @@ CONTROL = dict(
     learn_every=4,
     batch=64,
     learning_rate=1e-3,
-    anneal=True,  # without it the last evaluations swing between all and nothing
+    anneal_lr=True,  # without it the last evaluations swing between all and nothing
     adam_epsilon=1e-8,
-    copy_every=500,
+    target_update_every=500,
     clip_reward=False,
     huber=False,
-    max_norm=10.0,
+    max_grad_norm=10.0,
     epsilon=0.05,
     epsilon_steps=20_000,
     double=True,
@@ -131,10 +141,10 @@ CATCH = CONTROL | dict(
 CARTPOLE = CONTROL | dict(
     steps=80_000,
     discount=0.98,  # values up to 50 are soon told apart
-    copy_every=100,  # a value of 50 grows by one reward a copy
+    target_update_every=100,  # a value of 50 grows by one reward a copy
     epsilon_steps=8_000,
 )
-ACROBOT = CONTROL | dict(steps=40_000, copy_every=100, epsilon_steps=8_000)
+ACROBOT = CONTROL | dict(steps=40_000, target_update_every=100, epsilon_steps=8_000)
 LUNAR_LANDER = CONTROL | dict(
     steps=250_000,
     learning_rate=5e-4,
@@ -147,7 +157,7 @@ MOUNTAIN_CAR = CONTROL | dict(
     batch=128,
     learning_rate=4e-3,
     discount=0.98,
-    copy_every=600,
+    target_update_every=600,
     epsilon=0.07,
     epsilon_steps=25_000,
 )
@@ -166,7 +176,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return shortened(Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked)), asked)
+    return shortened(Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked)), asked)
 
 
 def shortened(config: C, asked: C) -> C:
@@ -200,7 +210,7 @@ def phases(config: Config, world: World) -> str:
     if config.evaluate_every:
         first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
         said.append(f"first evaluation at step {first:,}")
-    return "\n".join(filter(None, (", ".join(said), patience(world))))
+    return "\n".join(filter(None, (", ".join(said), duration_note(world))))
 
 
 class QNetwork(nn.Module):
@@ -224,7 +234,9 @@ class QNetwork(nn.Module):
             return self.values(features.float())  # bf16 would round away the gap between two actions
 
 
-def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tensor | None = None) -> Tensor:
+def td_target(
+    reward: Tensor, discount: Tensor, next_values: Tensor, online_next_values: Tensor | None = None
+) -> Tensor:
     """y = r + gamma * max_a Q_target(s', a), with gamma 0 where the world ended. Mnih 2015, algorithm 1.
 
     Args:
@@ -236,7 +248,7 @@ def td_target(reward: Tensor, discount: Tensor, next_values: Tensor, judge: Tens
     Returns:
         (B,).
     """
-    chosen = (next_values if judge is None else judge).argmax(1, keepdim=True)
+    chosen = (next_values if online_next_values is None else online_next_values).argmax(1, keepdim=True)
     return reward + discount * next_values.gather(1, chosen).squeeze(1)
 
 
@@ -250,75 +262,25 @@ def td_loss(values: Tensor, action: Tensor, target: Tensor, huber: bool = True) 
     return F.smooth_l1_loss(taken, target) if huber else F.mse_loss(taken, target)
 
 
-def epsilon_at(config: Config, step: int) -> float:
-    """Exploration at a step: 1 until learning starts, then linearly to config.epsilon in epsilon_steps."""
-    fraction = min(max(step - config.learn_start, 0) / max(config.epsilon_steps, 1), 1.0)
-    return 1.0 + fraction * (config.epsilon - 1.0)
-
-
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
-    check_actions(world)
-    network = QNetwork(see(config, world), world.observation_shape, world.actions, config.hidden, config.norm)
+    require_discrete_actions(world)
+    network = QNetwork(
+        build_backbone(config, world), world.observation_shape, world.actions, config.hidden, config.norm
+    )
     return network.to(world.device, memory_format=torch.channels_last)
-
-
-def check_actions(world: World) -> None:
-    """Raises ValueError where actions are not discrete."""
-    if world.actions is None:
-        raise ValueError(
-            f"Q-learning needs discrete actions, and {world.name}'s are continuous (shape {world.action_shape}): "
-            "python -m agents.ppo, agents.a2c and agents.reinforce take them"
-        )
-
-
-def greedy(config: Config, network: nn.Module, epsilon: float, seed: int) -> Policy:
-    """A policy to play with: observation -> action, random with probability epsilon, from its own generator."""
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-
-    @torch.inference_mode()
-    def policy(observation: Tensor, came: Transition | None = None) -> Tensor:
-        training = network.training
-        network.eval()  # noise on the weights is for learning
-        with precision(config, device):
-            best = network(observation).argmax(1)
-        network.train(training)
-        shape = best.shape
-        explore = torch.rand(shape, generator=generator, device=device) < epsilon
-        return torch.where(explore, torch.randint(network.actions, shape, generator=generator, device=device), best)
-
-    return policy
 
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(own_eyes(config, folder), world)
+    network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["online"])
-    return greedy(config, network, config.evaluate_epsilon, seed)
-
-
-def remember(config: Config, world: World, run: runs.Run, steps: int = 1) -> Memory:
-    """The memory that suits a world's observations: frames stored once, or rows.
-
-    Raises ValueError where it is too small for `steps` in a row of each world.
-    """
-    where = dict(device=world.device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
-    if world.observation.dtype == torch.uint8:
-        memory = FrameReplay(config.capacity, world.count, world.stack, **where)
-    else:
-        memory = RowReplay(config.capacity, world.count, **where)
-    if steps > memory.least:
-        raise ValueError(
-            f"--capacity {config.capacity}: of each of {world.count} worlds it is certain to hold {memory.least} "
-            f"steps in a row, and {steps} are drawn"
-        )
-    return memory
+    return epsilon_greedy(config, network, config.evaluate_epsilon, seed)
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    chosen = options(config)
+    chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(
         config,
@@ -327,14 +289,14 @@ def train(config: Config) -> None:
         world.protocol,
         phases(config, world),
         score=SCORE,
-        follow_up=COMMAND,
+        follow_up=WATCH_COMMAND,
     )
 
     online = build(config, world)
-    look_around(config, online, run)
-    target = shadow(config, online)
+    estimate_mean_observation(config, online, run)
+    target = frozen_copy(config, online)
     optimizer = adam(config, online)
-    memory = remember(config, world, run)
+    memory = build_memory(config, world, run)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
 
     @torch.inference_mode()
@@ -347,40 +309,43 @@ def train(config: Config) -> None:
     def update(batch: Transition) -> dict[str, Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
         with torch.no_grad(), precision(config, device):
-            judge = online(batch.next_observation) if config.double else None
+            online_next_values = online(batch.next_observation) if config.double else None
             next_values = target(batch.next_observation)
-            y = td_target(reward, config.discount * batch.discount, next_values, judge)
+            y = td_target(reward, config.discount * batch.discount, next_values, online_next_values)
         with precision(config, device):  # of its own: older torch keeps weights cast without gradient
             values = online(batch.observation)
         loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()
         loss.backward()
-        if config.max_norm:
-            nn.utils.clip_grad_norm_(online.parameters(), config.max_norm)
+        if config.max_grad_norm:
+            nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
         optimizer.step()
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 
     def learn(batches: Transition) -> dict[str, Tensor]:
         parts = zip(*(field.chunk(config.updates) for field in batches), strict=True)
-        return mean([update(Transition(*rows)) for rows in parts])
+        return mean_metrics([update(Transition(*rows)) for rows in parts])
 
-    act, learn = quickened(config, device, act, learn)
+    act, learn = compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(config, step)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
-            if config.anneal:
-                set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+            if config.anneal_lr:
+                set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             for _ in run.due(config.learn_every * config.updates):
                 run.log(learn(memory.sample(config.batch * config.updates)))
-            if run.due(config.copy_every):
+            if run.due(config.target_update_every):
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every, config.evaluate_first):
-            assess(
-                run, lambda: greedy(config, online, config.evaluate_epsilon, config.seed), online.backbone, **chosen
+            evaluate_and_save(
+                run,
+                lambda: epsilon_greedy(config, online, config.evaluate_epsilon, config.seed),
+                online.backbone,
+                **chosen,
             )
 
 

@@ -39,15 +39,17 @@ def film(
 
     world = envs.make(name, 1, seed=seed, device=device, evaluation=True, **options)
     try:
-        frames, total, ended, came, seen = [], 0.0, False, None, 0
+        frames, total, ended, transition, seen = [], 0.0, False, None, 0
         while not ended and seen < seconds * world.frames_per_second:
             frame, seen = world.render()[0], seen + 1
-            action = policy(world.observation, came)
-            looked = policy.looked(world.observation) if hasattr(policy, "looked") else None
+            action = policy(world.observation, transition)
+            attention = policy.attention(world.observation) if hasattr(policy, "attention") else None
             if (shown := picture(frame)) is not None:
-                frames.append(shown if looked is None else light(shown, looked[0].float().cpu().numpy()))
-            came = world.step(action)
-            total += came.reward.item()
+                frames.append(
+                    shown if attention is None else shade_by_attention(shown, attention[0].float().cpu().numpy())
+                )
+            transition = world.step(action)
+            total += transition.reward.item()
             ended = bool(world.finished["episode/return"])
         frames.append(picture(world.render()[0]))
     finally:
@@ -65,7 +67,7 @@ def film(
 
 
 def picture(frame: Any) -> np.ndarray | None:
-    """What a render() gave as (H, W, 3) uint8: grey and transparent pictures too. None where it gave nothing.
+    """What a render() gave as (H, W, 3) uint8: gray and transparent pictures too. None where it gave nothing.
 
     Raises ValueError for what is no picture.
     """
@@ -99,10 +101,10 @@ def stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
     return film
 
 
-def light(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def shade_by_attention(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over its own, smaller or larger view.
 
-    The brightest place keeps its colours.
+    The brightest place keeps its colors.
     """
     down, across = (np.arange(long) * short // long for long, short in zip(frame.shape, weights.shape, strict=False))
     seen = 0.25 + 0.75 * weights[down[:, None], across] / max(weights.max(), 1e-8)

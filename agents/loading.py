@@ -13,7 +13,12 @@ agents.play("results/CartPole/dqn-1", games=10)     # {"return": [...], "length"
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
+import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -22,8 +27,10 @@ from torch import Tensor
 
 import envs
 import runs
-from agents import watch
+from agents import evaluation, loading
 from runs import machine
+from runs import saved as saved_run
+from runs.printing import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Agent:
     step: int  # of the run, when the weights were saved
     which: str  # "best" or "last"
     device: torch.device  # where observations and actions are
-    policy: watch.Policy
+    policy: evaluation.Policy
 
     @torch.inference_mode()
     def __call__(self, observation: Tensor | np.ndarray, transition: envs.Transition | None = None) -> Tensor:
@@ -49,7 +56,7 @@ class Agent:
 
     def world(self, count: int = 1, seed: int = 1) -> envs.World:
         """`count` whole, unclipped games of its world side by side, which training and evaluation have not seen."""
-        seed = watch.WATCH_SEED + seed
+        seed = loading.WATCH_SEED + seed
         return envs.make(self.env, count, seed=seed, device=self.device, evaluation=True, **self.options)
 
 
@@ -69,14 +76,18 @@ def load(
     Raises RunError where there is no run, none with a checkpoint, or none of an agent that plays a world.
     """
     folder = Path(folder)
-    program, trained = watch.described(folder, import_world)
+    program, trained = load_config(folder, import_world)
     if not hasattr(program, "load"):
         raise runs.RunError(
-            f"{folder} has learned from images and plays no world: {watch.COMMAND} shows what it does"
+            f"{folder} has learned from images and plays no world: {evaluation.WATCH_COMMAND} shows what it does"
         )
     if greedy:
-        trained = watch.without_chance(trained, folder)
-    state, chosen, options = watch.saved(folder, checkpoint), machine.choose(str(device)), program.options(trained)
+        trained = without_exploration(trained, folder)
+    state, chosen, options = (
+        load_checkpoint(folder, checkpoint),
+        machine.choose(str(device)),
+        program.world_options(trained),
+    )
     world = envs.make(trained.env, 1, seed=seed, device=chosen, evaluation=True, **options)
     try:
         policy = program.load(trained, folder, state["parts"], world, seed)
@@ -93,6 +104,79 @@ def play(agent: Agent | str | Path, games: int = 30, seed: int = 1) -> dict[str,
     agent = agent if isinstance(agent, Agent) else load(agent, seed=seed)
     world = agent.world(min(games, 16), seed)
     try:
-        return watch.play(agent, world, games)
+        return evaluation.play(agent, world, games)
     finally:
         world.close()
+
+
+WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
+
+
+def load_config(folder: Path, import_world: bool = False) -> tuple[ModuleType, object]:
+    """The program that plays what a run's agent has learned, and the config it was trained with.
+
+    What the folder says is data: only this project's programs are imported, and the package of a world's
+    "package:Id" only where import_world asks for it.
+
+    Raises RunError where there is no run, or none that plays.
+    """
+    if not (folder / "config.json").exists():
+        load_checkpoint = {path.parent.parent for path in Path("results").glob("*/*/checkpoint/*.pt")}
+        known = sorted(printable(path) for path in load_checkpoint if (path / "config.json").exists())
+        raise runs.RunError(
+            f"{folder} is no run's folder. "
+            + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
+        )
+    about = saved_run.about(folder)
+    name = about.get("player", about["program"])
+    program = own_program(name) if isinstance(name, str) else None
+    if program is None:
+        raise runs.RunError(
+            f"{folder / 'config.json'} names {printable(repr(name))[:60]} as what plays its agent, and that is no "
+            "program of this project's agents: nothing of it is imported"
+        )
+    trained = saved_run.config(program.Config, folder, about)
+    world = getattr(trained, "env", "")
+    if ":" in world and not import_world:
+        package = printable(world.partition(":")[0])
+        raise runs.RunError(
+            f"the world of this run, {printable(world)}, comes from the package {package!r}, and to import it is to "
+            "run its code: --import-world does (from Python import_world=True), if you trust the folder"
+        )
+    place = about["world"].get("package_folder") if isinstance(about.get("world"), dict) else None
+    if ":" in world and isinstance(place, str):
+        sys.path.append(place)  # where the run found the package
+    return program, trained
+
+
+def own_program(name: str) -> ModuleType | None:
+    """The program of that name, "agents.dqn", if it is one of this project's that can play what was learned."""
+    if not re.fullmatch(r"agents(\.[a-z0-9_]+)+", name):
+        return None
+    here = Path(__file__).resolve().parent
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if found is None or not found.origin or here not in Path(found.origin).resolve().parents:
+        return None
+    program = importlib.import_module(name)
+    plays = hasattr(program, "Config") and (hasattr(program, "load") or hasattr(program, "watch"))
+    return program if plays else None
+
+
+def without_exploration(trained: object, folder: Path) -> object:
+    """A run's config, with the likeliest or best action always. Raises RunError where that is so already."""
+    usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
+    known = {key: value for key, value in usual.items() if hasattr(trained, key)}
+    if not known:
+        raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
+    return dataclasses.replace(trained, **known)
+
+
+def load_checkpoint(folder: Path, which: str) -> dict:
+    """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
+
+    Without an evaluation there is no best: it is the last then, and says so. Raises RunError.
+    """
+    return saved_run.state(folder, which)

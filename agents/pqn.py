@@ -12,7 +12,7 @@ Deviations from the paper:
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
-4. He initialisation, and a last layer that begins with no opinion.
+4. He initialization, and a last layer that begins with no opinion.
 5. A time limit is no end: the return goes on with the value of where it led.
 6. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
 """
@@ -29,16 +29,25 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.arithmetic import adam, compiled, precision, quickened, set_rate, shadow
-from agents.dqn import build, greedy, td_loss
-from agents.setting import Setting, implied, kind, look_around, options, own_eyes, patience
-from agents.watch import COMMAND, SCORE, Policy, assess
+from agents.config import (
+    NetworkFlags,
+    duration_note,
+    estimate_mean_observation,
+    implied,
+    load_backbone,
+    recipe_key,
+    world_options,
+)
+from agents.dqn import build, td_loss
+from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
+from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, precision, set_learning_rate
+from agents.q_learning import epsilon_greedy
 from envs import World
-from runs.ranges import Count, NonNegative, Share, Whole
+from runs.flag_types import Count, NonNegative, Share, Whole
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(Setting):
+class Config(NetworkFlags):
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning
@@ -47,12 +56,12 @@ class Config(Setting):
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
     hidden: Whole = 512  # units between backbone and values; 0 for none
     learning_rate: NonNegative = 2.5e-4  # RAdam
-    anneal: bool = True  # the learning rate falls linearly to 0 over the run
+    anneal_lr: bool = True  # the learning rate falls linearly to 0 over the run
     adam_epsilon: NonNegative = 1e-8  # added to the root of squared gradients in RAdam; far below them
     discount: Share = 0.99  # of the return, per step
-    trace: Share = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
+    td_lambda: Share = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
     clip_reward: bool = True  # learn from the sign of the reward
-    max_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    max_grad_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down; 0 for no limit
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
@@ -96,7 +105,7 @@ CATCH = CONTROL | dict(
     backbone="small",
     hidden=64,
     learning_rate=2e-3,
-    trace=0.8,  # the one reward comes at the end
+    td_lambda=0.8,  # the one reward comes at the end
     epsilon_fraction=0.5,
     evaluate_every=6_000,
     evaluate_games=40,
@@ -108,7 +117,7 @@ ACROBOT = CONTROL | dict(
     minibatches=8,
     learning_rate=2e-3,
     discount=0.98,  # values settle while nothing is found; from then on every success stands out
-    trace=0.9,
+    td_lambda=0.9,
     epsilon_fraction=0.2,
     evaluate_every=20_000,
 )
@@ -126,7 +135,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[kind(asked, RECIPES)] | implied(asked))
+    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
 
 
 class Rollout(NamedTuple):
@@ -153,7 +162,7 @@ class Rollout(NamedTuple):
         return cls(observation, room(torch.int64), reward, discount, room(torch.bool), value, final)
 
 
-def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, trace: float) -> Tensor:
+def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, td_lambda: float) -> Tensor:
     """G_t = r_t + gamma_t * (lambda * G_t+1 + (1 - lambda) * max_a Q(s_t+1, a)), calculated backwards as by Gallici
     2024 and Daley & Amato 2019 (arXiv 1810.09967).
 
@@ -171,10 +180,10 @@ def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor,
     """
     assert reward.shape == discount.shape == next_value.shape == last.shape and reward.dim() == 2
     returns = torch.empty_like(reward)
-    following = next_value[-1]
+    next_value = next_value[-1]
     for t in reversed(range(len(reward))):
-        mixed = torch.lerp(next_value[t], following, trace)
-        returns[t] = following = reward[t] + discount[t] * torch.where(last[t], next_value[t], mixed)
+        mixed = torch.lerp(next_value[t], next_value, td_lambda)
+        returns[t] = next_value = reward[t] + discount[t] * torch.where(last[t], next_value[t], mixed)
     return returns
 
 
@@ -183,11 +192,11 @@ def rectification(update: int, beta: float = 0.999) -> float:
 
     beta: decay of the squared gradients, whose mean is too uncertain to divide by in the first updates: 0 there.
     """
-    longest = 2 / (1 - beta) - 1
-    length = longest - 2 * update * beta**update / (1 - beta**update)
+    max_steps = 2 / (1 - beta) - 1
+    length = max_steps - 2 * update * beta**update / (1 - beta**update)
     if length <= 5:
         return 0.0
-    return math.sqrt((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length))
+    return math.sqrt((length - 4) * (length - 2) * max_steps / ((max_steps - 4) * (max_steps - 2) * length))
 
 
 def epsilon_at(config: Config, step: int) -> float:
@@ -198,42 +207,42 @@ def epsilon_at(config: Config, step: int) -> float:
 
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(own_eyes(config, folder), world)
+    network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["network"])
-    return greedy(config, network, config.evaluate_epsilon, seed)
+    return epsilon_greedy(config, network, config.evaluate_epsilon, seed)
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    chosen = options(config)
+    chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(
         config,
         "agents.pqn",
         world.name,
         world.protocol,
-        patience(world),
+        duration_note(world),
         score=SCORE,
-        follow_up=COMMAND,
+        follow_up=WATCH_COMMAND,
     )
 
     network = build(config, world)
-    look_around(config, network, run)
-    actor = shadow(config, network)
+    estimate_mean_observation(config, network, run)
+    actor = frozen_copy(config, network)
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)
     rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
     batch = config.rollout * world.count
 
     @torch.inference_mode()
-    def look(observation: Tensor) -> tuple[Tensor, Tensor]:
+    def greedy_value(observation: Tensor) -> tuple[Tensor, Tensor]:
         with precision(config, device):
             value, best = actor(observation).max(1)
         return value, best
 
     @torch.inference_mode()
     def act(observation: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
-        value, best = look(observation)
+        value, best = greedy_value(observation)
         explore = torch.rand(best.shape, device=device) < epsilon
         return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), value
 
@@ -243,14 +252,14 @@ def train(config: Config) -> None:
         loss = td_loss(values, action, target, huber=False)
         optimizer.zero_grad()
         loss.backward()
-        if config.max_norm:
-            nn.utils.clip_grad_norm_(network.parameters(), config.max_norm)
+        if config.max_grad_norm:
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
         optimizer.step()
         return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
 
     if config.compile:
-        look = compiled(look)
-    act, learn = quickened(config, device, act, learn)
+        greedy_value = compile_policy(greedy_value)
+    act, learn = compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
@@ -259,27 +268,30 @@ def train(config: Config) -> None:
             action, rollout.value[t] = act(world.observation, torch.tensor(epsilon, device=device))
             world.send(action)
             rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
-            came = world.recv()
-            rollout.reward[t] = came.reward.sign() if config.clip_reward else came.reward
-            rollout.discount[t], rollout.last[t] = came.discount, came.last
-            rollout.final[t] = look(came.next_observation)[0] if world.finished_worlds else 0
+            transition = world.recv()
+            rollout.reward[t] = transition.reward.sign() if config.clip_reward else transition.reward
+            rollout.discount[t], rollout.last[t] = transition.discount, transition.last
+            rollout.final[t] = greedy_value(transition.next_observation)[0] if world.finished_worlds else 0
             run.log(world.finished | {"explore/epsilon": epsilon})
-        rollout.value[-1] = look(world.observation)[0]
+        rollout.value[-1] = greedy_value(world.observation)[0]
 
         next_value = torch.where(rollout.last, rollout.final, rollout.value[1:])
         discount = config.discount * rollout.discount
-        target = q_lambda(rollout.reward, discount, next_value, rollout.last, config.trace).flatten()
+        target = q_lambda(rollout.reward, discount, next_value, rollout.last, config.td_lambda).flatten()
         observation, action = rollout.observation.flatten(0, 1), rollout.action.flatten()
-        rate = config.learning_rate * (1 - step / config.steps if config.anneal else 1)
+        rate = config.learning_rate * (1 - step / config.steps if config.anneal_lr else 1)
         update = step // batch * config.epochs * config.minibatches
         for _ in range(config.epochs):
             for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
                 update += 1
-                set_rate(optimizer, rate * rectification(update))
+                set_learning_rate(optimizer, rate * rectification(update))
                 run.log(learn(observation.index_select(0, rows), action[rows], target[rows]))
         if run.due(config.evaluate_every, config.evaluate_first):
-            assess(
-                run, lambda: greedy(config, network, config.evaluate_epsilon, config.seed), network.backbone, **chosen
+            evaluate_and_save(
+                run,
+                lambda: epsilon_greedy(config, network, config.evaluate_epsilon, config.seed),
+                network.backbone,
+                **chosen,
             )
 
 

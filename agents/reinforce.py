@@ -29,22 +29,32 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import arithmetic, policies, setting
-from agents.arithmetic import precision
-from agents.policies import load
-from agents.setting import options
-from agents.watch import COMMAND, SCORE, assess
+from agents import optimization
+from agents.config import (
+    PolicyGradientFlags,
+    duration_note,
+    estimate_mean_observation,
+    has_continuous_actions,
+    implied,
+    recipe_key,
+    world_options,
+)
+from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
+from agents.networks import actor_critic
+from agents.networks.actor_critic import load
+from agents.optimization import precision
+from agents.returns import reward_to_go
 from envs import Transition
-from runs.ranges import Count, Share
+from runs.flag_types import Count, Share
 
 __all__ = [
     "Config",
     "Episodes",
-    "baseline_of",
-    "continuous",
-    "credits",
+    "baselines",
+    "has_continuous_actions",
+    "step_returns",
     "load",
-    "options",
+    "world_options",
     "recipe",
     "reward_to_go",
     "train",
@@ -52,14 +62,14 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(policies.Config):
+class Config(PolicyGradientFlags):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: Count = 10_000_000  # agent steps, those of games that wait for the others included
     worlds: Count = 16  # games side by side: episodes an update
     credit: Literal["return", "reward_to_go"] = "reward_to_go"  # a step answers for all rewards, or for later ones
     baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # what a return is compared with
-    memory: Share = 0.9  # of the moving baseline: weight of what it was an update before
-    value_updates: Count = 1  # of a learned baseline with --apart, for one of the policy
+    baseline_decay: Share = 0.9  # of the moving baseline: weight of what it was an update before
+    value_updates: Count = 1  # of a learned baseline with --separate-critic, for one of the policy
 
 
 CONTROL = dict(
@@ -67,7 +77,7 @@ CONTROL = dict(
     worlds=8,  # of 16, whole games of 500 steps leave too few updates
     backbone="mlp",
     hidden=0,
-    apart=True,
+    separate_critic=True,
     learning_rate=3e-3,
     clip_reward=False,
     evaluate_every=50_000,
@@ -82,9 +92,9 @@ CATCH = CONTROL | dict(
     steps=64_000,
     backbone="small",
     hidden=64,
-    apart=False,
+    separate_critic=False,
     learning_rate=4e-3,
-    max_norm=0.0,
+    max_grad_norm=0.0,
     entropy=0.03,
     evaluate_every=8_000,
     evaluate_games=40,
@@ -96,22 +106,7 @@ RECIPES = {"atari": {}, "control": CONTROL | dict(value_updates=20), "catch": CA
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[setting.kind(asked, RECIPES)] | setting.implied(asked))
-
-
-def continuous(asked: setting.Setting) -> bool:
-    """Whether the actions of the control world asked for are numbers, not choices."""
-    world = envs.make(asked.env, **setting.constructor(asked))
-    world.close()
-    return world.actions is None
-
-
-def reward_to_go(reward: Tensor, discount: Tensor, following: Tensor | float = 0.0) -> Tensor:
-    """G_t = r_t + gamma_t G_t+1: (T, N) each, and `following` (N,) what comes after the last step."""
-    returns = torch.empty_like(reward)
-    for t in reversed(range(len(reward))):
-        returns[t] = following = reward[t] + discount[t] * following
-    return returns
+    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
 
 
 class Episodes:
@@ -126,12 +121,12 @@ class Episodes:
         self.steps: list[Transition] = []  # (N, ...) each; action is what was drawn
         self.over: Tensor | None = None  # (N,) bool, the world's first episode has ended
 
-    def add(self, came: Transition, drawn: Tensor) -> Tensor:
+    def add(self, transition: Transition, drawn: Tensor) -> Tensor:
         """Take in a step. Returns (N,) bool: the worlds whose first episode ended with it."""
-        self.steps.append(came._replace(action=drawn))
-        before = torch.zeros_like(came.last) if self.over is None else self.over
-        self.over = before | came.last
-        return came.last & ~before
+        self.steps.append(transition._replace(action=drawn))
+        before = torch.zeros_like(transition.last) if self.over is None else self.over
+        self.over = before | transition.last
+        return transition.last & ~before
 
     @property
     def whole(self) -> bool:
@@ -164,18 +159,18 @@ class Episodes:
             self.over = self.over | worlds
 
 
-class Moving(nn.Module):
+class MovingAverage(nn.Module):
     """A moving average of returns, kept with the run."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
 
-    def update(self, value: Tensor, memory: float, first: bool) -> None:
-        self.mean.copy_(value if first else memory * self.mean + (1 - memory) * value)
+    def update(self, value: Tensor, baseline_decay: float, first: bool) -> None:
+        self.mean.copy_(value if first else baseline_decay * self.mean + (1 - baseline_decay) * value)
 
 
-def credits(config: Config, reward: Tensor, used: Tensor, final: Tensor) -> Tensor:
+def step_returns(config: Config, reward: Tensor, used: Tensor, final: Tensor) -> Tensor:
     """What each step is weighted by before a baseline: the return of its whole episode, or of what came after.
 
     Args:
@@ -193,7 +188,7 @@ def credits(config: Config, reward: Tensor, used: Tensor, final: Tensor) -> Tens
     return (returns if config.credit == "reward_to_go" else returns[:1].expand_as(returns)) * used
 
 
-def baseline_of(config: Config, weight: Tensor, used: Tensor, value: Tensor, moving: Tensor) -> Tensor:
+def baselines(config: Config, weight: Tensor, used: Tensor, value: Tensor, moving: Tensor) -> Tensor:
     """What the weights (T, N) are compared with, (T, N). None of them depends on the action that is rated.
 
     none: 0. constant: the mean weight in the other episodes. moving: of the updates before. learned: the value.
@@ -215,30 +210,32 @@ class Batch(NamedTuple):
     action: Tensor  # (M, ...) as drawn
     weight: Tensor  # (M,) the return that counts
     baseline: Tensor  # (M,)
-    togo: Tensor  # (M,) the return that followed, which the learned baseline predicts
+    return_to_go: Tensor  # (M,) the return that followed, which the learned baseline predicts
 
 
 def train(config: Config) -> None:
     if config.capture:
         raise ValueError("--capture: episodes differ in length, and a graph keeps its shapes")
     device = runs.prepare(config.device, config.seed, config.threads)
-    chosen = options(config)
+    chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = runs.Run(
         config,
         "agents.reinforce",
         world.name,
         world.protocol,
-        setting.patience(world),
+        duration_note(world),
         score=SCORE,
-        follow_up=COMMAND,
+        follow_up=WATCH_COMMAND,
     )
 
-    network = policies.build(config, world)
-    setting.look_around(config, network, run)
-    optimizer = arithmetic.adam(config, network)
-    parts = network.parts() if config.apart else [list(network.parameters())]  # whose gradients are clipped apart
-    episodes, moving = Episodes(device), Moving().to(device)
+    network = actor_critic.build(config, world)
+    estimate_mean_observation(config, network, run)
+    optimizer = optimization.adam(config, network)
+    parts = (
+        network.parts() if config.separate_critic else [list(network.parameters())]
+    )  # whose gradients are clipped apart
+    episodes, moving = Episodes(device), MovingAverage().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
     @torch.inference_mode()
@@ -248,7 +245,7 @@ def train(config: Config) -> None:
         return network.head.sample(parameters)
 
     @torch.inference_mode()
-    def judge(observation: Tensor) -> Tensor:
+    def critic_encoder(observation: Tensor) -> Tensor:
         with precision(config, device):
             return network(observation)[1]
 
@@ -256,37 +253,37 @@ def train(config: Config) -> None:
         with precision(config, device):
             parameters, value = network(batch.observation)
         advantage = batch.weight - batch.baseline
-        if config.normalise:
+        if config.normalize_advantages:
             advantage = advantage / (advantage.square().mean().sqrt() + 1e-8)
         entropy = network.head.entropy(parameters).mean()
         policy = -(advantage * network.head.log_prob(parameters, batch.action)).mean()
-        error = F.mse_loss(value, batch.togo) if config.baseline == "learned" else torch.zeros_like(policy)
+        error = F.mse_loss(value, batch.return_to_go) if config.baseline == "learned" else torch.zeros_like(policy)
         descend(policy - config.entropy * entropy + config.value_weight * error)
         losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": value.mean()}
         if config.baseline == "learned":
-            spread = batch.togo.var()
-            explained = 1 - (batch.togo - batch.baseline).var() / spread
+            spread = batch.return_to_go.var()
+            explained = 1 - (batch.return_to_go - batch.baseline).var() / spread
             losses["value/explained"] = explained.where(spread > 0, torch.zeros_like(spread))
         return {name: loss.detach() for name, loss in losses.items()}
 
     def fit(batch: Batch) -> None:
         with precision(config, device):
-            value = network.judged(batch.observation)
-        descend(config.value_weight * F.mse_loss(value, batch.togo))
+            value = network.values(batch.observation)
+        descend(config.value_weight * F.mse_loss(value, batch.return_to_go))
 
     def descend(loss: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()
-        for weights in parts if config.max_norm else ():  # the value's gradient is a thousand times the policy's
-            nn.utils.clip_grad_norm_(weights, config.max_norm)
+        for weights in parts if config.max_grad_norm else ():  # the value's gradient is a thousand times the policy's
+            nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
         optimizer.step()
 
     if config.compile:
-        act, learn, fit = arithmetic.compiled(act), torch.compile(learn), torch.compile(fit)
+        act, learn, fit = optimization.compile_policy(act), torch.compile(learn), torch.compile(fit)
 
     for step in run.steps(config.steps, stride=world.count):
         drawn = act(world.observation)
-        counted = episodes.add(world.step(network.head.outward(drawn)), drawn).tolist()
+        counted = episodes.add(world.step(network.head.environment_action(drawn)), drawn).tolist()
         run.log(
             {
                 word: [x for n, x in zip(world.finished_worlds, told, strict=True) if counted[n]]
@@ -299,25 +296,33 @@ def train(config: Config) -> None:
             learned = config.baseline == "learned"
             ends = used & record.last
             led = record.next_observation[ends.long().argmax(0), torch.arange(world.count, device=device)]
-            final = judge(led) * (ends & (record.discount > 0)).any(0) if learned else torch.zeros_like(reward[0])
-            weight = credits(config, reward, used, final)
-            togo = credits(dataclasses.replace(config, credit="reward_to_go"), reward, used, final)
+            final = (
+                critic_encoder(led) * (ends & (record.discount > 0)).any(0)
+                if learned
+                else torch.zeros_like(reward[0])
+            )
+            weight = step_returns(config, reward, used, final)
+            return_to_go = step_returns(dataclasses.replace(config, credit="reward_to_go"), reward, used, final)
             value = torch.zeros_like(reward)
             if learned:
-                value[used] = judge(record.observation[used])
+                value[used] = critic_encoder(record.observation[used])
             mean = weight.sum() / used.sum()
-            compared = baseline_of(config, weight, used, value, moving.mean)
-            batch = Batch(record.observation[used], record.action[used], weight[used], compared[used], togo[used])
-            if config.anneal:
-                arithmetic.set_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+            compared = baselines(config, weight, used, value, moving.mean)
+            batch = Batch(
+                record.observation[used], record.action[used], weight[used], compared[used], return_to_go[used]
+            )
+            if config.anneal_lr:
+                optimization.set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
-            for _ in range(config.value_updates - 1 if learned and config.apart else 0):
+            for _ in range(config.value_updates - 1 if learned and config.separate_critic else 0):
                 fit(batch)
-            network.scale.update(batch.observation)
-            moving.update(mean, config.memory, first=episodes.updates == 1)
+            network.normalize_observations.update(batch.observation)
+            moving.update(mean, config.baseline_decay, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))
         if run.due(config.evaluate_every, config.evaluate_first):
-            assess(run, lambda: policies.Player(config, network, config.seed), network.backbone, **chosen)
+            evaluate_and_save(
+                run, lambda: actor_critic.StochasticPolicy(config, network, config.seed), network.backbone, **chosen
+            )
 
 
 if __name__ == "__main__":

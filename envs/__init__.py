@@ -29,7 +29,7 @@ from collections.abc import Callable
 import gymnasium
 import torch
 
-from envs import atari, catch, control, glimpse, gridworld
+from envs import atari, catch, glimpse, gridworld, gymnasium_world
 from envs.world import Transition, World, WorldError
 
 __all__ = ["WORLDS", "Transition", "World", "WorldError", "family", "make"]
@@ -42,7 +42,7 @@ OURS = {
 
 WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` takes it
     "ours": list(OURS),
-    "control": [name for name in control.short_names() if name not in OURS],
+    "control": [name for name in gymnasium_world.short_names() if name not in OURS],
     "atari": list(atari.ROMS),
 }
 
@@ -72,7 +72,7 @@ def make(
         raise ValueError(f"count is the number of games side by side, at least 1, got {count}")
     if not isinstance(name, str):
         called, one = _maker(name)
-        return control.ControlWorld(called, count, seed, device, one=one, **options)
+        return gymnasium_world.GymnasiumWorld(called, count, seed, device, one=one, **options)
     if not _elsewhere(name) and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
         known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
         for option in options.keys() - set(known):
@@ -83,8 +83,8 @@ def make(
             asked = "(--protocol classic is Mnih's)" if world.protocol == meant else "but classic was asked for"
             world.caveat = f"{name} means sticky actions in Gymnasium: protocol {world.protocol} {asked}"
         return world
-    if identity := control.canonical(name):
-        return control.ControlWorld(identity, count, seed, device, **options)
+    if identity := gymnasium_world.canonical(name):
+        return gymnasium_world.GymnasiumWorld(identity, count, seed, device, **options)
     hint = _hint(name, [known for names in WORLDS.values() for known in names])
     raise ValueError(f"unknown world {name!r}{hint or ': envs.WORLDS lists those that come along'}")
 
@@ -133,7 +133,7 @@ def _maker(given: gymnasium.Env | Callable[[], gymnasium.Env]) -> tuple[str, Cal
 
 def _elsewhere(name: str) -> bool:
     """Whether a name is an id of Gymnasium's for a world that is none of ALE's."""
-    identity = control.registered(name)
+    identity = gymnasium_world.registered(name)
     return identity is not None and "ale_py" not in str(gymnasium.spec(identity).entry_point)
 
 

@@ -23,7 +23,7 @@ import torch
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
-from envs.world import Arrival, World
+from envs.world import StepResult, World
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "classic": {"noop_max": 31, "repeat_action_probability": 0.0},  # ALE draws below noop_max: 0 to 30 no-ops
@@ -58,12 +58,12 @@ class AtariWorld(World):
     Args:
         name: of `ROMS`.
         protocol: "classic" or "sticky".
-        evaluation: whole games: no end is signalled when a life is lost.
+        evaluation: whole games: no end is signaled when a life is lost.
         frame_skip: emulator frames per agent step; the picture is the maximum of the last two.
         stack: frames in an observation; after a start the missing ones are black.
         size: height and width of a frame in pixels.
         full_actions: all 18 actions, instead of those the game uses.
-        colour: RGB frames; an observation is then (stack * 3, size, size).
+        color: RGB frames; an observation is then (stack * 3, size, size).
         fire_reset: press FIRE once at the start of a game, for games that wait for it.
         max_frames: emulator frames after which a game is cut short (which is not an end: discount 1).
         threads: emulator threads; 0 means one a core.
@@ -87,7 +87,7 @@ class AtariWorld(World):
         stack: int = 4,
         size: int = 84,
         full_actions: bool = False,
-        colour: bool = False,
+        color: bool = False,
         fire_reset: bool = False,
         max_frames: int = 108_000,
         threads: int = 0,
@@ -111,16 +111,16 @@ class AtariWorld(World):
             **PROTOCOLS[protocol],
         )
         self._emulators = AtariVectorEnv(
-            **self._settings, img_height=size, img_width=size, stack_num=stack, grayscale=not colour
+            **self._settings, img_height=size, img_width=size, stack_num=stack, grayscale=not color
         )
         self._twin: AtariVectorEnv | None = None
-        self._colour = colour
+        self._color = color
         self._signals_lives = protocol == "classic" and not evaluation
         self._tape_limit = power_cycle
         self._lives = np.zeros(count, np.int32)
         options = dict(
             protocol=protocol, evaluation=evaluation, frame_skip=frame_skip, stack=stack, size=size,
-            full_actions=full_actions, colour=colour, fire_reset=fire_reset, max_frames=max_frames,
+            full_actions=full_actions, color=color, fire_reset=fire_reset, max_frames=max_frames,
             power_cycle=power_cycle, flicker=flicker,
         )  # fmt: skip
         super().__init__(
@@ -130,7 +130,7 @@ class AtariWorld(World):
             count=count,
             seed=seed,
             device=device,
-            observation_shape=(stack * (3 if colour else 1), size, size),
+            observation_shape=(stack * (3 if color else 1), size, size),
             stack=stack,
             actions=int(self._emulators.single_action_space.n),
             options=options,
@@ -149,7 +149,7 @@ class AtariWorld(World):
         if self._twin is not None:
             self._twin.send(action.astype(np.int32))
 
-    def _collect(self) -> Arrival:
+    def _collect(self) -> StepResult:
         if self._twin is not None:
             self._screen = self._twin.recv()[0]
         observation, reward, terminated, truncated, info = self._emulators.recv()
@@ -161,21 +161,21 @@ class AtariWorld(World):
             final = self._picture(info["final_obs"])  # filled only where a game ended
             arrived = present.copy()
             arrived[ended] = final[ended]
-        return Arrival(arrived, present, reward.astype(np.float32), terminated, truncated, lost)
+        return StepResult(arrived, present, reward.astype(np.float32), terminated, truncated, lost)
 
     def _picture(self, observation: np.ndarray) -> np.ndarray:
         # ALE hands out a fresh array at every recv, so the present may stay where it is.
-        if not self._colour:
+        if not self._color:
             return observation
         return np.ascontiguousarray(observation.transpose(0, 1, 4, 2, 3)).reshape(
             self.count, -1, *observation.shape[2:4]
         )
 
     def render(self) -> np.ndarray:
-        """The screens in full colour, (N, 210, 160, 3) uint8.
+        """The screens in full color, (N, 210, 160, 3) uint8.
 
         ALE's vector environment has no screen to ask for. The first call therefore starts a second one, with
-        colour pictures, has it play the same tapes, and keeps it in step from then on: emulation does not
+        color pictures, has it play the same tapes, and keeps it in step from then on: emulation does not
         depend on the picture taken of it. Films cost twice the emulation, everything else nothing.
         """
         if self._twin is None:

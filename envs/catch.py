@@ -1,6 +1,6 @@
 """Catch: a ball falls, a paddle moves left or right to catch it. Our fruit fly: pixels, no download, seconds.
 
-After bsuite's catch (Osband et al. 2020, "Behaviour Suite for Reinforcement Learning"), with a picture of
+After bsuite's catch (Osband et al. 2020, "Behavior Suite for Reinforcement Learning"), with a picture of
 40 x 40 pixels so that convolutional backbones can look at it. A game is 9 steps long; the last one is worth
 +1 if the ball was caught and -1 if not. A perfect player's mean score is 1, a random one's about -0.8.
 
@@ -13,15 +13,15 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
-from envs.games import GamesVectorEnv, SingleGame
+from envs.vector_env import BatchVectorEnv, SingleEnv
 
 ID = "saccade/Catch-v0"
 BOARD = 10  # rows and columns
 CELL = 4  # pixels
-BALL, PADDLE = 255, 128  # shades of grey
+BALL, PADDLE = 255, 128  # shades of gray
 
 
-class CatchVectorEnv(GamesVectorEnv):
+class CatchVectorEnv(BatchVectorEnv):
     """N games of Catch in NumPy. Observations (N, 1, 40, 40) uint8; actions (N,) 0 left, 1 stay, 2 right.
 
     Args:
@@ -67,7 +67,7 @@ class CatchVectorEnv(GamesVectorEnv):
         return board.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, None]
 
 
-class CatchEnv(SingleGame):
+class CatchEnv(SingleEnv):
     """One game of Catch."""
 
     def __init__(self, render_mode: str | None = None) -> None:

@@ -25,7 +25,7 @@ from gymnasium.vector import AutoresetMode
 from torch import Tensor
 from torch.nn import functional as F
 
-from envs.games import GamesVectorEnv, SingleGame
+from envs.vector_env import BatchVectorEnv, SingleEnv
 
 ID = "saccade/Glimpse-v0"
 
@@ -198,7 +198,7 @@ class Retina:
         height, width = self.height + 2, self.width + 2  # the finest map has a border of one pixel
         return maps[..., : height * width].unflatten(2, (height, width))[..., 1:-1, 1:-1]
 
-    def look(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
+    def extract(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
         Where scales look at places of their own, location is (B, scales, 2), finest first, and not smooth.
@@ -256,7 +256,7 @@ def glyphs(count: int = 2_000, side: int = 28, seed: int = 0) -> tuple[Tensor, T
     return torch.from_numpy((ink * 255).astype(np.uint8)), torch.from_numpy(labels)
 
 
-class GlimpseVectorEnv(GamesVectorEnv):
+class GlimpseVectorEnv(BatchVectorEnv):
     """N images, each seen through a window of its own.
 
     Observations (N, scales * C * size^2 + 2) float32: the patches in [0, 1], finest first, then the location they
@@ -344,12 +344,12 @@ class GlimpseVectorEnv(GamesVectorEnv):
         self._labels[mask] = self.scenes.answers(rows, uniform[:, 3:]).cpu().numpy()
 
     def _observe(self) -> np.ndarray:
-        patches = self.retina.look(self._maps, torch.from_numpy(self._location).to(self.device))
+        patches = self.retina.extract(self._maps, torch.from_numpy(self._location).to(self.device))
         return np.concatenate([patches.flatten(1).cpu().numpy(), self._location], axis=1)
 
 
 def framed(image: np.ndarray, location: np.ndarray, size: int, scales: int, zoom: int = 1) -> np.ndarray:
-    """An image (C, H, W) uint8 in colour (zoom * H, zoom * W, 3), the windows of a glimpse at (x, y) in red."""
+    """An image (C, H, W) uint8 in color (zoom * H, zoom * W, 3), the windows of a glimpse at (x, y) in red."""
     picture = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0).repeat(zoom, 0).repeat(zoom, 1).copy()
     tall, wide = picture.shape[:2]
     x, y = np.rint((location + 1) / 2 * (image.shape[2], image.shape[1])).astype(int)
@@ -368,10 +368,10 @@ def framed(image: np.ndarray, location: np.ndarray, size: int, scales: int, zoom
     return picture
 
 
-class GlimpseEnv(SingleGame):
+class GlimpseEnv(SingleEnv):
     """One image at a time. Settings are GlimpseVectorEnv's."""
 
-    metadata = SingleGame.metadata | {"render_fps": 2}
+    metadata = SingleEnv.metadata | {"render_fps": 2}
 
     def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
         super().__init__(

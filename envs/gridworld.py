@@ -23,11 +23,11 @@ import numpy as np
 from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode
 
-from envs.games import GamesVectorEnv, SingleGame
+from envs.vector_env import BatchVectorEnv, SingleEnv
 
 ID = "saccade/Gridworld-v0"
 REWARDS = {"G": 1.0, "P": -1.0}
-MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows and columns; left, down, right, up: neighbours are at right angles
+MOVES = ((0, -1), (1, 0), (0, 1), (-1, 0))  # rows and columns; left, down, right, up: neighbors are at right angles
 MAPS = {
     "4x3": "...G/.#.P/S...",
     "four-rooms": (
@@ -37,7 +37,7 @@ MAPS = {
     "maze": ".......#G/..#....#./S.#....#./..#....../.....#.../.........",
 }
 CELL = 40  # pixels
-COLOURS = {
+COLORS = {
     "#": (70, 74, 84),
     ".": (244, 244, 240),
     "S": (206, 222, 244),
@@ -55,11 +55,11 @@ def read_map(name: str) -> np.ndarray:
     """
     text = MAPS.get(name, name)
     rows = text.strip().replace("/", "\n").split()
-    unknown = sorted(set("".join(rows)) - set(COLOURS))
+    unknown = sorted(set("".join(rows)) - set(COLORS))
     if unknown:
         near = difflib.get_close_matches(name, MAPS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"maps by name are {', '.join(MAPS)}"
-        raise ValueError(f"a map is made of {' '.join(COLOURS)}, not of {unknown[0]!r} as in {name!r}: {hint}")
+        raise ValueError(f"a map is made of {' '.join(COLORS)}, not of {unknown[0]!r} as in {name!r}: {hint}")
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"the rows of a map are equally long, these have {[len(row) for row in rows]} cells")
     cells = np.array([list(row) for row in rows])
@@ -68,7 +68,7 @@ def read_map(name: str) -> np.ndarray:
     return cells
 
 
-class GridworldVectorEnv(GamesVectorEnv):
+class GridworldVectorEnv(BatchVectorEnv):
     """N walks through one map in NumPy. Observations (N,) int64, row * columns + column; actions (N,) 0 to 3.
 
     Args:
@@ -131,8 +131,8 @@ class GridworldVectorEnv(GamesVectorEnv):
         """N pictures of the map with the walker on it, each (H * CELL, W * CELL, 3) uint8."""
         if self.render_mode is None:
             return None
-        colours = np.array([[COLOURS[cell] for cell in row] for row in self.cells], np.uint8)
-        ground = colours.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        colors = np.array([[COLORS[cell] for cell in row] for row in self.cells], np.uint8)
+        ground = colors.repeat(CELL, axis=0).repeat(CELL, axis=1)
         ground[::CELL] = ground[:, ::CELL] = LINE
         offset = np.arange(CELL) - (CELL - 1) / 2
         disc = offset[:, None] ** 2 + offset**2 < (0.3 * CELL) ** 2
@@ -162,12 +162,14 @@ class GridworldVectorEnv(GamesVectorEnv):
     def _outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
         if self._ends[state] or self.cells.ravel()[state] == "#":
             return [(1.0, state, 0.0, True)]
-        chances = {0: 1 - self._slip, -1: self._slip / 2, 1: self._slip / 2}
-        found = [(chance, int(self._leads[state, (action + turn) % 4])) for turn, chance in chances.items() if chance]
+        sample_noise = {0: 1 - self._slip, -1: self._slip / 2, 1: self._slip / 2}
+        found = [
+            (chance, int(self._leads[state, (action + turn) % 4])) for turn, chance in sample_noise.items() if chance
+        ]
         return [(chance, there, float(self._gain[there]), bool(self._ends[there])) for chance, there in found]
 
 
-class GridworldEnv(SingleGame):
+class GridworldEnv(SingleEnv):
     """One walk. Arguments and attributes as of GridworldVectorEnv."""
 
     def __init__(

@@ -3,7 +3,7 @@
 The world keeps its own present (`observation`) and restarts a finished game within the step, so the classic
 mistakes (learning from the next episode's first frame, bootstrapping through an end) cannot be written down.
 It is also its own tape recorder: a game is a function of its seed and its actions, so those two are all that
-`state_dict` holds, and `load_state_dict` plays them again. Nothing of an emulator is ever serialised.
+`state_dict` holds, and `load_state_dict` plays them again. Nothing of an emulator is ever serialized.
 """
 
 import warnings
@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from envs import checks
-from envs.record import Arrival, Transition, WorldError
+from envs.transition import StepResult, Transition, WorldError
 
-__all__ = ["Arrival", "Transition", "World", "WorldError"]
-LONG = 20_000  # steps played again that are worth a word: some seconds of Atari
+__all__ = ["StepResult", "Transition", "World", "WorldError"]
+LONG_REPLAY = 20_000  # steps played again that are worth a word: some seconds of Atari
 
 
 class World:
@@ -160,7 +160,7 @@ class World:
             self._lit = np.roll(self._lit, -1, axis=1)
             self._light(self._all, 0)
         before = self.observation
-        following = self._moved(before, self._shade(arrival.observation))
+        next_value = self._moved(before, self._shade(arrival.observation))
         if ended.any():
             self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
@@ -171,11 +171,11 @@ class World:
             self._taped[reseed] = 0
             self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
             self._light(ended, 1)
-        self.observation = following
+        self.observation = next_value
         if present is not arrival.observation:
-            self.observation = self._begun(following, self._shade(present), ended)
+            self.observation = self._begun(next_value, self._shade(present), ended)
         reward, discount, last = self._signals(arrival.reward, ~over, last)
-        return Transition(before, action, reward, discount, following, last)
+        return Transition(before, action, reward, discount, next_value, last)
 
     def step(self, action: Tensor) -> Transition:
         """`send`, then `recv`."""
@@ -194,7 +194,7 @@ class World:
         return list(zip(self._return.tolist(), self._length.tolist(), strict=True))
 
     def render(self) -> np.ndarray:
-        """Pictures of the present for people, (N, H, W, 3) uint8, in colour."""
+        """Pictures of the present for people, (N, H, W, 3) uint8, in color."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -249,7 +249,7 @@ class World:
         self._clear_finished()
         lost = self._all
         if self._seeded:
-            if (steps := self.count * int(self._taped.max())) > LONG:
+            if (steps := self.count * int(self._taped.max())) > LONG_REPLAY:
                 print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
             self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
             lost = np.array(_checksums(self.observation)) != np.array(state["present"])
@@ -280,7 +280,7 @@ class World:
     def _emit(self, action: np.ndarray) -> None:
         raise NotImplementedError
 
-    def _collect(self) -> Arrival:
+    def _collect(self) -> StepResult:
         raise NotImplementedError
 
     def _undo(self) -> None:
@@ -331,14 +331,14 @@ class World:
         The simulator can only step all games at once, so one with a short tape plays anything until its
         turn comes, and is started then.
         """
-        seeds, longest = self._seeds(self._seedings), int(self._taped.max())
-        begins = longest - self._taped
+        seeds, max_steps = self._seeds(self._seedings), int(self._taped.max())
+        begins = max_steps - self._taped
         present = restart(seeds, self._all)
-        for t in range(longest + 1):
+        for t in range(max_steps + 1):
             begin = begins == t
             if t and begin.any():
                 present = restart(seeds, begin)
-            if t < longest:
+            if t < max_steps:
                 # As wide as it was sent: some environments compute with the action's own dtype.
                 action = self._tape[self._rows, np.maximum(t - begins, 0)]
                 present = advance(action if self.actions is None else action.astype(np.int64))
@@ -378,12 +378,12 @@ class World:
         frame = picture.shape[1] // self.stack
         return torch.cat([before[:, frame:], self._tensor(np.ascontiguousarray(picture[:, -frame:]))], 1)
 
-    def _begun(self, following: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
+    def _begun(self, next_value: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
         """`present` (N, ...) there: `following`, but where a game `ended` (N,) the first frame of its next."""
         if not self._newest_only:
             return self._tensor(present)
-        first = self._moved(torch.zeros_like(following), present)
-        return torch.where(self._tensor(ended).view(-1, 1, 1, 1), first, following)
+        first = self._moved(torch.zeros_like(next_value), present)
+        return torch.where(self._tensor(ended).view(-1, 1, 1, 1), first, next_value)
 
     def _signals(self, reward: np.ndarray, going: np.ndarray, last: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         if self.device.type == "cpu":

@@ -9,12 +9,12 @@ segments.py     the file format of a save
 mapping.py      storage on a disk instead of in RAM
 """
 
-from replay.frames import FrameReplay
+from replay.frame_replay import FrameReplay
 from replay.memory import Memory
-from replay.priorities import Priorities
-from replay.prioritized import Drawn, PrioritizedReplay
-from replay.rows import RowReplay
+from replay.prioritized import PrioritizedBatch, PrioritizedReplay
+from replay.row_replay import RowReplay
+from replay.sum_tree import SumTree
 
 MEMORIES = {"rows": RowReplay, "frames": FrameReplay}
 
-__all__ = ["MEMORIES", "Drawn", "FrameReplay", "Memory", "PrioritizedReplay", "Priorities", "RowReplay"]
+__all__ = ["MEMORIES", "PrioritizedBatch", "FrameReplay", "Memory", "PrioritizedReplay", "SumTree", "RowReplay"]

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from replay import segments
 from replay.memory import Memory
-from replay.priorities import Priorities
+from replay.sum_tree import SumTree
 
 RECENT = 100  # updates, after which the largest priority so far is compared with the largest among them
 FURTHEST = 100.0  # times that one, it may be: then what made it was an outlier, and is forgotten
 
 
-class Drawn(NamedTuple):
+class PrioritizedBatch(NamedTuple):
     record: NamedTuple  # what the memory's own sample() or sequences() returns
     index: Tensor  # (B,) int64, the transitions' own numbers, counted from the first ever added: for update()
     weight: Tensor  # (B,) float32 importance weights, the largest of the batch is 1
@@ -48,7 +48,7 @@ class PrioritizedReplay:
         self.memory = memory
         self.exponent, self.smallest, self.period = exponent, smallest, period
         self._size = memory.rows * memory.worlds  # places, and one leaf more for what need not be set
-        self.priorities = Priorities(self._size + 1, memory.device)
+        self.priorities = SumTree(self._size + 1, memory.device)
         self._largest = torch.ones((), device=memory.device)  # priority of what is new
         self._recent = torch.zeros((), device=memory.device)  # the largest since it was last looked at
         self._updates = 0
@@ -81,20 +81,20 @@ class PrioritizedReplay:
         """As the memory does, (N,) bool."""
         self.memory.truncate_episodes(worlds)
 
-    def sample(self, batch: int, steps: int = 1, beta: float = 1.0) -> Drawn:
+    def sample(self, batch: int, steps: int = 1, importance_exponent: float = 1.0) -> PrioritizedBatch:
         """Draw `batch` transitions, stratified by priority; for steps > 1 see Memory.sample.
 
         beta: exponent of the importance weights w_i = (N P(i))^-beta / max w of the batch, from 0 (none) to 1
         (fully corrected). With other steps than the last time, the newest rows count as new again.
         Raises ValueError when there is nothing to draw (yet), or never would be.
         """
-        place, index, weight = self._draw(batch, steps, beta)
-        return Drawn(self.memory.gather(place, steps), index, weight)
+        place, index, weight = self._draw(batch, steps, importance_exponent)
+        return PrioritizedBatch(self.memory.gather(place, steps), index, weight)
 
-    def sequences(self, batch: int, length: int, beta: float = 1.0) -> Drawn:
+    def sequences(self, batch: int, length: int, importance_exponent: float = 1.0) -> PrioritizedBatch:
         """Draw `batch` sequences of `length` steps by the priority of their first step; see Memory.sequences."""
-        place, index, weight = self._draw(batch, length, beta)
-        return Drawn(self.memory.unroll(place, length), index, weight)
+        place, index, weight = self._draw(batch, length, importance_exponent)
+        return PrioritizedBatch(self.memory.unroll(place, length), index, weight)
 
     @torch.no_grad()
     def update(self, index: Tensor, error: Tensor) -> None:
@@ -184,7 +184,7 @@ class PrioritizedReplay:
     def _identity(self) -> dict:
         return {"exponent": self.exponent, "smallest": self.smallest, "period": self.period}
 
-    def _draw(self, batch: int, steps: int, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, batch: int, steps: int, importance_exponent: float) -> tuple[Tensor, Tensor, Tensor]:
         """Places, indices and weights, (B,) each."""
         memory = self.memory
         memory.check_draw(batch, steps)
@@ -198,7 +198,7 @@ class PrioritizedReplay:
         newest = memory.adds * memory.worlds - 1
         index = newest - (newest - place) % self._size
         units = self.priorities.leaves.index_select(0, place)
-        weight = (units / units.min()).pow_(-beta)  # N and the sum of all fall out with the largest
+        weight = (units / units.min()).pow_(-importance_exponent)  # N and the sum of all fall out with the largest
         return place, index, weight
 
     def _catch_up(self, steps: int) -> None:

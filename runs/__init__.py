@@ -32,7 +32,7 @@ pages.py       what READMEs quote of them
 from importlib import import_module
 from typing import Any
 
-_WHERE = {
+_MODULES = {
     "Captured": "graph",
     "Finished": "files",
     "Options": "run",
@@ -48,6 +48,6 @@ __all__ = ["Captured", "Finished", "Options", "Run", "RunError", "Score", "launc
 
 def __getattr__(name: str) -> Any:
     """Import on first use: the programs that only read folders then start without torch."""
-    if name in _WHERE:
-        return getattr(import_module(f"runs.{_WHERE[name]}"), name)
+    if name in _MODULES:
+        return getattr(import_module(f"runs.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'runs' has no attribute {name!r}")

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from runs import flags, ranges
+from runs import flag_types, flags
 from runs.files import RunError
 from runs.printing import printable
 from runs.progress import Lasting
@@ -66,7 +66,7 @@ def _launch(
             given = [each for each in arguments if each not in ("-h", "--help")]
             default = recipe(flags.parse(config, program, args=given))
         finished = flags.parse(config, program, description, default, arguments)
-        ranges.check(finished)
+        flag_types.check(finished)
         train(finished)
     except KeyboardInterrupt:
         raise SystemExit(130) from None

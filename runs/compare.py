@@ -27,14 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runs import flags, hints, ranges
+from runs import flag_types, flags, suggestions
+from runs.flag_types import Count
 from runs.printing import printable
 from runs.progress import duration
-from runs.ranges import Count
-from runs.record import LINES, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
+from runs.reader import METRIC_FILES, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
 from runs.score import Score, number, short
 
-BEGUN = (LINES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
+BEGUN = (METRIC_FILES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
 WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # columns that are not numbers
 
 
@@ -99,7 +99,7 @@ def check_metric(runs: Iterable[RunRecord], metric: str | None) -> None:
     """Raise ValueError on a word that none of the runs wrote, naming near matches."""
     words = sorted(set().union(*(run.words for run in runs)))
     if metric is not None and words and metric not in words:
-        raise ValueError(f"unknown metric {metric!r}: {hints.one_of(metric, words, 'these runs wrote')}")
+        raise ValueError(f"unknown metric {metric!r}: {suggestions.one_of(metric, words, 'these runs wrote')}")
 
 
 def find_runs(folders: Iterable[Path | str]) -> list[Path]:
@@ -113,7 +113,7 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
     for folder in folders:
         if not folder.exists():
             beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-            like = hints.close(folder.name, [path.name for path in beside if path.is_dir()], count=1)
+            like = suggestions.near_matches(folder.name, [path.name for path in beside if path.is_dir()], count=1)
             hint = f": did you mean {str(folder.with_name(like[0]))!r}?" if like else ""
             raise FileNotFoundError(f"no folder {str(folder)!r}{hint}")
         for path in sorted(folder.rglob("config.json")):
@@ -170,8 +170,8 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool =
         shown = Table(header_style="bold")
         for index, name in enumerate(head):
             shown.add_column(name, justify="left" if name in WORDS or not index else "right", overflow="fold")
-        for row, world, following in zip(rows, worlds, [*worlds[1:], None], strict=True):
-            shown.add_row(*map(Text, row), end_section=world != following or len(head) < len(widths))
+        for row, world, next_value in zip(rows, worlds, [*worlds[1:], None], strict=True):
+            shown.add_row(*map(Text, row), end_section=world != next_value or len(head) < len(widths))
         console.print(shown)
     else:
         for row in (head, *rows):
@@ -229,7 +229,7 @@ def reach(values: Sequence[float | None], form) -> str:
 def main() -> None:
     config = flags.parse(Config, "runs.compare", __doc__)
     try:
-        ranges.check(config)
+        flag_types.check(config)
         runs = load(config.folders)
         check_metric(runs, config.metric)
     except (OSError, ValueError) as error:

@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window system, and no state left behind
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from runs.record import Group
+from runs.reader import Group
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe and Ito 2008
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe and Ito 2008
 MEANING = {
     "eval/return": "evaluation return (mean of whole games)",
     "eval/median": "evaluation return (median of whole games)",
@@ -99,8 +99,8 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
     notes: list[str] = []
     for each, axis in zip(panels, axes, strict=False):
         for one, label in each.groups:
-            style, colour = divmod(looks[label], len(COLOURS))
-            look = {"color": COLOURS[colour], "linestyle": ("-", "--", ":", "-.")[style % 4]}
+            style, color = divmod(looks[label], len(COLORS))
+            look = {"color": COLORS[color], "linestyle": ("-", "--", ":", "-.")[style % 4]}
             training = len(each.groups) <= MOST_TRAINING
             notes += _draw_group(axis, one, label, each.metric, x, smooth, look, training)
         _finish_panel(axis, each, x)

@@ -12,7 +12,7 @@ import numpy as np
 
 from runs.compare import interval
 from runs.printing import printable
-from runs.record import Group, RunRecord
+from runs.reader import Group, RunRecord
 
 
 def as_csv(groups: Sequence[Group]) -> str:

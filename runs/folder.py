@@ -26,7 +26,7 @@ except ImportError:  # Windows: two programs in one folder are then not noticed
 
 # Flags that change where a run is kept, how it is shown and how it is scored, but not what it learns: a run that
 # goes on may be given others. A config names those of them that do count for it in `binding`.
-OUTWARD = (
+RESUME_MAY_CHANGE = (
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
     *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk", "accept_loss"),
     *("film", "film_seconds", "views", "test_rollouts"),
@@ -184,7 +184,7 @@ class Folder:
         differences = [
             f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
             for key in sorted(old.keys() | new.keys())
-            if (key not in OUTWARD or key in binding) and old.get(key) != new.get(key)
+            if (key not in RESUME_MAY_CHANGE or key in binding) and old.get(key) != new.get(key)
         ]
         if differences:
             raise RunError(

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runs import hints
+from runs import suggestions
 from runs.compare import load, markdown, over_seeds, reach, table, tested
 from runs.progress import duration
-from runs.record import RECORDS, Group, group
+from runs.reader import RECORDS, Group, group
 from runs.score import number, short
 
 FRONT = "front_page"
@@ -87,7 +87,7 @@ def of_topic(topic: str, published: Path) -> list[Group]:
     """The groups of a topic's records. Raises ValueError where nothing is published in it."""
     topics = sorted({path.parents[1].name for path in published.glob(f"*/*/{RECORDS}")})
     if topic not in topics:
-        raise ValueError(f"nothing is published in {topic!r}: {hints.one_of(topic, topics, 'there are')}")
+        raise ValueError(f"nothing is published in {topic!r}: {suggestions.one_of(topic, topics, 'there are')}")
     return group(load([published / topic]))
 
 
@@ -103,7 +103,9 @@ def chosen(published: Path) -> list[Group]:
             run = each.runs[0]
             found[run.folder.relative_to(published).as_posix().removesuffix(f"-{run.seed}")] = each
     if unknown := [name for name in names if name not in found]:
-        raise ValueError(f"{FRONT}.json: no record {unknown[0]!r}: {hints.one_of(unknown[0], found, 'there are')}")
+        raise ValueError(
+            f"{FRONT}.json: no record {unknown[0]!r}: {suggestions.one_of(unknown[0], found, 'there are')}"
+        )
     return [found[name] for name in names]
 
 

@@ -8,7 +8,7 @@ records 50 iterations, beginning a little after the first loss, and leaves in th
     profile/trace.json     everything, for https://ui.perfetto.dev
 The run computes what it would have computed without.
 
-A moment belongs to what the program is at. Worlds and memories are labelled while the recording lasts, optimizers and
+A moment belongs to what the program is at. Worlds and memories are labeled while the recording lasts, optimizers and
 the backward pass label themselves, and what lies between two labels is named by what it leads to: the way to
 world.send is acting, the way to the backward pass is the forward one. An emulator's own threads are not seen.
 """
@@ -37,7 +37,7 @@ ACT, SEND, WAIT, OTHER = "act", "emulator: send", "emulator: wait", "other"
 ADD, DRAW, PRIORITIES = "memory: add", "memory: draw", "memory: priorities"
 FORWARD, BACKWARD, OPTIMIZER = "learn: forward", "learn: backward", "learn: optimizer"
 BESIDE, DEVICE = "emulator: beside", "wait for the device"
-COLOURS = {  # after Okabe and Ito 2008
+COLORS = {  # after Okabe and Ito 2008
     ACT: "#56B4E9",
     SEND: "#F0E442",
     WAIT: "#E69F00",
@@ -158,8 +158,8 @@ def playing(events: Sequence[dict]) -> list[Span]:
     calls = sorted((e["ts"], e["dur"], e["name"].rpartition(".")[2]) for e in events if _meaning(e) is not None)
     calls = [call for call in calls if call[2] in ("send", "recv")]
     found = []
-    for (sent, took, name), (begin, waited, following) in zip(calls, calls[1:], strict=False):
-        if (name, following) == ("send", "recv"):
+    for (sent, took, name), (begin, waited, next_value) in zip(calls, calls[1:], strict=False):
+        if (name, next_value) == ("send", "recv"):
             found += [Span(sent + took, begin, BESIDE), Span(begin, begin + waited, WAIT)]
     return found
 
@@ -269,7 +269,7 @@ class Recorder:
     def __init__(self, run: Run):
         self.run, self.wanted = run, run.config.profile
         self._profiler: torch.profiler.profile | None = None
-        self._labelled: list[tuple[Any, str]] = []
+        self._labeled: list[tuple[Any, str]] = []
         self._times: list[float] = []  # seconds, when iterations began that were not recorded
         self._recorded = 0  # iterations, the one that warms up included
 
@@ -310,7 +310,7 @@ class Recorder:
             for method in LABELS:
                 if callable(getattr(part, method, None)):
                     setattr(part, method, _label(f"{name}.{method}", getattr(part, method)))
-                    self._labelled.append((part, method))
+                    self._labeled.append((part, method))
         activities = [ProfilerActivity.CPU]
         if self.run.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
@@ -337,9 +337,9 @@ class Recorder:
             with contextlib.suppress(RuntimeError):  # it had ended, and was broken off while it was read
                 torch.autograd._disable_profiler()
         self._profiler, self.wanted = None, 0
-        for part, method in self._labelled:
+        for part, method in self._labeled:
             delattr(part, method)
-        self._labelled = []
+        self._labeled = []
 
     def _write(self, profiler: torch.profiler.profile) -> None:
         from runs import timeline  # here, because most runs draw nothing
@@ -365,8 +365,8 @@ def _label(name: str, method: Callable) -> Callable:
     """The method, with a label in the recording."""
 
     @functools.wraps(method)
-    def labelled(*arguments: Any, **named: Any) -> Any:
+    def labeled(*arguments: Any, **named: Any) -> Any:
         with record_function(name):
             return method(*arguments, **named)
 
-    return labelled
+    return labeled

@@ -16,7 +16,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from runs import hints
+from runs import suggestions
 from runs.printing import printable
 
 WIDTH = 80  # columns
@@ -84,7 +84,7 @@ def named(name: str, packages: tuple[str, ...]) -> str:
         raise ValueError(f"{name!r} may be {' or '.join(found)}")
     if not found:
         short = [program for programs in known.values() for program in programs]
-        near = hints.close(name, full if "." in name else short)
+        near = suggestions.near_matches(name, full if "." in name else short)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(short)}"
         raise ValueError(f"unknown program {name!r}: {hint}")
     return found[0]
@@ -109,7 +109,7 @@ def main(packages: tuple[str, ...], command: str) -> None:
 
 
 def saccade() -> None:
-    """The console command: any program of any room, as `saccade dqn --env Breakout` or `saccade vision.search`."""
+    """The console command: any program of any room, as `saccade dqn --env Breakout` or `saccade vision.classification.search`."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for worlds in files of one's own; last, so that they hide nothing
     main(ROOMS, "saccade")

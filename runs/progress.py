@@ -107,7 +107,7 @@ class Bar:
         (then, before), now = self.recent[0], time.monotonic()
         return (self.step - before) / max(now - then, 1e-9)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """The speed up to now was another one: the time left is told from what comes."""
         now = time.monotonic()
         self.settled = True

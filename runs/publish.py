@@ -23,9 +23,9 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from runs import files, hints
+from runs import files, suggestions
 from runs.flags import parse
-from runs.record import LINES, RECORDS, RunRecord, flags, read_records, read_run
+from runs.reader import METRIC_FILES, RECORDS, RunRecord, flags, read_records, read_run
 
 CURVE = 100  # points of a record's learning curve at most; half of them may be evaluations
 CLOCK = 20  # and of its clock
@@ -68,7 +68,7 @@ def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str =
         same = (other.program, other.protocol, other.published["variant"]) == (run.program, run.protocol, variant)
         if same and flags(other) != flags(run):
             raise ValueError(f"{folder} has other flags than {other.about['name']}: give it a --variant of its own")
-    written = (folder / LINES).stat().st_mtime
+    written = (folder / METRIC_FILES).stat().st_mtime
     record = {
         "name": name,
         "variant": variant,
@@ -164,7 +164,7 @@ def main() -> None:
         sys.exit("error: name a run's folder to publish, such as results/Pong/dqn-1, or --readme README.md")
     topics = sorted(path.name for path in config.into.glob("*/") if any(path.glob(f"*/{RECORDS}")))
     if config.runs and not config.topic:
-        sys.exit(f"error: say where the records belong with --topic: {hints.one_of('', topics, 'there are')}")
+        sys.exit(f"error: say where the records belong with --topic: {suggestions.one_of('', topics, 'there are')}")
     try:
         for folder in config.runs:
             place = publish(folder, config.into, config.topic, config.variant, config.note)

@@ -23,16 +23,16 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from runs import checkpoint, files, machine, ranges, threads
+from runs import checkpoint, files, flag_types, machine, threads
 from runs.files import Damaged, Finished, RunError
+from runs.flag_types import Count, NonNegative, Whole
 from runs.folder import Folder, inside, quoted
 from runs.log import CLOCK, METRICS, Log
-from runs.mirror import Mirror
 from runs.profile import Recorder
 from runs.progress import Bar, duration
-from runs.ranges import Count, NonNegative, Whole
 from runs.score import RETURN, Score, number
 from runs.signals import Interrupted, Signals
+from runs.wandb_mirror import WandbMirror
 
 WORTH = 10  # times that a checkpoint's saving took: so long ago it is old, and an evaluation begins with a new one
 
@@ -67,7 +67,7 @@ class Options:
 
     def validate(self) -> None:
         """Raise ValueError for numbers that a flag does not take, or that do not go together."""
-        ranges.check(self)
+        flag_types.check(self)
 
 
 class Run:
@@ -125,7 +125,7 @@ class Run:
         if folder := machine.package_folder(getattr(config, "env", "")):
             described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, config, described)
-        self.mirror = Mirror(
+        self.mirror = WandbMirror(
             config.wandb,
             self.folder,
             identity=self.identity,
@@ -224,7 +224,7 @@ class Run:
             for name, part in self.parts.items():
                 weights = part.parameters() if isinstance(part, torch.nn.Module) else ()
                 if not all(weight.isfinite().all() for weight in weights):
-                    raise self._spoilt(f"a weight of {name}")
+                    raise self._not_finite(f"a weight of {name}")
             states, needed = {}, {}
             for name, part in self.parts.items():
                 try:
@@ -233,7 +233,7 @@ class Run:
                     raise RunError(f"{error}, by step {self.step:,}. Kept: {self._place.kept()}.") from error
                 needed |= states[name]["files"] if hasattr(part, "save") else {}
                 if wrong := checkpoint.no_number(states[name]):
-                    raise self._spoilt(f"{wrong} of {name}")
+                    raise self._not_finite(f"{wrong} of {name}")
             state = {
                 "step": self.step,
                 "seconds": self._elapsed(),
@@ -370,7 +370,7 @@ class Run:
                         self._flush()
                     self.bar.update(self.step, self._shown())
                     if not self.bar.settled and self._log.learned:
-                        self.bar.settle()
+                        self.bar.finish()
                     if told := self.bar.estimate():
                         self.bar.say("\n".join(filter(None, (told, threads.crowded(load)))))
                     if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
@@ -543,9 +543,9 @@ class Run:
         """Raise RunError where a loss is no finite number."""
         for key, values in metrics.items():
             if key.startswith("loss/") and not all(map(math.isfinite, values)):
-                raise self._spoilt(key)
+                raise self._not_finite(key)
 
-    def _spoilt(self, what: str) -> RunError:
+    def _not_finite(self, what: str) -> RunError:
         return RunError(
             f"{what} became infinite or no number by step {self.step:,}. Kept: {self._place.kept()}. "
             "Try a smaller --learning-rate, with a --name of its own."

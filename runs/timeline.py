@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runs.profile import COLOURS, TOP, Span, bottleneck, elsewhere, iterations, operations, playing, spans, totals
+from runs.profile import COLORS, TOP, Span, bottleneck, elsewhere, iterations, operations, playing, spans, totals
 
 DENSE = 150  # bars that can still be told apart
 
@@ -29,7 +29,7 @@ def draw(path: Path, title: str, events: Sequence[dict]) -> None:
     figure.suptitle(f"{title}: {_milliseconds(each)} an iteration. {bottleneck(shares).capitalize()}")
     _draw_time(panels["time"], rows, _window(steps, found))
     _draw_bars(panels["kinds"], {kind: {kind: took} for kind, took in sums.items()}, whole, each)
-    panels["kinds"].set_title("what the program does, with its colour above", fontsize=11)
+    panels["kinds"].set_title("what the program does, with its color above", fontsize=11)
     _draw_bars(panels["operations"], operations(events, found), whole, each)
     panels["operations"].set_title("operations by themselves, and what they were for", fontsize=11)
     figure.savefig(path)
@@ -50,7 +50,7 @@ def _draw_time(panel: Axes, rows: dict[str, list[Span]], window: Sequence[dict])
         panel.broken_barh(
             [((span.begin - begin) / 1000, (span.end - span.begin) / 1000) for span in shown],
             (place - 0.4, 0.8),
-            facecolors=[COLOURS[span.kind] for span in shown],
+            facecolors=[COLORS[span.kind] for span in shown],
         )
     for step in window[1:]:
         panel.axvline((step["ts"] - begin) / 1000, color="black", linestyle=":", linewidth=1)
@@ -68,7 +68,7 @@ def _draw_bars(panel: Axes, sums: dict[str, dict[str, float]], whole: float, eac
     for place, (parts, width) in enumerate(zip(top.values(), widths, strict=True)):
         left = 0.0
         for kind in sorted(parts, key=parts.get, reverse=True):
-            panel.barh(place, parts[kind] / whole, left=left, color=COLOURS[kind])
+            panel.barh(place, parts[kind] / whole, left=left, color=COLORS[kind])
             left += parts[kind] / whole
         panel.annotate(f" {width:.1%}   {_milliseconds(width * each)}", (width, place), va="center", fontsize=9)
     panel.set_yticks(range(len(top)), [name if len(name) < 36 else name[:33] + "..." for name in top])

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Tuple
 from gymnasium.vector import AutoresetMode
 
-from envs.games import GamesVectorEnv
+from envs.vector_env import BatchVectorEnv
 
 PICTURE = Box(0, 255, (1, 36, 36), np.uint8)
 VECTOR = Box(-np.inf, np.inf, (3,), np.float32)
@@ -155,7 +155,7 @@ class Spaces(Plain):
         return self.observation_space.sample()
 
 
-class Many(GamesVectorEnv):
+class Many(BatchVectorEnv):
     """Many games at once, and no single one."""
 
     def __init__(self, num_envs: int = 1, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP) -> None:

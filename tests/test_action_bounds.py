@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import envs
-from agents import policies, ppo, setting
+from agents import ppo
+from agents.config import estimate_mean_observation
+from agents.networks import actor_critic, distributions
 
 
 class Range(gymnasium.Env):
@@ -26,8 +28,8 @@ class Range(gymnasium.Env):
     def step(self, action):
         assert action.dtype == self.action_space.dtype and self.action_space.contains(action), action
         low, high = (float(bound[0]) for bound in (self.action_space.low, self.action_space.high))
-        apart = abs(float(action[0]) - (low + 0.8 * (high - low))) / (high - low)
-        return np.ones(1, np.float32), -apart, True, False, {}
+        separate_critic = abs(float(action[0]) - (low + 0.8 * (high - low))) / (high - low)
+        return np.ones(1, np.float32), -separate_critic, True, False, {}
 
 
 gymnasium.register("Range-v0", entry_point=Range)
@@ -41,14 +43,16 @@ def bounded(low, high):
 def test_a_policy_begins_in_the_middle_of_the_range_and_as_wide():
     inf = np.inf
     low, high = [-1.0, 0, 10, -0.4, -inf, 5, -inf, -3.4e38, 2], [1.0, 100, 20, 0.4, inf, inf, -5, 3.4e38, 2]
-    head = policies.Gaussian(3, bounded(low, high), squash=False)
+    head = distributions.Gaussian(3, bounded(low, high), squash=False)
     parameters = torch.zeros(1, 2, 9)  # mean 0, deviation 1
-    begins = head.outward(head.mode(parameters))[0]
+    begins = head.environment_action(head.mode(parameters))[0]
     assert begins.tolist() == pytest.approx([0, 50, 15, 0, 0, 6, -6, 0, 2])
-    one = head.outward(torch.ones(1, 9))[0]
+    one = head.environment_action(torch.ones(1, 9))[0]
     assert one.tolist() == pytest.approx([1, 100, 20, 0.4, 1, 7, -5, 1, 2])
     drawn = torch.randn(50, 9)
-    assert torch.equal(head.outward(drawn)[:, 0], drawn[:, 0].clamp(-1, 1))  # bit for bit where the range is [-1, 1]
+    assert torch.equal(
+        head.environment_action(drawn)[:, 0], drawn[:, 0].clamp(-1, 1)
+    )  # bit for bit where the range is [-1, 1]
 
 
 @pytest.mark.slow
@@ -57,8 +61,10 @@ def test_worlds_of_any_bounds_are_learned(low, high, tmp_path):
     """Policies that begin at 0 +- 1 in the world's own unit make no way there: -0.8 before and after in [10, 20]."""
     kwargs = (f"low={low}", f"high={high}")
     asked = ppo.recipe(ppo.Config(env="Range-v0", env_kwargs=kwargs))
-    few = dict(steps=3_000, worlds=8, learning_rate=0.02, hidden=0, anneal=True, entropy=0.0, evaluate_every=0)
-    few |= dict(folder=tmp_path, name="run", wandb="disabled", env_kwargs=kwargs, max_norm=0.5, scale_rewards=False)
+    few = dict(steps=3_000, worlds=8, learning_rate=0.02, hidden=0, anneal_lr=True, entropy=0.0, evaluate_every=0)
+    few |= dict(
+        folder=tmp_path, name="run", wandb="disabled", env_kwargs=kwargs, max_grad_norm=0.5, scale_rewards=False
+    )
     ppo.train(dataclasses.replace(asked, rollout=8, epochs=4, minibatches=4, **few))
     (folder,) = tmp_path.glob("*/run")
     state = torch.load(max((folder / "checkpoint").glob("0*.pt")), weights_only=True)
@@ -70,7 +76,7 @@ def test_worlds_of_any_bounds_are_learned(low, high, tmp_path):
 
 def test_weights_saved_before_actions_had_units_are_taken_only_where_they_mean_the_same():
     for low, high, squash, fits in [(-1.0, 1.0, False, True), (0.0, 4.0, True, True), (0.0, 4.0, False, False)]:
-        head = policies.Gaussian(3, bounded([low], [high]), squash)
+        head = distributions.Gaussian(3, bounded([low], [high]), squash)
         state = {key: value for key, value in head.state_dict().items() if key not in ("center", "scale")}
         if fits:
             head.load_state_dict(state)
@@ -83,11 +89,11 @@ def test_weights_saved_before_actions_had_units_are_taken_only_where_they_mean_t
 def test_a_world_of_float64_gets_actions_within_its_bounds(bound):
     """float32 has no 0.1: 0.10000000149 is out of bounds."""
     world = envs.make("Range-v0", 2, low=-bound, high=bound, dtype="float64")
-    head = policies.Gaussian(3, world, squash=False)
+    head = distributions.Gaussian(3, world, squash=False)
     for drawn in (1.0, -1.0, 50.0, -50.0, 0.3):
-        world.step(head.outward(torch.full((2, 1), drawn)))
-    squashed = policies.Gaussian(3, world, squash=True)
-    world.step(squashed.outward(torch.tensor([[50.0], [-50.0]])))
+        world.step(head.environment_action(torch.full((2, 1), drawn)))
+    squashed = distributions.Gaussian(3, world, squash=True)
+    world.step(squashed.environment_action(torch.tensor([[50.0], [-50.0]])))
     with pytest.raises(Exception, match="(?s).*"):  # what is really out of bounds is the world's own affair
         world.step(torch.full((2, 1), 2 * bound))
 
@@ -108,8 +114,8 @@ def test_random_play_of_a_world_of_float64_is_of_float32():
             return np.full((12, 12, 1), 7, np.uint8), *others
 
     gymnasium.register("Pictured-v0", entry_point=Pictured)
-    config = ppo.Config(env="Pictured-v0", backbone="small", centre=True, hidden=8)
-    network = policies.build(config, envs.make("Pictured-v0", 1))
-    setting.look_around(config, network, SimpleNamespace(resumes=False))
-    (picture,) = (value for key, value in network.named_buffers() if key.endswith("centre"))
+    config = ppo.Config(env="Pictured-v0", backbone="small", subtract_mean=True, hidden=8)
+    network = actor_critic.build(config, envs.make("Pictured-v0", 1))
+    estimate_mean_observation(config, network, SimpleNamespace(resumes=False))
+    (picture,) = (value for key, value in network.named_buffers() if key.endswith("center"))
     assert (picture == 7).all()

@@ -1,16 +1,16 @@
-"""The study of initialisers: what the lecture says of each shows in its numbers, and a picture is drawn."""
+"""The study of initializers: what the lecture says of each shows in its numbers, and a picture is drawn."""
 
 import pytest
 
-from vision import activations
+from vision.classification import activation_study
 
 
 def deviations(activation, init):
-    config = activations.Config(layers=8, units=200, inputs=200)
-    return [layer.std().item() for layer in activations.activations(activation, init, config)]
+    config = activation_study.Config(layers=8, width=200, inputs=200)
+    return [layer.std().item() for layer in activation_study.activations(activation, init, config)]
 
 
-def test_what_initialisers_do():
+def test_what_initializers_do():
     assert not any(deviations("tanh", "zeros"))
     small, xavier = deviations("tanh", "small"), deviations("tanh", "xavier")
     assert small[-1] < 1e-4 < small[0]  # falls to 0
@@ -22,6 +22,6 @@ def test_what_initialisers_do():
 
 def test_picture(tmp_path):
     path = tmp_path / "deep" / "activations.png"
-    found = activations.draw(activations.Config(path, layers=2, units=20, inputs=50))
+    found = activation_study.draw(activation_study.Config(path, layers=2, width=20, inputs=50))
     assert len(found) == 8 and all(len(layers) == 2 for layers in found.values())
     assert path.read_bytes()[:4] == b"\x89PNG"

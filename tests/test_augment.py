@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from vision import data
-from vision.data import augment, drawn
+from vision.data import shapes as drawn_shapes
+from vision.training import augmentation
 
 
 def generator(seed=0):
@@ -16,7 +17,7 @@ def generator(seed=0):
 
 @pytest.fixture(scope="module")
 def images():
-    return drawn.draw(64).images
+    return drawn_shapes.draw(64).images
 
 
 @pytest.fixture
@@ -30,9 +31,9 @@ def ramp():
 
 def test_flip_by_hand(ramp):
     mirrored = [[3, 2, 1, 0], [7, 6, 5, 4], [11, 10, 9, 8], [15, 14, 13, 12]]
-    assert augment.flip(ramp, 1.0)[0, 0].tolist() == mirrored
-    assert torch.equal(augment.flip(ramp, 0.0), ramp)
-    many = augment.flip(ramp.expand(2_000, 1, 4, 4), 0.25, generator())
+    assert augmentation.flip(ramp, 1.0)[0, 0].tolist() == mirrored
+    assert torch.equal(augmentation.flip(ramp, 0.0), ramp)
+    many = augmentation.flip(ramp.expand(2_000, 1, 4, 4), 0.25, generator())
     assert (many[:, 0, 0, 0] == 3).float().mean().item() == pytest.approx(0.25, abs=0.03)  # 3 deviations
 
 
@@ -40,7 +41,7 @@ def test_flip_by_hand(ramp):
 def test_crop_is_a_window_of_the_padded_image(mode, images):
     floats = images.float()
     padded = F.pad(floats, (3,) * 4, mode="constant" if mode == "zero" else "reflect")
-    found = augment.crop(images, 3, mode, generator())
+    found = augmentation.crop(images, 3, mode, generator())
     places = set()
     for before, after in zip(padded, found.float(), strict=True):
         match = [(y, x) for y in range(7) for x in range(7) if torch.equal(before[:, y : y + 32, x : x + 32], after)]
@@ -51,17 +52,17 @@ def test_crop_is_a_window_of_the_padded_image(mode, images):
 
 def test_crop_of_a_strange_shape():
     tall = torch.arange(2 * 3 * 5, dtype=torch.float32).view(1, 1, 6, 5).repeat(50, 1, 1, 1)
-    found = augment.crop(tall, 2, "reflect", generator())
+    found = augmentation.crop(tall, 2, "reflect", generator())
     assert found.shape == tall.shape and set(found.unique().tolist()) <= set(range(30))
     with pytest.raises(ValueError, match="5 pixels cannot be reflected 5 pixels"):
-        augment.crop(tall, 5, "reflect")
+        augmentation.crop(tall, 5, "reflect")
     with pytest.raises(ValueError, match="unknown padding 'mirror'"):
-        augment.crop(tall, 1, "mirror")
+        augmentation.crop(tall, 1, "mirror")
 
 
 def test_translate_moves_and_leaves_black():
     white = torch.full((500, 1, 16, 8), 255, dtype=torch.uint8)
-    found = augment.translate(white, 0.25, generator())
+    found = augmentation.translate(white, 0.25, generator())
     kept = (found > 0).flatten(2).sum(2).squeeze(1)
     rows, columns = ((found > 0).any(3).sum(2).squeeze(1), (found > 0).any(2).sum(2).squeeze(1))
     assert torch.equal(kept, rows * columns)  # a rectangle stays
@@ -69,8 +70,8 @@ def test_translate_moves_and_leaves_black():
 
 
 def test_scaled_crop_of_everything_changes_nothing(images):
-    assert torch.equal(augment.scaled_crop(images, least=1.0, aspect=1.0), images)
-    halved = augment.scaled_crop(images.float() / 255, least=1.0, aspect=1.0, size=16)
+    assert torch.equal(augmentation.scaled_crop(images, least=1.0, aspect=1.0), images)
+    halved = augmentation.scaled_crop(images.float() / 255, least=1.0, aspect=1.0, size=16)
     assert halved.shape == (64, 3, 16, 16)
     thin = images[:1, :1].float()
     weights = torch.tensor([0.125, 0.375, 0.375, 0.125])  # a triangle two pixels to each side, at halves of pixels
@@ -82,7 +83,7 @@ def test_scaled_crop_areas_and_aspects():
     """On a picture whose pixels say where they are, the corners of the result say what was cut out."""
     line = torch.arange(64.0) / 64
     where = torch.stack([line[:, None].expand(64, 64), line.expand(64, 64)]).expand(2_000, 2, 64, 64)
-    found = augment.scaled_crop(where, least=0.25, aspect=4 / 3, generator=generator())
+    found = augmentation.scaled_crop(where, least=0.25, aspect=4 / 3, generator=generator())
     high = (found[:, 0, -2, 0] - found[:, 0, 1, 0]) * 64 / 61
     wide = (found[:, 1, 0, -2] - found[:, 1, 0, 1]) * 64 / 61
     area, ratio = high * wide, wide / high
@@ -91,52 +92,52 @@ def test_scaled_crop_areas_and_aspects():
 
 
 def test_rotate_by_a_quarter(monkeypatch, images):
-    assert torch.equal(augment.rotate(images, 0.0, generator()), images)
-    monkeypatch.setattr(augment, "_uniform", lambda *shape, **_: torch.ones(64))
-    assert torch.equal(augment.rotate(images, 90.0), images.rot90(1, (2, 3)))
+    assert torch.equal(augmentation.rotate(images, 0.0, generator()), images)
+    monkeypatch.setattr(augmentation, "_uniform", lambda *shape, **_: torch.ones(64))
+    assert torch.equal(augmentation.rotate(images, 90.0), images.rot90(1, (2, 3)))
     wide = F.pad(images, (8, 8))
     turned = wide.rot90(1, (2, 3))[:, :, 8:-8]  # of a wide image only the middle stays inside
-    assert torch.equal(augment.rotate(wide, 90.0)[:, :, :, 8:-8], turned)
+    assert torch.equal(augmentation.rotate(wide, 90.0)[:, :, :, 8:-8], turned)
 
 
-# Colours
+# Colors
 
 
 def test_jitter_by_hand(monkeypatch):
     pixel = torch.tensor([[0.2, 0.4, 0.6], [0.4, 0.4, 0.4]]).T.reshape(1, 3, 1, 2)
     lots = torch.tensor([0.75, 0.75, 0.25, 0.5]).view(1, 4, 1, 1)  # factors 1.25, 1.25, 0.75 and no turn, with 0.5
-    monkeypatch.setattr(augment, "_uniform", lambda *shape, **_: lots)
-    found = augment.jitter(pixel, 0.5, 0.5, 0.5, 0.25)
+    monkeypatch.setattr(augmentation, "_uniform", lambda *shape, **_: lots)
+    found = augmentation.jitter(pixel, 0.5, 0.5, 0.5, 0.25)
     bright = pixel * 1.25
-    grey = 0.299 * bright[0, 0] + 0.587 * bright[0, 1] + 0.114 * bright[0, 2]
-    strong = grey.mean() + 1.25 * (bright - grey.mean())
-    grey = 0.299 * strong[:, :1] + 0.587 * strong[:, 1:2] + 0.114 * strong[:, 2:]
-    assert torch.allclose(found, grey + 0.75 * (strong - grey), atol=1e-5)
+    gray = 0.299 * bright[0, 0] + 0.587 * bright[0, 1] + 0.114 * bright[0, 2]
+    strong = gray.mean() + 1.25 * (bright - gray.mean())
+    gray = 0.299 * strong[:, :1] + 0.587 * strong[:, 1:2] + 0.114 * strong[:, 2:]
+    assert torch.allclose(found, gray + 0.75 * (strong - gray), atol=1e-5)
 
 
 def test_hue_keeps_luma_and_comes_round():
-    turn = augment._turned(torch.tensor([0.0, math.pi / 2, 2 * math.pi]))
+    turn = augmentation._hue_rotation(torch.tensor([0.0, math.pi / 2, 2 * math.pi]))
     assert torch.allclose(turn[0], torch.eye(3), atol=1e-5) and torch.allclose(turn[2], torch.eye(3), atol=1e-5)
-    luma = torch.tensor(augment.GREY)
+    luma = torch.tensor(augmentation.GRAY)
     assert torch.allclose(luma @ turn[1], luma, atol=1e-5)
     assert torch.allclose(turn[1] @ torch.ones(3), torch.ones(3), atol=1e-5)
 
 
-def test_colours_of_grey_images_and_of_none(images):
-    grey = images[:, :1]
-    found = augment.jitter(grey, 0.4, 0.0, 0.4, 0.4, generator())
-    factor = (found.float().sum((1, 2, 3)) / grey.float().sum((1, 2, 3)))[:, None, None, None]
-    assert (found - grey.float() * factor).abs()[factor.expand_as(grey) < 0.95].max() < 2
-    with pytest.raises(ValueError, match="with 3 channels, or of grey ones with 1, not of 2"):
-        augment.jitter(images[:, :2])
+def test_colors_of_gray_images_and_of_none(images):
+    gray = images[:, :1]
+    found = augmentation.jitter(gray, 0.4, 0.0, 0.4, 0.4, generator())
+    factor = (found.float().sum((1, 2, 3)) / gray.float().sum((1, 2, 3)))[:, None, None, None]
+    assert (found - gray.float() * factor).abs()[factor.expand_as(gray) < 0.95].max() < 2
+    with pytest.raises(ValueError, match="with 3 channels, or of gray ones with 1, not of 2"):
+        augmentation.jitter(images[:, :2])
 
 
 def test_lighting_moves_along_the_axes(images):
-    axes = augment.principal(images)
+    axes = augmentation.principal(images)
     pixels = images.double().div(255).transpose(0, 1).flatten(1)
     assert torch.allclose((axes @ axes.T).double(), torch.cov(pixels, correction=0), atol=1e-5)
     flat = torch.full((4_000, 3, 1, 1), 0.5)
-    moved = augment.lighting(flat, axes, 0.1, generator()).flatten(1) - 0.5
+    moved = augmentation.lighting(flat, axes, 0.1, generator()).flatten(1) - 0.5
     assert torch.allclose(torch.cov(moved.T), 0.01 * torch.cov(pixels).float(), atol=5e-5)
 
 
@@ -145,7 +146,7 @@ def test_lighting_moves_along_the_axes(images):
 
 def test_cutout_by_hand():
     white = torch.full((3_000, 2, 8, 8), 255, dtype=torch.uint8)
-    found = augment.cutout(white, 4, torch.tensor([0.0, 0.2]), generator())
+    found = augmentation.cutout(white, 4, torch.tensor([0.0, 0.2]), generator())
     assert found[:, 0].unique().tolist() == [0, 255] and found[:, 1].unique().tolist() == [51, 255]
     holes = (found[:, 0] == 0).flatten(1).sum(1)
     sides = torch.tensor([2, 3, 4, 4, 4, 4, 4, 3.0])  # of the square, its middle in rows 0..7
@@ -157,13 +158,13 @@ def test_cutout_by_hand():
 def test_mixup(kind, images):
     labels = torch.arange(64)
     given = images if kind == "bytes" else images.float() / 255 - 0.5
-    mixed, first, second, weight = augment.mixup(given, labels, 0.4, generator())
+    mixed, first, second, weight = augmentation.mixup(given, labels, 0.4, generator())
     assert torch.equal(first, labels) and sorted(second.tolist()) == labels.tolist()
     share = weight[:, None, None, None]
     expected = share * given[first] + (1 - share) * given[second]
     assert mixed.dtype == given.dtype
     assert (mixed - expected).abs().max() <= (0.501 if kind == "bytes" else 1e-6)
-    many = augment.mixup(torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000), 0.4, generator())[3]
+    many = augmentation.mixup(torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000), 0.4, generator())[3]
     assert many.mean().item() == pytest.approx(0.5, abs=0.01)
     assert many.var().item() == pytest.approx(0.4**2 / (0.8**2 * 1.8), abs=0.005)  # of Beta(0.4, 0.4)
 
@@ -173,42 +174,42 @@ def test_mixup(kind, images):
 
 def test_views_by_hand():
     image = torch.arange(36).view(1, 1, 6, 6)
-    found = augment.views(image, 10, 4)
+    found = augmentation.views(image, 10, 4)
     assert found.shape == (10, 1, 1, 4, 4)
     assert found[:5, 0, 0, 0, 0].tolist() == [7, 0, 2, 12, 14]  # the middle, then the corners
     assert torch.equal(found[5:], found[:5].flip(4))
-    assert torch.equal(augment.views(image, 1)[0], image)
-    assert torch.equal(augment.views(image, 2)[1], image.flip(3))
-    padded = augment.views(torch.rand(2, 3, 32, 32), 5)
+    assert torch.equal(augmentation.views(image, 1)[0], image)
+    assert torch.equal(augmentation.views(image, 2)[1], image.flip(3))
+    padded = augmentation.views(torch.rand(2, 3, 32, 32), 5)
     assert padded.shape == (5, 2, 3, 32, 32) and not torch.equal(padded[1], padded[2])
     with pytest.raises(ValueError, match="3 views: there are 1, 2, 5 or 10"):
-        augment.views(image, 3)
+        augmentation.views(image, 3)
     with pytest.raises(ValueError, match="side 7 do not fit into images of 6 x 6"):
-        augment.views(image, 5, 7)
+        augmentation.views(image, 5, 7)
 
 
 # A set's own scale
 
 
 def test_normal_is_measured_and_makes_mean_0_and_deviation_1(images):
-    normal = augment.Normal.of(images)
+    normal = augmentation.Normalization.of(images)
     found = normal(images)
     assert found.mean((0, 2, 3)).abs().max() < 1e-4
     assert found.std((0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
     assert torch.allclose(normal(images.float() / 255), found, atol=1e-5)
-    by_hand = augment.Normal((0.5,), (0.25,))(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    by_hand = augmentation.Normalization((0.5,), (0.25,))(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     assert by_hand.flatten().tolist() == [-2, 2]
     assert set(normal.state_dict()) == {"mean", "std"}
-    grey = torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)
-    assert augment.Normal.of(grey)(grey).abs().max() < 1e-6
+    gray = torch.full((2, 1, 4, 4), 7, dtype=torch.uint8)
+    assert augmentation.Normalization.of(gray)(gray).abs().max() < 1e-6
     with pytest.raises(ValueError, match="a standard deviation is above 0, not 0"):
-        augment.Normal((0.5, 0.5), (0.1, 0.0))
+        augmentation.Normalization((0.5, 0.5), (0.1, 0.0))
 
 
 # By name
 
 
-@pytest.mark.parametrize("name", augment.OPERATIONS)
+@pytest.mark.parametrize("name", augmentation.OPERATIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_operation(name, channels, images):
     """Same shape and type, the same by the same generator, bytes as floats, never out of range."""
@@ -231,8 +232,8 @@ def test_names_are_read(images):
     both = data.Augmentation("flip, cutout=4", images)
     assert torch.equal(
         both(images, generator()),
-        augment.cutout(
-            augment.flip(images, generator=(lot := generator())), 4, images.float().mean((0, 2, 3)) / 255, lot
+        augmentation.cutout(
+            augmentation.flip(images, generator=(lot := generator())), 4, images.float().mean((0, 2, 3)) / 255, lot
         ),
     )
     for names, said in {

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from agents import arithmetic
+from agents import optimization
 from runs import machine
 from vision import backbones
 from vision.backbones import BACKBONES
-from vision.backbones.activation import ACTIVATIONS, activate, before
+from vision.backbones.checkpoints import adapt_channels, adapt_mean_observation
 from vision.backbones.impala import Residual
-from vision.backbones.lifting import adapt, adapt_picture
-from vision.backbones.normalisation import NORMS, normal
+from vision.backbones.layers.activation import ACTIVATIONS, activation_layer, width_before
+from vision.backbones.layers.normalization import NORMS, norm_layer
 
 EYES = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
 IMAGES = [(name, stem, channels) for name in EYES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
@@ -179,7 +179,7 @@ def test_compiles(name):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_initialisation():
+def test_initialization():
     backbone = backbones.build("nature", (4, 84, 84))
     for layer in backbone.modules():
         if isinstance(layer, nn.Conv2d):
@@ -228,7 +228,7 @@ def test_saved_and_built_again(name, options, tmp_path):
 
 @pytest.mark.parametrize("name", EYES)
 def test_layer_norm(name):
-    """A norm after each layer, of each image by itself: it undoes a scale of the weights, and sees no neighbour."""
+    """A norm after each layer, of each image by itself: it undoes a scale of the weights, and sees no neighbor."""
     shape = (9,) if name == "mlp" else (4, 44, 44)
     torch.manual_seed(0)
     plain = backbones.build(name, shape)
@@ -259,27 +259,27 @@ def test_layer_norm(name):
 def test_norms_by_hand():
     """What each norm takes the mean of: 2 images of 32 channels of 2 x 3 places."""
     x = torch.randn(2, 32, 2, 3) * 3 + 1
-    apart = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
-    for norm, axes in apart.items():
+    separate_critic = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
+    for norm, axes in separate_critic.items():
         mean, variance = x.mean(axes, keepdim=True), x.var(axes, keepdim=True, correction=0)
-        torch.testing.assert_close(normal(32, norm, eps=0.5)(x), (x - mean) / (variance + 0.5).sqrt())
+        torch.testing.assert_close(norm_layer(32, norm, eps=0.5)(x), (x - mean) / (variance + 0.5).sqrt())
     halves = x.view(2, 2, 16, 2, 3)  # groups of 16
     mean, variance = halves.mean((2, 3, 4), keepdim=True), halves.var((2, 3, 4), keepdim=True, correction=0)
-    torch.testing.assert_close(normal(32, "group")(x), ((halves - mean) / (variance + 1e-5).sqrt()).view_as(x))
-    assert normal(32, "none")(x) is x
-    assert [normal(n, "group").num_groups for n in (3, 16, 31, 48, 100)] == [1, 1, 1, 3, 5]
+    torch.testing.assert_close(norm_layer(32, "group")(x), ((halves - mean) / (variance + 1e-5).sqrt()).view_as(x))
+    assert norm_layer(32, "none")(x) is x
+    assert [norm_layer(n, "group").num_groups for n in (3, 16, 31, 48, 100)] == [1, 1, 1, 3, 5]
 
 
 def test_activations_by_hand():
     x = torch.tensor([[-2.0, 0.5, 3.0, -1.0]])
-    found = {name: activate(name)(x) for name in ACTIVATIONS}
+    found = {name: activation_layer(name)(x) for name in ACTIVATIONS}
     assert found["maxout"].tolist() == [[3.0, 0.5]], "two channels for one"
     assert found["leaky_relu"][0].tolist() == pytest.approx([-0.02, 0.5, 3.0, -0.01])
     assert found["elu"][0].tolist() == pytest.approx([math.exp(-2) - 1, 0.5, 3.0, math.exp(-1) - 1])
     assert found["prelu"][0].tolist() == pytest.approx([-0.5, 0.5, 3.0, -0.25])
-    assert (before("maxout", 8), before("relu", 8)) == (16, 8)
+    assert (width_before("maxout", 8), width_before("relu", 8)) == (16, 8)
     with pytest.raises(ValueError, match="unknown activation 'swish'"):
-        activate("swish")
+        activation_layer("swish")
 
 
 def residual_convolutions(backbone):
@@ -296,7 +296,7 @@ def look(backbone):
     return backbone(torch.rand(1, *backbone.shape))
 
 
-def settle(conv):
+def finish(conv):
     for _ in range(300):
         _ = conv.weight  # each use is a power iteration
 
@@ -310,10 +310,10 @@ def test_spectral_norm_is_one():
     assert len(convolutions) == 12
     for ours, theirs in zip(convolutions, residual_convolutions(plain), strict=True):
         original = ours.parametrizations.weight.original
-        assert torch.equal(original, theirs.weight), "one seed gives equal weights, normalised or not"
+        assert torch.equal(original, theirs.weight), "one seed gives equal weights, normalized or not"
         assert largest(ours.weight).item() == pytest.approx(1, rel=0.1), "nearly so at once"
     for conv in convolutions:
-        settle(conv)
+        finish(conv)
         assert largest(conv.weight).item() == pytest.approx(1, abs=1e-3)
     other = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m not in convolutions]
     assert len(other) == 3 and not any(hasattr(m, "parametrizations") for m in other)
@@ -323,7 +323,7 @@ def test_spectral_gradient():
     """Once the singular vectors are found, the gradient is that of weight / its largest singular value."""
     backbone = backbones.build("impala", (4, 16, 16), spectral=True, width=0.25)
     conv = residual_convolutions(backbone)[2]
-    settle(conv)
+    finish(conv)
     original, direction = conv.parametrizations.weight.original, torch.randn(conv.weight.shape)
     (ours,) = torch.autograd.grad((conv.weight * direction).sum(), original)
     (exact,) = torch.autograd.grad((original / largest(original) * direction).sum(), original)
@@ -334,11 +334,11 @@ def test_spectral_vectors_move_only_where_something_is_learned():
     backbone = backbones.build("impala", (4, 16, 16), spectral=True)
 
     def moved(whole=backbone):
-        before = {key: value.clone() for key, value in whole.named_buffers()}
+        width_before = {key: value.clone() for key, value in whole.named_buffers()}
         look(whole)
-        return [key for key, value in whole.named_buffers() if not torch.equal(value, before[key])]
+        return [key for key, value in whole.named_buffers() if not torch.equal(value, width_before[key])]
 
-    assert len(before := moved()) == len(dict(backbone.named_buffers())) == 24, before
+    assert len(width_before := moved()) == len(dict(backbone.named_buffers())) == 24, width_before
     with torch.inference_mode():
         assert not moved()
     with torch.no_grad():
@@ -359,7 +359,7 @@ def test_spectral_target_network(norm, monkeypatch):
     monkeypatch.setattr(machine, "fast_bf16", lambda device: True)
     backbone = backbones.build("impala", (4, 32, 32), spectral=True, norm=norm)
     backbone = backbone.to(memory_format=torch.channels_last)
-    target = arithmetic.shadow(SimpleNamespace(bf16=True), nn.ModuleDict({"backbone": backbone}))["backbone"]
+    target = optimization.frozen_copy(SimpleNamespace(bf16=True), nn.ModuleDict({"backbone": backbone}))["backbone"]
     optimizer = torch.optim.Adam(backbone.parameters(), 1e-3)
     for _ in range(3):
         optimizer.zero_grad()
@@ -397,11 +397,11 @@ def test_eyes_lifted_from_a_run(tmp_path):
     x = torch.rand(2, 4, 84, 84)
     assert torch.equal(same(x)[-1], backbone(x)[-1]) and all(p.requires_grad for p in same.parameters())
     assert backbones.build(str(tmp_path), (4, 50, 60))(torch.rand(1, 4, 50, 60))[-1].shape == (1, 64, 2, 4)
-    grey = torch.rand(2, 1, 84, 84)
+    gray = torch.rand(2, 1, 84, 84)
     for channels in (1, 2, 3, 8):  # fewer, or a multiple: an image equal in all channels looks the same
         other = backbones.build(str(tmp_path), (channels, 84, 84))
         assert other.spec["shape"] == [channels, 84, 84]
-        ours, theirs = other(grey.expand(-1, channels, -1, -1)), backbone(grey.expand(-1, 4, -1, -1))
+        ours, theirs = other(gray.expand(-1, channels, -1, -1)), backbone(gray.expand(-1, 4, -1, -1))
         torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="have stem='atari', not 'cifar'"):
         backbones.build(tmp_path, (4, 84, 84), stem="cifar")
@@ -414,58 +414,58 @@ def test_eyes_lifted_from_a_run(tmp_path):
 
 @pytest.mark.parametrize("name", ["nature", "impala", "small", "resnet18"])
 def test_a_picture_is_taken_from_what_is_seen(name, tmp_path):
-    eyes = backbones.build(name, (4, 84, 84)).eval()
+    backbone = backbones.build(name, (4, 84, 84)).eval()
     x, picture = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8)
-    expected = [m.detach() for m in eyes((x.float() - picture[0]) / 255)]
-    eyes.centre(picture[0])
-    for seen in (eyes(x), eyes(x.float() / 255)):
+    expected = [m.detach() for m in backbone((x.float() - picture[0]) / 255)]
+    backbone.subtract_mean(picture[0])
+    for seen in (backbone(x), backbone(x.float() / 255)):
         for one, other in zip(seen, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    backbones.save(eyes, tmp_path / "backbone.safetensors")
-    assert torch.equal(backbones.load(tmp_path).eval()(x)[-1], eyes(x)[-1])
-    assert torch.equal(copy.deepcopy(eyes)(x)[-1], eyes(x)[-1])
-    eyes.centre(picture[:1, 0].expand(4, -1, -1))
-    backbones.save(eyes, tmp_path / "backbone.safetensors")
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
+    assert torch.equal(backbones.load(tmp_path).eval()(x)[-1], backbone(x)[-1])
+    assert torch.equal(copy.deepcopy(backbone)(x)[-1], backbone(x)[-1])
+    backbone.subtract_mean(picture[:1, 0].expand(4, -1, -1))
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
     one = backbones.load(tmp_path, (1, 84, 84)).eval()  # alike in all channels, it stays as it is
-    torch.testing.assert_close(one(x[:, :1])[-1], eyes(x[:, :1].expand(-1, 4, -1, -1))[-1], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(one(x[:, :1])[-1], backbone(x[:, :1].expand(-1, 4, -1, -1))[-1], rtol=1e-3, atol=1e-3)
     assert backbones.load(tmp_path, (3, 90, 100))(torch.rand(1, 3, 90, 100))[-1].isfinite().all()
     with pytest.raises(ValueError, match="was built for inputs of shape"):
-        eyes(torch.rand(1, 4, 90, 100))
+        backbone(torch.rand(1, 4, 90, 100))
 
 
 def test_differences_from_the_picture_are_exact_in_bf16():
-    eyes = backbones.build("nature", (1, 84, 84))
-    eyes.centre(torch.full((1, 84, 84), 200, dtype=torch.uint8))
+    backbone = backbones.build("nature", (1, 84, 84))
+    backbone.subtract_mean(torch.full((1, 84, 84), 200, dtype=torch.uint8))
     x = torch.full((1, 1, 84, 84), 201, dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16):
-        first = eyes.stages[0][0](x)
-    expected = eyes.stages[0][0].weight.sum((1, 2, 3)) / 255
+        first = backbone.stages[0][0](x)
+    expected = backbone.stages[0][0].weight.sum((1, 2, 3)) / 255
     torch.testing.assert_close(first[0, :, 3, 3].float(), expected, rtol=0.03, atol=1e-4)
 
 
 def test_no_picture_where_there_is_none_to_take():
     with pytest.raises(ValueError, match="it does not begin with a convolution of pixels"):
-        backbones.build("mlp", (4,), centred=True)
+        backbones.build("mlp", (4,), centered=True)
     with pytest.raises(ValueError, match="a mean of their own"):
-        backbones.build("inception_v3", (3, 96, 96), transform_input=True, centred=True)
+        backbones.build("inception_v3", (3, 96, 96), transform_input=True, centered=True)
     with pytest.raises(ValueError, match=r"a picture \(1, 84, 84\) cannot be taken from inputs \(4, 84, 84\)"):
-        backbones.build("nature", (4, 84, 84)).centre(torch.zeros(1, 84, 84))
+        backbones.build("nature", (4, 84, 84)).subtract_mean(torch.zeros(1, 84, 84))
 
 
 def test_a_picture_for_another_shape_by_hand():
     picture = torch.tensor([10, 20, 60], dtype=torch.uint8).view(3, 1, 1)
-    assert adapt_picture(picture, (1, 1, 1)).flatten().tolist() == [30]
-    assert adapt_picture(picture, (2, 1, 1)).flatten().tolist() == [30, 30]
-    assert adapt_picture(picture, (4, 1, 1)).flatten().tolist() == [10, 20, 60, 10]
-    wide = adapt_picture(torch.tensor([[[0, 0, 100, 100]]], dtype=torch.uint8), (1, 1, 2))
+    assert adapt_mean_observation(picture, (1, 1, 1)).flatten().tolist() == [30]
+    assert adapt_mean_observation(picture, (2, 1, 1)).flatten().tolist() == [30, 30]
+    assert adapt_mean_observation(picture, (4, 1, 1)).flatten().tolist() == [10, 20, 60, 10]
+    wide = adapt_mean_observation(torch.tensor([[[0, 0, 100, 100]]], dtype=torch.uint8), (1, 1, 2))
     assert wide.flatten().tolist() == [14, 86]  # antialiased: a triangle two pixels wide
 
 
 def test_adapt_by_hand():
     weight = torch.tensor([1.0, 2.0, 6.0]).view(1, 3, 1, 1)
-    assert adapt(weight, 1).flatten().tolist() == [9.0]  # the sum
-    assert adapt(weight, 2).flatten().tolist() == [4.5, 4.5]  # 3 * 3 / 2
-    assert adapt(weight, 4).flatten().tolist() == [0.75, 1.5, 4.5, 0.75]  # repeated, times 3 / 4
+    assert adapt_channels(weight, 1).flatten().tolist() == [9.0]  # the sum
+    assert adapt_channels(weight, 2).flatten().tolist() == [4.5, 4.5]  # 3 * 3 / 2
+    assert adapt_channels(weight, 4).flatten().tolist() == [0.75, 1.5, 4.5, 0.75]  # repeated, times 3 / 4
 
 
 def test_frozen_stays_frozen(tmp_path):

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from agents import arithmetic
+from agents import optimization
 from runs import machine
-from vision import classification
+from vision.classification import train as classification
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_a_cpu_calculates_in_bf16_where_it_has_the_instructions(monkeypatch, has
     processor(monkeypatch, **has)
     cpu = torch.device("cpu")
     assert machine.fast_bf16(cpu) is fast
-    for precision in (arithmetic.precision, classification.precision):
+    for precision in (optimization.precision, classification.precision):
         for wanted in (True, False):
             with precision(SimpleNamespace(bf16=wanted), cpu):
                 found = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
@@ -51,7 +51,7 @@ def test_a_cpu_calculates_in_bf16_where_it_has_the_instructions(monkeypatch, has
 def test_a_copy_that_acts_is_rounded_only_where_bf16_is_fast(monkeypatch, fast):
     processor(monkeypatch, avx512_bf16=fast)
     network = torch.nn.ModuleDict({"backbone": torch.nn.Linear(2, 2)})
-    copy = arithmetic.shadow(SimpleNamespace(bf16=True), network)
+    copy = optimization.frozen_copy(SimpleNamespace(bf16=True), network)
     assert copy["backbone"].weight.dtype == (torch.bfloat16 if fast else torch.float32)
 
 

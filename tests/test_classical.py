@@ -1,4 +1,4 @@
-"""Classifying without convolutions: neighbours, gradients, histograms of gradients and hues, and a run of each."""
+"""Classifying without convolutions: neighbors, gradients, histograms of gradients and hues, and a run of each."""
 
 import dataclasses
 import json
@@ -10,14 +10,16 @@ import torch
 from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
-from vision import classical, data, features, losses, neighbours, templates
-from vision.classical import Config, recipe
-from vision.data import drawn
+from vision import data
+from vision.classification import classical, features, nearest_neighbors, plots
+from vision.classification.classical import Config, recipe
+from vision.data import shapes as drawn_shapes
+from vision.training import losses
 
-DRAWN = tuple(drawn.SHAPES)
+DRAWN = tuple(drawn_shapes.SHAPES)
 
 
-# ---- neighbours ---------------------------------------------------------------------------------------------
+# ---- neighbors ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
@@ -26,20 +28,20 @@ def test_distances_by_hand(kind):
     examples = torch.tensor([[0, 0], [10, 0], [0, 4]], dtype=kind)
     expected = {"l1": [[1, 9, 5], [262, 258, 258]], "l2": [[1, 81, 17], [49 + 255**2, 9 + 255**2, 49 + 251**2]]}
     for metric, by_hand in expected.items():
-        found = neighbours.distances(queries, examples, metric).double()
+        found = nearest_neighbors.distances(queries, examples, metric).double()
         torch.testing.assert_close(found, torch.tensor(by_hand).double(), rtol=1e-5, atol=1e-3)
 
 
 def test_the_metrics_disagree_where_they_should():
     examples, query = torch.tensor([[3, 3], [5, 0]], dtype=torch.uint8), torch.zeros(1, 2, dtype=torch.uint8)
-    assert neighbours.nearest(query, examples, 1, "l1")[1].item() == 1  # 5 against 6
-    assert neighbours.nearest(query, examples, 1, "l2")[1].item() == 0  # 18 against 25
+    assert nearest_neighbors.nearest(query, examples, 1, "l1")[1].item() == 1  # 5 against 6
+    assert nearest_neighbors.nearest(query, examples, 1, "l2")[1].item() == 0  # 18 against 25
 
 
 def test_distances_of_bytes_are_exact_up_to_the_farthest():
     black, white = torch.zeros(1, 3072, dtype=torch.uint8), torch.full((1, 3072), 255, dtype=torch.uint8)
-    assert neighbours.distances(black, white, "l1").item() == 3072 * 255
-    assert neighbours.distances(black, white, "l2").item() == 3072 * 255**2
+    assert nearest_neighbors.distances(black, white, "l1").item() == 3072 * 255
+    assert nearest_neighbors.distances(black, white, "l2").item() == 3072 * 255**2
 
 
 @pytest.mark.parametrize("metric", ["l1", "l2"])
@@ -47,45 +49,47 @@ def test_bytes_and_chunks_change_nothing(metric):
     generator = torch.Generator().manual_seed(0)
     queries = torch.randint(0, 256, (23, 3072), generator=generator, dtype=torch.uint8)
     examples = torch.randint(0, 256, (600, 3072), generator=generator, dtype=torch.uint8)  # more than a cache's worth
-    found = neighbours.distances(queries, examples, metric)
+    found = nearest_neighbors.distances(queries, examples, metric)
     slow = (queries[:, None].long() - examples.long()).abs()
     assert torch.equal(found.long(), slow.sum(2) if metric == "l1" else slow.square().sum(2))
     torch.testing.assert_close(
-        found.float(), neighbours.distances(queries.float(), examples.float(), metric), rtol=1e-5, atol=1e-3
+        found.float(), nearest_neighbors.distances(queries.float(), examples.float(), metric), rtol=1e-5, atol=1e-3
     )
-    whole = neighbours.nearest(queries, examples, 7, metric)
-    chunked = neighbours.nearest(queries, examples, 7, metric, memory=5 * 600 * 4 / 2**20)  # five queries at a time
+    whole = nearest_neighbors.nearest(queries, examples, 7, metric)
+    chunked = nearest_neighbors.nearest(
+        queries, examples, 7, metric, memory=5 * 600 * 4 / 2**20
+    )  # five queries at a time
     assert all(map(torch.equal, whole, chunked))
     assert torch.equal(whole[0], found.sort(1).values[:, :7])
 
 
 def test_votes_and_ties():
     labels = torch.tensor([[2, 1, 1, 0, 0], [2, 1, 1, 2, 0], [0, 1, 2, 2, 1], [3, 3, 3, 0, 0]])
-    assert neighbours.vote(labels, 4).tolist() == [1, 2, 1, 3]  # of two pairs the one that is met first
-    assert neighbours.vote(labels[:, :2], 4).tolist() == [2, 2, 0, 3]
+    assert nearest_neighbors.vote(labels, 4).tolist() == [1, 2, 1, 3]  # of two pairs the one that is met first
+    assert nearest_neighbors.vote(labels[:, :2], 4).tolist() == [2, 2, 0, 3]
     truth = torch.tensor([1, 1, 1, 0])
-    assert neighbours.accuracies(labels, truth, (1, 5), 4) == [0, 50]
+    assert nearest_neighbors.accuracies(labels, truth, (1, 5), 4) == [0, 50]
 
 
 def test_cross_validation_asks_every_image_once():
     inputs = torch.arange(12, dtype=torch.float32)[:, None]
     generator = torch.Generator().manual_seed(0)
     halves = (inputs[:, 0] >= 6).long()
-    apart = inputs + 100 * halves[:, None]
-    scores = neighbours.cross_validate(apart, halves, (1, 3), 4, "l2", 1.0, generator)
+    separate_critic = inputs + 100 * halves[:, None]
+    scores = nearest_neighbors.cross_validate(separate_critic, halves, (1, 3), 4, "l2", 1.0, generator)
     assert scores.shape == (4, 2) and (scores[:, 0] == 100).all()
-    alone = neighbours.cross_validate(inputs, torch.arange(12), (1,), 4, "l1", 1.0, generator)
-    assert (alone == 0).all()  # a label that nobody else has is never found: no image is its own neighbour
+    alone = nearest_neighbors.cross_validate(inputs, torch.arange(12), (1,), 4, "l1", 1.0, generator)
+    assert (alone == 0).all()  # a label that nobody else has is never found: no image is its own neighbor
 
 
-def test_neighbours_say_what_is_wrong():
+def test_neighbors_say_what_is_wrong():
     few = torch.zeros(3, 2)
-    with pytest.raises(ValueError, match="cannot take 5 neighbours of 3 examples: choose from 1 to 3"):
-        neighbours.nearest(few, few, 5)
+    with pytest.raises(ValueError, match="cannot take 5 neighbors of 3 examples: choose from 1 to 3"):
+        nearest_neighbors.nearest(few, few, 5)
     with pytest.raises(ValueError, match="unknown metric 'l3'"):
-        neighbours.nearest(few, few, 1, "l3")
+        nearest_neighbors.nearest(few, few, 1, "l3")
     with pytest.raises(ValueError, match="--folds"):
-        neighbours.cross_validate(few, torch.zeros(3).long(), (1,), 1, "l2", 1.0, torch.Generator())
+        nearest_neighbors.cross_validate(few, torch.zeros(3).long(), (1,), 1, "l2", 1.0, torch.Generator())
 
 
 # ---- linear classifiers -------------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def test_gradients_against_closed_formulas_and_numbers(method):
 
 def test_a_diverging_fit_says_so_and_a_search_goes_on(shapes):
     config = dataclasses.replace(recipe(Config(method="two-layer")), learning_rate=1e9, epochs=2, hidden=8)
-    some = classical.Seen(data.Labelled(*(field[:400] for field in shapes.train)), config, "cpu", None)
+    some = classical.Inputs(data.Labeled(*(field[:400] for field in shapes.train)), config, "cpu", None)
     with pytest.raises(ValueError, match="try a smaller --learning-rate"):
         classical.fit(config, some, some, 10)
     tries = classical.search(dataclasses.replace(config, search=1, search_epochs=1), some, some, 10)
@@ -173,12 +177,12 @@ def test_an_edge_by_hand():
     expected = torch.zeros(2, 9, 4, 4)
     expected[0, 0, :, 1] = 8 / 64
     torch.testing.assert_close(found, expected)
-    assert features.extract(image, "hog+colour").shape == (2, 9 * 16 + 10)
+    assert features.extract(image, "hog+color").shape == (2, 9 * 16 + 10)
 
 
-def test_hues_of_pure_colours():
+def test_hues_of_pure_colors():
     """A bin has 36 degrees: yellow's hue is 60, lime's 120, cyan's 180, blue's 240, magenta's 300."""
-    for name, bin in {"red": 0, "yellow": 1, "lime": 3, "cyan": 5, "blue": 6, "magenta": 8, "grey": 0}.items():
+    for name, bin in {"red": 0, "yellow": 1, "lime": 3, "cyan": 5, "blue": 6, "magenta": 8, "gray": 0}.items():
         image = (torch.tensor(to_rgb(name)) * 255).byte()[None, :, None, None].expand(1, 3, 4, 4)
         assert features.hue_histogram(image).tolist() == [[float(k == bin) for k in range(10)]], name
     half = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
@@ -195,7 +199,7 @@ def test_hues_as_matplotlib_has_them():
 
 def test_features_say_what_is_wrong():
     with pytest.raises(ValueError, match="have no hue: use --features pixels or hog"):
-        features.extract(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "colour")
+        features.extract(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "color")
     with pytest.raises(ValueError, match="smaller than a cell of 8"):
         features.extract(torch.zeros(1, 1, 7, 28, dtype=torch.uint8), "hog")
     with pytest.raises(ValueError, match="unknown features 'sift'"):
@@ -217,7 +221,7 @@ def test_scales():
 
 @pytest.fixture(scope="module")
 def shapes():
-    return data.Sets(*(drawn.draw(count, seed=seed) for seed, count in enumerate((5_000, 500, 1_000))), DRAWN)
+    return data.Sets(*(drawn_shapes.draw(count, seed=seed) for seed, count in enumerate((5_000, 500, 1_000))), DRAWN)
 
 
 @pytest.fixture
@@ -235,8 +239,8 @@ def run(tmp_path, monkeypatch, shapes):
     return run
 
 
-def test_neighbours_learn_shapes(run):
-    result = run(method="knn", features="hog", neighbours=(1, 10, 30), fold_images=500)
+def test_neighbors_learn_shapes(run):
+    result = run(method="knn", features="hog", neighbors=(1, 10, 30), fold_images=500)
     assert result["files"] == ["k.png", "result.json"]
     assert result["examples"] == 5_500 and result["test"] > 12  # chance is 10
     folds = result["cross_validation"]
@@ -249,7 +253,10 @@ def test_a_net_on_gradients_learns_shapes(run):
     result = run(method="two-layer", features="hog", epochs=8, hidden=200)
     assert result["files"] == ["result.json"]
     assert result["test"] > 22 and result["curve"][-1]["loss"] < result["curve"][0]["loss"]
-    assert result["command"].startswith("python -m vision.classical") and result["hardware"]["device"] == "cpu"
+    assert (
+        result["command"].startswith("python -m vision.classification.classical")
+        and result["hardware"]["device"] == "cpu"
+    )
 
 
 def test_a_linear_classifier_is_searched_and_drawn(run):
@@ -267,10 +274,10 @@ def test_the_same_seed_gives_the_same_result(run):
 
 def test_templates_are_drawn_whole(tmp_path):
     weight = torch.randn(3, 1, 6, 6)
-    seen = templates.visible(weight)
+    seen = plots.visible(weight)
     assert seen.amin((1, 2, 3)).tolist() == [0, 0, 0] and seen.amax((1, 2, 3)).tolist() == [1, 1, 1]
-    templates.draw_templates(weight, ("a", "b", "c"), tmp_path / "few.png")
-    templates.draw_templates(torch.randn(120, 3, 6, 6), None, tmp_path / "many.png")
+    plots.draw_templates(weight, ("a", "b", "c"), tmp_path / "few.png")
+    plots.draw_templates(torch.randn(120, 3, 6, 6), None, tmp_path / "many.png")
     assert Image.open(tmp_path / "many.png").size[0] > Image.open(tmp_path / "few.png").size[0]
 
 
@@ -282,12 +289,12 @@ def test_recipes():
 
 def test_too_many_images_are_refused():
     with pytest.raises(ValueError, match="cannot take 99 of 10 training images with --images"):
-        part = data.Labelled(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10).long())
-        classical.fewer(data.Sets(part, part, part, ("a",)), 99, 1)
+        part = data.Labeled(torch.zeros(10, 3, 8, 8, dtype=torch.uint8), torch.zeros(10).long())
+        classical.subsample(data.Sets(part, part, part, ("a",)), 99, 1)
 
 
 def test_flags_that_ask_for_nothing_are_refused(run):
-    with pytest.raises(ValueError, match="--neighbours of 1 or more"):
-        run(method="knn", neighbours=(0, 1))
+    with pytest.raises(ValueError, match="--neighbors of 1 or more"):
+        run(method="knn", neighbors=(0, 1))
     with pytest.raises(ValueError, match="nothing is learned in 0 epochs"):
         run(epochs=0)

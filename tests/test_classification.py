@@ -12,8 +12,11 @@ from PIL import Image
 
 import runs
 from agents import dqn
-from vision import backbones, batches, checks, classification, classifier, data, ensembles, losses, search
-from vision.data import drawn
+from vision import backbones, data
+from vision.classification import checks, classifier, ensembles, search
+from vision.classification import train as classification
+from vision.data import shapes as drawn_shapes
+from vision.training import losses, sampling
 
 SMALL = dict(backbone="airbench", width=0.125, whiten=True, learning_rate=0.4, weight_decay=1e-3)
 
@@ -28,7 +31,9 @@ def gradients_are_left_as_they_were():
 @pytest.fixture(scope="module")
 def drawings():
     sizes = (2_000, 400, 400)
-    return data.Sets(*(drawn.draw(n, side=16, seed=part) for part, n in enumerate(sizes)), tuple(drawn.SHAPES))
+    return data.Sets(
+        *(drawn_shapes.draw(n, side=16, seed=part) for part, n in enumerate(sizes)), tuple(drawn_shapes.SHAPES)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -67,35 +72,38 @@ def weights(run: Path, part: str = "model") -> dict:
 def test_every_epoch_shows_every_image_once():
     cpu = torch.device("cpu")
     first, second = (
-        torch.cat([batches.deal(50, step, 10, 1, cpu) for step in range(begin, begin + 50, 10)]) for begin in (0, 50)
+        torch.cat([sampling.batch_indices(50, step, 10, 1, cpu) for step in range(begin, begin + 50, 10)])
+        for begin in (0, 50)
     )
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(50))
     assert not torch.equal(first, second)
 
 
 def test_folds_share_out_all_images(shapes):
-    parts = [batches.part(shapes, fold=fold, folds=4) for fold in range(4)]
+    parts = [sampling.subset(shapes, fold=fold, folds=4) for fold in range(4)]
     assert all(len(part.validation.labels) == 600 and len(part.train.labels) == 1_800 for part in parts)
     total = sum(part.validation.images.double().sum() for part in parts)
     assert total == sum(part.images.double().sum() for part in shapes[:2])
     with pytest.raises(ValueError, match="no fold 4 of 4"):
-        batches.part(shapes, fold=4, folds=4)
+        sampling.subset(shapes, fold=4, folds=4)
 
 
 def test_shots_are_as_many_of_each_class(shapes):
-    few = batches.part(shapes, shots=7)
+    few = sampling.subset(shapes, shots=7)
     assert torch.bincount(few.train.labels).tolist() == [7] * 10
-    assert not torch.equal(few.train.images, batches.part(shapes, shots=7, seed=2).train.images)
+    assert not torch.equal(few.train.images, sampling.subset(shapes, shots=7, seed=2).train.images)
     with pytest.raises(ValueError, match="fewer than --shots 900"):
-        batches.part(shapes, shots=900)
+        sampling.subset(shapes, shots=900)
 
 
 # Learning
 
 
 def test_learns_shapes(tmp_path, monkeypatch):
-    """Ten shapes at any place, of any colour, from 4,000 drawings that are each seen twice."""
-    sets = data.Sets(*(drawn.draw(n, seed=part) for part, n in enumerate((4_000, 400, 400))), tuple(drawn.SHAPES))
+    """Ten shapes at any place, of any color, from 4,000 drawings that are each seen twice."""
+    sets = data.Sets(
+        *(drawn_shapes.draw(n, seed=part) for part, n in enumerate((4_000, 400, 400))), tuple(drawn_shapes.SHAPES)
+    )
     monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
     found = outcome(train(tmp_path, steps=8_000, evaluate_every=8_000, width=0.25, augment="flip", views=2))
     assert found["test/error"] < 65, found  # 90 by chance
@@ -114,8 +122,8 @@ def test_learns_shapes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes",
     [
-        dict(average=0.9, schedule="plateau", drop_after=1, mixup=0.2, views=10),
-        dict(optimiser="adam", learning_rate=1e-3, loss="hinge", dropout=0.5, dropconnect=0.2, l1=1e-5),
+        dict(ema_decay=0.9, schedule="plateau", drop_after=1, mixup=0.2, views=10),
+        dict(optimizer="adam", learning_rate=1e-3, loss="hinge", dropout=0.5, dropconnect=0.2, l1=1e-5),
     ],
     ids=["plateau", "adam"],
 )
@@ -175,7 +183,7 @@ def test_auxiliary_heads_learn_too(shapes):
     settings = dataclasses.replace(classification.Config(), backbone="googlenet", width=None)
     model = classifier.build("googlenet", (3, 64, 64), 10)
     shares = losses.targets(torch.arange(2), 10)
-    loss, logits = classification.loss_of(settings, model, torch.rand(2, 3, 64, 64), shares)
+    loss, logits = classification.objective(settings, model, torch.rand(2, 3, 64, 64), shares)
     loss.backward()
     assert logits.shape == (2, 10) and all(weight.grad is not None for weight in model.head.parameters())
 
@@ -198,9 +206,9 @@ def test_eyes_of_a_run_are_lifted(tmp_path):
     first = train(tmp_path, name="first")
     plain = dict(width=None, whiten=False, backbone=str(first))
     second = train(tmp_path, name="second", train="head", **plain)
-    eyes = [weights(run) for run in (first, second)]
+    backbone = [weights(run) for run in (first, second)]
     best = backbones.load(first).state_dict()
-    assert all(torch.equal(value, eyes[1][f"backbone.{key}"]) for key, value in best.items())
+    assert all(torch.equal(value, backbone[1][f"backbone.{key}"]) for key, value in best.items())
     third = weights(train(tmp_path, name="third", train="last-1", layer_decay=0.5, **plain))
     moved = {key.split(".")[1] for key, value in best.items() if not torch.equal(value, third[f"backbone.{key}"])}
     assert moved == {"2"}
@@ -208,16 +216,16 @@ def test_eyes_of_a_run_are_lifted(tmp_path):
 
 def test_eyes_of_an_agent_are_lifted(tmp_path):
     """Those of DQN on frames of one channel, by the file that it leaves, fitted to three."""
-    eyes = backbones.build("small", (1, 24, 24), stem="atari")
+    backbone = backbones.build("small", (1, 24, 24), stem="atari")
     folder = tmp_path / "agent"
     folder.mkdir()
-    backbones.save(eyes, folder / "backbone.safetensors")
-    assert dqn.see(dqn.Config(backbone=str(folder)), _world()).spec == eyes.spec
+    backbones.save(backbone, folder / "backbone.safetensors")
+    assert dqn.build_backbone(dqn.Config(backbone=str(folder)), _world()).spec == backbone.spec
     plain = dict(width=None, whiten=False, backbone=str(folder), train="head", learning_rate=0.01)
     run = train(tmp_path, **plain)
-    lifted = weights(run)["backbone.stages.0.0.weight"]
-    assert lifted.shape[1] == 3
-    torch.testing.assert_close(lifted.mean(1), eyes.stages[0][0].weight.mean(1) / 3)
+    pretrained = weights(run)["backbone.stages.0.0.weight"]
+    assert pretrained.shape[1] == 3
+    torch.testing.assert_close(pretrained.mean(1), backbone.stages[0][0].weight.mean(1) / 3)
 
 
 def _world():
@@ -232,7 +240,7 @@ def _world():
 
 def findings(settings, sets):
     torch.manual_seed(1)
-    return checks.every(settings, classification.prepare(settings, sets, torch.device("cpu")), sets.train)
+    return checks.run_checks(settings, classification.prepare(settings, sets, torch.device("cpu")), sets.train)
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from runs import compare, export, hints, publish
-from runs.folder import OUTWARD
-from runs.record import RECORDS, SAME, group, read_records, read_run
+from runs import compare, export, publish, suggestions
+from runs.folder import RESUME_MAY_CHANGE
+from runs.reader import NOT_THE_EXPERIMENT, RECORDS, group, read_records, read_run
 from runs.score import RETURN, Score, number
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,11 +112,11 @@ def test_errors_of_a_test_by_hand(tmp_path):
 
 
 def test_hints_name_what_is_near_or_all_there_is():
-    assert hints.near("Brekout", ["Breakout", "Pong"]) == "did you mean 'Breakout'?"
-    assert hints.near("pong", ["Breakout", "Pong"]) == "did you mean 'Pong'?"  # in any case
-    assert hints.near("x", ["Breakout", "Pong"]) == ""
-    assert hints.one_of("x", ["Breakout", "Pong"]) == "there are Breakout, Pong"
-    assert hints.one_of("x", iter(["a1", "b2"]), "choose one of") == "choose one of a1, b2"
+    assert suggestions.did_you_mean("Brekout", ["Breakout", "Pong"]) == "did you mean 'Breakout'?"
+    assert suggestions.did_you_mean("pong", ["Breakout", "Pong"]) == "did you mean 'Pong'?"  # in any case
+    assert suggestions.did_you_mean("x", ["Breakout", "Pong"]) == ""
+    assert suggestions.one_of("x", ["Breakout", "Pong"]) == "there are Breakout, Pong"
+    assert suggestions.one_of("x", iter(["a1", "b2"]), "choose one of") == "choose one of a1, b2"
 
 
 def test_protocols_and_configs_are_never_averaged_together(tmp_path):
@@ -393,5 +393,5 @@ def test_errors_name_the_way_out(tmp_path, monkeypatch, capsys):
 
 
 def test_what_changes_no_result_makes_no_other_experiment():
-    scoring = {flag for flag in OUTWARD if flag.startswith(("evaluate_", "test_"))} | {"views"}
-    assert set(OUTWARD) - {"name"} - scoring <= set(SAME)
+    scoring = {flag for flag in RESUME_MAY_CHANGE if flag.startswith(("evaluate_", "test_"))} | {"views"}
+    assert set(RESUME_MAY_CHANGE) - {"name"} - scoring <= set(NOT_THE_EXPERIMENT)

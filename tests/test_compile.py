@@ -7,7 +7,7 @@ import json
 import pytest
 import torch._inductor.config
 
-from agents import arithmetic, dqn
+from agents import dqn, optimization
 
 PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "attention")
 
@@ -33,13 +33,13 @@ def test_compiled_losses_are_the_plain_ones(tmp_path, name):
 
 def test_a_learning_rate_on_a_device_comes_back_there():
     config, network = dqn.Config(compile=True), torch.nn.Linear(2, 2)
-    optimizer, again = arithmetic.adam(config, network), arithmetic.adam(config, network)
-    arithmetic.set_rate(optimizer, 0.125)
+    optimizer, again = optimization.adam(config, network), optimization.adam(config, network)
+    optimization.set_learning_rate(optimizer, 0.125)
     again.load_state_dict(optimizer.state_dict())
     assert again.param_groups[0]["lr"].item() == 0.125
     elsewhere = torch.optim.SGD(network.parameters(), 0.1)
     elsewhere.param_groups[0]["lr"] = torch.tensor(0.1, device="meta")
-    arithmetic.at_home(elsewhere).load_state_dict(
+    optimization.keep_on_device(elsewhere).load_state_dict(
         torch.optim.SGD(network.parameters(), torch.tensor(0.2)).state_dict()
     )
     assert elsewhere.param_groups[0]["lr"].device.type == "meta"

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from runs import curves
 from runs.curves import common, distinct, draw, running_mean
-from runs.record import RECENT, group, read_run
+from runs.reader import RECENT, group, read_run
 from tests.test_compare import PNG, describe, make_run, rows
 
 

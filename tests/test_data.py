@@ -23,7 +23,10 @@ from torch import nn
 
 from vision import data
 from vision.data import __main__ as pictures
-from vision.data import cifar, drawn, files, folders, idx, image_files, matlab
+from vision.data import cifar, files, folders, image_files
+from vision.data import mnist as mnist_reader
+from vision.data import shapes as drawn_shapes
+from vision.data import svhn as svhn_reader
 
 ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
 REAL = {name: next((root / name for root in ROOTS if (root / name).is_dir()), None) for name in ("mnist", "cifar10")}
@@ -121,11 +124,11 @@ def test_what_a_killed_download_left_is_removed_and_what_a_living_one_writes_is_
 
 
 def test_idx_by_hand():
-    assert idx.idx(body((2, 3), range(6))).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert mnist_reader.idx(body((2, 3), range(6))).tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(ValueError, match="not an IDX file"):
-        idx.idx(b"GIF89a")
+        mnist_reader.idx(b"GIF89a")
     with pytest.raises(ValueError, match=r"shape \(2, 3\) holds 5 bytes"):
-        idx.idx(body((2, 3), range(5)))
+        mnist_reader.idx(body((2, 3), range(5)))
 
 
 @real("mnist")
@@ -142,18 +145,18 @@ def serve(monkeypatch, folder, files):
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    monkeypatch.setitem(idx.MIRRORS, "mnist", folder.as_uri() + "/")
+    monkeypatch.setitem(mnist_reader.MIRRORS, "mnist", folder.as_uri() + "/")
 
 
 def test_missing_files_are_fetched_and_checked(tmp_path, monkeypatch):
     here = tmp_path / "here" / "mnist"
-    shapes = {name: (6_000, 2, 2) if "images" in name else (6_000,) for name in idx.NAMES}
+    shapes = {name: (6_000, 2, 2) if "images" in name else (6_000,) for name in mnist_reader.NAMES}
     files = {name: gzip.compress(body(shape, bytes(torch.Size(shape).numel()))) for name, shape in shapes.items()}
     serve(monkeypatch, tmp_path / "mirror", files)
     with pytest.raises(ValueError, match="something else than the published file"):
         data.load("mnist", here)
     assert not list(here.iterdir())
-    monkeypatch.setitem(idx.MD5, "mnist", tuple(md5(content) for content in files.values()))
+    monkeypatch.setitem(mnist_reader.MD5, "mnist", tuple(md5(content) for content in files.values()))
     monkeypatch.setenv("SACCADE_DATA", str(here.parent))
     assert data.load("mnist").train.images.shape == (1_000, 1, 2, 2)
     assert sorted(path.name for path in here.iterdir()) == sorted(files)
@@ -163,7 +166,7 @@ def test_missing_files_are_fetched_and_checked(tmp_path, monkeypatch):
 
 
 def test_without_a_network_it_says_where_to_put_the_files(tmp_path, monkeypatch):
-    monkeypatch.setitem(idx.MIRRORS, "mnist", (tmp_path / "none").as_uri() + "/")
+    monkeypatch.setitem(mnist_reader.MIRRORS, "mnist", (tmp_path / "none").as_uri() + "/")
     with pytest.raises(ValueError, match="put it there by hand.*SACCADE_DATA"):
         data.load("mnist", tmp_path)
 
@@ -327,23 +330,23 @@ def test_cifar100(tmp_path, monkeypatch):
 
 
 def test_fashion_mnist_has_files_of_its_own(tmp_path, monkeypatch):
-    shapes = {name: (6_000, 2, 2) if "images" in name else (6_000,) for name in idx.NAMES}
+    shapes = {name: (6_000, 2, 2) if "images" in name else (6_000,) for name in mnist_reader.NAMES}
     write(tmp_path, {name: gzip.compress(body(shape, bytes(int(np.prod(shape))))) for name, shape in shapes.items()})
     with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz is damaged.*8d4fb7e6c68d591d4c3dfef9ec88bf0d"):
         data.load("fashion_mnist", tmp_path)
-    digests = tuple(md5((tmp_path / name).read_bytes()) for name in idx.NAMES)
-    monkeypatch.setitem(idx.MD5, "fashion_mnist", digests)
+    digests = tuple(md5((tmp_path / name).read_bytes()) for name in mnist_reader.NAMES)
+    monkeypatch.setitem(mnist_reader.MD5, "fashion_mnist", digests)
     assert data.load("fashion_mnist", tmp_path).classes[9] == "Ankle boot"
 
 
 def test_svhn(tmp_path, monkeypatch):
-    monkeypatch.setattr(matlab, "VALIDATION", 2)
+    monkeypatch.setattr(svhn_reader, "VALIDATION", 2)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 5), np.uint8)
-    for name in matlab.MD5:
+    for name in svhn_reader.MD5:
         scipy.io.savemat(tmp_path / name, {"X": pixels, "y": np.array([[1], [10], [3], [9], [10]], np.uint8)})
     with pytest.raises(ValueError, match="train_32x32.mat is damaged"):
         data.load("svhn", tmp_path)
-    monkeypatch.setattr(matlab, "MD5", {name: md5((tmp_path / name).read_bytes()) for name in matlab.MD5})
+    monkeypatch.setattr(svhn_reader, "MD5", {name: md5((tmp_path / name).read_bytes()) for name in svhn_reader.MD5})
     sets = data.load("svhn", tmp_path)
     assert sets.train.labels.tolist() == [1, 0, 3] and sets.validation.labels.tolist() == [9, 0]
     assert torch.equal(sets.test.images[4, 2], torch.from_numpy(pixels[:, :, 2, 4]))
@@ -390,15 +393,15 @@ def test_a_picture_is_scaled_and_cut_to_its_middle(tmp_path):
     pixels[:, 10:30, 1] = 200
     Image.fromarray(pixels).save(tmp_path / "a.png")
     half = np.asarray(Image.fromarray(pixels).resize((20, 10), Image.Resampling.BILINEAR))
-    assert np.array_equal(image_files.picture(tmp_path / "a.png", 10), half[:, 5:15].transpose(2, 0, 1))
+    assert np.array_equal(image_files.read_image(tmp_path / "a.png", 10), half[:, 5:15].transpose(2, 0, 1))
     for mode in ("L", "RGBA", "P"):
         Image.fromarray(pixels).convert(mode).save(tmp_path / "b.png")
-        assert image_files.picture(tmp_path / "b.png", 4).shape == (3, 4, 4)
+        assert image_files.read_image(tmp_path / "b.png", 4).shape == (3, 4, 4)
     wave = 127 + 120 * np.sin(np.arange(640)[:, None, None] / 40 + np.arange(640)[:, None] / 60 + np.arange(3))
     large = Image.fromarray(wave.astype(np.uint8))
     large.save(tmp_path / "c.jpg", quality=95)
     whole = np.asarray(large.resize((32, 32), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    assert np.abs(image_files.picture(tmp_path / "c.jpg", 32).numpy().astype(int) - whole).mean() < 2
+    assert np.abs(image_files.read_image(tmp_path / "c.jpg", 32).numpy().astype(int) - whole).mean() < 2
 
 
 def test_what_is_wrong_with_a_folder(tmp_path, monkeypatch):
@@ -450,12 +453,12 @@ def test_a_stream_shows_every_image_once_in_an_order_of_its_own(tmp_path):
     assert epoch(data.Stream(listed.train, 8, 16, seed=2), 0) != first
     assert epoch(data.Stream(listed.train, 8, 16), 3) == sorted(first)
     with pytest.raises(ValueError, match="0 files, batches of 16"):
-        data.Stream(folders.Files([], torch.tensor([])), 8, 16)
+        data.Stream(folders.ImageFiles([], torch.tensor([])), 8, 16)
 
 
 def test_a_stream_reads_ahead_and_not_further(tmp_path, monkeypatch):
     listed = data.listing(photographs(tmp_path, ["train", "val", "test"], count=20))
-    read, picture = [], image_files.picture
+    read, picture = [], image_files.read_image
     monkeypatch.setattr("vision.data.stream.picture", lambda *given: read.append(given) or picture(*given))
     running = data.Stream(listed.train, 8, 4, ahead=2).epoch()
     next(running)
@@ -483,7 +486,7 @@ def test_a_stream_names_the_file_that_it_cannot_read(tmp_path):
 
 
 def test_shapes_are_the_same_every_time_and_each_class_as_often():
-    first, again, other = (drawn.draw(200, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (drawn_shapes.draw(200, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
     assert not torch.equal(first.images, other.images)
     assert first.labels.bincount().tolist() == [20] * 10
@@ -493,8 +496,8 @@ def test_shapes_are_the_same_every_time_and_each_class_as_often():
 
 
 def test_shapes_need_more_than_a_linear_classifier():
-    train, test = drawn.draw(5_000, seed=0), drawn.draw(1_000, seed=1)
-    normal = data.Normal.of(train.images)
+    train, test = drawn_shapes.draw(5_000, seed=0), drawn_shapes.draw(1_000, seed=1)
+    normal = data.Normalization.of(train.images)
     given, asked = normal(train.images), normal(test.images)
     torch.manual_seed(0)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))

@@ -24,7 +24,7 @@ RUNS = {
             "a2c": "--env CartPole --scale --scale-rewards",
             "reinforce": "--env Pendulum",
             "ppo Pendulum": "--env Pendulum --rollout 32 --minibatches 2",
-            "ppo LSTM": f"--env Catch {ROLLOUT} --units 16",
+            "ppo LSTM": f"--env Catch {ROLLOUT} --lstm-units 16",
             "attention": f"--env Catch {ROLLOUT}",
             "gaze": f"--env Catch {ROLLOUT}",
             **{name: f"--env Catch {REPLAY}" for name in FAMILY},

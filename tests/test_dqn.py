@@ -16,10 +16,11 @@ import pytest
 import torch
 
 import envs
-from agents import dqn, setting, watch
-from agents.watch import play
+from agents import dqn, q_learning, watch
+from agents.config import build_backbone
+from agents.evaluation import play
 from vision import backbones
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,7 +54,7 @@ def test_loss_by_hand():
 
 def test_epsilon_anneals():
     config = dataclasses.replace(dqn.Config(), learn_start=100, epsilon_steps=1000, epsilon=0.1)
-    at = [dqn.epsilon_at(config, step) for step in (0, 100, 600, 1100, 10**6)]
+    at = [q_learning.epsilon_at(config, step) for step in (0, 100, 600, 1100, 10**6)]
     assert at == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
 
 
@@ -68,7 +69,7 @@ def test_an_agent_sees_through_any_network_of_the_zoo(tmp_path, name):
     assert all(weight.grad is not None for weight in network.parameters())
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
     with pytest.raises(ValueError, match=f"{name}.* has no option 'spectral'"):
-        setting.see(dataclasses.replace(config, spectral=True), world)
+        build_backbone(dataclasses.replace(config, spectral=True), world)
 
 
 def test_updates_drawn_together_are_the_same_updates(tmp_path):
@@ -183,9 +184,9 @@ def test_killed_ten_times_on_breakout(tmp_path):
 
 def test_eyes_are_lifted_into_another_run(tmp_path):
     dqn.train(quick(tmp_path, steps=1200, evaluate_every=600))
-    eyes = tmp_path / "Catch/dqn-1"
-    saved = backbones.load(eyes / "backbone.safetensors").state_dict()
-    dqn.train(quick(tmp_path, steps=1200, name="lifted", backbone=str(eyes), frozen=True))
+    backbone = tmp_path / "Catch/dqn-1"
+    saved = backbones.load(backbone / "backbone.safetensors").state_dict()
+    dqn.train(quick(tmp_path, steps=1200, name="lifted", backbone=str(backbone), frozen=True))
     best = torch.load(tmp_path / "Catch/lifted/checkpoint/000000001200.pt", weights_only=True)["parts"]["online"]
     for key, weight in saved.items():
         assert torch.equal(best[f"backbone.{key}"], weight), f"{key} of a frozen backbone has moved"
@@ -197,17 +198,19 @@ def test_every_agent_sees_pictures_less_their_mean(tmp_path, capsys, program):
     recipe, train = module.recipe, module.train
     if program == "rainbow":  # a family of programs
         recipe, train = functools.partial(recipe, program), functools.partial(train, program)
-    asked = quick(tmp_path, "Catch", recipe, centre=True, steps=1_600, evaluate_every=800, evaluate_games=2)
+    asked = quick(tmp_path, "Catch", recipe, subtract_mean=True, steps=1_600, evaluate_every=800, evaluate_games=2)
     train(asked)
     (folder,) = (tmp_path / "Catch").iterdir()
-    eyes = backbones.load(folder)
-    (picture,) = (m.centre for m in eyes.modules() if isinstance(m, PixelConv2d))
+    backbone = backbones.load(folder)
+    (picture,) = (m.subtract_mean for m in backbone.modules() if isinstance(m, PixelConv2d))
     shown = picture[-1, ::4, ::4].float()  # 10 x 10 cells; the ball is anywhere, the paddle in the last row
-    assert eyes.spec["centred"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
+    assert backbone.spec["subtracts_mean"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
     watch.main(watch.Config(folder, games=2, film=False))
     assert "best weights, of step" in capsys.readouterr().out
-    train(dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, centre=False))
-    (again,) = (m.centre for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d))
+    train(dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, subtract_mean=False))
+    (again,) = (
+        m.subtract_mean for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d)
+    )
     assert torch.equal(picture, again)
 
 
@@ -221,7 +224,7 @@ def test_watch_says_whose_weights_play_and_one_game_has_no_interval(tmp_path, ca
     assert "last weights, of step 800, 1 games of Catch" in told and "interval" not in told
 
 
-@pytest.mark.parametrize("flag", [dict(protocol="sticky"), dict(frame_skip=2), dict(colour=True)])
+@pytest.mark.parametrize("flag", [dict(protocol="sticky"), dict(frame_skip=2), dict(color=True)])
 def test_ataris_flags_are_refused_elsewhere(tmp_path, flag):
     with pytest.raises(ValueError, match="it is for Atari games, and Catch is none"):
         dqn.train(quick(tmp_path, "Catch", dqn.recipe, **flag))
@@ -229,7 +232,7 @@ def test_ataris_flags_are_refused_elsewhere(tmp_path, flag):
 
 def test_play_gives_each_world_its_share():
     world = envs.make("Catch", 3, seed=5, device="cpu")
-    scores = play(lambda observation, came: torch.ones(3, dtype=torch.int64), world, games=7)
+    scores = play(lambda observation, transition: torch.ones(3, dtype=torch.int64), world, games=7)
     assert len(scores["return"]) == len(scores["length"]) == 7
     assert set(scores["return"]) <= {-1.0, 1.0}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents import dram, glimpses, watch
-from agents import recurrent_attention as ram
+from agents import watch
+from agents.recurrent_attention import dram, model, ram
 from envs import glimpse
 from envs.glimpse import Retina
 from vision import data
@@ -17,14 +17,16 @@ from vision import data
 
 def tiny(**changes):
     """A network for pairs of drawn digits, and what it needs to look at 12 of them."""
-    config = dataclasses.replace(dram.Config(images="glyphs", units=16, sight=8, glimpses=3, scales=2), **changes)
+    config = dataclasses.replace(
+        dram.Config(images="glyphs", core_units=16, glimpse_units=8, glimpses=3, scales=2), **changes
+    )
     images, labels = glimpse.glyphs(40)
-    world = ram.scenes(config, data.Labelled(images[:, None], labels), torch.device("cpu"))
+    world = ram.scenes(config, data.Labeled(images[:, None], labels), torch.device("cpu"))
     torch.manual_seed(0)
     network = dram.build(config, world)
     rows, uniform = torch.arange(12), torch.rand(12, world.draws)
     maps = network.retina.prepare(world.paint(rows, uniform))
-    return network, maps, network.chances(12, torch.device("cpu")), world.answers(rows, uniform)
+    return network, maps, network.sample_noise(12, torch.device("cpu")), world.answers(rows, uniform)
 
 
 def taught(network):
@@ -37,14 +39,14 @@ def test_rewards_of_two_digits_by_hand():
     label, reward = torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.5]])
     log_prob = torch.tensor([[-1.0], [-2.0], [-3.0]])
     baseline = torch.tensor([[0.5], [0.0], [1.0]])
-    loss, parts = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, weight=2.0, glimpses=2)
+    loss, parts = model.hybrid_loss(logits, label, reward, log_prob, baseline, weight=2.0, glimpses=2)
     policy = -(-1 * (1.0 - 0.5) + -2 * (0.5 - 0.0) + -3 * (0.5 - 1.0))
     assert parts["loss/policy"].item() == pytest.approx(policy)
     assert parts["loss/value"].item() == pytest.approx(0.25 + 0.25 + 0.25)
     assert parts["loss/classify"].item() == pytest.approx(math.log(4 / 3) + math.log(4))
     assert parts["train/accuracy"].item() == 0  # one of the two is wrong
     four = torch.tensor([[-5.0], [-1.0], [-2.0], [-3.0]]), torch.tensor([[0.0], [0.5], [0.0], [1.0]])
-    _, parts = glimpses.hybrid_loss(logits, label, reward, *four, weight=2.0, glimpses=2)
+    _, parts = model.hybrid_loss(logits, label, reward, *four, weight=2.0, glimpses=2)
     assert parts["loss/policy"].item() == pytest.approx(policy + 5 * 1.0)  # where the first was chosen as well
     assert loss.item() == pytest.approx(math.log(4 / 3) + math.log(4) + 2 * policy + 0.75)
 
@@ -59,7 +61,7 @@ def test_the_first_place_is_chosen_by_the_whole_picture():
     network, maps, chance, _ = tiny()
     rollout = network(maps, chance)
     assert chance.shape == (6, 12, 2) and rollout.log_prob.shape == rollout.baseline.shape == (6, 12)
-    mean = network.locator(network.start(maps)[2]).tanh()
+    mean = network.location_network(network.initial_state(maps)[2]).tanh()
     assert torch.allclose(rollout.location[0], (mean + 0.1 * chance[0]).clamp(-1, 1), atol=1e-6)
     assert rollout.logits.shape == (12, 2, 10)
     network, maps, chance, _ = tiny(attention="random")
@@ -69,10 +71,10 @@ def test_the_first_place_is_chosen_by_the_whole_picture():
 def test_where_changes_what_was_seen_and_does_not_hide_it():
     network, maps, chance, _ = tiny()
     place = chance[0].clamp(-1, 1)
-    what = network.what(network.backbone(network.retina.look(maps, place))[-1].flatten(1))
-    assert torch.allclose(network.see(maps, place), what * (1 + network.where(place)))
+    what = network.what(network.backbone(network.retina.extract(maps, place))[-1].flatten(1))
+    assert torch.allclose(network.glimpse_features(maps, place), what * (1 + network.where(place)))
     torch.nn.init.zeros_(network.where[0].weight)
-    assert torch.equal(network.see(maps, place), what)
+    assert torch.equal(network.glimpse_features(maps, place), what)
 
 
 def test_each_core_has_its_own_teacher_unless_both_teach_it():
@@ -83,8 +85,8 @@ def test_each_core_has_its_own_teacher_unless_both_teach_it():
     network.zero_grad()
     rollout.log_prob.sum().backward()
     assert taught(network) == {"locator", "pointer"}
-    assert dram.recipe(dram.Config()).teach_core
-    network, maps, chance, label = tiny(teach_core=True)
+    assert dram.recipe(dram.Config()).location_gradient
+    network, maps, chance, label = tiny(location_gradient=True)
     network(maps, chance).log_prob.sum().backward()
     assert taught(network) == {"locator", "pointer", "backbone", "what", "where", "reader"}
     network, maps, chance, label = tiny(attention="differentiable")
@@ -102,7 +104,9 @@ def train(folder: Path, **changes) -> Path:
 def test_tests_both_digits_and_draws_what_it_looked_at(tmp_path, capsys):
     import imageio.v3 as imageio
 
-    short = dict(steps=2_000, evaluate_every=1_000, log_every=1_000, batch=50, units=32, sight=16, glimpses=2)
+    short = dict(
+        steps=2_000, evaluate_every=1_000, log_every=1_000, batch=50, core_units=32, glimpse_units=16, glimpses=2
+    )
     run = train(tmp_path, **short)
     tests = [line for line in map(json.loads, (run / "metrics.jsonl").open()) if "test/error" in line]
     assert len(tests) == 1 and tests[0]["test/error"] > 95  # knows nothing yet: 99% is chance

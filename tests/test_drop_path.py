@@ -18,19 +18,19 @@ def test_stochastic_depth_keeps_whole_images_and_their_mean():
 
 def test_stochastic_depth_grows_linearly_to_the_last_block():
     with torch.device("meta"):
-        eyes = backbones.build("resnet18", (3, 32, 32), stochastic_depth=0.5)
-    drops = [module.drop for module in eyes.modules() if isinstance(module, StochasticDepth)]
+        backbone = backbones.build("resnet18", (3, 32, 32), stochastic_depth=0.5)
+    drops = [module.drop for module in backbone.modules() if isinstance(module, StochasticDepth)]
     assert drops == pytest.approx([n / 16 for n in range(1, 9)])
 
 
 @pytest.mark.parametrize("column", [0, 1, 2])
 def test_an_image_of_one_column_sees_nothing_else(column):
     torch.manual_seed(0)
-    eyes = backbones.build("fractalnet20", (3, 8, 8), width=0.1, norm="none", dropout=0.0)
+    backbone = backbones.build("fractalnet20", (3, 8, 8), width=0.1, norm="none", dropout=0.0)
     x = torch.randn(2, 3, 8, 8)
-    eyes._columns = lambda images: torch.full((len(images),), column)
-    seen = eyes(x)[-1]
-    for pool, block in zip(eyes.pools, eyes.blocks, strict=True):
+    backbone._columns = lambda images: torch.full((len(images),), column)
+    seen = backbone(x)[-1]
+    for pool, block in zip(backbone.pools, backbone.blocks, strict=True):
         x = pool(x)
         for layer in block.columns[column]:
             x = layer(x)

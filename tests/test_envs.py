@@ -29,7 +29,7 @@ SAMPLES = {
     "Breakout-sticky": ("Breakout", {"protocol": "sticky", "power_cycle": 150}),
     "Catch-flicker": ("Catch", {"flicker": 0.5, "stack": 3}),
     "Breakout-flicker": ("Breakout", {"flicker": 0.5, "power_cycle": 60}),
-    "Pong": ("Pong", {"max_frames": 120, "colour": True, "stack": 2}),
+    "Pong": ("Pong", {"max_frames": 120, "color": True, "stack": 2}),
 }
 NEEDS = {"CartPole-pixels": "pygame", "LunarLander": "Box2D"}
 
@@ -355,14 +355,14 @@ def test_flicker_is_for_pictures():
         envs.make("Catch", flicker=1.0)
 
 
-def test_render_is_the_same_game_in_colour():
+def test_render_is_the_same_game_in_color():
     world = envs.make("Breakout", 2, stack=1, protocol="sticky")
     play = Player(world)
     for _ in range(30):
         world.step(play())
-    for _ in range(3):  # the first call opens the colour twin, the next ones follow it
-        grey = world.render().astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-        small = torch.nn.functional.interpolate(torch.from_numpy(grey)[:, None], (84, 84), mode="area")
+    for _ in range(3):  # the first call opens the color twin, the next ones follow it
+        gray = world.render().astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        small = torch.nn.functional.interpolate(torch.from_numpy(gray)[:, None], (84, 84), mode="area")
         assert (small - world.observation).abs().mean() < 3  # the two resize a little differently
         for _ in range(5):
             world.step(play())
@@ -373,7 +373,7 @@ def test_own_images():
     pytest.importorskip("Box2D")
     world = envs.make("CarRacing", 1, continuous=False)
     assert world.observation_shape == (3, 96, 96) and world.actions == 5
-    world = envs.make("CarRacing", 1, stack=4, size=84, grey=True)
+    world = envs.make("CarRacing", 1, stack=4, size=84, gray=True)
     assert world.observation_shape == (4, 84, 84) and world.stack == 4 and world.actions is None
     assert world.action_low.tolist() == [-1, 0, 0]
 
@@ -429,9 +429,9 @@ def test_robots(name, seen, joints):
     generator, ends = torch.Generator().manual_seed(1), 0
     for _ in range(60):
         action = torch.rand(2, joints, generator=generator) * 2 - 1
-        came = world.step(action)
-        assert same(came, twin.step(action)) and torch.isfinite(came.next_observation).all()
-        ends += int((came.last & (came.discount == 0)).sum())
+        transition = world.step(action)
+        assert same(transition, twin.step(action)) and torch.isfinite(transition.next_observation).all()
+        ends += int((transition.last & (transition.discount == 0)).sum())
     assert (ends > 0) == (name in ("Hopper", "Walker2d")), "hopper and walker fall, the others do not"
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import envs
-from agents import dqn, pqn, rainbow
+from agents import dqn, pqn
+from agents.rainbow import loop as rainbow
 from vision import backbones
 
 OPTIONS = dict(backbone="impala", width=0.25, norm="layer", spectral=True)
@@ -16,7 +17,7 @@ OPTIONS = dict(backbone="impala", width=0.25, norm="layer", spectral=True)
 
 def quick(tmp_path, module=dqn, env="Catch", **changes):
     config = module.Config(env=env)
-    config = rainbow.recipe("rainbow", config) if module is rainbow else module.recipe(config)
+    config = module.recipe(config)
     return dataclasses.replace(
         config, folder=tmp_path, wandb="disabled", film_seconds=0.0, evaluate_games=2, **changes
     )
@@ -56,9 +57,9 @@ def test_overfits_one_batch():
 @pytest.mark.parametrize("module", [dqn, rainbow, pqn])
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, module, monkeypatch, same_ends):
     """In bfloat16, with acting, evaluating and target copies between the updates."""
-    train = (lambda config: rainbow.train("rainbow", config)) if module is rainbow else module.train
+    train = (rainbow.train) if module is rainbow else module.train
     changes = OPTIONS | dict(steps=512, log_every=64, evaluate_every=256, save_every=0.0, bf16=True)
-    changes |= dict(rollout=4) if module is pqn else dict(learn_start=128, copy_every=64, learn_every=16)
+    changes |= dict(rollout=4) if module is pqn else dict(learn_start=128, target_update_every=64, learn_every=16)
     assess = module.assess
 
     def kill(*_, **__):
@@ -76,13 +77,13 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, module, monkeypatch, sa
 def test_lifted_eyes_keep_theirs(tmp_path):
     changes = dict(steps=512, learn_start=128, learn_every=32, evaluate_every=256)
     dqn.train(quick(tmp_path, **OPTIONS, **changes))
-    eyes = tmp_path / "Catch/dqn-1"
-    saved = backbones.load(eyes)
+    backbone = tmp_path / "Catch/dqn-1"
+    saved = backbones.load(backbone)
     assert {key: saved.spec[key] for key in OPTIONS if key != "backbone"} | {"backbone": "impala"} == OPTIONS
-    dqn.train(quick(tmp_path, name="lifted", backbone=str(eyes), frozen=True, **changes))
+    dqn.train(quick(tmp_path, name="lifted", backbone=str(backbone), frozen=True, **changes))
     end = torch.load(tmp_path / "Catch/lifted/checkpoint/000000000512.pt", weights_only=True)["parts"]["online"]
     for key, value in saved.state_dict().items():
         assert torch.equal(end[f"backbone.{key}"], value), f"{key} of a frozen backbone has moved"
-    dqn.train(quick(tmp_path, name="further", backbone=str(eyes), **changes))
+    dqn.train(quick(tmp_path, name="further", backbone=str(backbone), **changes))
     line = json.loads((tmp_path / "Catch/further/config.json").read_text())
     assert line["config"]["norm"] == "none" and backbones.load(tmp_path / "Catch/further").spec["norm"] == "layer"

@@ -9,27 +9,30 @@ import torch
 from ale_py.vector_env import AtariVectorEnv
 
 import runs
-from agents import dqn, eyes, frames, probe, shared_eyes
-from agents.frames import Frames
-from agents.probe import Part
-from envs.console import VARIABLES, Console, shares
+from agents import dqn
+from agents.studies.representation import collect, pretrain, probe, transfer
+from agents.studies.representation.collect import LabeledFrames
+from agents.studies.representation.probe import Part
+from envs.atari_ram import VARIABLES, AtariConsole, shares
 from vision import backbones
 
 
 @pytest.fixture(scope="module")
-def pong() -> Frames:
-    return frames.collect("Pong", games=5, seed=1, longest=90)
+def pong() -> LabeledFrames:
+    return collect.collect("Pong", games=5, seed=1, max_steps=90)
 
 
 @pytest.mark.parametrize("game", ["Pong", "Boxing"])
 def test_console_shows_what_agents_see(game):
-    console = Console(game, seed=1, noops=0)
+    console = AtariConsole(game, seed=1, noops=0)
     world = AtariVectorEnv(game.lower(), num_envs=1, noop_max=0, use_fire_reset=False, repeat_action_probability=0.0)
     seen = world.reset(seed=np.array([1], np.int32))[0]
     assert console.actions == world.single_action_space.n
     for action in np.random.default_rng(0).integers(console.actions, size=40):
-        apart = np.abs(seen[0].astype(int) - console.observation.numpy())
-        assert apart.max() <= 1 and (apart > 0).mean() < 0.001, "but for what OpenCV rounds down at a half"
+        separate_critic = np.abs(seen[0].astype(int) - console.observation.numpy())
+        assert separate_critic.max() <= 1 and (separate_critic > 0).mean() < 0.001, (
+            "but for what OpenCV rounds down at a half"
+        )
         console.step(int(action))
         seen = world.step(np.array([action], np.int32))[0]
 
@@ -39,13 +42,13 @@ def test_shares_by_hand():
 
 
 def test_console_begins_again():
-    console = Console("Breakout", seed=1)
+    console = AtariConsole("Breakout", seed=1)
     while not console.over:
         console.step(1)
     assert console.step(0) == 0.0 and not console.over
     assert console.observation[:3].max() == 0 < console.observation[3].max()
     with pytest.raises(ValueError, match="unknown game 'Pongg'"):
-        Console("Pongg", seed=1)
+        AtariConsole("Pongg", seed=1)
 
 
 def test_memory_says_where_the_ball_is(pong):
@@ -68,7 +71,7 @@ def test_memory_says_where_the_ball_is(pong):
 
 def test_memory_says_where_boxers_are():
     """The white one shines brighter than the ring, the black one is darker: their middles move as their bytes do."""
-    played = frames.collect("Boxing", games=1, seed=1, longest=100)
+    played = collect.collect("Boxing", games=1, seed=1, max_steps=100)
     ring = played.frame[:, 15:72, 14:70].float()
     memory = played.memory.double()
     for who, seen in (("player", ring > 190), ("enemy", ring < 20)):
@@ -89,7 +92,7 @@ def test_stacks_end_in_their_frame_and_begin_with_their_game(pong):
 
 
 def test_split_keeps_games_apart_and_repeats_nothing(pong):
-    parts = frames.split(pong, seed=0)
+    parts = collect.split(pong, seed=0)
     games = [set(pong.episode[rows].tolist()) for rows in parts]
     assert [len(each) for each in games] == [3, 1, 1] and len(set.union(*games)) == 5
     looks = [pong.frame[row].numpy().tobytes() for rows in parts for row in rows]
@@ -101,13 +104,13 @@ def test_labels_by_hand():
     memory[:, VARIABLES["Pong"]["ball_x"]] = torch.arange(200)  # 200 values in 29 bins of 7
     memory[:, VARIABLES["Pong"]["player_y"]] = torch.arange(200) % 3 + 50
     memory[0, VARIABLES["Pong"]["enemy_x"]] = 1  # all but constant
-    played = Frames(torch.zeros(200, 84, 84, dtype=torch.uint8), memory, torch.zeros(200, dtype=torch.int64))
-    found = frames.labels(played, "Pong", torch.arange(150))
+    played = LabeledFrames(torch.zeros(200, 84, 84, dtype=torch.uint8), memory, torch.zeros(200, dtype=torch.int64))
+    found = collect.labels(played, "Pong", torch.arange(150))
     assert found.names == ["player_y", "ball_x"] and found.bins == [3, 30] and "enemy_x" in found.constant
     assert found.label[[0, 1, 2, 3], 0].tolist() == [0, 1, 2, 0]
     assert found.label[[0, 4, 5, 149, 199], 1].tolist() == [0, 0, 1, 29, 29], "beyond what training saw: the last bin"
     with pytest.raises(ValueError, match="nobody wrote down Adventure's memory"):
-        frames.labels(played, "Adventure", torch.arange(150))
+        collect.labels(played, "Adventure", torch.arange(150))
 
 
 def test_probe_finds_what_is_linear_and_not_what_is_random():
@@ -127,20 +130,20 @@ def test_f1_by_hand():
     assert probe.f1(answer, true, classes=3) == pytest.approx(0.75 * 0.8 + 0.25 * 2 / 3)
 
 
-def test_standardised_by_the_first():
+def test_standardized_by_the_first():
     train, other = torch.tensor([[0.0, 5], [2, 5]]), torch.tensor([[1.0, 7]])
-    train, other = probe.standardised(train, other)
+    train, other = probe.standardizer(train, other)
     assert train[:, 1].tolist() == [0, 0] and other.tolist() == [[0, 0]]
     assert train[:, 0].mean() == 0 and train[:, 0].std() == 1
 
 
-@pytest.mark.parametrize("way", ["memory", "autoencoder"])
-def test_training_helps_and_the_eyes_lift(tmp_path, pong, way):
+@pytest.mark.parametrize("method", ["memory", "autoencoder"])
+def test_training_helps_and_the_eyes_lift(tmp_path, pong, method):
     path = tmp_path / "Pong.safetensors"
     pong.save(path, {"env": "Pong"})
-    config = eyes.Config(way, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
-    folder, losses = eyes.train(config)
-    assert folder == tmp_path / f"Pong-{way}-1" and losses[-1] < 0.9 * losses[0]
+    config = pretrain.Config(method, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
+    folder, losses = pretrain.train(config)
+    assert folder == tmp_path / f"Pong-{method}-1" and losses[-1] < 0.9 * losses[0]
     about = json.loads((folder / "eyes.json").read_text())
     assert about["loss"] == losses and about["config"]["width"] == 0.25
     asked = dqn.Config(
@@ -155,39 +158,45 @@ def test_training_helps_and_the_eyes_lift(tmp_path, pong, way):
 
 def test_frames_are_found_again(tmp_path, pong):
     pong.save(tmp_path / "frames.safetensors", {"env": "Pong"})
-    again, about = Frames.load(tmp_path / "frames.safetensors")
+    again, about = LabeledFrames.load(tmp_path / "frames.safetensors")
     assert about == {"env": "Pong"} and all(torch.equal(*pair) for pair in zip(again, pong, strict=True))
-    with pytest.raises(FileNotFoundError, match="agents.frames"):
-        Frames.load(tmp_path / "others.safetensors")
+    with pytest.raises(FileNotFoundError, match="agents.studies.representation.collect"):
+        LabeledFrames.load(tmp_path / "others.safetensors")
 
 
 def test_collects_by_flag(tmp_path):
-    path = frames.gather(frames.Config("pong", games=2, longest=20, out=tmp_path / "some.safetensors"))
-    played, about = Frames.load(path)
+    path = collect.main(collect.Config("pong", games=2, max_steps=20, out=tmp_path / "some.safetensors"))
+    played, about = LabeledFrames.load(path)
     assert about["env"] == "Pong" and len(played.frame) == 40 and played.memory.shape == (40, 128)
     with pytest.raises(runs.RunError, match="no run's folder"):
-        frames.gather(frames.Config("Pong", agent=tmp_path, games=2, longest=20))
+        collect.main(collect.Config("Pong", agent=tmp_path, games=2, max_steps=20))
 
 
 def test_games_are_told_apart_by_random_eyes():
-    config = probe.Games(
-        eyes=("random",), games=("Breakout", "Pong"), per_class=(5,), seeds=(1,), episodes=5, longest=30, width=0.25
+    config = probe.GamesConfig(
+        backbone=("random",),
+        games=("Breakout", "Pong"),
+        per_class=(5,),
+        seeds=(1,),
+        episodes=5,
+        max_steps=30,
+        width=0.25,
     )
-    found = probe.games(config)["accuracy"]["random"][5]
+    found = probe.probe_games(config)["accuracy"]["random"][5]
     assert len(found) == 1 and found[0] > 0.9
     with pytest.raises(ValueError, match="eyes 'mine': give name=folder"):
-        probe.named("mine", config, 1)
+        probe.find_backbone("mine", config, 1)
 
 
 def test_memory_is_probed(tmp_path, pong):
     pong.save(tmp_path / "1.safetensors", {"env": "Pong"})
     backbones.save(backbones.build("nature", (4, 84, 84), width=0.25), tmp_path / "lifted-1.safetensors")
-    config = probe.Memory(
-        eyes=("random", f"own={tmp_path}/lifted-{{seed}}.safetensors"),
+    config = probe.RamConfig(
+        backbone=("random", f"own={tmp_path}/lifted-{{seed}}.safetensors"),
         frames=f"{tmp_path}/{{seed}}.safetensors",
         seeds=(1,),
     )
-    found = probe.memory(config)
+    found = probe.probe_ram(config)
     assert found["game"] == "Pong" and {"ball_x", "player_y"} <= set(found["variables"])
     assert found["scores"].keys() == {"random", "own", "blind"}
     assert np.shape(found["scores"]["own"]["f1"]) == (1, len(found["variables"]))
@@ -199,7 +208,7 @@ def test_summary_by_hand():
         "scratch": {"seeds": [1, 2], "steps": [1, 2], "returns": [[0.0, 2.0], [0.0, 4.0]]},
         "agent": {"seeds": [1, 2], "steps": [1, 2], "returns": [[2.0, 5.0], [2.0, 5.0]]},
     }
-    one = shared_eyes.summary(found, last=1)["agent"]
+    one = transfer.summary(found, last=1)["agent"]
     assert one["end"]["mean"] == 5 and one["end"]["half"] == 0 and one["area"]["mean"] == 3.5
     assert one["end - scratch"]["each"] == [3, 1] and one["area - scratch"]["each"] == [2.5, 1.5]
     assert one["end - scratch"]["half"] == pytest.approx(12.706, rel=1e-3), "Student's t of one degree, times 1"
@@ -207,17 +216,19 @@ def test_summary_by_hand():
 
 def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
     lost = {"eval/return": -21.0, "eval/median": -21.0, "eval/std": 0.0, "eval/games": 1}
-    monkeypatch.setattr(dqn, "assess", lambda run, *_, **__: run.record(lost))  # a game takes a thousand steps
-    config = shared_eyes.Config(
-        ways=("memory",), seeds=(1,), epochs=1, steps=32, evaluate_every=32, evaluate_games=1,
+    monkeypatch.setattr(
+        dqn, "evaluate_and_save", lambda run, *_, **__: run.record(lost)
+    )  # a game takes a thousand steps
+    config = transfer.Config(
+        methods=("memory",), seeds=(1,), epochs=1, steps=32, evaluate_every=32, evaluate_games=1,
         folder=tmp_path, threads=1,
     )  # fmt: skip
     pong.save(tmp_path / "Pong-1.safetensors", {"env": "Pong"})
-    tiny = shared_eyes.agent_config(config, "memory", 1)
+    tiny = transfer.agent_config(config, "memory", 1)
     assert tiny.backbone == f"{tmp_path}/Pong-memory-1" and tiny.frozen and tiny.name == "memory-frozen-1"
-    tuned = shared_eyes.agent_config(dataclasses.replace(config, frozen=False), "memory", 1)
+    tuned = transfer.agent_config(dataclasses.replace(config, frozen=False), "memory", 1)
     assert not tuned.frozen and tuned.name == "memory-1"
-    shared_eyes.main(config)
+    transfer.main(config)
     study = json.loads((tmp_path / "study.json").read_text())
     assert study["agents"]["summary"].keys() == {"memory-frozen"} and study["agents"]["first"]["config"]["frozen"]
     assert "| memory-frozen | 1 | -2" in (tmp_path / "study.md").read_text(), (
@@ -225,6 +236,6 @@ def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
     )
     assert (tmp_path / "study.png").stat().st_size < 200_000
     with pytest.raises(ValueError, match="was begun with --steps 32: choose another --folder for 64"):
-        shared_eyes.main(dataclasses.replace(config, steps=64))
+        transfer.main(dataclasses.replace(config, steps=64))
     with pytest.raises(ValueError, match="unknown eyes 'mine'"):
-        shared_eyes.main(dataclasses.replace(config, ways=("mine",)))
+        transfer.main(dataclasses.replace(config, methods=("mine",)))

@@ -13,7 +13,7 @@ import torch
 
 from runs import Run, RunError, checkpoint, compare, files, publish, saved
 from runs.folder import quoted
-from runs.record import read_run
+from runs.reader import read_run
 from tests.test_replay import Game
 from tests.test_runs import Config, lines, walk
 from vision import backbones
@@ -394,12 +394,12 @@ def remember(memory, game, upto=1000):
     return act
 
 
-def fresh():
+def is_first():
     return RowReplay(200, 2, seed=1), Game(2, 4)
 
 
 def test_a_damaged_memory_is_said_and_gone_on_without_on_request(config):
-    memory, game = fresh()
+    memory, game = is_first()
     with pytest.raises(MemoryError):
         walk(config, act=remember(memory, game), die_at=34, memory=memory)
     folder = config.folder / "Nowhere/walk-1"
@@ -407,8 +407,8 @@ def test_a_damaged_memory_is_said_and_gone_on_without_on_request(config):
     flip(oldest)
     told = f"{oldest.name} does not match its checksum.*without the oldest 2 of the memory's 34 transitions"
     with pytest.warns(UserWarning), pytest.raises(RunError, match=told + ".*--accept-loss"):
-        walk(config, memory=fresh()[0])
-    memory, _ = fresh()
+        walk(config, memory=is_first()[0])
+    memory, _ = is_first()
     with pytest.warns(UserWarning, match="goes on from step 34, but not exactly"):
         run, _ = walk(dataclasses.replace(config, accept_loss=True), memory=memory)
     assert len(memory) == 32 and run.step == 40
@@ -418,7 +418,7 @@ def test_a_damaged_memory_is_said_and_gone_on_without_on_request(config):
 
 
 def test_a_reward_that_is_no_number_is_in_no_checkpoint(config):
-    memory, game = fresh()
+    memory, game = is_first()
 
     def spoil(run, step):
         record = game.step()
@@ -430,7 +430,7 @@ def test_a_reward_that_is_no_number_is_in_no_checkpoint(config):
         RunError, match="reward in the memory is NaN or infinite, by step 22. Kept: the checkpoint of step 20"
     ):
         walk(config, act=spoil, memory=memory)
-    memory, game = fresh()
+    memory, game = is_first()
     run, _ = walk(config, act=remember(memory, game), memory=memory)
     assert run.step == 40
 

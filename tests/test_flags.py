@@ -10,10 +10,12 @@ from typing import ClassVar
 
 import pytest
 
-from agents import dqn, gaze, recurrent_attention, tabular
+from agents import dqn, hard_attention
+from agents.recurrent_attention import ram
+from agents.tabular import q_learning as tabular
 from runs import Options, flags, launch
-from runs.ranges import Count
-from vision import classification
+from runs.flag_types import Count
+from vision.classification import train as classification
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -90,13 +92,13 @@ def test_help_is_in_groups_and_loses_no_flag(program, encoding, monkeypatch):
     ("config", "name", "heading"),
     [
         (dqn.Config, "env", "world"),
-        (gaze.Config, "stack", "world"),  # told anew there, and the world's still
+        (hard_attention.Config, "stack", "world"),  # told anew there, and the world's still
         (dqn.Config, "backbone", "backbone"),
         (dqn.Config, "learn_start", "learning"),
         (dqn.Config, "evaluate_epsilon", "evaluation"),
         (dqn.Config, "film_seconds", "evaluation"),
         (tabular.Config, "threads", "run"),
-        (recurrent_attention.Config, "log_every", "run"),
+        (ram.Config, "log_every", "run"),
         (Options, "wandb", "run"),
     ],
 )
@@ -104,7 +106,11 @@ def test_headings(config, name, heading):
     assert flags.group(config, name) == heading
 
 
-QUICKLY_ASKED = ("vision.backbones", "runs.publish", "agents.probe")  # of the others, each start takes seconds
+QUICKLY_ASKED = (
+    "vision.backbones",
+    "runs.publish",
+    "agents.studies.representation.probe",
+)  # of the others, each start takes seconds
 
 
 def programs():

@@ -34,9 +34,11 @@ def seen_by_loop(image, location, size, scales):
 def test_retina_by_hand():
     image = torch.arange(16.0).view(1, 1, 4, 4)
     retina = Retina((1, 4, 4), size=2, scales=2)
-    centre, corner = retina.look(retina.prepare(image.repeat(2, 1, 1, 1)), torch.tensor([[0.0, 0.0], [-1.0, -1.0]]))
-    assert centre[0].tolist() == [[5, 6], [9, 10]]
-    assert centre[1].tolist() == [[2.5, 4.5], [10.5, 12.5]]  # means of 2 x 2
+    subtract_mean, corner = retina.extract(
+        retina.prepare(image.repeat(2, 1, 1, 1)), torch.tensor([[0.0, 0.0], [-1.0, -1.0]])
+    )
+    assert subtract_mean[0].tolist() == [[5, 6], [9, 10]]
+    assert subtract_mean[1].tolist() == [[2.5, 4.5], [10.5, 12.5]]  # means of 2 x 2
     assert corner[0].tolist() == [[0, 0], [0, 0]]  # only the lower right pixel is in the image, and that is 0
     assert corner[1].tolist() == [[0, 0], [0, 2.5]]
 
@@ -50,7 +52,7 @@ def test_retina_is_the_loop(shape, size, scales):
     location = torch.rand(40, 2, generator=random) * 2.4 - 1.2
     location[:4] = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [0.0, 0.0]])
     retina = Retina(shape, size, scales)
-    patches = retina.look(retina.prepare(images), location)
+    patches = retina.extract(retina.prepare(images), location)
     assert patches.shape[1:] == retina.patches == (scales * shape[0], size, size)
     expected = [seen_by_loop(i, p.clamp(-1, 1), size, scales) for i, p in zip(images, location, strict=True)]
     assert torch.allclose(patches, torch.stack(expected), atol=1e-6)
@@ -61,10 +63,10 @@ def test_smooth_retina_is_the_sharp_one_on_pixels_and_its_mean_between():
     retina = Retina((1, 20, 20), 4, 3)
     maps = retina.prepare(images)
     location = torch.tensor([[0.0, 0.0], [-1.0, -1.0], [1.0, 1.0], [0.3, -0.4], [-0.8, 0.1], [0.5, 0.5]])
-    assert torch.allclose(retina.look(maps, location, smooth=True), retina.look(maps, location), atol=1e-5)
+    assert torch.allclose(retina.extract(maps, location, smooth=True), retina.extract(maps, location), atol=1e-5)
     right = location + torch.tensor([0.1, 0.0])  # a pixel to the right
-    between = retina.look(maps, location + torch.tensor([0.025, 0.0]), smooth=True)  # a quarter of the way
-    mean = 0.75 * retina.look(maps, location) + 0.25 * retina.look(maps, right)
+    between = retina.extract(maps, location + torch.tensor([0.025, 0.0]), smooth=True)  # a quarter of the way
+    mean = 0.75 * retina.extract(maps, location) + 0.25 * retina.extract(maps, right)
     inside = location[:, 0] < 1
     assert torch.allclose(between[inside], mean[inside], atol=1e-5)
 
@@ -74,7 +76,9 @@ def test_smooth_retina_has_the_locations_gradient():
     retina = Retina((1, 12, 12), 3, 2)
     retina._extent = retina._extent.double()
     location = torch.tensor([[0.03, 0.21], [-0.47, 0.66], [0.9, -0.93]], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: retina.look(retina.prepare(images), x, smooth=True), location, eps=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda x: retina.extract(retina.prepare(images), x, smooth=True), location, eps=1e-6
+    )
 
 
 def test_a_retina_has_1_to_4_scales():
@@ -237,8 +241,10 @@ def test_a_world_of_glimpses():
     world = envs.make("Glimpse", 3, seed=2, glimpses=2)
     assert world.action_shape == (12,) and world.observation_shape == (130,)
     world.step(torch.zeros(3, 12))
-    came = world.step(torch.zeros(3, 12))
-    assert came.last.all() and (came.discount == 0).all() and set(came.reward.tolist()) <= {0.0, 1.0}
+    transition = world.step(torch.zeros(3, 12))
+    assert (
+        transition.last.all() and (transition.discount == 0).all() and set(transition.reward.tolist()) <= {0.0, 1.0}
+    )
 
 
 # Slow

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import film, watch
+from agents import evaluation, film, watch
 from runs import RunError
 from runs import run as run_module
 from runs.progress import Lasting
@@ -83,8 +83,8 @@ def test_an_encoder_that_fails_leaves_nothing_and_is_told_once(tmp_path, capsys,
 
 
 def test_frames_of_all_kinds_become_pictures():
-    grey = np.full((4, 6), 7, np.uint8)
-    for frame in (grey, grey[:, :, None], np.full((4, 6, 4), 7, np.uint8), np.full((4, 6, 3), 7.4), grey.tolist()):
+    gray = np.full((4, 6), 7, np.uint8)
+    for frame in (gray, gray[:, :, None], np.full((4, 6, 4), 7, np.uint8), np.full((4, 6, 3), 7.4), gray.tolist()):
         shown = film.picture(frame)
         assert shown.shape == (4, 6, 3) and shown.dtype == np.uint8 and (shown == 7).all()
     assert film.picture(None) is None
@@ -114,7 +114,9 @@ def test_a_game_that_took_the_time_of_its_next_counts_alone():
     import envs
 
     world = envs.make("tests.going_worlds:going/Endless-v0", 2)
-    scores = watch.play(lambda observation, came: torch.zeros(2, dtype=torch.int64), world, games=3, limit=10)
+    scores = evaluation.play(
+        lambda observation, transition: torch.zeros(2, dtype=torch.int64), world, games=3, limit=10
+    )
     assert scores == {"return": [20.0, 20.0], "length": [20, 20], "cut": [20.0, 20.0]}
 
 
@@ -122,7 +124,9 @@ def test_games_that_end_are_not_cut():
     import envs
 
     world = envs.make("tests.going_worlds:going/Pictures-v0", 2)
-    scores = watch.play(lambda observation, came: torch.ones(2, dtype=torch.int64), world, games=4, limit=12)
+    scores = evaluation.play(
+        lambda observation, transition: torch.ones(2, dtype=torch.int64), world, games=4, limit=12
+    )
     assert scores == {"return": [12.0] * 4, "length": [12] * 4, "cut": []}
 
 
@@ -270,7 +274,7 @@ def command(folder, env, name="dqn", *more):
     )
     words += " --wandb disabled --no-bf16 --threads 1 --film-seconds 0 --hidden 8"
     words += " --rollout 10" if name == "ppo" else " --learn-start 40 --learn-every 20 --batch 4"
-    words += " --units 8 --burn-in 2 --length 4 --n-step 2" if name == "r2d2" else ""
+    words += " --lstm-units 8 --burn-in 2 --length 4 --n-step 2" if name == "r2d2" else ""
     return [sys.executable, *words.split(), *more]
 
 

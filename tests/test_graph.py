@@ -20,8 +20,8 @@ class Recorded:
 
     def replay(self):
         self.replayed += 1
-        fresh = self.captured.function(*self.captured.inputs)
-        for place, value in zip(graph.leaves(self.captured.outputs), graph.leaves(fresh), strict=True):
+        is_first = self.captured.function(*self.captured.inputs)
+        for place, value in zip(graph.leaves(self.captured.outputs), graph.leaves(is_first), strict=True):
             place.copy_(value)
 
 

@@ -21,7 +21,7 @@ RAMP = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, 0)  # 64 lev
 
 def pixels(path: Path, size: int = 64) -> np.ndarray:
     """(H, W, 3) int."""
-    return image_files.picture(path, size).permute(1, 2, 0).numpy().astype(int)
+    return image_files.read_image(path, size).permute(1, 2, 0).numpy().astype(int)
 
 
 def save(path: Path, color=(10, 20, 30), size=(8, 8), **options) -> Path:
@@ -61,7 +61,7 @@ def test_sixteen_bits_keep_their_levels(suffix, tmp_path):
 
 
 def tiff(path: Path, values: np.ndarray, bits: int, white: int, order: str = "<") -> Path:
-    """A TIFF by hand: one uncompressed strip of grey, `white` the photometric tag (1: 0 is black)."""
+    """A TIFF by hand: one uncompressed strip of gray, `white` the photometric tag (1: 0 is black)."""
     height, width = values.shape
     if bits == 12:
         flat = values.astype(int).reshape(-1, 2)
@@ -89,7 +89,7 @@ def test_tiffs_of_other_bits_ends_and_whites(tmp_path):
 def test_numbers_without_a_white_are_refused(kind, tmp_path):
     Image.fromarray(RAMP.astype(kind)).save(tmp_path / "a.tif")
     with pytest.raises(ValueError, match="a.tif cannot be read as an image.*none says what is white: save it with 8"):
-        image_files.picture(tmp_path / "a.tif", 8)
+        image_files.read_image(tmp_path / "a.tif", 8)
 
 
 def test_modes_of_color_become_rgb_without_a_warning(tmp_path):
@@ -109,8 +109,8 @@ def test_modes_of_color_become_rgb_without_a_warning(tmp_path):
         for path in sorted(tmp_path.iterdir()):
             assert np.abs(pixels(path, 8) - (250, 120, 30)).max() < 12, path.name
     Image.new("1", (8, 8), 1).save(tmp_path / "bit.png")
-    Image.new("LA", (8, 8), (77, 3)).save(tmp_path / "grey.png")
-    assert (pixels(tmp_path / "bit.png", 8) == 255).all() and (pixels(tmp_path / "grey.png", 8) == 77).all()
+    Image.new("LA", (8, 8), (77, 3)).save(tmp_path / "gray.png")
+    assert (pixels(tmp_path / "bit.png", 8) == 255).all() and (pixels(tmp_path / "gray.png", 8) == 77).all()
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "ppm", "tif"])
@@ -122,7 +122,7 @@ def test_a_part_of_an_image_is_named(suffix, tmp_path):
     for body in (whole[: len(whole) // 2], whole[:10], b""):
         path.write_bytes(body)
         with pytest.raises(ValueError, match=f"a.{suffix} cannot be read as an image"):
-            image_files.picture(path, 8)
+            image_files.read_image(path, 8)
 
 
 def test_a_program_named_as_an_image_is_not_run(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_program_named_as_an_image_is_not_run(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n")
     with pytest.raises(ValueError, match="a.jpg cannot be read as an image: cannot identify"):
-        image_files.picture(path, 8)
+        image_files.read_image(path, 8)
     assert not (tmp_path / "ran").exists()
 
 
@@ -163,7 +163,7 @@ def test_a_small_file_of_a_huge_image_is_refused_before_memory_is_taken(side, tm
     with pytest.raises(
         ValueError, match="a.png cannot be read as an image: (its 9500 x 9500 pixels take|Image size)"
     ):
-        image_files.picture(path, 8)
+        image_files.read_image(path, 8)
 
 
 # Folders

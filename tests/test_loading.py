@@ -11,7 +11,7 @@ from PIL import Image
 import agents
 import runs
 from agents import dqn, ppo, r2d2, watch
-from vision import classification
+from vision.classification import train as classification
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = dict(wandb="disabled", film_seconds=0, device="cpu", evaluate_games=2, bf16=False)

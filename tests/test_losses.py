@@ -1,4 +1,4 @@
-"""Losses, penalties, schedules and initialisers: numbers by hand."""
+"""Losses, penalties, schedules and initializers: numbers by hand."""
 
 import math
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vision import losses, schedules
-from vision.backbones import initialisation
+from vision.backbones.layers import initialization
+from vision.training import losses, schedules
 
 LOGITS = torch.tensor([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]])  # cat, car, frog of CS231n's lecture 3
 LABELS = torch.tensor([0, 1, 2])
@@ -44,8 +44,8 @@ def test_targets_by_hand():
 def test_mixed_labels_mix_the_losses(name):
     loss, kept = losses.LOSSES[name], torch.tensor([0.3, 0.3, 0.3])
     mixed = loss(LOGITS, losses.targets(LABELS, 3, 0.0, (LABELS.flip(0), kept)))
-    apart = 0.3 * loss(LOGITS, whole(LABELS)) + 0.7 * loss(LOGITS, whole(LABELS.flip(0)))
-    torch.testing.assert_close(mixed, apart)
+    separate_critic = 0.3 * loss(LOGITS, whole(LABELS)) + 0.7 * loss(LOGITS, whole(LABELS.flip(0)))
+    torch.testing.assert_close(mixed, separate_critic)
 
 
 def test_chance():
@@ -95,43 +95,43 @@ def test_unknown_schedule():
 
 
 def test_plateau_and_early_stopping_by_hand():
-    watch = schedules.Watch(patience=2, stop=4)
+    watch = schedules.PlateauSchedule(patience=2, stop=4)
     seen = []
     for loss in (3.0, 2.0, 2.0, 2.5, 1.0, 1.1, 1.2, 1.3, 1.4):
         watch.see(loss)
         seen.append((round(watch.factor, 5), watch.done))
     assert seen == [*[(1, False)] * 3, *[(0.1, False)] * 3, *[(0.01, False)] * 2, (0.001, True)]
-    again = schedules.Watch(patience=2, stop=4)
+    again = schedules.PlateauSchedule(patience=2, stop=4)
     again.load_state_dict(watch.state_dict())
     assert again.done and again.state_dict() == watch.state_dict()
-    never = schedules.Watch()
+    never = schedules.PlateauSchedule()
     for _ in range(9):
         never.see(1.0)
     assert never.factor == 1 and not never.done
 
 
-# Initialisers
+# Initializers
 
 
 @pytest.mark.parametrize(
     "init, std", {"he": (2 / 400) ** 0.5, "xavier": (2 / 1000) ** 0.5, "small": 0.01, "zeros": 0.0}.items()
 )
-def test_initialisers_have_their_deviation(init, std):
+def test_initializers_have_their_deviation(init, std):
     torch.manual_seed(0)
     layer = nn.Linear(400, 600)
-    initialisation.initialise(layer, init)
+    initialization.initialize(layer, init)
     assert layer.weight.std().item() == pytest.approx(std, rel=0.01)
     assert not layer.bias.any()
 
 
 def test_whitened_patches_have_covariance_one():
     torch.manual_seed(0)
-    images = (torch.rand(200, 3, 4, 4).cumsum(3) * 60).byte()  # neighbours are alike
+    images = (torch.rand(200, 3, 4, 4).cumsum(3) * 60).byte()  # neighbors are alike
     layer = nn.Conv2d(3, 24, 2)
-    initialisation.whiten(layer, images, eps=0.0)
+    initialization.whiten(layer, images, eps=0.0)
     white = layer(images.float() / 255).transpose(0, 1).flatten(1)[:12]
     torch.testing.assert_close(white.mean(1), torch.zeros(12), atol=1e-3, rtol=0)
     torch.testing.assert_close(torch.cov(white, correction=0), torch.eye(12), atol=1e-2, rtol=0)
     assert not layer.weight.requires_grad and layer.bias.requires_grad
     with pytest.raises(ValueError, match="24, and this first convolution has 16"):
-        initialisation.whiten(nn.Conv2d(3, 16, 2), images)
+        initialization.whiten(nn.Conv2d(3, 16, 2), images)

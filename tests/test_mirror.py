@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import Options, Run, RunError, Score, machine, mirror
+from runs import Options, Run, RunError, Score, machine, wandb_mirror
 from runs.wandb_process import Copy, Tail, begin
 
 BUDGET = 2.0  # seconds that W&B may add to a run, at its start and end together
@@ -53,8 +53,8 @@ def patience(monkeypatch, tmp_path):
     for key in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_API_KEY", "WANDB_BASE_URL"):
         monkeypatch.delenv(key, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setattr(mirror, "ANSWER", 2.0)
-    monkeypatch.setattr(mirror, "LINGER", 15.0)
+    monkeypatch.setattr(wandb_mirror, "ANSWER", 2.0)
+    monkeypatch.setattr(wandb_mirror, "LINGER", 15.0)
 
 
 def records(file):
@@ -166,7 +166,7 @@ def test_a_python_without_room_for_a_process_goes_on(config, monkeypatch):
     def refuse(*_, **__):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(mirror.subprocess, "Popen", refuse)
+    monkeypatch.setattr(wandb_mirror.subprocess, "Popen", refuse)
     with pytest.warns(UserWarning, match="W&B stopped .*the run goes on"):
         assert play(config).step == 40
 
@@ -174,7 +174,7 @@ def test_a_python_without_room_for_a_process_goes_on(config, monkeypatch):
 @pytest.mark.parametrize("asked", ["online", "offline", "disabled"])
 def test_auto_follows_the_environment(tmp_path, monkeypatch, asked):
     monkeypatch.setenv("WANDB_MODE", asked)
-    assert mirror.Mirror("auto", tmp_path, "id", "n", "g", ()).mode == asked
+    assert wandb_mirror.WandbMirror("auto", tmp_path, "id", "n", "g", ()).mode == asked
 
 
 class Page:

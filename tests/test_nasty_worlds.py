@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.wrappers import FlattenObservation, TransformAction, TransformObservation, TransformReward
 
 import envs
-from envs import control, probe
+from envs import gymnasium_world, probe
 from envs.world import WorldError
 from runs import machine
 
@@ -93,8 +93,8 @@ def test_rewards_of_any_type_of_number(make):
     world = envs.make(NASTY + "Rewards-v0", 2, make=make)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        came = world.step(act(world))
-    assert came.reward.dtype == torch.float32 and came.reward.tolist() == [1, 1]
+        transition = world.step(act(world))
+    assert transition.reward.dtype == torch.float32 and transition.reward.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("make", [lambda x: 2**70, lambda x: -(2**100)])
@@ -138,16 +138,16 @@ def test_channels_are_the_smaller_of_the_outer_axes():
     for name in ("Square", "Wide"):
         with pytest.raises(ValueError, match="channels_last=True or False"):
             envs.make(f"{NASTY}{name}-v0")
-    with pytest.raises(ValueError, match="pictures of 4 channels: grey is made of 3 colours only"):
-        envs.make(NASTY + "ChannelsLast-v0", grey=True, size=84)
+    with pytest.raises(ValueError, match="pictures of 4 channels: gray is made of 3 colors only"):
+        envs.make(NASTY + "ChannelsLast-v0", gray=True, size=84)
 
 
 def test_a_picture_with_channels_last_is_the_same_picture():
     world = envs.make(NASTY + "ChannelsLast-v0", 2)
     world._games.envs[1].unwrapped.show = lambda: shown
     shown = world._games.envs[1].observation_space.sample()
-    came = world.step(act(world))
-    assert np.array_equal(came.next_observation[1].permute(1, 2, 0), shown)
+    transition = world.step(act(world))
+    assert np.array_equal(transition.next_observation[1].permute(1, 2, 0), shown)
 
 
 def test_small_integers_of_a_vector_enter_from_0_to_1():
@@ -221,8 +221,8 @@ def test_an_environment_or_a_function_is_a_world():
 def test_vector_environments_that_let_us_begin_their_games():
     world = envs.make(NASTY + "Many-v0", 3)
     for _ in range(12):
-        came = world.step(act(world, 1))
-    assert came.last.all() and came.reward.tolist() == [1, 1, 1] and (world.observation == 0).all()
+        transition = world.step(act(world, 1))
+    assert transition.last.all() and transition.reward.tolist() == [1, 1, 1] and (world.observation == 0).all()
     with pytest.raises(ValueError, match="ManyOnTheirOwn-v0 is registered as a vector environment only"):
         envs.make(NASTY + "ManyOnTheirOwn-v0", 3)
 
@@ -290,7 +290,7 @@ def test_a_world_that_keeps_its_simulator_resumes_exactly(steps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(control.short_names()) - {"Catch", "Glimpse", "Gridworld"}))
+@pytest.mark.parametrize("name", sorted(set(gymnasium_world.short_names()) - {"Catch", "Glimpse", "Gridworld"}))
 def test_every_environment_of_gymnasium_resumes_exactly(name):
     for package in ("Box2D", "mujoco"):
         pytest.importorskip(package)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents import dqn, ppo, pqn, r2d2, rainbow
+from agents import dqn, ppo, pqn, r2d2
+from agents.rainbow import loop as rainbow
 from runs import Run, progress
 from tests.test_runs import Config, walk
 
@@ -18,7 +19,7 @@ from tests.test_runs import Config, walk
         (dqn.recipe, dict(env="Catch", steps=6_000), 1_000, 5_000),  # as long as exploration: nothing to change
         (dqn.recipe, dict(env="Breakout", steps=3_008), 304, 1_504),  # a tenth, in whole steps of 16 worlds
         (dqn.recipe, dict(env="Breakout", steps=1_000, worlds=64), 128, 500),
-        (lambda each: rainbow.recipe("rainbow", each), dict(env="Catch", steps=1_000), 100, 500),
+        (rainbow.recipe, dict(env="Catch", steps=1_000), 100, 500),
         (r2d2.recipe, dict(env="Catch", steps=200), 48, 100),  # the 12 steps in a row of 4 worlds, which it draws
     ],
 )
@@ -89,7 +90,7 @@ def test_the_time_left_is_told_once_it_learns(monkeypatch, capsys):
         now[0] += 0.02
         bar.update(step, "")
     assert bar.left() is None and bar.estimate() is None
-    bar.settle()
+    bar.finish()
     for step in range(2_000, 2_800, 20):  # 10 steps a second
         now[0] += 2.0
         bar.update(step, "")

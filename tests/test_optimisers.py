@@ -1,9 +1,10 @@
-"""Optimisers: every name takes a step downhill; rates, decay and freezing reach the weights they should."""
+"""Optimizers: every name takes a step downhill; rates, decay and freezing reach the weights they should."""
 
 import pytest
 import torch
 
-from vision import classifier, optimisers
+from vision.classification import classifier
+from vision.training import optimizers
 
 SHAPE = (3, 16, 16)
 
@@ -17,20 +18,20 @@ def network(name="small", **options):
     return classifier.build(name, SHAPE, 4, **({"norm": "batch", "stem": "cifar", "width": 0.5} | options))
 
 
-@pytest.mark.parametrize("name", optimisers.OPTIMISERS)
-def test_every_optimiser_goes_downhill(name):
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_goes_downhill(name):
     model = network()
     images, labels = torch.rand(16, *SHAPE), torch.randint(4, (16,))
-    optimiser = optimisers.build(name, optimisers.groups(model))
-    optimisers.set_rate(optimiser, 1.0 if name == "lbfgs" else 0.01)
+    optimizer = optimizers.build(name, optimizers.groups(model))
+    optimizers.set_learning_rate(optimizer, 1.0 if name == "lbfgs" else 0.01)
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(images), labels)
         loss.backward()
         return loss
 
-    found = [optimiser.step(closure).item() for _ in range(8)]
+    found = [optimizer.step(closure).item() for _ in range(8)]
     assert found[-1] < found[0] - 0.01, found
 
 
@@ -38,35 +39,35 @@ def test_steps_by_hand():
     """Twice along a gradient of 1 with rate 0.1: sgd 0.2; momentum 0.1 + 0.19; Nesterov 0.19 + 0.271."""
     for name, distance in {"sgd": 0.2, "momentum": 0.29, "nesterov": 0.461, "adam": 0.2}.items():
         weight = torch.nn.Parameter(torch.zeros(1))
-        optimiser = optimisers.build(name, [{"params": [weight], "weight_decay": 0.0}], 0.1, 0.9)
+        optimizer = optimizers.build(name, [{"params": [weight], "weight_decay": 0.0}], 0.1, 0.9)
         for _ in range(2):
             weight.grad = torch.ones(1)
-            optimiser.step()
+            optimizer.step()
         assert weight.item() == pytest.approx(-distance, abs=1e-6), name
 
 
-def test_unknown_optimiser():
+def test_unknown_optimizer():
     with pytest.raises(ValueError, match="did you mean 'nesterov'"):
-        optimisers.build("nestrov", [])
+        optimizers.build("nestrov", [])
     with pytest.raises(ValueError, match="--l2"):
-        optimisers.build("lbfgs", [{"params": [], "weight_decay": 0.1}])
+        optimizers.build("lbfgs", [{"params": [], "weight_decay": 0.1}])
 
 
 def test_groups_by_hand():
     model = network()
-    assert [(g["weight_decay"], g["scale"]) for g in optimisers.groups(model, 0.1)] == [(0.1, 1.0)]
-    parted = optimisers.groups(model, 0.1, decay_biases=False)
+    assert [(g["weight_decay"], g["scale"]) for g in optimizers.groups(model, 0.1)] == [(0.1, 1.0)]
+    parted = optimizers.groups(model, 0.1, decay_biases=False)
     assert [group["weight_decay"] for group in parted] == [0.1, 0.0]
     assert all(weight.dim() <= 1 for weight in parted[1]["params"])
-    quicker = optimisers.groups(model, 0.1, bias_scale=64.0)
+    quicker = optimizers.groups(model, 0.1, bias_scale=64.0)
     assert [(g["weight_decay"], g["scale"]) for g in quicker] == [(0.1, 1.0), (0.1 / 64, 64.0)]
-    layers = optimisers.groups(model, layer_decay=0.5)  # the head, and two stages
+    layers = optimizers.groups(model, layer_decay=0.5)  # the head, and two stages
     assert [group["scale"] for group in layers] == [1.0, 0.5, 0.25]
     first = {id(weight) for weight in model.backbone.stages[0].parameters()}
     assert {id(weight) for weight in layers[2]["params"]} == first
-    optimiser = optimisers.build("sgd", layers)
-    optimisers.set_rate(optimiser, 0.8)
-    assert [group["lr"] for group in optimiser.param_groups] == [0.8, 0.4, 0.2]
+    optimizer = optimizers.build("sgd", layers)
+    optimizers.set_learning_rate(optimizer, 0.8)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.8, 0.4, 0.2]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11_bn", "airbench", "squeezenet1_0"])
@@ -74,7 +75,7 @@ def test_stages_share_out_all_weights(name):
     shape = (3, 64, 64)
     with torch.device("meta"):
         model = classifier.build(name, shape, 4)
-    parts = optimisers.stages(model.backbone)
+    parts = optimizers.stages(model.backbone)
     assert len(parts) == {"resnet18": 5, "vgg11_bn": 6 - 1}.get(name, len(model.backbone.channels))
     names = [weight for part in parts for weight in part]
     assert sorted(names) == sorted(dict(model.backbone.named_parameters()))
@@ -86,14 +87,14 @@ def test_stages_share_out_all_weights(name):
 @pytest.mark.parametrize("which", ["all", "last-2", "last-1", "head", "last"])
 def test_what_is_frozen_stays(which):
     model = network("resnet20", norm="batch")
-    optimisers.thaw(model, which)
+    optimizers.set_trainable(model, which)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    optimiser = optimisers.build("momentum", optimisers.groups(model), 0.1)
-    optimisers.train_mode(model)
+    optimizer = optimizers.build("momentum", optimizers.groups(model), 0.1)
+    optimizers.train_mode(model)
     torch.nn.functional.cross_entropy(model(torch.rand(8, *SHAPE)), torch.arange(8) % 4).backward()
-    optimiser.step()
+    optimizer.step()
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
-    parts = optimisers.stages(model.backbone)
+    parts = optimizers.stages(model.backbone)
     count = {"all": 3, "last-2": 2, "last-1": 1, "head": 0, "last": 0}[which]
     for i, part in enumerate(parts):
         for name in part:
@@ -107,7 +108,7 @@ def test_what_is_frozen_stays(which):
 def test_last_is_the_layer_that_names_classes():
     with torch.device("meta"):
         model = classifier.build("vgg11", (3, 64, 64), 4)
-    optimisers.thaw(model, "last")
+    optimizers.set_trainable(model, "last")
     assert [key for key, weight in model.named_parameters() if weight.requires_grad] == [
         "head.classifier.6.weight",
         "head.classifier.6.bias",
@@ -116,10 +117,10 @@ def test_last_is_the_layer_that_names_classes():
 
 def test_what_cannot_be_thawed():
     with pytest.raises(ValueError, match="choose all, last-N"):
-        optimisers.thaw(network(), "first")
+        optimizers.set_trainable(network(), "first")
     with pytest.raises(ValueError, match="this backbone has 2"):
-        optimisers.thaw(network(), "last-3")
+        optimizers.set_trainable(network(), "last-3")
     model = network()
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="no weight learns"):
-        optimisers.groups(model)
+        optimizers.groups(model)

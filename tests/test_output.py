@@ -7,7 +7,7 @@ import pytest
 from test_runs import Config, walk
 
 from runs import Finished, RunError, output
-from vision import search
+from vision.classification import search
 
 
 def test_a_file_is_whole_or_named_and_what_was_there_stays(tmp_path):

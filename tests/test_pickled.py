@@ -14,7 +14,9 @@ import pytest
 import scipy.io
 
 from vision import data
-from vision.data import cifar, idx, matlab, pickled
+from vision.data import cifar, pickled
+from vision.data import mnist as mnist_reader
+from vision.data import svhn as svhn_reader
 
 PIXELS = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
 
@@ -176,7 +178,7 @@ def grown(path: Path, length: int) -> Path:
 def test_published_archives_are_checked_before_they_are_unpacked(tmp_path):
     bomb = gzip.compress(b"\0\0\x08\3" + struct.pack(">3I", 1, 1 << 13, 1 << 13) + bytes(1 << 26))
     assert len(bomb) < 100_000
-    (tmp_path / idx.NAMES[0]).write_bytes(bomb)
+    (tmp_path / mnist_reader.NAMES[0]).write_bytes(bomb)
     scipy.io.savemat(tmp_path / "train_32x32.mat", {"X": np.zeros((1 << 24,), np.uint8)}, do_compression=True)
     grown(tmp_path / "cifar-100-python.tar.gz", 1 << 26)
     tracemalloc.start()
@@ -186,4 +188,4 @@ def test_published_archives_are_checked_before_they_are_unpacked(tmp_path):
     assert tracemalloc.get_traced_memory()[1] < 1 << 22
     tracemalloc.stop()
     (tmp_path / "test_32x32.mat").mkdir()
-    assert set(matlab.MD5) == {"train_32x32.mat", "test_32x32.mat"}
+    assert set(svhn_reader.MD5) == {"train_32x32.mat", "test_32x32.mat"}

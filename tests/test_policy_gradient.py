@@ -13,14 +13,18 @@ import torch
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 import envs
-from agents import a2c, attention, gaze, policies, ppo, reinforce, variance, watch
+from agents import a2c, hard_attention, ppo, reinforce, soft_attention, watch
+from agents.networks import actor_critic, distributions, normalization
+from agents.returns import advantages
+from agents.studies import gradient_variance
+from replay.rollout import Experience, Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
 REMEMBERING = {  # every network that carries a state from step to step
-    "lstm": (ppo, policies.build, dict(units=16)),
-    "attention": (attention, attention.build, {}),
-    "gaze": (gaze, gaze.build, {}),
+    "lstm": (ppo, actor_critic.build, dict(lstm_units=16)),
+    "attention": (soft_attention, soft_attention.build, {}),
+    "gaze": (hard_attention, hard_attention.build, {}),
 }
 
 
@@ -42,11 +46,11 @@ def test_credit_by_hand():
     config = reinforce.Config(discount=0.5)
     reward = column(1.0, 2.0, 4.0, 9.0)
     used = column(1, 1, 1, 0, dtype=torch.bool)  # the fourth step is of the next episode
-    togo = reinforce.credits(config, reward, used, torch.zeros(1))
-    assert togo.flatten().tolist() == [1 + 1 + 1, 2 + 2, 4, 0]
-    cut = reinforce.credits(config, reward, used, torch.tensor([8.0]))  # a time limit, and what it led to
+    return_to_go = reinforce.step_returns(config, reward, used, torch.zeros(1))
+    assert return_to_go.flatten().tolist() == [1 + 1 + 1, 2 + 2, 4, 0]
+    cut = reinforce.step_returns(config, reward, used, torch.tensor([8.0]))  # a time limit, and what it led to
     assert cut.flatten().tolist() == [4, 6, 8, 0]
-    whole = reinforce.credits(dataclasses.replace(config, credit="return"), reward, used, torch.zeros(1))
+    whole = reinforce.step_returns(dataclasses.replace(config, credit="return"), reward, used, torch.zeros(1))
     assert whole.flatten().tolist() == [3, 3, 3, 0]
 
 
@@ -56,21 +60,21 @@ def test_baselines_by_hand():
     value, moving = torch.full((2, 2), 7.0), torch.tensor(5.0)
 
     def of(kind):
-        return reinforce.baseline_of(reinforce.Config(baseline=kind), weight, used, value, moving).tolist()
+        return reinforce.baselines(reinforce.Config(baseline=kind), weight, used, value, moving).tolist()
 
     assert of("none") == [[0, 0], [0, 0]] and of("moving") == [[5, 5], [5, 5]] and of("learned") == [[7, 7], [7, 7]]
     assert of("constant") == [[6, 3], [6, 3]]  # the mean of the other episode's steps
 
 
 def test_advantages_by_hand():
-    reward, value, following = column(1.0, 1.0, 1.0), column(0.0, 2.0, 4.0), column(2.0, 4.0, 8.0)
+    reward, value, next_value = column(1.0, 1.0, 1.0), column(0.0, 2.0, 4.0), column(2.0, 4.0, 8.0)
     last = column(False, False, False, dtype=torch.bool)
     half = torch.full((3, 1), 0.5)
-    a = ppo.advantages(reward, half, value, following, last, 0.5)
+    a = advantages(reward, half, value, next_value, last, 0.5)
     assert a.flatten().tolist() == [2 + 0.25 * 1.25, 1 + 0.25 * 1.0, 1]  # deltas 2, 1, 1
-    ended = ppo.advantages(reward, half, value, following, column(False, True, False, dtype=torch.bool), 0.5)
+    ended = advantages(reward, half, value, next_value, column(False, True, False, dtype=torch.bool), 0.5)
     assert ended.flatten().tolist() == [2 + 0.25 * 1, 1, 1]
-    plain = ppo.advantages(reward, half, value, following, last, 1.0)
+    plain = advantages(reward, half, value, next_value, last, 1.0)
     assert plain[0].item() == 1 + 0.5 * 1 + 0.25 * 1 + 0.125 * 8 - 0  # lambda 1: the discounted rewards
 
 
@@ -95,66 +99,68 @@ def bounded(low, high):
 
 def test_gaussian_is_torchs():
     torch.manual_seed(0)
-    head = policies.Gaussian(3, bounded([-1.0, -2.0], [1.0, 2.0]), squash=False)
+    head = distributions.Gaussian(3, bounded([-1.0, -2.0], [1.0, 2.0]), squash=False)
     mean, log_std, action = torch.randn(3, 5, 2)
     normal = Normal(mean, log_std.exp())
     parameters = torch.stack([mean, log_std], 1)
     assert torch.allclose(head.log_prob(parameters, action), normal.log_prob(action).sum(1), atol=1e-5)
     assert torch.allclose(head.entropy(parameters), normal.entropy().sum(1), atol=1e-5)
-    assert torch.equal(head.outward(torch.tensor([[-3.0, 3.0]])), torch.tensor([[-1.0, 2.0]]))
+    assert torch.equal(head.environment_action(torch.tensor([[-3.0, 3.0]])), torch.tensor([[-1.0, 2.0]]))
 
 
 def test_squashed_gaussian_is_torchs():
     torch.manual_seed(0)
-    head = policies.Gaussian(3, bounded([-1.0, 0.0], [1.0, 4.0]), squash=True)
+    head = distributions.Gaussian(3, bounded([-1.0, 0.0], [1.0, 4.0]), squash=True)
     mean, log_std, action = torch.randn(3, 5, 2)
     transformed = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform())
     expected = transformed.log_prob(action.tanh()) - torch.tensor([1.0, 2.0]).log()  # half the ranges
     got = head.log_prob(torch.stack([mean, log_std], 1), action)
     assert torch.allclose(got, expected.sum(1), atol=1e-4)
-    assert torch.allclose(head.outward(torch.tensor([[50.0, -50.0], [0.0, 0.0]])), torch.tensor([[1.0, 0], [0, 2]]))
+    assert torch.allclose(
+        head.environment_action(torch.tensor([[50.0, -50.0], [0.0, 0.0]])), torch.tensor([[1.0, 0], [0, 2]])
+    )
     with pytest.raises(ValueError, match="no bounds"):
-        policies.Gaussian(3, bounded([-np.inf, 0.0], [np.inf, 1.0]), squash=True)
+        distributions.Gaussian(3, bounded([-np.inf, 0.0], [np.inf, 1.0]), squash=True)
 
 
 def test_categorical_by_hand():
     logits = torch.tensor([[0.0, math.log(3)]])
-    assert policies.Categorical.log_prob(logits, torch.tensor([1])).item() == pytest.approx(math.log(0.75))
-    assert policies.Categorical.entropy(logits).item() == pytest.approx(
+    assert distributions.Categorical.log_prob(logits, torch.tensor([1])).item() == pytest.approx(math.log(0.75))
+    assert distributions.Categorical.entropy(logits).item() == pytest.approx(
         -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     )
-    drawn = policies.Categorical.sample(logits.expand(4000, 2), torch.Generator().manual_seed(0))
+    drawn = distributions.Categorical.sample(logits.expand(4000, 2), torch.Generator().manual_seed(0))
     assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.03)
 
 
 def test_entropy_of_a_certain_choice_has_a_gradient():
     logits = torch.tensor([[0.0, 300.0, -300.0]], requires_grad=True)  # probabilities underflow
-    policies.Categorical.entropy(logits).sum().backward()
+    distributions.Categorical.entropy(logits).sum().backward()
     assert torch.equal(logits.grad, torch.zeros(1, 3))
 
 
-def test_normaliser_knows_mean_and_variance_of_all():
+def test_normalizer_knows_mean_and_variance_of_all():
     torch.manual_seed(0)
     rows = torch.randn(100, 3) * torch.tensor([1.0, 5.0, 0.1]) + torch.tensor([0.0, -2.0, 7.0])
-    normaliser = policies.Normaliser((3,))
-    assert torch.allclose(normaliser(rows), rows.clamp(-10, 10))
+    normalizer = normalization.RunningNormalizer((3,))
+    assert torch.allclose(normalizer(rows), rows.clamp(-10, 10))
     for piece in rows.split([10, 1, 60, 29]):
-        normaliser.update(piece)
-    assert torch.allclose(normaliser.mean, rows.mean(0), atol=1e-5)
-    assert torch.allclose(normaliser.variance, rows.var(0, correction=0), rtol=1e-4)
-    assert torch.allclose(normaliser(rows).std(0, correction=0), torch.ones(3), atol=1e-3)
+        normalizer.update(piece)
+    assert torch.allclose(normalizer.mean, rows.mean(0), atol=1e-5)
+    assert torch.allclose(normalizer.variance, rows.var(0, correction=0), rtol=1e-4)
+    assert torch.allclose(normalizer(rows).std(0, correction=0), torch.ones(3), atol=1e-3)
 
 
-def test_normaliser_counts_beyond_what_float32_can():
-    normaliser = policies.Normaliser(())
-    normaliser.count.fill_(2**24)  # in float32, one more than that is the same
+def test_normalizer_counts_beyond_what_float32_can():
+    normalizer = normalization.RunningNormalizer(())
+    normalizer.count.fill_(2**24)  # in float32, one more than that is the same
     for _ in range(64):
-        normaliser.update(torch.ones(1))
-    assert normaliser.count == 2**24 + 64 and normaliser.mean.item() == pytest.approx(64 / 2**24, rel=1e-3)
+        normalizer.update(torch.ones(1))
+    assert normalizer.count == 2**24 + 64 and normalizer.mean.item() == pytest.approx(64 / 2**24, rel=1e-3)
 
 
 def test_rewards_are_scaled_by_the_deviation_of_returns():
-    scale = ppo.RewardScale(2, 0.5)
+    scale = normalization.RewardNormalizer(2, 0.5)
     reward = torch.tensor([[1.0, 0.0], [1.0, 2.0], [3.0, 0.0]])
     last = torch.tensor([[False, False], [True, False], [False, False]])
     assert torch.allclose(scale(reward, last), reward)  # nothing is known yet
@@ -185,7 +191,7 @@ def test_atari_moves_every_weight(tmp_path, name):
     folder = tmp_path / f"Breakout/{name}-1/checkpoint"
     end = torch.load(sorted(folder.glob("0*.pt"))[-1], weights_only=True)["parts"]["network"]
     torch.manual_seed(config.seed)
-    begin = policies.build(config, envs.make("Breakout", 1)).state_dict()
+    begin = actor_critic.build(config, envs.make("Breakout", 1)).state_dict()
     still = [key for key in begin if torch.equal(begin[key], end[key])]
     assert not still, f"not learned: {still}"
 
@@ -197,46 +203,46 @@ def test_unrolled_as_it_was_lived(name):
     world = envs.make("Catch", 3, seed=1, stack=1)
     torch.manual_seed(0)
     network = build(config, world)
-    rollout = ppo.Rollout.empty(20, world, network.head)
-    state, lived = network.start(3), []
+    rollout = Rollout.empty(20, world, network.head)
+    state, unroll_inputs = network.initial_state(3), []
     with torch.no_grad():
         for t in range(-4, 20):  # the rollout begins in the middle of an episode
             if t == 0:
                 begin = state
             parameters, value, after = network.step(world.observation, state)
             action = network.head.sample(parameters)
-            observation, came = world.observation, world.step(network.head.outward(action))
+            observation, transition = world.observation, world.step(network.head.environment_action(action))
             if t >= 0:
-                rollout.observation[t], rollout.last[t], rollout.action[t] = observation, came.last, action
-                lived.append(torch.cat([parameters, value[:, None]], 1))
-            state = network.aware(after, action) * (~came.last)[:, None]
-        whole = ppo.Experience.of(rollout, torch.zeros(20, 3), begin, True)
-        parameters, value = network.unroll(whole.observation, whole.fresh, whole.state, whole.action)
+                rollout.observation[t], rollout.last[t], rollout.action[t] = observation, transition.last, action
+                unroll_inputs.append(torch.cat([parameters, value[:, None]], 1))
+            state = network.conditioned_on_action(after, action) * (~transition.last)[:, None]
+        whole = Experience.of(rollout, torch.zeros(20, 3), begin, True)
+        parameters, value = network.unroll(whole.observation, whole.is_first, whole.state, whole.action)
     assert rollout.last.any() and begin.abs().sum() > 0
     again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
-    assert torch.allclose(again, torch.stack(lived, 1), atol=1e-5)
+    assert torch.allclose(again, torch.stack(unroll_inputs, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
 def test_memory_is_learned_and_played_with(tmp_path, name):
     program = PROGRAMS[name]
-    config = quick(tmp_path, program, "Breakout", steps=96, worlds=4, rollout=8, units=16, stack=1)
+    config = quick(tmp_path, program, "Breakout", steps=96, worlds=4, rollout=8, lstm_units=16, stack=1)
     program.train(config)
     folder = tmp_path / f"Breakout/{name}-1"
     end = torch.load(folder / "checkpoint/000000000096.pt", weights_only=True)["parts"]["network"]
     torch.manual_seed(config.seed)
-    begin = policies.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
+    begin = actor_critic.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
     still = [key for key in begin if torch.equal(begin[key], end[key])]
     assert not still, f"not learned: {still}"
-    with pytest.raises(ValueError, match="apart"):
-        program.train(dataclasses.replace(config, apart=True, name="apart"))
+    with pytest.raises(ValueError, match="separate_critic"):
+        program.train(dataclasses.replace(config, separate_critic=True, name="separate_critic"))
 
 
 @pytest.mark.slow
 def test_memory_sees_through_flicker(tmp_path):
     changes = dict(steps=100_000, stack=1, flicker=0.5, evaluate_every=20_000)
-    for name, units in (("with", 64), ("without", 0)):
-        ppo.train(quick(tmp_path, ppo, name=name, units=units, **changes))
+    for name, lstm_units in (("with", 64), ("without", 0)):
+        ppo.train(quick(tmp_path, ppo, name=name, lstm_units=lstm_units, **changes))
     remembering, forgetful = (max(evaluations(tmp_path / "Catch" / name)) for name in ("with", "without"))
     assert remembering >= 0.7 and remembering > forgetful + 0.2
 
@@ -276,7 +282,7 @@ def test_continuous_actions(tmp_path, name, flags):
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name, kill, same_ends):
     changes = dict(steps=23_040, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100, worlds=8)
     changes |= {} if name == "reinforce" else {"rollout": 8}
-    changes |= {"units": 16, "apart": False, "scale_rewards": True} if name == "a2c" else {}
+    changes |= {"units": 16, "separate_critic": False, "scale_rewards": True} if name == "a2c" else {}
     kill(f"agents.{name}", env="CartPole", **changes)
     for folder in ("killed", "whole"):
         PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name], "CartPole", name=folder, **changes))
@@ -304,11 +310,11 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     [
         (ppo, dict(minibatches=200), "2 steps or more"),
         (ppo, dict(scale=True), "it is for vectors"),
-        (ppo, dict(clip=0.1, trace=1.5), "--trace 1.5: it takes from 0 to 1"),
-        (gaze, dict(scale=True), "it is for vectors"),
-        (gaze, dict(spectral=True), "no option 'spectral'"),
-        (gaze, dict(context=True, scales=1), "would not move"),
-        (attention, dict(level=7), "2 maps, from 0 to 1"),
+        (ppo, dict(clip=0.1, gae_lambda=1.5), "--trace 1.5: it takes from 0 to 1"),
+        (hard_attention, dict(scale=True), "it is for vectors"),
+        (hard_attention, dict(spectral=True), "no option 'spectral'"),
+        (hard_attention, dict(context=True, scales=1), "would not move"),
+        (soft_attention, dict(level=7), "2 maps, from 0 to 1"),
     ],
 )
 def test_numbers_that_would_fail_later_are_told_at_once(tmp_path, program, changes, told):
@@ -320,21 +326,21 @@ def test_numbers_that_would_fail_later_are_told_at_once(tmp_path, program, chang
 def test_what_is_learned_from_is_what_was_done(tmp_path, monkeypatch, name):
     """Before its first update the policy is as likely to do what it did, and values are what they were."""
     program, _, changes = REMEMBERING[name]
-    apart, ratio, worth = [], ppo.policy_loss, ppo.value_loss
+    separate_critic, ratio, worth = [], ppo.policy_loss, ppo.value_loss
 
     def policy_loss(log_prob, old, *rest):
-        apart.append((log_prob - old).abs().max().item())
+        separate_critic.append((log_prob - old).abs().max().item())
         return ratio(log_prob, old, *rest)
 
     def value_loss(value, old, *rest):
-        apart.append((value - old).abs().max().item())
+        separate_critic.append((value - old).abs().max().item())
         return worth(value, old, *rest)
 
     monkeypatch.setattr(ppo, "policy_loss", policy_loss)
     monkeypatch.setattr(ppo, "value_loss", value_loss)
     once = dict(worlds=4, rollout=15, epochs=1, minibatches=1, steps=360, bf16=False, evaluate_every=0)
     program.train(quick(tmp_path, program, **once | changes))  # games of nine steps
-    assert len(apart) == 12 and max(apart) < 1e-4
+    assert len(separate_critic) == 12 and max(separate_critic) < 1e-4
 
 
 def test_a_learned_baseline_explains_what_follows_and_only_first_episodes_count(tmp_path, monkeypatch):
@@ -356,28 +362,34 @@ def test_policy_and_value_are_clipped_apart(tmp_path, monkeypatch):
     )
     asked = quick(tmp_path, reinforce, "CartPole", steps=800, evaluate_every=0)
     reinforce.train(asked)
-    network = policies.build(asked, envs.make("CartPole", 1))
+    network = actor_critic.build(asked, envs.make("CartPole", 1))
     assert clipped[:2] == [len(part) for part in network.parts()]
     clipped.clear()
-    reinforce.train(dataclasses.replace(asked, apart=False, name="together"))
-    whole = len(list(policies.build(dataclasses.replace(asked, apart=False), envs.make("CartPole", 1)).parameters()))
+    reinforce.train(dataclasses.replace(asked, separate_critic=False, name="together"))
+    whole = len(
+        list(
+            actor_critic.build(
+                dataclasses.replace(asked, separate_critic=False), envs.make("CartPole", 1)
+            ).parameters()
+        )
+    )
     assert set(clipped) == {whole}
 
 
 def test_a_value_of_its_own_eyes_is_judged_alone():
-    network = policies.build(reinforce.recipe(reinforce.Config(env="CartPole")), envs.make("CartPole", 1))
+    network = actor_critic.build(reinforce.recipe(reinforce.Config(env="CartPole")), envs.make("CartPole", 1))
     policy, value = network.parts()
     assert {id(w) for w in policy} | {id(w) for w in value} == {id(w) for w in network.parameters()}
     observation = torch.randn(5, 4)
-    network.judged(observation).sum().backward()
+    network.values(observation).sum().backward()
     assert all(w.grad is None for w in policy) and all(w.grad is not None for w in value)
-    torch.testing.assert_close(network.judged(observation), network(observation)[1])
+    torch.testing.assert_close(network.values(observation), network(observation)[1])
 
 
 def test_ant_is_not_shown_its_contact_forces():
     pytest.importorskip("mujoco")
     asked = ppo.recipe(ppo.Config(env="Ant"))
-    assert envs.make("Ant", **ppo.options(asked)).observation_shape == (27,)
+    assert envs.make("Ant", **ppo.world_options(asked)).observation_shape == (27,)
     cheetah = ppo.recipe(ppo.Config(env="HalfCheetah"))
     assert dataclasses.replace(asked, env="HalfCheetah", env_kwargs=()) == cheetah
 
@@ -385,8 +397,8 @@ def test_ant_is_not_shown_its_contact_forces():
 def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
     kwargs = ("map_name=8x8", "is_slippery=False")
     asked = a2c.Config(env="FrozenLake", env_kwargs=kwargs)
-    assert a2c.options(asked) == {"map_name": "8x8", "is_slippery": False}
-    assert a2c.options(dataclasses.replace(asked, env="Pendulum", env_kwargs=("g=9.5",))) == {"g": 9.5}
+    assert a2c.world_options(asked) == {"map_name": "8x8", "is_slippery": False}
+    assert a2c.world_options(dataclasses.replace(asked, env="Pendulum", env_kwargs=("g=9.5",))) == {"g": 9.5}
     small = dict(
         folder=tmp_path, wandb="disabled", env_kwargs=kwargs, steps=512, evaluate_every=256, evaluate_games=2
     )
@@ -408,30 +420,30 @@ def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
 )
 def test_kwargs_that_a_world_cannot_be_made_with_are_told(env, kwarg, told):
     with pytest.raises(ValueError, match=told):
-        a2c.options(a2c.Config(env=env, env_kwargs=(kwarg,)))
+        a2c.world_options(a2c.Config(env=env, env_kwargs=(kwarg,)))
 
 
 def test_variance_is_that_of_each_episodes_gradient():
     asked = dataclasses.replace(reinforce.recipe(reinforce.Config(env="Catch")), discount=1.0)
     world = envs.make("Catch", 4, seed=1)
     torch.manual_seed(0)
-    network = policies.build(asked, world)
-    record, used = variance.gather(network, world, 6, 7)
+    network = actor_critic.build(asked, world)
+    record, used = gradient_variance.collect_episodes(network, world, 6, 7)
     assert used.shape == record.reward.shape == (9, 6) and used.all()
-    weight = reinforce.credits(asked, record.reward, used, torch.zeros(6))
-    found = variance.gradients(network, record, used, torch.stack([weight, 2 * weight]))
+    weight = reinforce.step_returns(asked, record.reward, used, torch.zeros(6))
+    found = gradient_variance.gradients(network, record, used, torch.stack([weight, 2 * weight]))
     assert torch.allclose(found[1], 2 * found[0])
     network.zero_grad()
     parameters, _ = network(record.observation[:, 4])
     (weight[:, 4] * network.head.log_prob(parameters, record.action[:, 4])).sum().backward()
     parts = [w.grad for name, w in network.named_parameters() if not name.startswith("value")]
     assert torch.allclose(found[0, 4], torch.cat([part.flatten() for part in parts]), atol=1e-5)
-    total, low, high = variance.total_variance(found[0])
+    total, low, high = gradient_variance.total_variance(found[0])
     assert total == pytest.approx(found[0].var(0).sum().item(), rel=1e-4) and low < total < high
 
 
 def test_study_of_variance_is_written(tmp_path):
-    variance.main(variance.Config(env="Catch", stages=(0, 400), episodes=24, folder=tmp_path))
+    gradient_variance.main(gradient_variance.Config(env="Catch", stages=(0, 400), episodes=24, folder=tmp_path))
     folder = tmp_path / "Catch/variance-1"
     stages = json.loads((folder / "variance.json").read_text())["variance"]
     assert set(stages) == {"0", "400"} and len(stages["0"]) == 6 and (folder / "variance.png").exists()

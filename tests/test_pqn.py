@@ -185,9 +185,9 @@ def test_a_game_that_was_cut_leads_to_its_own_last_state(tmp_path):
 
 
 def test_no_limit_of_the_gradient(tmp_path):
-    pqn.train(quick(tmp_path, steps=512, max_norm=0.0))
+    pqn.train(quick(tmp_path, steps=512, max_grad_norm=0.0))
     end = torch.load(tmp_path / "Catch/pqn-1/checkpoint/000000000512.pt", weights_only=True)["parts"]["network"]
-    pqn.train(quick(tmp_path, steps=512, max_norm=0.0, learning_rate=0.0, name="still"))
+    pqn.train(quick(tmp_path, steps=512, max_grad_norm=0.0, learning_rate=0.0, name="still"))
     begin = torch.load(tmp_path / "Catch/still/checkpoint/000000000512.pt", weights_only=True)["parts"]["network"]
     assert not any(torch.equal(begin[name], end[name]) for name in begin)
 
@@ -209,10 +209,10 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
 
 def test_eyes_of_another_run(tmp_path):
     """Eyes saved without a norm are lifted as they are, and stay as they are when frozen."""
-    eyes = backbones.build("small", envs.make("Catch", 1).observation_shape)
-    backbones.save(eyes, tmp_path / "backbone.safetensors")
+    backbone = backbones.build("small", envs.make("Catch", 1).observation_shape)
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
     pqn.train(quick(tmp_path, steps=512, backbone=str(tmp_path), frozen=True))
     end = torch.load(tmp_path / "Catch/pqn-1/checkpoint/000000000512.pt", weights_only=True)["parts"]["network"]
-    for key, weight in eyes.state_dict().items():
+    for key, weight in backbone.state_dict().items():
         assert torch.equal(end[f"backbone.{key}"], weight), f"{key} of a frozen backbone has moved"
     assert "hidden.1.bias" in end, "the head has its norm nevertheless"

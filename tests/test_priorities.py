@@ -21,14 +21,14 @@ from test_replay import (
     starts,
 )
 
-from replay import MEMORIES, Priorities, PrioritizedReplay, priorities, prioritized
+from replay import MEMORIES, PrioritizedReplay, SumTree, prioritized, sum_tree
 
 
 @pytest.fixture(params=["wide", "deep"])
 def shape(request, monkeypatch):
     if request.param == "deep":
-        monkeypatch.setattr(priorities, "FAN", 3)
-        monkeypatch.setattr(priorities, "TOP", 4)
+        monkeypatch.setattr(sum_tree, "FAN", 3)
+        monkeypatch.setattr(sum_tree, "TOP", 4)
 
 
 def random_priorities(count: int, generator: torch.Generator, device="cpu") -> torch.Tensor:
@@ -41,7 +41,7 @@ def random_priorities(count: int, generator: torch.Generator, device="cpu") -> t
 @pytest.mark.parametrize("size", [1, 2, 64, 65, 1000, 5000])
 def test_draws_are_in_proportion(shape, size, device):
     random = torch.Generator().manual_seed(size)
-    tree = Priorities(size, device)
+    tree = SumTree(size, device)
     value = torch.rand(size, generator=random) * (torch.arange(size) % 3 < 2) + (torch.arange(size) == 0)
     tree.set(torch.arange(size, device=device), value.to(device))
     drawn = torch.cat([tree.draw(50, torch.Generator(device).manual_seed(i)) for i in range(400)]).cpu()
@@ -60,7 +60,7 @@ def test_draws_are_in_proportion(shape, size, device):
 def test_a_leaf_of_zero_is_never_drawn(shape, device):
     random = torch.Generator().manual_seed(0)
     for size in (5, 70, 3000):
-        tree = Priorities(size, device)
+        tree = SumTree(size, device)
         for _ in range(30):
             index = torch.randint(size, (size,), generator=random).to(device)
             tree.set(index, random_priorities(size, random, device))
@@ -78,7 +78,7 @@ def test_a_leaf_of_zero_is_never_drawn(shape, device):
 def test_draws_at_the_very_borders_of_leaves(shape, chance, monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda end, size, **options: torch.full(size, chance))
     for size in (20, 2000):
-        tree = Priorities(size)
+        tree = SumTree(size)
         used = torch.arange(3, size, 4)  # of every four only the last
         tree.set(used, torch.ones(len(used)))
         assert torch.equal(tree.draw(len(used)), used)
@@ -91,7 +91,7 @@ def test_a_share_of_whole_units_is_exact():
     chance[:, :2] = torch.tensor([[0, 2**31 - 1], [0, 2**31 - 1]])
     for bits in (1, 5, 30, 31, 32, 47, 61, 62):
         width = torch.randint(1 << bits, (500,), generator=random) if bits < 62 else torch.full((500,), 2**62 - 1)
-        found = priorities.scaled(chance, width).tolist()
+        found = sum_tree.scaled(chance, width).tolist()
         numbers = [(high << 31) + low for high, low in chance.T.tolist()]
         assert found == [w * u >> 62 for w, u in zip(width.tolist(), numbers, strict=True)]
 
@@ -101,7 +101,7 @@ def test_a_million_leaves_are_drawn_as_float64_would():
     many draws over a thousand stretches of leaves are those of the priorities."""
     size, batch = 1_000_000, 512
     random = torch.Generator().manual_seed(2)
-    tree, value = Priorities(size), random_priorities(size, torch.Generator().manual_seed(1)).clamp(max=1e3)
+    tree, value = SumTree(size), random_priorities(size, torch.Generator().manual_seed(1)).clamp(max=1e3)
     tree.set(torch.arange(size), value)
     ends = (tree.leaves.double() / 2**24).cumsum(0)
     total, stretch = ends[-1], size // 1_000
@@ -121,7 +121,7 @@ def test_a_million_leaves_are_drawn_as_float64_would():
 @pytest.mark.parametrize("device", DEVICES)
 def test_sums_do_not_drift(shape, device):
     size, random = 700, torch.Generator().manual_seed(1)
-    tree, model = Priorities(size, device), torch.zeros(size, dtype=torch.int64)
+    tree, model = SumTree(size, device), torch.zeros(size, dtype=torch.int64)
     for _ in range(1000):
         index = torch.randint(size, (8,), generator=random)
         value = random_priorities(8, random)
@@ -137,7 +137,7 @@ def test_sums_do_not_drift(shape, device):
 
 
 def test_priorities_out_of_range():
-    tree = Priorities(100)
+    tree = SumTree(100)
     tree.set(
         torch.arange(6), torch.tensor([float("nan"), float("inf"), -1.0, 1e300, 1e-300, 0.5], dtype=torch.float64)
     )
@@ -146,13 +146,13 @@ def test_priorities_out_of_range():
     assert tree.total == 100 * tree.highest >= 100 * 2**37 / 100
     assert set(tree.draw(5000).tolist()) == set(range(100))
     with pytest.raises(ValueError, match="100 priorities are 0"):
-        Priorities(100).draw(1)
+        SumTree(100).draw(1)
     with pytest.raises(ValueError, match="0 priorities"):
-        Priorities(0)
+        SumTree(0)
 
 
 def test_a_million_leaves_are_two_levels():
-    tree = Priorities(1_000_000)
+    tree = SumTree(1_000_000)
     assert len(tree._levels) == 2 and tree.nbytes < 8.3e6
     tree.set(torch.tensor([0, 999_999]), torch.tensor([1.0, 3.0]))
     assert tree.draw(4).tolist() == [0, 999_999, 999_999, 999_999]
@@ -210,7 +210,7 @@ def test_frequencies_and_weights(name):
     share /= share.sum()
     counts = torch.zeros(len(error))
     for _ in range(200):
-        drawn = memory.sample(100, beta=0.4)
+        drawn = memory.sample(100, importance_exponent=0.4)
         counts += torch.bincount(drawn.index, minlength=len(error))
         priority = (error[drawn.index].abs() + 0.01) ** 0.7
         chance = priority / ((error[expected].abs() + 0.01) ** 0.7).sum()
@@ -227,7 +227,7 @@ def test_weights_by_hand():
     play(memory, game, 2)
     memory.sample(1)
     memory.update(torch.tensor([0, 1]), torch.tensor([-1.0, 3.0]))
-    drawn = memory.sample(4, beta=0.5)  # P = 1/4, 3/4: N P = 1/2, 3/2, and (N P)^-1/2 = 1.414, 0.816
+    drawn = memory.sample(4, importance_exponent=0.5)  # P = 1/4, 3/4: N P = 1/2, 3/2, and (N P)^-1/2 = 1.414, 0.816
     assert drawn.index.tolist() == [0, 1, 1, 1]
     assert drawn.weight.tolist() == pytest.approx([1, 3**-0.5, 3**-0.5, 3**-0.5], rel=1e-6)
 

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from agents import dqn, pqn, rainbow
+from agents import dqn, pqn
+from agents.rainbow import loop as rainbow
 from runs import profile, timeline
 from runs.profile import Span
 from tests.test_runs import ROOT, Config, Walk, walk
@@ -130,7 +131,7 @@ def test_picture_of_a_trace(tmp_path):
 
 PROGRAMS = {
     "dqn": (dqn, dqn.train, dict(steps=280, learn_start=200)),
-    "rainbow": (rainbow, lambda config: rainbow.train("rainbow", config), dict(steps=280, learn_start=200)),
+    "rainbow": (rainbow, rainbow.train, dict(steps=280, learn_start=200)),
     "pqn": (pqn, pqn.train, dict(steps=16 * 2 * 9, rollout=2, epochs=1)),
 }
 
@@ -139,7 +140,7 @@ PROGRAMS = {
 def test_a_run_with_a_profile_is_the_run_without(tmp_path, program):
     module, train, changes = PROGRAMS[program]
     config = module.Config(env="Catch")
-    config = rainbow.recipe("rainbow", config) if module is rainbow else module.recipe(config)
+    config = module.recipe(config)
     changes = changes | dict(folder=tmp_path, wandb="disabled", log_every=40, evaluate_every=10**9)
     for name, count in (("plain", 0), ("profiled", 2)):
         train(dataclasses.replace(config, name=name, profile=count, **changes))
@@ -159,7 +160,7 @@ def test_a_run_with_a_profile_is_the_run_without(tmp_path, program):
 
 
 class Pushed(Walk):
-    """A walk with a method that is labelled."""
+    """A walk with a method that is labeled."""
 
     def add(self, amount):
         self.place = self.place + amount

@@ -8,7 +8,7 @@ import pytest
 
 from runs import compare, pages, publish
 from runs.printing import compact_json
-from runs.record import RECORDS, group, read_records, read_run
+from runs.reader import RECORDS, group, read_records, read_run
 from tests.test_compare import PNG, command, describe, make_run, rows
 
 ROOT = Path(__file__).resolve().parent.parent

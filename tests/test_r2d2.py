@@ -55,13 +55,13 @@ def test_one_step_targets_are_plain():
 
 def test_unroll_is_an_lstm_that_starts_anew():
     torch.manual_seed(0)
-    network = r2d2.Network(backbones.build("mlp", (4,)), (4,), 2, r2d2.Config(hidden=16, units=8))
+    network = r2d2.R2D2Network(backbones.build("mlp", (4,)), (4,), 2, r2d2.Config(hidden=16, lstm_units=8))
     features, said = torch.randn(3, 5, 16), torch.randn(3, 5, 3)
-    fresh = torch.rand(3, 5) < 0.3
+    is_first = torch.rand(3, 5) < 0.3
     hidden, cell = torch.randn(2, 3, 8)
-    outputs, last_hidden, last_cell = network.unroll(features, said, fresh, hidden, cell)
+    outputs, last_hidden, last_cell = network.unroll(features, said, is_first, hidden, cell)
     for t in range(5):
-        hidden, cell = hidden * ~fresh[:, t, None], cell * ~fresh[:, t, None]
+        hidden, cell = hidden * ~is_first[:, t, None], cell * ~is_first[:, t, None]
         hidden, cell = network.recurrent(torch.cat([features[:, t], said[:, t]], 1), (hidden, cell))
         assert torch.allclose(outputs[:, t], hidden, atol=1e-6)
     assert torch.allclose(last_hidden, hidden, atol=1e-6) and torch.allclose(last_cell, cell, atol=1e-6)
@@ -75,19 +75,19 @@ def test_remembered_steps_are_lived_again():
     network = r2d2.build(config, world)
     nn.init.normal_(network.advantage[-1].weight)
     memory = FrameReplay(600, world.count, world.stack)
-    state, seen = network.start(world.count), []
+    state, seen = network.initial_state(world.count), []
     with torch.no_grad():
         for _ in range(60):
             values, hidden, cell = network(world.observation, state)
             seen.append(values)
-            came = world.step(torch.randint(3, (world.count,)))
-            memory.add(r2d2.Step(*came, state.half()))
-            state = r2d2.after(config, hidden, cell, came, network.actions)
+            transition = world.step(torch.randint(3, (world.count,)))
+            memory.add(r2d2.Step(*transition, state.half()))
+            state = r2d2.next_state(config, hidden, cell, transition, network.actions)
         seen = torch.stack(seen, 1)  # (N, 60, A)
         place = torch.arange(45 * 3)  # row r of world n lies in place 3 r + n
         batch = memory.unroll(place, 15)
-        observation, said, fresh, hidden, cell = r2d2.lived(config, batch, network)
-        again = network.values(network.unroll(network.see(observation), said, fresh, hidden, cell)[0])[:, :-1]
+        observation, said, is_first, hidden, cell = r2d2.unroll_inputs(config, batch, network)
+        again = network.values(network.unroll(network.encode(observation), said, is_first, hidden, cell)[0])[:, :-1]
     expected = torch.stack([seen[n % 3, n // 3 : n // 3 + 15] for n in place.tolist()])
     assert batch.last.any() and torch.allclose(again, expected, atol=0.02)  # states were rounded to 16 bits
     assert expected.std() > 0.2
@@ -97,7 +97,7 @@ def test_a_sequence_teaches_what_single_steps_say():
     """Two sequences of 3 + 4 steps, the second with an end and a time limit, lived step by step in plain Python."""
     config = dataclasses.replace(
         r2d2.recipe(r2d2.Config(env="CartPole")),
-        units=8,
+        lstm_units=8,
         hidden=16,
         burn_in=3,
         length=4,
@@ -124,16 +124,16 @@ def test_a_sequence_teaches_what_single_steps_say():
         state=torch.randn(2, 7, 2 * 8 + 3).half(),
     )
     weight = torch.tensor([0.5, 1.0])
-    loss, taken, surprise = r2d2.sequence_loss(config, online, target, batch, weight)
+    loss, taken, priority = r2d2.sequence_loss(config, online, target, batch, weight)
 
     def live(network, b):  # the values (8, A) of a sequence's steps, and of where it led
         state, seen = batch.state[b, :1].float(), []
         for t in range(8):
             if t:
-                came = r2d2.Transition(
+                transition = r2d2.Transition(
                     *(field[b : b + 1, t - 1] for field in batch[:4]), None, last[b : b + 1, t - 1]
                 )
-                state = r2d2.after(config, hidden, cell, came, 2)  # noqa: F821
+                state = r2d2.next_state(config, hidden, cell, transition, 2)  # noqa: F821
             observation = batch.observation[b, t] if t < 7 else batch.next_observation[b]
             values, hidden, cell = network(observation[None], state)
             seen.append(values[0])
@@ -154,29 +154,29 @@ def test_a_sequence_teaches_what_single_steps_say():
             losses.append(weight[b].item() * sum(e**2 for e in errors) / len(errors))
             surprises.append(0.75 * max(map(abs, errors)) + 0.25 * sum(map(abs, errors)) / len(errors))
     assert loss.item() == pytest.approx(sum(losses) / 2, rel=1e-4)
-    assert surprise.tolist() == pytest.approx(surprises, rel=1e-4)
+    assert priority.tolist() == pytest.approx(surprises, rel=1e-4)
     assert taken.shape == (2, 4)
 
 
 def test_a_step_is_stored_with_the_state_it_began_in(tmp_path, monkeypatch):
     """Of a network that stays as it is, one stored state leads to the next."""
-    apart, live = [], r2d2.lived
+    separate_critic, live = [], r2d2.unroll_inputs
 
     def relived(config, batch, network):
         found = live(config, batch, network)
-        observation, said, fresh, hidden, cell = found
+        observation, said, is_first, hidden, cell = found
         with torch.no_grad():
             for t in range(config.window - 1):
                 one = slice(t, t + 1)
-                seen = network.see(observation[:, one])
-                _, hidden, cell = network.unroll(seen, said[:, one], fresh[:, one], hidden, cell)
-                stored = batch.state[:, t + 1, : network.units].float()
-                apart.append(((stored - hidden) * ~fresh[:, t + 1, None]).abs().max().item())
+                seen = network.encode(observation[:, one])
+                _, hidden, cell = network.unroll(seen, said[:, one], is_first[:, one], hidden, cell)
+                stored = batch.state[:, t + 1, : network.lstm_units].float()
+                separate_critic.append(((stored - hidden) * ~is_first[:, t + 1, None]).abs().max().item())
         return found
 
-    monkeypatch.setattr(r2d2, "lived", relived)
+    monkeypatch.setattr(r2d2, "unroll_inputs", relived)
     r2d2.train(quick(tmp_path, steps=480, learn_start=400, learning_rate=0.0, bf16=False, evaluate_every=0))
-    assert len(apart) > 50 and max(apart) < 2e-3
+    assert len(separate_critic) > 50 and max(separate_critic) < 2e-3
 
 
 def test_a_memory_too_small_for_its_sequences_is_told_at_once(tmp_path):

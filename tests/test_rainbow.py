@@ -9,17 +9,18 @@ import pytest
 import torch
 
 import envs
-from agents import c51, munchausen, qr_dqn, rainbow
-from agents.dueling import combine
-from agents.iqn import Fractions
-from agents.n_step import n_step_return
-from agents.noisy import NoisyLinear
-from agents.prioritized import beta_at, collect, deal
+from agents.rainbow import c51, munchausen, qr_dqn
+from agents.rainbow import loop as rainbow
+from agents.rainbow.dueling import combine
+from agents.rainbow.iqn import FractionEmbedding
+from agents.rainbow.n_step import n_step_return
+from agents.rainbow.noisy import NoisyLinear
+from agents.rainbow.prioritized import concatenate, importance_exponent_at, split_batches
 from vision import backbones
 
 
 def quick(tmp_path, program, env="Catch", **changes):
-    asked = rainbow.recipe(program, rainbow.Config(env=env))
+    asked = rainbow.recipe(rainbow.Config(only=program, env=env))
     return dataclasses.replace(asked, folder=tmp_path, wandb="disabled", **changes)
 
 
@@ -98,7 +99,7 @@ def test_munchausen_by_hand():
 
 
 def test_iqn_embedding_by_hand():
-    fractions = Fractions(3, cosines=2)
+    fractions = FractionEmbedding(3, cosines=2)
     with torch.no_grad():
         fractions.dense.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
         fractions.dense.bias.zero_()
@@ -117,25 +118,25 @@ def test_iqn_chooses_by_fractions_of_their_own():
             return atoms.mean(2)
 
     torch.manual_seed(0)
-    config = dataclasses.replace(rainbow.recipe("iqn", rainbow.Config(env="Catch")), fractions=8)
-    following, judge = rainbow.look_ahead(config, None, Lottery(), torch.zeros(20_000, 1))
-    assert following.atoms.shape == (20_000, 2, 8) and following.fractions.shape == (20_000, 8)
-    worth = rainbow.target_of(config, None, following, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    config = dataclasses.replace(rainbow.recipe(rainbow.Config(only="iqn", env="Catch")), fractions=8)
+    next_value, judge = rainbow.next_prediction(config, None, Lottery(), torch.zeros(20_000, 1))
+    assert next_value.atoms.shape == (20_000, 2, 8) and next_value.fractions.shape == (20_000, 8)
+    worth = rainbow.td_target(config, None, next_value, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
     assert worth.abs() < 0.01  # chosen by the same eight it would be 0.08
     munchausen = dataclasses.replace(config, munchausen=True)
-    worth = rainbow.target_of(munchausen, None, following, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    worth = rainbow.td_target(munchausen, None, next_value, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
     assert worth.abs() < 0.02
 
 
 def test_updates_of_one_draw_see_the_whole_memory():
     rows, weights = torch.arange(12), torch.arange(12).float() + 1
-    dealt = list(deal([rows, 10 * rows], weights, 3))
+    dealt = list(split_batches([rows, 10 * rows], weights, 3))
     assert [fields[0].tolist() for fields, _ in dealt] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
     for fields, weight in dealt:
         assert torch.equal(fields[1], 10 * fields[0])
         assert torch.allclose(weight, (fields[0] + 1) / (fields[0].max() + 1))
-    assert torch.equal(collect([fields[0] for fields, _ in dealt]), rows)  # as surprise goes back to the memory
-    assert [weight for _, weight in deal([rows], None, 2)] == [None, None]
+    assert torch.equal(concatenate([fields[0] for fields, _ in dealt]), rows)  # as surprise goes back to the memory
+    assert [weight for _, weight in split_batches([rows], None, 2)] == [None, None]
 
 
 def test_noise_is_for_training_and_has_the_size_of_sigma():
@@ -154,15 +155,17 @@ def test_noise_is_for_training_and_has_the_size_of_sigma():
 
 
 def test_beta_rises_to_one():
-    assert [beta_at(step, 100, 0.4) for step in (0, 50, 100, 200)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+    assert [importance_exponent_at(step, 100, 0.4) for step in (0, 50, 100, 200)] == pytest.approx(
+        [0.4, 0.7, 1.0, 1.0]
+    )
 
 
-@pytest.mark.parametrize("program", rainbow.ALONE)
+@pytest.mark.parametrize("program", rainbow.COMPONENTS)
 def test_every_component_predicts_and_learns_one_batch(program):
     torch.manual_seed(0)
-    config = dataclasses.replace(rainbow.Config(**rainbow.ALONE[program]), hidden=32, quantiles=16)
+    config = dataclasses.replace(rainbow.Config(**rainbow.COMPONENTS[program]), hidden=32, quantiles=16)
     shape = (4, 36, 36)
-    network = rainbow.Network(backbones.build("nature", shape), shape, 3, config)
+    network = rainbow.RainbowNetwork(backbones.build("nature", shape), shape, 3, config)
     observation = torch.randint(256, (16, *shape), dtype=torch.uint8)
     assert network(observation).shape == (16, 3)
     action, reward, discount = torch.randint(3, (16,)), torch.randn(16), torch.zeros(16)
@@ -170,8 +173,8 @@ def test_every_component_predicts_and_learns_one_batch(program):
     for _ in range(80):
         prediction = network.predict(observation)
         with torch.no_grad():
-            y = rainbow.target_of(config, network, prediction, network.values(prediction.atoms), reward, discount)
-        loss = rainbow.loss_of(config, prediction, action, y).mean()
+            y = rainbow.td_target(config, network, prediction, network.values(prediction.atoms), reward, discount)
+        loss = rainbow.td_loss(config, prediction, action, y).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -182,67 +185,67 @@ def test_every_component_predicts_and_learns_one_batch(program):
     assert (values - reward).abs().mean() < 0.25, "the values of the taken actions are not the rewards"
 
 
-@pytest.mark.parametrize("program", rainbow.ALONE)
+@pytest.mark.parametrize("program", rainbow.COMPONENTS)
 def test_every_program_has_its_name_and_recipe(program):
     module = importlib.import_module(f"agents.{program}")
     assert f"python -m agents.{program}" in module.__doc__
     for env in ("Breakout", "CartPole", "Catch"):
-        config = rainbow.recipe(program, rainbow.Config(env=env))
-        for key, value in rainbow.ALONE[program].items():
+        config = rainbow.recipe(rainbow.Config(only=program, env=env))
+        for key, value in rainbow.COMPONENTS[program].items():
             assert getattr(config, key) == value
     if program != "rainbow":  # alone means alone
         plain = dataclasses.asdict(rainbow.Config())
-        config = dataclasses.asdict(rainbow.recipe(program, rainbow.Config(env="Breakout")))
-        assert {key for key in plain if plain[key] != config[key]} == set(rainbow.ALONE[program])
+        config = dataclasses.asdict(rainbow.recipe(rainbow.Config(only=program, env="Breakout")))
+        assert {key for key in plain if plain[key] != config[key]} == set(rainbow.COMPONENTS[program])
 
 
 def test_a_memory_too_small_for_its_steps_is_told_at_once(tmp_path):
-    asked = rainbow.recipe("rainbow", rainbow.Config(env="Catch"))
+    asked = rainbow.recipe(rainbow.Config(env="Catch"))
     small = dict(capacity=64, n_step=20, folder=tmp_path, wandb="disabled")
     with pytest.raises(
         ValueError, match="--capacity 64: of each of 4 worlds it is certain to hold .* and 20 are drawn"
     ):
-        rainbow.train("rainbow", dataclasses.replace(asked, **small))
+        rainbow.train(dataclasses.replace(asked, **small))
 
 
 def test_rainbows_eyes_on_atari_stay_alive():
     """With none of these it learned nothing of Pong (see runs/published/atari, rainbow paper network)."""
-    atari, catch = (rainbow.recipe("rainbow", rainbow.Config(env=env)) for env in ("Pong", "Catch"))
-    assert (atari.centre, atari.norm, atari.sigma) == (True, "layer", 0.1)
-    assert (catch.centre, catch.norm, catch.sigma) == (False, "none", 0.5)
+    atari, catch = (rainbow.recipe(rainbow.Config(env=env)) for env in ("Pong", "Catch"))
+    assert (atari.subtract_mean, atari.norm, atari.sigma) == (True, "layer", 0.1)
+    assert (catch.subtract_mean, catch.norm, catch.sigma) == (False, "none", 0.5)
 
 
 def test_what_does_not_go_together_is_refused():
     config = rainbow.Config(munchausen=True, distribution="c51")
     with pytest.raises(ValueError, match="no-double"):
-        rainbow.Network(backbones.build("mlp", (4,)), (4,), 2, config)
+        rainbow.RainbowNetwork(backbones.build("mlp", (4,)), (4,), 2, config)
 
 
-@pytest.mark.parametrize("program", rainbow.ALONE)
+@pytest.mark.parametrize("program", rainbow.COMPONENTS)
 def test_same_seed_same_run(tmp_path, program):
     for name in ("a", "b"):
         changes = dict(
             steps=1600, learn_start=400, capacity=1000, log_every=200, evaluate_every=400, film_seconds=0.0
         )
-        rainbow.train(program, quick(tmp_path, program, name=name, evaluate_games=4, **changes))
+        rainbow.train(quick(tmp_path, program, name=name, evaluate_games=4, **changes))
     logs = [(tmp_path / "Catch" / name / "metrics.jsonl").read_bytes() for name in ("a", "b")]
     assert logs[0] == logs[1] and b"loss/td" in logs[0]
 
 
 @pytest.mark.parametrize(
     "program",
-    [pytest.param(program, marks=() if program == "rainbow" else pytest.mark.slow) for program in rainbow.ALONE],
+    [pytest.param(program, marks=() if program == "rainbow" else pytest.mark.slow) for program in rainbow.COMPONENTS],
 )
 def test_learns_catch(tmp_path, program):
     longer = {"steps": 40_000} if program in ("iqn", "qr_dqn") else {}  # quantiles take their time
-    rainbow.train(program, quick(tmp_path, program, film_seconds=0.0, **longer))
+    rainbow.train(quick(tmp_path, program, film_seconds=0.0, **longer))
     assert evaluations(tmp_path / f"Catch/{program}-1")[-1] >= 0.95
 
 
 def test_atari_moves_every_weight(tmp_path):
     changes = dict(steps=480, learn_start=320, capacity=2000, worlds=8, batch=16)
     config = quick(tmp_path, "rainbow", "Breakout", **changes)
-    rainbow.train("rainbow", config)
+    rainbow.train(config)
     folder = tmp_path / "Breakout/rainbow-1/checkpoint"
     end = torch.load(folder / "000000000480.pt", weights_only=True)["parts"]["online"]
     torch.manual_seed(config.seed)

@@ -11,8 +11,8 @@ import torch
 from torch.distributions import Normal
 
 import runs
-from agents import glimpses, watch
-from agents import recurrent_attention as ram
+from agents import loading, watch
+from agents.recurrent_attention import model, ram
 from envs import glimpse
 from vision import data
 
@@ -24,19 +24,19 @@ def gradients_are_left_as_they_were():
     assert torch.is_grad_enabled() == flags
 
 
-def glyphs(count: int) -> data.Labelled:
+def glyphs(count: int) -> data.Labeled:
     images, labels = glimpse.glyphs(count)
-    return data.Labelled(images[:, None], labels)
+    return data.Labeled(images[:, None], labels)
 
 
 def tiny(**changes):
     """A network for drawn digits, and what it needs to look at 12 of them."""
-    config = dataclasses.replace(ram.Config(images="glyphs", units=16, sight=8, glimpses=3), **changes)
+    config = dataclasses.replace(ram.Config(images="glyphs", core_units=16, glimpse_units=8, glimpses=3), **changes)
     world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     torch.manual_seed(0)
     network = ram.build(config, world)
     images = world.paint(torch.arange(12), torch.rand(12, world.draws))
-    return config, network, (network.retina.prepare(images), network.chances(12, "cpu")), world.labels[:12, None]
+    return config, network, (network.retina.prepare(images), network.sample_noise(12, "cpu")), world.labels[:12, None]
 
 
 # Equations
@@ -45,7 +45,7 @@ def tiny(**changes):
 def test_log_prob_is_torchs_but_for_its_constant():
     drawn, mean = torch.randn(2, 5, 2)
     expected = Normal(mean, 0.1).log_prob(drawn) + math.log(0.1 * math.sqrt(2 * math.pi))
-    assert torch.allclose(glimpses.gaussian_log_prob(drawn, mean, 0.1), expected.sum(1), rtol=1e-4)
+    assert torch.allclose(model.gaussian_log_prob(drawn, mean, 0.1), expected.sum(1), rtol=1e-4)
 
 
 def test_hybrid_loss_by_hand():
@@ -53,10 +53,10 @@ def test_hybrid_loss_by_hand():
     label = torch.tensor([[0], [1]])  # right, wrong: rewards 1, 0
     log_prob = torch.tensor([[-1.0, -2.0], [-3.0, -4.0]])
     baseline = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    assert glimpses.reward_of(logits, label, "probability").flatten().tolist() == pytest.approx([0.75, 0.25])
-    reward = glimpses.reward_of(logits, label, "right")
+    assert model.classification_reward(logits, label, "probability").flatten().tolist() == pytest.approx([0.75, 0.25])
+    reward = model.classification_reward(logits, label, "right")
     assert reward.tolist() == [[1], [0]]
-    loss, parts = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1, glimpses=3)
+    loss, parts = model.hybrid_loss(logits, label, reward, log_prob, baseline, weight=0.1, glimpses=3)
     classify = (math.log(4 / 3) + math.log(4)) / 2
     policy = -((-1 * 0.5 - 3 * 1) + (-2 * -0.5 - 4 * -1)) / 2  # log-probabilities by advantages, image by image
     value = ((0.25 + 1) + (0.25 + 1)) / 2
@@ -71,9 +71,9 @@ def test_policy_gradient_by_hand():
     """d(-log pi)(R - b)/d mean = -(l - mean)/std^2 (R - b), and the baseline is held fixed in it."""
     mean = torch.tensor([[0.0, 0.2]], requires_grad=True)
     baseline = torch.tensor([[0.25]], requires_grad=True)
-    log_prob = glimpses.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
+    log_prob = model.gaussian_log_prob(torch.tensor([[0.1, 0.1]]), mean, 0.5)[None]
     logits, label = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[0]])
-    loss, _ = glimpses.hybrid_loss(logits, label, torch.ones(1, 1), log_prob, baseline, weight=2.0, glimpses=2)
+    loss, _ = model.hybrid_loss(logits, label, torch.ones(1, 1), log_prob, baseline, weight=2.0, glimpses=2)
     loss.backward()
     assert mean.grad.flatten().tolist() == pytest.approx([-2 * 0.1 / 0.25 * 0.75, 2 * 0.1 / 0.25 * 0.75])
     assert baseline.grad.item() == pytest.approx(2 * (0.25 - 1))
@@ -85,10 +85,10 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
     mean = torch.zeros(2, requires_grad=True)
     location = 0.5 * torch.randn(200_000, 2)  # std 0.5 around 0
     right = location[:, 0] > 0  # E[R] = Phi(mean / std), derivative 1 / (std sqrt(2 pi)) at 0
-    log_prob = glimpses.gaussian_log_prob(location, mean, 0.5)[None]
+    log_prob = model.gaussian_log_prob(location, mean, 0.5)[None]
     logits, label = torch.zeros(len(right), 1, 2), torch.zeros(len(right), 1, dtype=torch.int64)
     reward, baseline = right.float()[:, None], torch.full_like(log_prob, 0.3)
-    loss, _ = glimpses.hybrid_loss(logits, label, reward, log_prob, baseline, 1.0, 2)
+    loss, _ = model.hybrid_loss(logits, label, reward, log_prob, baseline, 1.0, 2)
     loss.backward()
     assert -mean.grad[0].item() == pytest.approx(1 / (0.5 * math.sqrt(2 * math.pi)), abs=0.01)
     assert mean.grad[1].item() == pytest.approx(0, abs=0.01)
@@ -99,7 +99,7 @@ def test_reinforce_estimates_the_gradient_of_the_expected_reward():
 
 @pytest.mark.parametrize("core", ["relu", "lstm"])
 def test_the_core_learns_to_search(core):
-    _, network, given, _ = tiny(core=core, teach_core=True)
+    _, network, given, _ = tiny(core=core, location_gradient=True)
     rollout = network(*given)
     rollout.baseline.sum().backward(retain_graph=True)
     taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
@@ -110,19 +110,19 @@ def test_the_core_learns_to_search(core):
     assert taught == {"locator", "core", "glimpse", "where", "backbone"}
 
 
-@pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "centre"])
+@pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "center"])
 def test_who_teaches_the_locator(attention):
     config, network, given, label = tiny(attention=attention)
     rollout = network(*given)
     torch.nn.functional.cross_entropy(rollout.logits.flatten(0, 1), label.flatten()).backward(retain_graph=True)
-    touched = network.locator[0].weight.grad is not None
+    touched = network.location_network[0].weight.grad is not None
     assert touched == (attention == "differentiable")
     if attention == "reinforce":
         network.zero_grad()
         rollout.log_prob.sum().backward()
         taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
         assert taught == {"locator"}
-    if attention == "centre":
+    if attention == "center":
         assert not rollout.location.any()
     if attention == "random":
         assert torch.equal(rollout.location, given[1])
@@ -135,11 +135,11 @@ def test_the_core_sees_a_glimpse_at_a_time():
     rollout = network(maps, chance)
     hidden = memory = torch.zeros(12, 16)
     for t in range(3):
-        seen = network.backbone(network.retina.look(maps, rollout.location[t]))[-1].flatten(1)
+        seen = network.backbone(network.retina.extract(maps, rollout.location[t]))[-1].flatten(1)
         seen = network.glimpse(torch.cat([seen, network.where(rollout.location[t])], 1))
         hidden, memory = network.core(seen, (hidden, memory))
         if t < 2:
-            mean = network.locator(hidden).tanh()
+            mean = network.location_network(hidden).tanh()
             assert torch.allclose(rollout.location[t + 1], (mean + 0.1 * chance[t + 1]).clamp(-1, 1), atol=1e-6)
             assert torch.allclose(rollout.baseline[t], network.baseline(hidden).squeeze(1), atol=1e-6)
     assert torch.allclose(rollout.logits, network.logits(hidden)[:, None], atol=1e-6)
@@ -167,18 +167,16 @@ def test_a_core_begins_by_keeping_what_it_has_seen():
     assert torch.allclose(kept, state / (1 + math.exp(-1)))  # sigmoid(1) of it stays; tanh(0) is added
 
 
-@pytest.mark.parametrize("backbone, size", [("mlp", 8), ("small", 8), ("nature", 44)])
-def test_any_backbone_that_fits_the_patch(backbone, size):
-    _, network, given, _ = tiny(backbone=backbone, size=size, env="Translated", scales=2)
+@pytest.mark.parametrize("backbone, patch_size", [("mlp", 8), ("small", 8), ("nature", 44)])
+def test_any_backbone_that_fits_the_patch(backbone, patch_size):
+    _, network, given, _ = tiny(backbone=backbone, patch_size=patch_size, env="Translated", scales=2)
     assert network(*given).logits.shape == (12, 1, 10)
 
 
 def test_one_glimpse_needs_no_choice():
     _, network, given, label = tiny(glimpses=1)
     rollout = network(*given)
-    loss, _ = glimpses.hybrid_loss(
-        rollout.logits, label, torch.ones(12, 1), rollout.log_prob, rollout.baseline, 1.0, 1
-    )
+    loss, _ = model.hybrid_loss(rollout.logits, label, torch.ones(12, 1), rollout.log_prob, rollout.baseline, 1.0, 1)
     assert torch.isfinite(loss)
 
 
@@ -209,19 +207,19 @@ def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
 
 def test_a_single_rollout_looks_where_it_means_to():
     _, network, (maps, _), _ = tiny(glimpses=4)
-    still, again = (network.chances(12, "cpu", torch.Generator().manual_seed(1), still=True) for _ in range(2))
+    still, again = (network.sample_noise(12, "cpu", torch.Generator().manual_seed(1), still=True) for _ in range(2))
     assert torch.equal(still, again) and still[0].abs().max() > 0.5 and not still[1:].any()
-    drawn = network.chances(12, "cpu", torch.Generator().manual_seed(1))
+    drawn = network.sample_noise(12, "cpu", torch.Generator().manual_seed(1))
     assert torch.equal(drawn[0], still[0]) and drawn[1:].std() > 0.5
     assert not torch.equal(network(maps, still).location[1], network(maps, drawn).location[1])
 
 
 def test_errors_are_the_mean_over_passes():
-    config, network, _, _ = tiny(env="Translated", size=4)
+    config, network, _, _ = tiny(env="Translated", patch_size=4)
     world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     for rollouts in (1, 3):
         torch.manual_seed(0)
-        network.locator[2].bias.data.uniform_(-1, 1)
+        network.location_network[2].bias.data.uniform_(-1, 1)
         several = ram.errors(network, world, rollouts, seed=1, passes=3)
         generator, errors = torch.Generator().manual_seed(1), []
         uniform = torch.rand(40, world.draws, generator=generator)
@@ -229,7 +227,7 @@ def test_errors_are_the_mean_over_passes():
         for _ in range(3):
             found = torch.zeros(40, 10)
             for _ in range(rollouts):
-                chance = network.chances(40, "cpu", generator, still=rollouts == 1)
+                chance = network.sample_noise(40, "cpu", generator, still=rollouts == 1)
                 found += network(maps, chance).logits.detach()[:, 0].softmax(1)
             errors.append(100 * (found.argmax(1) != world.labels).float().mean().item())
         assert several["error"] == pytest.approx(sum(errors) / 3) and several["images"] == 40
@@ -250,12 +248,16 @@ def lines(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-SHORT = dict(steps=3_000, evaluate_every=1_000, log_every=1_000, batch=50, units=64, sight=32, film=False)
+SHORT = dict(
+    steps=3_000, evaluate_every=1_000, log_every=1_000, batch=50, core_units=64, glimpse_units=32, film=False
+)
 
 
 def test_learns_where_to_look(tmp_path):
     """Three small glimpses at drawn digits: chosen ones tell far more than random ones, after as many images."""
-    recipe = dict(glimpses=3, steps=60_000, batch=50, units=128, sight=64, learning_rate=2e-3, film=False)
+    recipe = dict(
+        glimpses=3, steps=60_000, batch=50, core_units=128, glimpse_units=64, learning_rate=2e-3, film=False
+    )
     error = {}
     for attention in ("reinforce", "random"):
         run = train(tmp_path / attention, attention=attention, evaluate_every=60_000, **recipe)
@@ -288,7 +290,7 @@ def test_resume_is_exact(tmp_path, monkeypatch):
     torch.manual_seed(123)
     halves = train(tmp_path / "halves", env="Cluttered", rollouts=2, **SHORT)
     assert (whole / "metrics.jsonl").read_text() == (halves / "metrics.jsonl").read_text()
-    saved = [watch.saved(run, "last")["parts"]["network"] for run in (whole, halves)]
+    saved = [loading.load_checkpoint(run, "last")["parts"]["network"] for run in (whole, halves)]
     assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
 
 

@@ -68,15 +68,15 @@ class Game:
 
     def step(self) -> Record:
         frames = torch.stack([self.frame() if self.chance(0.9) else self.frame() * 0 for _ in range(self.worlds)])
-        following = torch.cat([self.present[:, self.channels :], frames], 1)
+        next_value = torch.cat([self.present[:, self.channels :], frames], 1)
         last = torch.rand(self.worlds, generator=self.random) < 1 / self.length
         ended = last & (torch.rand(self.worlds, generator=self.random) < 0.7)  # the others were cut off
         number = len(self.history) * self.worlds + torch.arange(self.worlds)
         reward = torch.randn(self.worlds, generator=self.random)
         hidden = torch.randn(self.worlds, 3, generator=self.random).half()
-        record = Record(self.present, number, reward, 1 - ended.float(), following, last, hidden)
+        record = Record(self.present, number, reward, 1 - ended.float(), next_value, last, hidden)
         self.history.append(record)
-        self.present = following.clone()
+        self.present = next_value.clone()
         for world in last.nonzero().flatten().tolist():
             if not (self.lives and ended[world] and self.chance(0.5)):  # a lost life: the game goes on
                 self.present[world] = self.start()
@@ -506,10 +506,10 @@ def test_loading_into_other_sizes_is_refused(name, tmp_path):
     if name == "frames":
         with pytest.raises(ValueError, match="stack"):
             make(name, 40, 2, 2).load(tmp_path, state)
-    colour = make(name, 40, 2, 4)
-    play(colour, Game(2, 4, channels=3), 2)
+    color = make(name, 40, 2, 4)
+    play(color, Game(2, 4, channels=3), 2)
     with pytest.raises(ValueError, match="observation"):
-        colour.load(tmp_path, state)
+        color.load(tmp_path, state)
 
 
 # Room.

@@ -16,7 +16,13 @@ from tests.test_worlds_contract import program, small
 
 PROGRAMS = (
     *("agents.dqn", "agents.rainbow", "agents.r2d2", "agents.pqn", "agents.reinforce", "agents.a2c", "agents.ppo"),
-    *("agents.attention", "agents.gaze", "agents.recurrent_attention", "agents.dram", "agents.tabular"),
+    *(
+        "agents.soft_attention",
+        "agents.hard_attention",
+        "agents.recurrent_attention",
+        "agents.recurrent_attention.dram",
+        "agents.tabular",
+    ),
     "vision.classification",
 )
 FREE = {  # films, evaluation, logging, saving, W&B, and where it runs
@@ -134,13 +140,13 @@ def test_what_may_change_on_resume_changes_no_weight(name, tmp_path, monkeypatch
     ends = [max(tmp_path.glob(f"**/{name}/checkpoint/0*.pt")) for name in ("whole", "broken")]
     whole, broken = (torch.load(path, weights_only=True)["parts"] for path in ends)
     for part in whole:
-        if part in ("online", "network", "target", "optimizer", "model", "averaged", "optimiser", "table"):
+        if part in ("online", "network", "target", "optimizer", "model", "averaged", "optimizer", "table"):
             torch.testing.assert_close(broken[part], whole[part], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("binding", [{"schedule": "plateau"}, {"stop_after": 3}])
 def test_evaluations_that_decide_on_the_rate_or_the_end_stay_as_often(tmp_path, binding):
-    from vision import classification
+    from vision.classification import train as classification
 
     config = classification.Config(**binding)
     begin(tmp_path, config, "vision.classification")

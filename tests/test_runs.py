@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import Options, Run, RunError, Score, checkpoint, launch, machine, ranges
-from runs.ranges import Count, Share
-from runs.record import read_run
+from runs import Options, Run, RunError, Score, checkpoint, flag_types, launch, machine
+from runs.flag_types import Count, Share
+from runs.reader import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -134,10 +134,10 @@ class Sizes:
 
 def test_a_number_that_may_be_left_out_has_its_range_too(monkeypatch, capsys):
     for good in (Sizes(), Sizes(side=1), Sizes(share=1.0)):
-        ranges.check(good)
+        flag_types.check(good)
     for bad, told in ((Sizes(side=0), "--side 0: it takes 1 or more"), (Sizes(share=-0.1), "--share -0.1: it takes")):
         with pytest.raises(ValueError, match=told):
-            ranges.check(bad)
+            flag_types.check(bad)
     begun = []
     monkeypatch.setattr(Run, "stepping", False)  # as in a program that has just been called
     monkeypatch.setattr(sys, "argv", ["sizes", "--side", "0"])

@@ -13,7 +13,9 @@ from gymnasium.vector import AutoresetMode
 from scipy.optimize import linprog
 
 import envs
-from agents import planning, tabular, watch
+from agents import watch
+from agents.tabular import dynamic_programming
+from agents.tabular import q_learning as tabular
 from envs import gridworld
 from runs import checkpoint
 from runs.progress import Bar
@@ -28,7 +30,7 @@ def undrawn(monkeypatch):
 
 
 def read(name, **settings):
-    return planning.model(gymnasium.make(name, **settings))
+    return dynamic_programming.model(gymnasium.make(name, **settings))
 
 
 def grid(rows, **settings):
@@ -68,17 +70,17 @@ class Chain(gymnasium.Env):
 
 
 def test_chain_by_hand():
-    world = planning.model(Chain())
+    world = dynamic_programming.model(Chain())
     # Patient: V(1) = 2 / (1 - 0.9) = 20, V(0) = 0.9 (20 + V(0)) / 2 = 9 / 0.55 by going.
-    far = planning.value_iteration(world, 0.9, 1e-12)[0]
+    far = dynamic_programming.value_iteration(world, 0.9, 1e-12)[0]
     v = 9 / 0.55
     assert torch.allclose(far, torch.tensor([[1 + 0.9 * v, v], [20.0, 20.0]], dtype=torch.float64))
     # Impatient: V(1) = 4, V(0) = 1 / (1 - 0.5) by waiting, going is worth 0.5 (4 + 2) / 2.
-    near = planning.value_iteration(world, 0.5, 1e-12)[0]
+    near = dynamic_programming.value_iteration(world, 0.5, 1e-12)[0]
     assert torch.allclose(near, torch.tensor([[2.0, 1.5], [4.0, 4.0]], dtype=torch.float64))
     going = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     assert torch.allclose(
-        planning.policy_evaluation(going, world, 0.5), torch.tensor([1 / 0.75, 4.0], dtype=torch.float64)
+        dynamic_programming.policy_evaluation(going, world, 0.5), torch.tensor([1 / 0.75, 4.0], dtype=torch.float64)
     )
 
 
@@ -86,7 +88,7 @@ def test_chain_by_hand():
 def test_corridor_by_hand(discount):
     """d cells before the goal: the step reward d times, discounted, and the goal after d - 1 steps."""
     world = grid("S.....G", slip=0.0, step_reward=-0.1)
-    values = planning.value_iteration(world, discount)[0].max(1).values
+    values = dynamic_programming.value_iteration(world, discount)[0].max(1).values
     for d in range(1, 7):
         by_hand = -0.1 * sum(discount**k for k in range(d)) + discount ** (d - 1)
         assert values[6 - d].item() == pytest.approx(by_hand, abs=1e-9)
@@ -94,7 +96,7 @@ def test_corridor_by_hand(discount):
 
 
 def test_the_published_utilities_of_russell_and_norvig():
-    table, _ = planning.value_iteration(grid("4x3"), 1.0)
+    table, _ = dynamic_programming.value_iteration(grid("4x3"), 1.0)
     assert np.allclose(table.max(1).values.reshape(3, 4), RUSSELL_NORVIG, atol=5e-4)
     arrows = "".join("<v>^"[action] for action in table.argmax(1))
     assert [arrows[0:3], arrows[4], arrows[6], arrows[8:12]] == [">>>", "^", "^", "^<<<"]
@@ -114,8 +116,8 @@ WORLDS = {
 def test_planners_agree(name):
     settings, discount = WORLDS[name]
     world = read(name, **settings)
-    by_value, _ = planning.value_iteration(world, discount, 1e-10)
-    by_policy, residuals = planning.policy_iteration(world, discount)
+    by_value, _ = dynamic_programming.value_iteration(world, discount, 1e-10)
+    by_policy, residuals = dynamic_programming.policy_iteration(world, discount)
     assert (by_value - by_policy).abs().max() < 1e-9
     assert residuals[-1] < 1e-11 and len(residuals) < 30
 
@@ -128,15 +130,15 @@ def test_value_iteration_against_a_linear_program(name):
     own = torch.eye(states, dtype=torch.float64).repeat_interleave(actions, 0)
     above = discount * world.transition.flatten(0, 1) - own  # (S A, S): r + gamma P V - V <= 0
     found = linprog(np.ones(states), above.numpy(), -world.reward.flatten().numpy(), bounds=(None, None))
-    table, _ = planning.value_iteration(world, discount, 1e-10)
+    table, _ = dynamic_programming.value_iteration(world, discount, 1e-10)
     assert np.abs(found.x - table.max(1).values.numpy()).max() < 1e-7
 
 
 def test_frozen_lake_is_optimal_to_a_millionth():
     world, discount = read("FrozenLake-v1"), 0.99
-    table, changes = planning.value_iteration(world, discount)
-    assert planning.bellman_residual(table, world, discount) / (1 - discount) < 1e-6
-    values = planning.policy_evaluation(planning.greedy(table), world, discount)
+    table, changes = dynamic_programming.value_iteration(world, discount)
+    assert dynamic_programming.bellman_residual(table, world, discount) / (1 - discount) < 1e-6
+    values = dynamic_programming.policy_evaluation(dynamic_programming.greedy(table), world, discount)
     assert (values - table.max(1).values).abs().max() < 1e-6
     assert values[0].item() == pytest.approx(0.5420259, abs=1e-6)
     ratio = torch.stack(changes[1:]) / torch.stack(changes[:-1])
@@ -146,41 +148,41 @@ def test_frozen_lake_is_optimal_to_a_millionth():
 def test_cliff_walking_is_optimal_to_a_millionth():
     world = read("CliffWalking-v1")
     for discount, by_hand in ((1.0, -13.0), (0.99, -(1 - 0.99**13) / 0.01)):  # 13 steps of -1 along the edge
-        table, _ = planning.value_iteration(world, discount)
+        table, _ = dynamic_programming.value_iteration(world, discount)
         assert (world.start @ table.max(1).values).item() == pytest.approx(by_hand, abs=1e-6)
-        assert (world.start @ planning.policy_evaluation(planning.greedy(table), world, discount)).item() == (
-            pytest.approx(by_hand, abs=1e-6)
-        )
+        assert (
+            world.start @ dynamic_programming.policy_evaluation(dynamic_programming.greedy(table), world, discount)
+        ).item() == (pytest.approx(by_hand, abs=1e-6))
 
 
 def test_an_undiscounted_policy_comes_to_its_end():
     """Where waiting is worth as much as going, the first of equal actions would wait forever."""
     line = grid("S..G", slip=0.0, step_reward=0.0)
-    table, _ = planning.value_iteration(line, 1.0)
-    assert planning.policy_evaluation(planning.greedy(table), line, 1.0)[0].isnan()
-    policy = planning.best_policy(table, line, 1.0)
-    assert planning.policy_evaluation(policy, line, 1.0)[0] == 1
+    table, _ = dynamic_programming.value_iteration(line, 1.0)
+    assert dynamic_programming.policy_evaluation(dynamic_programming.greedy(table), line, 1.0)[0].isnan()
+    policy = dynamic_programming.best_policy(table, line, 1.0)
+    assert dynamic_programming.policy_evaluation(policy, line, 1.0)[0] == 1
     steps = line._replace(reward=torch.ones_like(line.reward))
-    assert planning.policy_evaluation(policy, steps, 1.0)[0] == 3
+    assert dynamic_programming.policy_evaluation(policy, steps, 1.0)[0] == 3
     lake = read("FrozenLake-v1")
-    for plan in (planning.value_iteration, planning.policy_iteration):
-        policy = planning.best_policy(plan(lake, 1.0)[0], lake, 1.0)
-        assert planning.policy_evaluation(policy, lake, 1.0)[0].item() == pytest.approx(14 / 17, abs=1e-6)
+    for plan in (dynamic_programming.value_iteration, dynamic_programming.policy_iteration):
+        policy = dynamic_programming.best_policy(plan(lake, 1.0)[0], lake, 1.0)
+        assert dynamic_programming.policy_evaluation(policy, lake, 1.0)[0].item() == pytest.approx(14 / 17, abs=1e-6)
 
 
 def test_a_policy_that_never_ends_has_no_value_undiscounted():
     world = grid("S.G", slip=0.0, step_reward=-1.0)
     left, right = (torch.nn.functional.one_hot(torch.tensor([a] * 3), 4) for a in (0, 2))
-    assert planning.policy_evaluation(left, world, 1.0)[:2].isnan().all()
-    assert planning.policy_evaluation(left, world, 0.5)[:2].tolist() == pytest.approx([-2, -2])
-    assert planning.policy_evaluation(right, world, 1.0).tolist() == [-1, 0, 0]
+    assert dynamic_programming.policy_evaluation(left, world, 1.0)[:2].isnan().all()
+    assert dynamic_programming.policy_evaluation(left, world, 0.5)[:2].tolist() == pytest.approx([-2, -2])
+    assert dynamic_programming.policy_evaluation(right, world, 1.0).tolist() == [-1, 0, 0]
 
 
 def test_improvement_that_never_ends_says_so():
     with pytest.raises(ValueError, match="choose a --discount below 1"):
-        planning.policy_iteration(grid("S.P", slip=0.0, step_reward=0.5), 1.0)
+        dynamic_programming.policy_iteration(grid("S.P", slip=0.0, step_reward=0.5), 1.0)
     with pytest.raises(ValueError, match="still changes by 5.0e-01"):
-        planning.value_iteration(grid("S.P", slip=0.0, step_reward=0.5), 1.0, sweeps=50)
+        dynamic_programming.value_iteration(grid("S.P", slip=0.0, step_reward=0.5), 1.0, sweeps=50)
 
 
 # The learners' equations
@@ -188,9 +190,9 @@ def test_improvement_that_never_ends_says_so():
 
 def test_targets_by_hand():
     reward, discount = torch.tensor([1.0, 2.0]).double(), torch.tensor([0.5, 0.0]).double()
-    following = torch.tensor([[3.0, 8.0], [4.0, 5.0]]).double()
-    assert tabular.q_learning_target(reward, discount, following).tolist() == [5, 2]
-    assert tabular.sarsa_target(reward, discount, following, torch.tensor([0, 1])).tolist() == [2.5, 2]
+    next_value = torch.tensor([[3.0, 8.0], [4.0, 5.0]]).double()
+    assert tabular.q_learning_target(reward, discount, next_value).tolist() == [5, 2]
+    assert tabular.sarsa_target(reward, discount, next_value, torch.tensor([0, 1])).tolist() == [2.5, 2]
     assert tabular.monte_carlo_returns(torch.tensor([1.0, 2.0, 4.0]), 0.5, torch.tensor(8.0)).tolist() == [4, 6, 8]
 
 
@@ -244,8 +246,8 @@ def test_sarsa_keeps_away_from_the_cliff(tmp_path, undrawn):
     world = read("CliffWalking-v1")
     for method in ("q_learning", "sarsa"):
         _, table = trained(tmp_path, "CliffWalking", method, steps=24_000, evaluate_every=24_000, **constant)
-        exploring = 0.9 * planning.greedy(table) + 0.1 / 4
-        worth[method] = (world.start @ planning.policy_evaluation(exploring, world, 1.0)).item()
+        exploring = 0.9 * dynamic_programming.greedy(table) + 0.1 / 4
+        worth[method] = (world.start @ dynamic_programming.policy_evaluation(exploring, world, 1.0)).item()
         turns[method] = "^>v<"[table[24].argmax()]  # in the cell above the start: along the edge, or further up
     assert turns == {"q_learning": ">", "sarsa": "^"}
     assert worth["sarsa"] > worth["q_learning"] + 10
@@ -277,7 +279,7 @@ def test_a_time_limit_is_not_an_end(tmp_path, method, undrawn):
         tmp_path, "Gridworld", method, map=rows, slip=0.0, step_reward=-1.0, limit=1, discount=0.9, steps=4_800,
         epsilon=1.0, learning_rate_power=0.0, evaluate_every=10_000,
     )  # fmt: skip
-    optimal, _ = planning.value_iteration(grid(rows, slip=0.0, step_reward=-1.0), 0.9)
+    optimal, _ = dynamic_programming.value_iteration(grid(rows, slip=0.0, step_reward=-1.0), 0.9)
     assert (table - optimal).abs().max() < 1e-6
 
 

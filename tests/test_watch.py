@@ -11,8 +11,8 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 
 from agents import dqn, loading, watch
-from agents import recurrent_attention as ram
-from envs.control import ControlWorld
+from agents.recurrent_attention import ram
+from envs.gymnasium_world import GymnasiumWorld
 from runs import RunError, files
 
 
@@ -50,7 +50,7 @@ def test_without_a_film_the_result_stands(run, capsys, monkeypatch, error):
     def render(world):
         raise error
 
-    monkeypatch.setattr(ControlWorld, "render", render)
+    monkeypatch.setattr(GymnasiumWorld, "render", render)
     watch.main(config(run))
     said = capsys.readouterr()
     assert "return " in said.out and said.err.count("no film") == 1 and str(error) in said.err
@@ -96,14 +96,14 @@ def test_a_film_that_has_no_place_is_no_loss(run, capsys):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the world broke")])
 def test_games_cut_short_tell_the_scores_so_far(run, capsys, monkeypatch, error):
-    step, steps = ControlWorld.step, iter(range(10_000))
+    step, steps = GymnasiumWorld.step, iter(range(10_000))
 
     def breaking(world, action):
         if next(steps) == 12:  # the first game of each of the 16 worlds is over
             raise error
         return step(world, action)
 
-    monkeypatch.setattr(ControlWorld, "step", breaking)
+    monkeypatch.setattr(GymnasiumWorld, "step", breaking)
     with pytest.raises(type(error)):
         watch.main(config(run, games=20))
     said = capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_games_cut_short_tell_the_scores_so_far(run, capsys, monkeypatch, error)
 
 
 def test_no_film_of_glimpses_unless_wanted_and_none_where_it_cannot_be(tmp_path, capsys):
-    short = dict(images="glyphs", steps=200, batch=100, evaluate_every=200, glimpses=2, units=16, sight=16)
+    short = dict(images="glyphs", steps=200, batch=100, evaluate_every=200, glimpses=2, units=16, glimpse_units=16)
     asked = ram.Config(folder=tmp_path, wandb="disabled", film=False, test_rollouts=2, **short)
     ram.train(asked)
     folder = tmp_path / ram.world_name(asked) / "recurrent_attention-1"

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
-from vision import backbones, classifier, weights
-from vision.backbones import lifting, published
+from vision import backbones
+from vision.backbones import checkpoints, published
+from vision.classification import classifier, torchvision_weights
 
 NAME, SHAPE = "squeezenet1_1", (3, 64, 64)
 
@@ -23,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def state(model):
-    return weights.to_torchvision(model)
+    return torchvision_weights.to_torchvision(model)
 
 
 WRAPPED = {
@@ -65,8 +66,8 @@ def test_wrapped_weights_arrive(kind, suffix, model, state, tmp_path):
 
 @pytest.mark.parametrize("kind", WRAPPED)
 def test_wrapped_states_arrive(kind, model, state):
-    again = weights.from_torchvision(NAME, WRAPPED[kind](state, model))
-    assert weights.to_torchvision(again).keys() == state.keys()
+    again = torchvision_weights.from_torchvision(NAME, WRAPPED[kind](state, model))
+    assert torchvision_weights.to_torchvision(again).keys() == state.keys()
 
 
 def test_files_that_are_none_are_said_in_a_line(state, tmp_path):
@@ -113,7 +114,7 @@ SPECS = {
     "a shape of words": {"name": NAME, "shape": "abc"},
     "a large shape": {"name": "mlp", "shape": [10**9]},
     "a large width": {"name": NAME, "shape": [3, 64, 64], "width": 1000.0},
-    "an unknown option": {"name": NAME, "shape": [3, 64, 64], "frozen": True, "colour": 1},
+    "an unknown option": {"name": NAME, "shape": [3, 64, 64], "frozen": True, "color": 1},
     "null": None,
     "a list": [],
     "a number": 3,
@@ -123,7 +124,7 @@ SPECS = {
 @pytest.mark.parametrize("kind", SPECS)
 def test_a_spec_is_data(kind, tmp_path):
     """It names an architecture of the zoo, and takes no more memory than its weights."""
-    path = tmp_path / lifting.FILENAME
+    path = tmp_path / checkpoints.FILENAME
     save_file({"features.0.weight": torch.zeros(2)}, path, metadata={"spec": json.dumps(SPECS[kind])})
     with pytest.raises(ValueError, match="backbone.safetensors|do not fit"):
         backbones.load(tmp_path)
@@ -131,13 +132,13 @@ def test_a_spec_is_data(kind, tmp_path):
 
 @pytest.mark.parametrize("metadata", [None, {"spec": "{"}, {"other": "1"}])
 def test_a_file_without_a_spec(metadata, tmp_path):
-    save_file({"a": torch.zeros(2)}, tmp_path / lifting.FILENAME, metadata=metadata)
+    save_file({"a": torch.zeros(2)}, tmp_path / checkpoints.FILENAME, metadata=metadata)
     with pytest.raises(ValueError, match="backbone.safetensors"):
         backbones.load(tmp_path)
 
 
 def test_damaged_backbones_are_named(model, tmp_path):
-    path = tmp_path / lifting.FILENAME
+    path = tmp_path / checkpoints.FILENAME
     backbones.save(model.backbone, path)
     whole = path.read_bytes()
     assert backbones.load(tmp_path).spec == model.backbone.spec

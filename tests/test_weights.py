@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vision import backbones, classifier, weights
+from vision import backbones
 from vision.backbones import BACKBONES, Preprocessing, published
-from vision.backbones.dropconnect import DropConnect, connect
-from vision.backbones.lifting import read
-from vision.backbones.preprocessing import Normalise
+from vision.backbones.checkpoints import read
+from vision.backbones.layers.dropconnect import DropConnect, connect
+from vision.backbones.preprocessing import Normalize
+from vision.classification import classifier, torchvision_weights
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
@@ -24,7 +25,7 @@ def seed():
     torch.manual_seed(0)
 
 
-def lived(model: torch.nn.Module) -> torch.nn.Module:
+def unroll_inputs(model: torch.nn.Module) -> torch.nn.Module:
     """The model in evaluation, its batch norms as if it had been trained."""
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
@@ -147,13 +148,13 @@ def squeezenet1_1(x: Tensor, state: dict[str, Tensor]) -> Tensor:
     return f.conv(x, "classifier.1").relu().mean((2, 3))
 
 
-def renormalised(x: Tensor) -> Tensor:
+def renormalized(x: Tensor) -> Tensor:
     return torch.stack([x[:, i] * (STD[i] / 0.5) + (MEAN[i] - 0.5) / 0.5 for i in range(3)], 1)
 
 
 def googlenet(x: Tensor, state: dict[str, Tensor]) -> list[Tensor]:
     f = Functional(state, eps=1e-3)
-    x = F.max_pool2d(f.basic(renormalised(x), "conv1", 2, 3), 3, 2, ceil_mode=True)
+    x = F.max_pool2d(f.basic(renormalized(x), "conv1", 2, 3), 3, 2, ceil_mode=True)
     x = F.max_pool2d(f.basic(f.basic(x, "conv2"), "conv3", 1, 1), 3, 2, ceil_mode=True)
     early = []
     for name in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
@@ -183,7 +184,7 @@ def inception_v3(x: Tensor, state: dict[str, Tensor]) -> list[Tensor]:
     def projected(x: Tensor, at: str) -> Tensor:
         return f.basic(F.avg_pool2d(x, 3, 1, 1), f"{at}.branch_pool")
 
-    x = f.basic(f.basic(renormalised(x), "Conv2d_1a_3x3", 2), "Conv2d_2a_3x3")
+    x = f.basic(f.basic(renormalized(x), "Conv2d_1a_3x3", 2), "Conv2d_2a_3x3")
     x = F.max_pool2d(f.basic(x, "Conv2d_2b_3x3", 1, 1), 3, 2)
     x = F.max_pool2d(f.basic(f.basic(x, "Conv2d_3b_1x1"), "Conv2d_4a_3x3"), 3, 2)
     triple = [f"branch3x3dbl_{i}" for i in (1, 2, 3)]
@@ -230,13 +231,13 @@ def test_logits_by_hand(name):
     """The same sums from the state alone; a fourth of the channels, and sides where pools round."""
     side = 299 if name == "inception_v3" else 109
     own = {"transform_input": True} if name in ("googlenet", "inception_v3") else {}
-    model = lived(classifier.build(name, (3, side, side), 7, width=0.25, **own))
+    model = unroll_inputs(classifier.build(name, (3, side, side), 7, width=0.25, **own))
     x = torch.randn(2, 3, side, side)
     with torch.no_grad():
         maps = model.backbone(x)
         ours = [model.head(maps)]
         ours += model.head.auxiliary(maps) if hasattr(model.head, "auxiliary") else []
-        theirs = BY_HAND[name](x, weights.to_torchvision(model))
+        theirs = BY_HAND[name](x, torchvision_weights.to_torchvision(model))
     theirs = theirs if isinstance(theirs, list) else [theirs]
     assert len(ours) == len(theirs)
     for mine, hand in zip(ours, theirs, strict=True):
@@ -270,8 +271,8 @@ def test_logits_are_torchvisions(name):
     own = {"aux_logits": True, "transform_input": True, "init_weights": False}
     theirs = torchvision.models.get_model(name, weights=None, **own if "ception" in name or "goog" in name else {})
     side = 299 if name == "inception_v3" else 109
-    theirs, x = lived(theirs), torch.randn(2, 3, side, side)
-    ours = weights.from_torchvision(name, theirs.state_dict()).eval()
+    theirs, x = unroll_inputs(theirs), torch.randn(2, 3, side, side)
+    ours = torchvision_weights.from_torchvision(name, theirs.state_dict()).eval()
     with torch.no_grad():
         expected = theirs(x)
         torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
@@ -308,24 +309,24 @@ def publish(monkeypatch, tmp_path, name: str, state: dict[str, Tensor]) -> str:
 
 
 def small(name: str = "squeezenet1_1", classes: int = 6) -> dict[str, Tensor]:
-    return weights.to_torchvision(lived(classifier.build(name, (3, 64, 64), classes)))
+    return torchvision_weights.to_torchvision(unroll_inputs(classifier.build(name, (3, 64, 64), classes)))
 
 
 def test_published_weights_arrive(monkeypatch, tmp_path):
     state = small()
     stem = publish(monkeypatch, tmp_path, "squeezenet1_1", {key: value.half() for key, value in state.items()})
     state = {key: value.half().float() for key, value in state.items()}
-    eyes = backbones.build("squeezenet1_1:imagenet", (3, 64, 64), frozen=True)
-    assert (tmp_path / "home" / "hub" / "checkpoints" / f"{stem}.pth").is_file() and eyes.frozen
+    backbone = backbones.build("squeezenet1_1:imagenet", (3, 64, 64), frozen=True)
+    assert (tmp_path / "home" / "hub" / "checkpoints" / f"{stem}.pth").is_file() and backbone.frozen
     (tmp_path / "server" / f"{stem}.pth").unlink()  # from now on the cache's
     model = classifier.build("squeezenet1_1:IMAGENET1K_V1", (3, 64, 64), 6).eval()
     pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
-    plain = weights.from_torchvision("squeezenet1_1", state).eval()
+    plain = torchvision_weights.from_torchvision("squeezenet1_1", state).eval()
     expected = plain((pixels / 255 - MEAN) / STD)
     for image in (pixels, pixels / 255):
         torch.testing.assert_close(model(image), expected, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(model.head(eyes(image)), expected, rtol=1e-4, atol=1e-4)
-    assert weights.to_torchvision(model).keys() == state.keys()
+        torch.testing.assert_close(model.head(backbone(image)), expected, rtol=1e-4, atol=1e-4)
+    assert torchvision_weights.to_torchvision(model).keys() == state.keys()
     other = classifier.build("squeezenet1_1:imagenet", (3, 64, 64), 9, dropout=0.1)  # another number of classes
     assert other(pixels).shape == (2, 9) and other.preprocessing == Preprocessing()
     assert torch.equal(other.backbone.features[0].weight, state["features.0.weight"])
@@ -343,7 +344,7 @@ def test_what_cannot_be_had_is_said(monkeypatch, tmp_path):
         with pytest.raises(ValueError, match=message):
             backbones.build(name, (3, 64, 64))
     with pytest.raises(ValueError, match="sees images as its weights were trained on them"):
-        backbones.build("squeezenet1_1:imagenet", (3, 64, 64), centred=True)
+        backbones.build("squeezenet1_1:imagenet", (3, 64, 64), centered=True)
     for option, value in {"stem": "cifar", "width": 0.5, "norm": "batch", "activation": "tanh"}.items():
         with pytest.raises(ValueError, match=f"published weights of squeezenet1_1 are for {option}="):
             backbones.build("squeezenet1_1:imagenet", (3, 64, 64), **{option: value})
@@ -371,34 +372,38 @@ def test_other_channels_from_a_file(tmp_path, channels):
     state = small()
     torch.save(state, tmp_path / "mine.pth")
     three = backbones.build(f"squeezenet1_1:{tmp_path}/mine.pth", (3, 64, 64)).eval()
-    eyes = backbones.build(f"squeezenet1_1:{tmp_path}/mine.pth", (channels, 64, 64)).eval()
-    assert eyes.features[0].weight.shape[1] == channels and eyes.spec["shape"] == [channels, 64, 64]
+    backbone = backbones.build(f"squeezenet1_1:{tmp_path}/mine.pth", (channels, 64, 64)).eval()
+    assert backbone.features[0].weight.shape[1] == channels and backbone.spec["shape"] == [channels, 64, 64]
     x = torch.rand(2, 1, 64, 64)
     mean = {1: [0.449], 4: [0.485, 0.456, 0.406, 0.485], 6: [0.485, 0.456, 0.406] * 2}[channels]
-    assert eyes.spec["preprocessing"]["mean"] == pytest.approx(mean)
+    assert backbone.spec["preprocessing"]["mean"] == pytest.approx(mean)
     if channels == 6:  # two equal pictures: exactly what one gives
-        colour = torch.rand(2, 3, 64, 64)
-        torch.testing.assert_close(eyes(colour.repeat(1, 2, 1, 1))[-1], three(colour)[-1], rtol=1e-4, atol=1e-4)
+        color = torch.rand(2, 3, 64, 64)
+        torch.testing.assert_close(backbone(color.repeat(1, 2, 1, 1))[-1], three(color)[-1], rtol=1e-4, atol=1e-4)
     if channels == 1:  # nearly: the channels' means differ by a sixth of a deviation
-        grey, colour = eyes(x)[-1].flatten(), three(x.expand(-1, 3, -1, -1))[-1].flatten()
-        assert F.cosine_similarity(grey, colour, 0) > 0.99
-    backbones.save(eyes, tmp_path / "backbone.safetensors")
+        gray, color = backbone(x)[-1].flatten(), three(x.expand(-1, 3, -1, -1))[-1].flatten()
+        assert F.cosine_similarity(gray, color, 0) > 0.99
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
     for again in (backbones.load(tmp_path), backbones.build(tmp_path, (channels, 64, 64))):
         x = torch.randint(256, (2, channels, 64, 64), dtype=torch.uint8)
-        assert torch.equal(again.eval()(x)[-1], eyes(x)[-1]) and again.preprocessing == eyes.preprocessing
-    assert json.loads(json.dumps(eyes.spec)) == read(tmp_path / "backbone.safetensors")[0]
+        assert torch.equal(again.eval()(x)[-1], backbone(x)[-1]) and again.preprocessing == backbone.preprocessing
+    assert json.loads(json.dumps(backbone.spec)) == read(tmp_path / "backbone.safetensors")[0]
     assert "preprocessing" not in backbones.build("squeezenet1_1", (3, 64, 64)).spec, "only where there is one"
 
 
 def test_googlenet_sees_pixels_about_zero(tmp_path):
-    """transform_input and the normalisation are one step, for any channels; a file may lack auxiliary heads."""
-    model = lived(classifier.build("googlenet", (3, 64, 64), 4))
-    state = {key: value for key, value in weights.to_torchvision(model).items() if not key.startswith("aux")}
+    """transform_input and the normalization are one step, for any channels; a file may lack auxiliary heads."""
+    model = unroll_inputs(classifier.build("googlenet", (3, 64, 64), 4))
+    state = {
+        key: value for key, value in torchvision_weights.to_torchvision(model).items() if not key.startswith("aux")
+    }
     torch.save(state, tmp_path / "mine.pth")
     x = torch.rand(2, 3, 64, 64)
     again = classifier.build(f"googlenet:{tmp_path}/mine.pth", (3, 64, 64), 4).eval()
     torch.testing.assert_close(again(x), model(2 * x - 1), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(weights.from_torchvision("googlenet", state).eval()((x - MEAN) / STD), again(x))
+    torch.testing.assert_close(
+        torchvision_weights.from_torchvision("googlenet", state).eval()((x - MEAN) / STD), again(x)
+    )
     assert again.preprocessing.mean == pytest.approx((0.5, 0.5, 0.5))
     assert (
         backbones.build(f"googlenet:{tmp_path}/mine.pth", (4, 84, 84))(torch.rand(2, 4, 84, 84))[-1].shape[1] == 1024
@@ -407,16 +412,16 @@ def test_googlenet_sees_pixels_about_zero(tmp_path):
 
 def test_dense_layers_stay_where_only_the_classes_differ():
     found = backbones.Checkpoint("alexnet", small("alexnet", 5), None)
-    model = classifier.dress(found, (3, 64, 64), 3)
+    model = classifier.load_pretrained(found, (3, 64, 64), 3)
     assert torch.equal(model.head.classifier[1].weight, found.state["classifier.1.weight"])
     assert model.head.classifier[6].weight.shape == (3, 4096)
     with pytest.raises(ValueError, match="have no 'classifier.4.bias'"):
         lacking = {key: value for key, value in found.state.items() if key != "classifier.4.bias"}
-        classifier.dress(found._replace(state=lacking), (3, 64, 64))
+        classifier.load_pretrained(found._replace(state=lacking), (3, 64, 64))
 
 
-def test_normalise_and_cut_by_hand():
-    step = Normalise((0.5, 0.25), (0.5, 0.1))
+def test_normalize_and_cut_by_hand():
+    step = Normalize((0.5, 0.25), (0.5, 0.1))
     x = torch.tensor([0, 255, 51, 102], dtype=torch.uint8).view(1, 2, 1, 2)
     assert step(x).flatten().tolist() == pytest.approx([-1, 1, -0.5, 1.5])
     assert step(x / 255).flatten().tolist() == pytest.approx([-1, 1, -0.5, 1.5])
@@ -483,9 +488,9 @@ def test_agents_eyes_bend_as_asked(name):
     shape = (6,) if name == "mlp" else (4, 44, 44)
     plain = backbones.build(name, shape)
     for activation in ("elu", "prelu", "maxout"):
-        eyes = backbones.build(name, shape, activation=activation)
-        maps = eyes(torch.rand(2, *shape))
-        assert [m.shape[1] for m in maps] == eyes.channels and eyes.channels[-1] == plain.channels[-1]
+        backbone = backbones.build(name, shape, activation=activation)
+        maps = backbone(torch.rand(2, *shape))
+        assert [m.shape[1] for m in maps] == backbone.channels and backbone.channels[-1] == plain.channels[-1]
         sum(m.square().mean() for m in maps).backward()
-        assert all(weight.grad is not None for weight in eyes.parameters())
+        assert all(weight.grad is not None for weight in backbone.parameters())
     assert [key for key in plain.state_dict() if "relu" in key] == []

@@ -1,7 +1,6 @@
 """Every program on every kind of world: it runs, or one sentence says why not; a stop in the middle loses nothing."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import signal
@@ -16,12 +15,13 @@ import pytest
 import torch
 
 import runs
-from agents import dqn, rainbow, watch
+from agents import dqn, watch
+from agents.rainbow import loop as rainbow
 from envs import World
 from replay import RowReplay
 from tests.nasty_worlds import Spoilt
 
-RAINBOW = ("rainbow", *(name for name in rainbow.ALONE if name != "rainbow"))
+RAINBOW = ("rainbow", *(name for name in rainbow.COMPONENTS if name != "rainbow"))
 MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
 ROLLOUT = dict(rollout=10, minibatches=2, epochs=1)
 PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small enough for seconds
@@ -32,7 +32,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small eno
     "reinforce": {},
     "a2c": dict(rollout=5),
     "ppo": ROLLOUT,
-    "ppo-units": ROLLOUT | dict(units=8, apart=False),
+    "ppo-units": ROLLOUT | dict(units=8, separate_critic=False),
     "attention": ROLLOUT | dict(units=8),
     "gaze": ROLLOUT | dict(units=8),
     "tabular": {},
@@ -64,7 +64,7 @@ def refusal(name: str, world: str) -> str | None:
 def program(name: str) -> tuple[Callable[[Any], None], Callable[[Any], Any], type]:
     """Its train, recipe and Config."""
     if name in RAINBOW:
-        return functools.partial(rainbow.train, name), functools.partial(rainbow.recipe, name), rainbow.Config
+        return rainbow.train, lambda asked: rainbow.recipe(dataclasses.replace(asked, only=name)), rainbow.Config
     module = importlib.import_module(f"agents.{name.removesuffix('-units')}")
     return module.train, module.recipe, module.Config
 

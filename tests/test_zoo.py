@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vision import backbones, classifier, weights
+from vision import backbones
 from vision.backbones import __main__ as program
-from vision.backbones.normalisation import NORMS
+from vision.backbones.layers.normalization import NORMS
+from vision.classification import classifier, torchvision_weights
 
 # name: parameters, 10^9 multiply-adds at 224 x 224 (inception_v3: 299), sha256 of the sorted (key, shape) pairs of
 # torchvision 0.28's classifier of a thousand classes, auxiliary heads included
@@ -135,7 +136,7 @@ def test_is_torchvisions_to_the_last_parameter(name):
     model = imagined(name, shape, 1000)
     assert sum(weight.numel() for weight in model.parameters()) == parameters
     assert multiply_adds(model, shape) / 1e9 == pytest.approx(giga, abs=1e-9)
-    state = sorted((key, tuple(value.shape)) for key, value in weights.to_torchvision(model).items())
+    state = sorted((key, tuple(value.shape)) for key, value in torchvision_weights.to_torchvision(model).items())
     assert hashlib.sha256(repr(state).encode()).hexdigest()[:16] == keys
 
 
@@ -232,17 +233,17 @@ def test_every_norm_and_activation(name):
 def test_weights_come_back_in_torchvisions_names():
     torch.manual_seed(0)
     model = classifier.build("densenet121", (3, 64, 64), 5).eval()
-    state = weights.to_torchvision(model)
+    state = torchvision_weights.to_torchvision(model)
     dotted = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", key): state[key] for key in state}
     assert "features.denseblock1.denselayer1.norm.1.weight" in dotted
     x = torch.rand(1, 3, 64, 64)
     for given in (state, dotted):
-        again = weights.from_torchvision("densenet121", given).eval()
+        again = torchvision_weights.from_torchvision("densenet121", given).eval()
         assert torch.equal(again(x), model(x))
     with pytest.raises(ValueError, match="resnet18 has no 'features"):
-        weights.from_torchvision("resnet18", state)
+        torchvision_weights.from_torchvision("resnet18", state)
     with pytest.raises(ValueError, match="do not fit resnet18"):
-        weights.from_torchvision("resnet18", {"fc.bias": torch.zeros(3)})
+        torchvision_weights.from_torchvision("resnet18", {"fc.bias": torch.zeros(3)})
 
 
 def test_table_and_picture(tmp_path, capsys):

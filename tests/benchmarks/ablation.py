@@ -24,15 +24,15 @@ import numpy as np
 from paired import circumstances, report
 from rich.progress import track
 
-from agents.rainbow import ALONE
+from agents.rainbow.loop import COMPONENTS
 from runs.compare import interval
-from runs.record import read_run
+from runs.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT = {  # Rainbow less one: its flags
     "double": ["--no-double"],
     "dueling": ["--no-dueling"],
-    "prioritized": ["--prioritized", "0"],
+    "prioritized": ["--priority-exponent", "0"],
     "n_step": ["--n-step", "1"],
     "noisy": ["--no-noisy"],
     "c51": ["--distribution", "mean"],
@@ -42,7 +42,7 @@ WITHOUT = {  # Rainbow less one: its flags
 def variants() -> dict[str, tuple[str, list[str], str]]:
     """Name -> program, its flags, and the name of what it is compared with."""
     result = {"dqn": ("double", ["--no-double"], "dqn")}  # the same loop and recipe with every switch off
-    for program in ALONE:
+    for program in COMPONENTS:
         if program != "rainbow":
             result[f"+ {program}"] = (program, [], "dqn")
     result["rainbow"] = ("rainbow", [], "rainbow")
@@ -100,7 +100,7 @@ def plot(result: dict[str, dict], path: Path, title: str) -> None:
         panel.errorbar([mean for mean, _ in values], range(len(names)), xerr=[half for _, half in values], fmt="o")
         panel.set_yticks(range(len(names)), names)
         panel.invert_yaxis()
-        panel.axvline(0, color="grey", linewidth=0.8)
+        panel.axvline(0, color="gray", linewidth=0.8)
         panel.set_title(f"against {base}", fontsize=10)
         panel.set_xlabel("mean evaluation, difference", fontsize=9)
     figure.suptitle(title, fontsize=11)

@@ -1,10 +1,10 @@
-"""What --centre does to the first updates: units of the dense layers that are still alive, values that differ.
+"""What --subtract-mean does to the first updates: units of the dense layers that are still alive, values that differ.
 
-    python tests/benchmarks/centre.py
-    python tests/benchmarks/centre.py --games Pong Breakout --seeds 2 --json results/centre.json
+    python tests/benchmarks/center.py
+    python tests/benchmarks/center.py --games Pong Breakout --seeds 2 --json results/center.json
 
 agents.rainbow trains for a few hundred updates, as it is: with every component off (DQN), and with all of them by the
-paper's network (no layer norms, sigma 0.5), with and without --centre. Then, on 256 observations of random play: the
+paper's network (no layer norms, sigma 0.5), with and without --subtract-mean. Then, on 256 observations of random play: the
 share of hidden units in the dense layers that are above 0 in any of them, and how far the values of states lie apart
 (their standard deviation).
 """
@@ -20,8 +20,9 @@ from paired import circumstances, report
 from torch import Tensor, nn
 
 import envs
-from agents import rainbow, setting
-from agents.watch import saved
+from agents.config import world_options
+from agents.loading import load_checkpoint
+from agents.rainbow import loop as rainbow
 from runs.compare import interval
 
 BEFORE = 5_000  # steps of random play before the first update
@@ -34,22 +35,22 @@ class Seen(NamedTuple):
     spread: float  # standard deviation of the values of states
 
 
-def config_of(agent: str, game: str, seed: int, centre: bool, updates: int, folder: Path) -> rainbow.Config:
-    plain = rainbow.recipe("rainbow" if agent == "rainbow" else "double", rainbow.Config(env=game))
+def config_of(agent: str, game: str, seed: int, subtract_mean: bool, updates: int, folder: Path) -> rainbow.Config:
+    plain = rainbow.recipe(rainbow.Config(only="rainbow" if agent == "rainbow" else "double", env=game))
     steps = BEFORE + updates * plain.learn_every
     short = dict(steps=steps, learn_start=BEFORE, capacity=2 * steps, evaluate_every=0)
-    network = dict(double=agent == "rainbow", norm="none", sigma=0.5, centre=centre)
-    name = f"{agent}-{'centred' if centre else 'plain'}-{seed}"
+    network = dict(double=agent == "rainbow", norm="none", sigma=0.5, subtract_mean=subtract_mean)
+    name = f"{agent}-{'centered' if subtract_mean else 'plain'}-{seed}"
     place = dict(seed=seed, folder=folder, name=name, device="cpu", wandb="disabled")
     return dataclasses.replace(plain, **short, **network, **place)
 
 
 def learned(config: rainbow.Config) -> Seen:
     """What the network is like after a short training."""
-    rainbow.train("rainbow", config)
-    world = envs.make(config.env, 32, seed=config.seed, **setting.options(config))
+    rainbow.train(config)
+    world = envs.make(config.env, 32, seed=config.seed, **world_options(config))
     network = rainbow.build(config, world).eval()
-    network.load_state_dict(saved(config.folder / world.name / config.name, "last")["parts"]["online"])
+    network.load_state_dict(load_checkpoint(config.folder / world.name / config.name, "last")["parts"]["online"])
     generator, shown = torch.Generator().manual_seed(config.seed), []
     for step in range(200):
         world.step(torch.randint(world.actions, (world.count,), generator=generator))
@@ -60,7 +61,7 @@ def learned(config: rainbow.Config) -> Seen:
 
 
 @torch.no_grad()
-def look(network: rainbow.Network, observation: Tensor) -> Seen:
+def look(network: rainbow.RainbowNetwork, observation: Tensor) -> Seen:
     features = network.backbone(observation)[-1].permute(0, 2, 3, 1).flatten(1)
     streams = [stream for stream in (network.advantage, network.value) if stream is not None]
     hidden = torch.cat([nn.Sequential(*stream[:-1])(features) for stream in streams], 1)
@@ -79,17 +80,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for game in options.games:
             for agent in options.agents:
-                for centre in (False, True):
+                for subtract_mean in (False, True):
                     each = [
-                        learned(config_of(agent, game, seed + 1, centre, options.updates, Path(folder)))
+                        learned(config_of(agent, game, seed + 1, subtract_mean, options.updates, Path(folder)))
                         for seed in range(options.seeds)
                     ]
                     told = {name: interval([getattr(one, name) for one in each]) for name in Seen._fields}
                     words = [f"{mean:.3f} ± {half:.3f}" for mean, half in told.values()]
-                    rows.append([game, agent, "yes" if centre else "no", *words])
-                    found.append({"game": game, "agent": agent, "centre": centre} | told)
+                    rows.append([game, agent, "yes" if subtract_mean else "no", *words])
+                    found.append({"game": game, "agent": agent, "center": subtract_mean} | told)
     asked = {name: getattr(options, name) for name in ("updates", "seeds")}
-    columns = ["game", "agent", "--centre", "units alive", "spread of values"]
+    columns = ["game", "agent", "--subtract-mean", "units alive", "spread of values"]
     title = f"After {options.updates} updates, {options.seeds} seeds"
     report(title, columns, rows, circumstances() | asked | {"found": found}, options.json)
 

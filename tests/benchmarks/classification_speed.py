@@ -3,7 +3,7 @@
     python tests/benchmarks/classification_speed.py
     python tests/benchmarks/classification_speed.py --backbones resnet18 airbench --threads 2 --json speed.json
 
-The other contestant is what one writes first: images normalised to float32 beforehand, NCHW, an eager forward and
+The other contestant is what one writes first: images normalized to float32 beforehand, NCHW, an eager forward and
 backward pass in float32, torch's SGD with momentum and nn.CrossEntropyLoss, and no augmentation at all. Ours deals
 rows of a set of bytes, flips and crops them, and trains in channels_last under bfloat16, as the program does. Windows
 alternate within one process. "data" is the share of a step in which images are picked, augmented and labels made.
@@ -20,8 +20,9 @@ from paired import alternate, circumstances, median, ratio, report
 from torch import nn
 
 import runs
-from vision import batches, classification, data, losses, optimisers
-from vision.data import augment
+from vision import data
+from vision.classification import train as classification
+from vision.training import augmentation, losses, optimizers, sampling
 
 IMAGES = 5_000  # of random pixels, 32 x 32
 CPU = torch.device("cpu")
@@ -34,26 +35,26 @@ class Ours:
         self.config = config
         labels = torch.randint(10, (IMAGES,))
         images = torch.randint(256, (IMAGES, 3, 32, 32), dtype=torch.uint8)
-        self.set = data.Labelled(images, labels)
+        self.set = data.Labeled(images, labels)
         names = tuple("0123456789")
         self.model = classification.prepare(config, data.Sets(self.set, self.set, self.set, names), CPU)
-        groups = optimisers.groups(self.model, config.weight_decay, bias_scale=config.bias_scale)
-        self.optimiser = optimisers.build(config.optimiser, groups, 1e-3, config.momentum)
-        self.change = augment.Augmentation(config.augment, images)
+        groups = optimizers.groups(self.model, config.weight_decay, bias_scale=config.bias_scale)
+        self.optimizer = optimizers.build(config.optimizer, groups, 1e-3, config.momentum)
+        self.change = augmentation.Augmentation(config.augment, images)
         self.step, self.data_seconds, self.seconds = 0, 0.0, 0.0
-        optimisers.train_mode(self.model)
+        optimizers.train_mode(self.model)
 
     def __call__(self) -> int:
         start = time.perf_counter()
-        rows = batches.deal(IMAGES, self.step, self.config.batch, 1, CPU)
+        rows = sampling.batch_indices(IMAGES, self.step, self.config.batch, 1, CPU)
         images = self.change(self.set.images[rows])
         shares = losses.targets(self.set.labels[rows], 10, self.config.smoothing)
         self.data_seconds += time.perf_counter() - start
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         with classification.precision(self.config, CPU):
-            loss, _ = classification.loss_of(self.config, self.model, images, shares)
+            loss, _ = classification.objective(self.config, self.model, images, shares)
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         self.step += self.config.batch
         self.seconds += time.perf_counter() - start
         return self.config.batch
@@ -62,15 +63,15 @@ class Ours:
 def plain(config: classification.Config) -> Callable[[], int]:
     """The loop that one writes first."""
     model = classification.build(config, (3, 32, 32), 10)
-    optimiser = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3, momentum=0.9, weight_decay=5e-4)
     images, labels, criterion = torch.randn(IMAGES, 3, 32, 32), torch.randint(10, (IMAGES,)), nn.CrossEntropyLoss()
 
     def step() -> int:
         rows = torch.randint(IMAGES, (config.batch,))
         loss = criterion(model(images[rows]), labels[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         return config.batch
 
     return step

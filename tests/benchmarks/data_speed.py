@@ -4,7 +4,7 @@
     python tests/benchmarks/data_speed.py --stream path/to/images --size 224      # and how fast files are decoded
 
 A step is forward, backward and SGD in float32, on a batch of bytes that is there already. Data is what comes before
-it: 128 rows out of a set in memory, one augmentation, and normalisation. Each is timed in windows that take turns, in
+it: 128 rows out of a set in memory, one augmentation, and normalization. Each is timed in windows that take turns, in
 the process's own time, so that other programs do not count; the median of the windows is shown.
 """
 
@@ -22,8 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from vision import classifier, data
-from vision.data import augment, drawn, folders, image_files
+from vision import data
+from vision.classification import classifier
+from vision.data import folders, image_files
+from vision.data import shapes as drawn_shapes
+from vision.training import augmentation
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ def clock(work: Callable[[], object], times: int) -> float:
 
 def main(config: Config) -> None:
     torch.set_num_threads(1)
-    images, labels = drawn.draw(config.images)
-    normal = data.Normal.of(images)
+    images, labels = drawn_shapes.draw(config.images)
+    normal = data.Normalization.of(images)
     model = classifier.build("resnet18", (3, 32, 32), 10, stem="cifar")
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     given = normal(images[: config.batch])
@@ -59,7 +62,7 @@ def main(config: Config) -> None:
     def prepare(change: data.Augmentation) -> Callable[[], object]:
         return lambda: normal(change(images.index_select(0, torch.randint(len(images), (config.batch,)))))
 
-    names = ["none", "flip,crop", "flip,reflect", "flip,crop,cutout", *augment.OPERATIONS]
+    names = ["none", "flip,crop", "flip,reflect", "flip,crop,cutout", *augmentation.OPERATIONS]
     work = {name: prepare(data.Augmentation(name, images)) for name in names}
     found = {name: [] for name in ["step", *names]}
     for _ in range(config.windows):
@@ -77,7 +80,9 @@ def main(config: Config) -> None:
     console.print(table)
     if config.stream:
         paths = sorted(path for path in config.stream.rglob("*") if path.suffix.lower() in image_files.SUFFIXES)
-        stream = data.Stream(folders.Files(paths, torch.zeros(len(paths), dtype=torch.int64)), config.size, workers=1)
+        stream = data.Stream(
+            folders.ImageFiles(paths, torch.zeros(len(paths), dtype=torch.int64)), config.size, workers=1
+        )
         spent = clock(lambda: sum(len(batch.labels) for batch in stream.epoch()), 1)
         console.print(
             f"{len(paths)} files at {config.size} x {config.size}: {spent / len(paths):.2f} ms each, one thread"

@@ -220,7 +220,7 @@ def torchrl(scene: Scene) -> None:
                 loss = objective(memory.sample())["loss"]
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(objective.parameters(), max_norm=10.0)
+                nn.utils.clip_grad_norm_(objective.parameters(), max_grad_norm=10.0)
                 optimizer.step()
                 target.step()
         collector.update_policy_weights_()

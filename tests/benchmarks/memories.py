@@ -107,9 +107,9 @@ def torchrl_buffer(capacity: int, worlds: int) -> tuple[TorchRLBuffer, Callable[
     steps = []
     for step in episode(worlds):  # laid out as TorchRL's collectors do
         ended = {"terminated": step.discount == 0, "truncated": step.last & (step.discount != 0), "done": step.last}
-        following = {"observation": step.next_observation, "reward": step.reward} | ended
+        next_value = {"observation": step.next_observation, "reward": step.reward} | ended
         begun = {"observation": step.observation, "action": step.action}
-        steps.append(TensorDict(begun | {"next": TensorDict(following, [worlds])}, [worlds]))
+        steps.append(TensorDict(begun | {"next": TensorDict(next_value, [worlds])}, [worlds]))
     return memory, adder(memory.memory.extend, steps, worlds)
 
 
@@ -194,9 +194,9 @@ def torchrl_cycle(capacity: int, batch: int) -> tuple[object, Callable[[], int]]
     )
     observation, zeros = torch.rand(capacity, 4), torch.zeros(capacity)
     ended = {name: zeros.bool() for name in ("terminated", "truncated", "done")}
-    following = TensorDict({"observation": observation, "reward": zeros} | ended, [capacity])
+    next_value = TensorDict({"observation": observation, "reward": zeros} | ended, [capacity])
     begun = {"observation": observation, "action": zeros.long(), "error": torch.rand(capacity)}
-    memory.extend(TensorDict(begun | {"next": following}, [capacity]))  # takes its priorities from "error"
+    memory.extend(TensorDict(begun | {"next": next_value}, [capacity]))  # takes its priorities from "error"
     errors = torch.rand(batch)
 
     def call() -> int:

@@ -35,7 +35,7 @@ def cleanrl_worlds(scene: Scene) -> AtariVectorEnv:
 
 
 def begun(layer: nn.Conv2d | nn.Linear, gain: float = 2**0.5) -> nn.Conv2d | nn.Linear:
-    """A layer initialised as CleanRL does."""
+    """A layer initialized as CleanRL does."""
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer

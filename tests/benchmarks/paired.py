@@ -132,7 +132,7 @@ class Contestants:
         """
         rates: dict[str, list[float]] = {name: [] for name in self.processes}
         for number in range(rounds):
-            order = list(rates) if number % 2 == 0 else list(rates)[::-1]  # a drift favours nobody
+            order = list(rates) if number % 2 == 0 else list(rates)[::-1]  # a drift favors nobody
             for name in order:
                 before = foreign_seconds(self.processes[name].pid)
                 self.processes[name].stdin.write(f"{seconds}\n")
@@ -257,7 +257,7 @@ def program(module: str, scene: Scene, warm_up: int, **flags: object) -> None:
 
 
 def command_line(**flags: object) -> list[str]:
-    """learn_every=8, centre=False -> --learn-every 8 --no-centre."""
+    """learn_every=8, center=False -> --learn-every 8 --no-subtract-mean."""
     words = []
     for name, value in flags.items():
         flag = name.replace("_", "-")
@@ -272,10 +272,10 @@ def alternate(calls: dict[str, Callable[[], int]], rounds: int, seconds: float) 
         call()  # first-call costs (lazy imports, first page touches) are not throughput
     for number in range(rounds):
         for name in list(calls) if number % 2 == 0 else list(calls)[::-1]:
-            units, start = 0, time.perf_counter()
+            lstm_units, start = 0, time.perf_counter()
             while (passed := time.perf_counter() - start) < seconds:
-                units += calls[name]()
-            rates[name].append(units / passed)
+                lstm_units += calls[name]()
+            rates[name].append(lstm_units / passed)
     return rates
 
 

@@ -33,7 +33,7 @@ def cleanrl(scene: Scene) -> None:
     random = np.random.default_rng(SEED)
     worlds = cleanrl_worlds(scene)
     actions = int(worlds.single_action_space.n)
-    eyes = nn.Sequential(
+    backbone = nn.Sequential(
         begun(nn.Conv2d(4, 32, 8, stride=4)),
         nn.ReLU(),
         begun(nn.Conv2d(32, 64, 4, stride=2)),
@@ -45,7 +45,7 @@ def cleanrl(scene: Scene) -> None:
         nn.ReLU(),
     )
     actor, critic = begun(nn.Linear(512, actions), 0.01), begun(nn.Linear(512, 1), 1.0)
-    network = nn.ModuleList([eyes, actor, critic]).to(device)
+    network = nn.ModuleList([backbone, actor, critic]).to(device)
     optimizer = torch.optim.Adam(network.parameters(), lr=2.5e-4, eps=1e-5)
     observations = torch.zeros(ROLLOUT, WORLDS, 4, 84, 84, device=device)  # floats, as CleanRL keeps them
     taken, log_probs, rewards, dones, values = (torch.zeros(ROLLOUT, WORLDS, device=device) for _ in range(5))
@@ -59,21 +59,21 @@ def cleanrl(scene: Scene) -> None:
         for t in range(ROLLOUT):
             observations[t], dones[t] = present, done
             with torch.no_grad():
-                features = eyes(present / 255.0)
+                features = backbone(present / 255.0)
                 policy = Categorical(logits=actor(features))
                 action = policy.sample()
                 values[t], log_probs[t] = critic(features).flatten(), policy.log_prob(action)
             taken[t] = action
-            following, reward, terminated, truncated, _ = worlds.step(action.cpu().numpy())
+            next_value, reward, terminated, truncated, _ = worlds.step(action.cpu().numpy())
             rewards[t] = torch.tensor(reward, device=device)
-            present = torch.Tensor(following).to(device)
+            present = torch.Tensor(next_value).to(device)
             done = torch.Tensor(terminated | truncated).to(device)
         with torch.no_grad():
-            advantages, carried = torch.zeros_like(rewards), 0
-            following_value, going = critic(eyes(present / 255.0)).flatten(), 1 - done
+            advantages, recurrent_state = torch.zeros_like(rewards), 0
+            following_value, going = critic(backbone(present / 255.0)).flatten(), 1 - done
             for t in reversed(range(ROLLOUT)):
                 delta = rewards[t] + 0.99 * following_value * going - values[t]
-                advantages[t] = carried = delta + 0.99 * 0.95 * going * carried
+                advantages[t] = recurrent_state = delta + 0.99 * 0.95 * going * recurrent_state
                 following_value, going = values[t], 1 - dones[t]
             returns = advantages + values
         rows = np.arange(batch)
@@ -83,7 +83,7 @@ def cleanrl(scene: Scene) -> None:
             random.shuffle(rows)
             for some in rows.reshape(MINIBATCHES, -1):
                 observation, action, old, advantage, goal, value = (part[some] for part in flat)
-                features = eyes(observation / 255.0)
+                features = backbone(observation / 255.0)
                 policy = Categorical(logits=actor(features))
                 ratio = (policy.log_prob(action.long()) - old).exp()
                 advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)

@@ -66,9 +66,9 @@ def cleanrl(scene: Scene) -> None:
             explore = torch.rand(WORLDS, device=device) < epsilon
             action = torch.where(explore, torch.randint(actions, (WORLDS,), device=device), best)
             taken[t] = action
-            following, reward, terminated, truncated, _ = worlds.step(action.cpu().numpy())
+            next_value, reward, terminated, truncated, _ = worlds.step(action.cpu().numpy())
             rewards[t] = torch.tensor(reward, device=device)
-            present = torch.Tensor(following).to(device)
+            present = torch.Tensor(next_value).to(device)
             done = torch.Tensor(terminated | truncated).to(device)
         with torch.no_grad():
             returns = torch.zeros_like(rewards)

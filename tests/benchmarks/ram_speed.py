@@ -5,7 +5,7 @@
 
 The other contestant is the model as it is straightforwardly written: for every glimpse each image of the batch is
 padded and sliced at its location in Python, and pooled scale by scale; scenes with distractors are made image by
-image as well, and all is calculated in fp32. Networks, loss, optimiser and batch are the same, and so are the images:
+image as well, and all is calculated in fp32. Networks, loss, optimizer and batch are the same, and so are the images:
 drawn digits, repeated to 55,000. Windows alternate within one process. "glimpses" compares the retinas alone,
 "scenes" the making of scenes.
 """
@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import runs
-from agents import glimpses
-from agents import recurrent_attention as ram
+from agents.recurrent_attention import model, ram
 from envs import glimpse
-from vision import batches
+from vision.training import sampling
 
 TASKS = ["MNIST", "Translated", "Cluttered", "Cluttered100"]
 
@@ -36,7 +35,7 @@ class LoopRetina(glimpse.Retina):
         return images
 
     def look(self, images: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
-        return torch.cat([self.patch(images, location, self.size * 2**k, 2**k) for k in range(self.scales)], 1)
+        return torch.cat([self.patch(images, location, self.patch_size * 2**k, 2**k) for k in range(self.scales)], 1)
 
     def patch(self, images: Tensor, location: Tensor, side: int, factor: int) -> Tensor:
         extent = torch.tensor([self.width, self.height])
@@ -74,33 +73,33 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
     images, labels = (part.repeat(11, *[1] * (part.dim() - 1)) for part in glimpse.glyphs(5_000))
     world = scenes(images, labels, glimpse.TASKS["Plain" if config.env == "MNIST" else config.env])
     network = ram.build(config, world)
-    network.retina = retina(world.shape, config.size, config.scales)
+    network.retina = retina(world.shape, config.patch_size, config.scales)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=True)
     device = torch.device("cpu")
     step = 0
 
     def batch() -> tuple[Tensor, Tensor]:
         nonlocal step
-        rows = batches.deal(len(world), step, config.batch, 1, device)
+        rows = sampling.batch_indices(len(world), step, config.batch, 1, device)
         step += config.batch
         return world.paint(rows, torch.rand(len(rows), world.draws)), world.labels[rows, None]
 
     images, label = batch()
-    chances = network.chances(config.batch, device)
+    sample_noise = network.sample_noise(config.batch, device)
 
     def look() -> int:
         with torch.no_grad():
             maps = network.retina.prepare(images)
             for _ in range(config.glimpses):
-                network.retina.look(maps, chances[0])
+                network.retina.look(maps, sample_noise[0])
         return config.batch
 
     def train() -> int:
         images, label = batch()
-        rollout = network(network.retina.prepare(images), network.chances(config.batch, device))
-        reward = glimpses.reward_of(rollout.logits, label, config.reward)
+        rollout = network(network.retina.prepare(images), network.sample_noise(config.batch, device))
+        reward = model.classification_reward(rollout.logits, label, config.reward)
         chosen = rollout.log_prob, rollout.baseline
-        loss, _ = glimpses.hybrid_loss(rollout.logits, label, reward, *chosen, 1.0, config.glimpses)
+        loss, _ = model.hybrid_loss(rollout.logits, label, reward, *chosen, 1.0, config.glimpses)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

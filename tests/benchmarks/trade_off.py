@@ -24,7 +24,7 @@ import numpy as np
 from paired import NEVER, circumstances, report
 from rich.progress import track
 
-from runs.record import read_run
+from runs.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RATIOS = (2, 8, 32)  # samples learned from per agent step
@@ -32,13 +32,20 @@ BATCHES = (32, 128, 512)  # samples an update
 COPIES = (100, 500, 2_000)  # agent steps between target copies
 
 
-def soonest(ratio: int, batch: int, copy_every: int, seed: int, options: argparse.Namespace) -> float | None:
+def soonest(ratio: int, batch: int, target_update_every: int, seed: int, options: argparse.Namespace) -> float | None:
     """Seconds until the score, or None where the time was not enough. Raises RuntimeError with what the run said."""
-    name = f"ratio-{ratio}-batch-{batch}-copy-{copy_every}-{seed}"
+    name = f"ratio-{ratio}-batch-{batch}-copy-{target_update_every}-{seed}"
     command = [sys.executable, "-m", "agents.dqn", "--env", options.env, "--name", name, "--seed", str(seed)]
     command += ["--folder", str(options.folder), "--wandb", "disabled", "--film-seconds", "0", "--threads", "1"]
-    command += ["--batch", str(batch), "--learn-every", str(batch // ratio), "--copy-every", str(copy_every)]
-    command += ["--steps", str(NEVER), "--no-anneal", "--evaluate-every", str(options.evaluate_every)]
+    command += [
+        "--batch",
+        str(batch),
+        "--learn-every",
+        str(batch // ratio),
+        "--target-update-every",
+        str(target_update_every),
+    ]
+    command += ["--steps", str(NEVER), "--no-anneal-lr", "--evaluate-every", str(options.evaluate_every)]
     command += ["--log-every", str(options.evaluate_every)]
     program = subprocess.Popen(
         command,
@@ -118,7 +125,7 @@ def main() -> None:
     columns = ["samples a step", "batch", "steps a copy", "seconds", "median"]
     settings = {key: getattr(options, key) for key in ("env", "score", "seconds", "evaluate_every", "seeds")}
     points = [
-        dict(samples_per_step=ratio, batch=batch, copy_every=copies, seconds=seconds)
+        dict(samples_per_step=ratio, batch=batch, target_update_every=copies, seconds=seconds)
         for (ratio, batch, copies), seconds in found.items()
     ]
     report(title, columns, rows, around | settings | {"points": points}, options.json)

@@ -135,7 +135,7 @@ def reader(case: Case, folder: Path, kind: str) -> Ended:
         "damaged, then watched": ("agents.watch", [run, "--games=2", "--no-film", "--device=cpu"]),
         "damaged, then compared": ("runs.compare", [run, f"--out={folder}/compare.png"]),
         "damaged, then published": ("runs.publish", [run, f"--into={folder}/records", "--topic=faults"]),
-        "damaged, then averaged": ("vision.ensembles", [run, "--device=cpu", "--threads=1"]),
+        "damaged, then averaged": ("vision.classification.ensembles", [run, "--device=cpu", "--threads=1"]),
     }[kind]
     ended = case.server.run(module, list(map(str, arguments)), folder, LONG, stdout=heard)
     return dataclasses.replace(ended, heard=heard.read_text().replace(str(folder), "FOLDER"))

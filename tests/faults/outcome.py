@@ -35,9 +35,10 @@ def difference(reference: Path, run: Path, said: str = "") -> str | None:
         for key in keys:
             if there.get(key) != here.get(key):
                 return f"{name}: {key} is {here.get(key)!r}, not {there.get(key)!r}"
-    eyes = [folder / "backbone.safetensors" for folder in (reference, run)]
-    if eyes[0].is_file() and (
-        not eyes[1].is_file() or unequal(*(load_file(path) for path in eyes))  # whose it is stands beside the weights
+    backbone = [folder / "backbone.safetensors" for folder in (reference, run)]
+    if backbone[0].is_file() and (
+        not backbone[1].is_file()
+        or unequal(*(load_file(path) for path in backbone))  # whose it is stands beside the weights
     ):
         return "backbone.safetensors differs"
     if (reference / "values.png").is_file() and not (run / "values.png").is_file() and "no picture" not in said:

@@ -13,11 +13,19 @@ WORLDS = 4  # side by side; those of evaluations are two
 RUN = ("--wandb=disabled", "--threads=1", "--device=cpu", "--save-every=0")
 WORLD = (*RUN, "--env=Catch", f"--worlds={WORLDS}", "--evaluate-games=2", "--film-seconds=0", "--log-every=20")
 LEARNED = (*WORLD, "--backbone=small", "--width=0.25", "--steps=96", "--evaluate-every=32")
-VALUES = (*LEARNED, "--hidden=16", "--batch=8", "--copy-every=16", "--learn-every=8", "--learn-start=24")
+VALUES = (*LEARNED, "--hidden=16", "--batch=8", "--target-update-every=16", "--learn-every=8", "--learn-start=24")
 VALUES += ("--capacity=60",)
 POLICY = (*LEARNED, "--hidden=16")
 ROLLOUT = ("--rollout=8", "--epochs=2", "--minibatches=2")
-GLIMPSES = (*RUN, "--images=glyphs", "--steps=60", "--batch=10", "--units=16", "--sight=16", "--evaluate-every=30")
+GLIMPSES = (
+    *RUN,
+    "--images=glyphs",
+    "--steps=60",
+    "--batch=10",
+    "--lstm-units=16",
+    "--glimpse-units=16",
+    "--evaluate-every=30",
+)
 GLIMPSES += ("--log-every=10", "--evaluate-passes=1", "--test-rollouts=1", "--no-film", "--no-bf16")
 PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48", "--batch=4", "--evaluate-every=16")
 PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
@@ -45,7 +53,7 @@ class Program:
 
 
 def draw(folder: Path) -> None:
-    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as of agents.frames."""
+    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as of agents.studies.representation.collect."""
     generator = np.random.default_rng(0)
     for part, count in (("train", 16), ("validation", 6), ("test", 6)):
         for label, name in enumerate(("dark", "light")):
@@ -67,27 +75,27 @@ _family = functools.partial(Program, flags=VALUES)
 TRAINED = {
     "dqn": _family("agents.dqn"),
     "double": _family("agents.double"),
-    "dueling": _family("agents.dueling"),
-    "prioritized": _family("agents.prioritized"),
-    "n_step": _family("agents.n_step"),
-    "noisy": _family("agents.noisy"),
-    "c51": _family("agents.c51"),
-    "qr_dqn": _family("agents.qr_dqn"),
-    "iqn": _family("agents.iqn"),
-    "munchausen": _family("agents.munchausen"),
+    "dueling": _family("agents.rainbow", "--only=dueling"),
+    "prioritized": _family("agents.rainbow", "--only=prioritized"),
+    "n_step": _family("agents.rainbow", "--only=n_step"),
+    "noisy": _family("agents.rainbow", "--only=noisy"),
+    "c51": _family("agents.rainbow", "--only=c51"),
+    "qr_dqn": _family("agents.rainbow", "--only=qr_dqn"),
+    "iqn": _family("agents.rainbow", "--only=iqn"),
+    "munchausen": _family("agents.rainbow", "--only=munchausen"),
     "rainbow": _family("agents.rainbow"),
     "dqn on disk": Program("agents.dqn", (*VALUES, "--memory-on-disk")),
     "dqn, rows": Program("agents.dqn", (*VALUES, "--env=CartPole", "--backbone=mlp")),
-    "r2d2": Program("agents.r2d2", (*LEARNED, "--hidden=16", "--capacity=400", "--batch=4", "--units=16")),
+    "r2d2": Program("agents.r2d2", (*LEARNED, "--hidden=16", "--capacity=400", "--batch=4", "--lstm-units=16")),
     "pqn": Program("agents.pqn", (*POLICY, *ROLLOUT)),
     "reinforce": Program("agents.reinforce", POLICY),
     "a2c": Program("agents.a2c", (*POLICY, "--rollout=4")),
     "ppo": Program("agents.ppo", (*POLICY, *ROLLOUT)),
     "ppo, continuous": Program("agents.ppo", (*POLICY, *ROLLOUT, "--env=Pendulum", "--backbone=mlp")),
-    "attention": Program("agents.attention", (*LEARNED, *ROLLOUT, "--units=16")),
-    "gaze": Program("agents.gaze", (*LEARNED, *ROLLOUT, "--units=16")),
+    "attention": Program("agents.soft_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
+    "gaze": Program("agents.hard_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
     "recurrent_attention": Program("agents.recurrent_attention", (*GLIMPSES, "--env=MNIST"), steps=False),
-    "dram": Program("agents.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
+    "dram": Program("agents.recurrent_attention.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
     "tabular": Program(
         "agents.tabular",
         (*RUN, "--env=FrozenLake", "--steps=96", f"--worlds={WORLDS}", "--evaluate-games=2", "--evaluate-every=32")
@@ -98,33 +106,41 @@ TRAINED = {
     ),
     "classification": Program("vision.classification", PICTURES, steps=False),
     "classification, snapshots": Program(
-        "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--average=0.9"), steps=False
+        "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),
 }
 _tool = functools.partial(Program, steps=False, runs=False)
 WRITING = {
-    "classical": _tool("vision.classical", ("--data={data}", "--epochs=2", "--folder={folder}", "--threads=1")),
+    "classical": _tool(
+        "vision.classification.classical", ("--data={data}", "--epochs=2", "--folder={folder}", "--threads=1")
+    ),
     "classical, neighbors": _tool(
-        "vision.classical",
-        ("--data={data}", "--method=knn", "--neighbours", "1", "3", "--folds=2", "--folder={folder}"),
+        "vision.classification.classical",
+        ("--data={data}", "--method=knn", "--neighbors", "1", "3", "--folds=2", "--folder={folder}"),
     ),
     "search": _tool(
-        "vision.search",
+        "vision.classification.search",
         ("--data={data}", "--backbone=lenet5", "--runs=2", "--rounds=1", "--steps=16", "--folder={folder}")
         + ("--flags=--size 16 --batch 4 --no-bf16 --save-every 0 --log-every 8", "--threads=1", "--device=cpu"),
     ),
-    "activations": _tool("vision.activations", ("--out={folder}/activations.png", "--units=16", "--inputs=8")),
-    "variance": _tool("agents.variance", ("--env=Catch", "--stages", "0", "64", "--episodes=8", "--folder={folder}")),
+    "activations": _tool(
+        "vision.classification.activation_study", ("--out={folder}/activations.png", "--lstm-units=16", "--inputs=8")
+    ),
+    "variance": _tool(
+        "agents.studies.gradient_variance",
+        ("--env=Catch", "--stages", "0", "64", "--episodes=8", "--folder={folder}"),
+    ),
     "frames": _tool(
-        "agents.frames", ("--env=Pong", "--games=3", "--longest=12", "--out={folder}/frames.safetensors")
+        "agents.studies.representation.collect",
+        ("--env=Pong", "--games=3", "--max-steps=12", "--out={folder}/frames.safetensors"),
     ),
     "eyes": _tool(
-        "agents.eyes",
-        ("--way=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/eyes")
+        "agents.studies.representation.pretrain",
+        ("--method=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/eyes")
         + ("--threads=1",),
     ),
     "probe": _tool(
-        "agents.probe",
+        "agents.studies.representation.probe",
         ("memory", "--frames={frames}", "--eyes", "random", "--seeds", "1", "--out={folder}/probe.json")
         + ("--threads=1", "--epochs=1", "--width=0.1"),
     ),

@@ -32,7 +32,7 @@ def killed(case: Case, folder: Path, kind: str, number: int, draw: random.Random
     return "identical", f"write {at} of {case.writes}", ""
 
 
-def signalled(case: Case, folder: Path, kind: str, number: int, draw: random.Random) -> tuple[str, str, str]:
+def signaled(case: Case, folder: Path, kind: str, number: int, draw: random.Random) -> tuple[str, str, str]:
     """A signal that asks to leave, between checkpoints that are hours apart: what it has is saved."""
     if not case.few:
         raise Skipped("writes in one go")

@@ -36,17 +36,17 @@ IMPORTED = (
     "gymnasium.envs.classic_control.cartpole",
     "envs",
     "envs.catch",
-    "envs.control",
+    "envs.gymnasium_world",
     "envs.glimpse",
     "replay",
     "runs.run",
     "runs.command",
-    "runs.record",
+    "runs.reader",
     "vision.backbones",
     "vision.data",
-    "vision.data.augment",
-    "vision.schedules",
-    "vision.optimisers",
+    "vision.training.augmentation",
+    "vision.training.schedules",
+    "vision.optimizers",
 )
 
 

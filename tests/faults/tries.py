@@ -14,17 +14,7 @@ from pathlib import Path
 from tests.faults import damage
 from tests.faults.case import Case, Failed, Skipped, room
 from tests.faults.folders import files, occupied, read
-from tests.faults.running import (
-    closed,
-    cut_short,
-    disk,
-    killed,
-    mirrored,
-    raises,
-    removed,
-    second,
-    signalled,
-)
+from tests.faults.running import closed, cut_short, disk, killed, mirrored, raises, removed, second, signaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +34,9 @@ FAULTS: dict[str, Callable[[Case, Path, str, int, random.Random], tuple[str, str
     "kill -9 at a write": killed,
     "killed within a write": cut_short,
     "file too large": cut_short,
-    "SIGTERM": signalled,
-    "SIGINT": signalled,
-    "SIGHUP": signalled,
+    "SIGTERM": signaled,
+    "SIGINT": signaled,
+    "SIGHUP": signaled,
     "| head": closed,
     "2>&1 | head": closed,
     "step() raises": raises,

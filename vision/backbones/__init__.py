@@ -24,7 +24,7 @@
     inception_v4, inception_resnet_v2   Szegedy et al. 2016
 
 A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
-initialisation.py, norms in normalisation.py, saving and lifting in lifting.py,
+initialization.py, norms in normalization.py, saving and lifting in lifting.py,
 what published weights were trained on in preprocessing.py.
 """
 
@@ -35,11 +35,12 @@ from typing import Any
 
 import torch
 
-from runs import hints
+from runs import suggestions
 from vision.backbones import published
 from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
+from vision.backbones.checkpoints import FILENAME, load_weights, misfit, read, save
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.fractalnet import FRACTALNETS, FractalNet
@@ -48,7 +49,6 @@ from vision.backbones.impala import Impala
 from vision.backbones.inception import InceptionV2, InceptionV3
 from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
 from vision.backbones.lenet import LENETS, LeNet5
-from vision.backbones.lifting import FILENAME, fit, misfit, read, save
 from vision.backbones.mlp import MLP, MLPS
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
@@ -72,7 +72,7 @@ __all__ = [
     "build",
     "check",
     "checkpoint",
-    "dress",
+    "load_pretrained",
     "load",
     "save",
 ]
@@ -114,7 +114,7 @@ def build(
     shape: Sequence[int],
     frozen: bool = False,
     preprocessing: dict[str, Any] | None = None,
-    centred: bool = False,
+    subtracts_mean: bool = False,
     **options: Any,
 ) -> Backbone:
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
@@ -123,7 +123,7 @@ def build(
         published.read and dress); or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
     frozen: no gradients, evaluation mode for ever
     preprocessing: as a saved spec has it, of weights that were trained on such images; None: inputs as they come
-    centred: a picture is to be taken from every input (Backbone.centre), black until it is given; lifted eyes have
+    centered: a picture is to be taken from every input (Backbone.mean_observation), black until it is given; lifted eyes have
         their own, or none
     options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
         free: the weights are there).
@@ -140,15 +140,15 @@ def build(
         backbone = BACKBONES[str(name)](shape, **options)
         if preprocessing is not None:
             backbone.preprocess(Preprocessing.of(preprocessing))
-        if centred:
-            backbone.centre(torch.zeros(backbone.shape, dtype=torch.uint8))
+        if subtracts_mean:
+            backbone.set_mean_observation(torch.zeros(backbone.shape, dtype=torch.uint8))
         return backbone.freeze() if frozen else backbone
     if (found := checkpoint(name)) is not None:
-        if centred:
+        if subtracts_mean:
             raise ValueError(
                 f"{name} sees images as its weights were trained on them: no picture is taken from those"
             )
-        return dress(found, shape, frozen, **options)
+        return load_pretrained(found, shape, frozen, **options)
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":
         backbone = load(name, shape, frozen)
         for option, wanted in options.items():
@@ -162,7 +162,7 @@ def build(
 
 def unknown(name: str | Path) -> ValueError:
     """To be raised for a name that stands for no backbone."""
-    hint = hints.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
+    hint = suggestions.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
     return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
 
 
@@ -182,7 +182,7 @@ def checkpoint(name: str | Path) -> Checkpoint | None:
     return published.read(architecture, source) if colon and architecture in BACKBONES else None
 
 
-def dress(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
+def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
     """The backbone of published weights, without their head. Images of any size; where channels are others than
     three, the first convolution is fitted (see lifting.adapt), and the preprocessing with it.
 
@@ -192,7 +192,7 @@ def dress(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **optio
     images, own = found.preprocessing, {}
     if found.name in ("googlenet", "inception_v3"):  # their weights came from elsewhere and want pixels in [-1, 1]
         own["transform_input"] = images is None
-        images = None if images is None else images.centred()
+        images = None if images is None else images.subtracts_mean()
     with torch.device("meta"):
         trained = build(found.name, (3, *shape[1:]), **own)
         asked = build(found.name, (3, *shape[1:]), **own | options)
@@ -203,11 +203,11 @@ def dress(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **optio
             raise ValueError(
                 f"published weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave it out"
             )
-    eyes = trained.state_dict()
-    if strange := [key for key in found.state if key not in eyes and key not in head]:
+    backbone = trained.state_dict()
+    if strange := [key for key in found.state if key not in backbone and key not in head]:
         raise ValueError(f"{found.name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")
     backbone = build(found.name, shape, **own | options)
-    fit(backbone, {key: value for key, value in found.state.items() if key in eyes})
+    load_weights(backbone, {key: value for key, value in found.state.items() if key in backbone})
     if images is not None:
         backbone.preprocess(images)
     return backbone.freeze() if frozen else backbone
@@ -224,7 +224,7 @@ def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = Fa
     spec, weights = read(path)
     _check(path, spec, weights)
     backbone = build(**spec | ({} if shape is None else {"shape": tuple(shape)}))
-    fit(backbone, weights)
+    load_weights(backbone, weights)
     return backbone.freeze() if frozen else backbone
 
 
@@ -233,7 +233,7 @@ def _check(path: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor]) -
     out on the meta device, before anything takes memory."""
     name = spec.get("name")
     if name not in BACKBONES:
-        hint = hints.one_of(str(name), BACKBONES, "there are")
+        hint = suggestions.one_of(str(name), BACKBONES, "there are")
         raise ValueError(f"{path} has a spec of an unknown backbone, {name!r}: {hint}")
     try:
         with torch.device("meta"):

@@ -22,9 +22,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import runs
-from runs import hints
-from vision import classifier
+from runs import suggestions
 from vision.backbones import BACKBONES
+from vision.classification import classifier
 
 PAPER = re.compile(r"[A-Z][\w&.' -]*? et al\. \d{4}|[A-Z]\w+ & [A-Z]\w+ \d{4}|arXiv [\d.]+|doi \S+[\w)]")
 
@@ -85,7 +85,7 @@ def check(config: Config) -> None:
     """Raises ValueError for a name that is no backbone's, and for a folder that cannot be written into."""
     for name in (*config.only, *([config.draw] if config.draw else [])):
         if name not in BACKBONES:
-            raise ValueError(f"unknown backbone {name!r}: {hints.one_of(name, BACKBONES)}")
+            raise ValueError(f"unknown backbone {name!r}: {suggestions.one_of(name, BACKBONES)}")
     if config.draw and (config.file.is_dir() or not os.access(config.file.absolute().parent, os.W_OK)):
         raise ValueError(f"{config.file} cannot be written: name another place with --file")
 

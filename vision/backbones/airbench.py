@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Airbench(Backbone):
@@ -16,7 +16,7 @@ class Airbench(Backbone):
     shape: (C, H, W); width: multiplies the channels 64, 256, 256; norm, activation: see their files
     dropout: of single numbers, of what each stage but the first reads
     init: torch as in the paper: PyTorch's, but the first filters of every 3x3 hand their inputs on as they are
-    stem: the first convolution, of 8 C filters; with cifar's initialisation.whiten() can make them whiten patches.
+    stem: the first convolution, of 8 C filters; with cifar's initialization.whiten() can make them whiten patches.
         cifar     2x2 / 1, as in the paper    32 -> 15, 7, 3
         imagenet  8x8 / 8                     224 -> 14, 7, 3
         atari     4x4 / 4                     84 -> 10, 5, 2
@@ -39,14 +39,22 @@ class Airbench(Backbone):
         self.between = nn.Dropout(dropout)
         inputs = 8 * self.shape[0]
         kernel, stride = {"imagenet": (8, 8), "cifar": (2, 1), "atari": (4, 4)}[stem]
-        stage = [PixelConv2d(self.shape[0], before(activation, inputs), kernel, stride), activate(activation)]
+        stage = [
+            PixelConv2d(self.shape[0], width_before(activation, inputs), kernel, stride),
+            activation_layer(activation),
+        ]
         for channels in widths((64, 256, 256), width):
-            raw = before(activation, channels)
-            stage += [identity(inputs, raw, norm), nn.MaxPool2d(2), normal(raw, norm), activate(activation)]
-            stage += [identity(channels, raw, norm), normal(raw, norm), activate(activation)]
+            raw = width_before(activation, channels)
+            stage += [
+                identity(inputs, raw, norm),
+                nn.MaxPool2d(2),
+                norm_layer(raw, norm),
+                activation_layer(activation),
+            ]
+            stage += [identity(channels, raw, norm), norm_layer(raw, norm), activation_layer(activation)]
             self.stages.append(nn.Sequential(*stage))
             stage, inputs = [], channels
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """A linear layer on the last map's largest values, its logits divided by 9 (section 3.1)."""

@@ -11,7 +11,7 @@ from vision.backbones.chain import Chain, Dense
 
 
 class ResponseNorm(nn.Module):
-    """Maps (B, C, H, W) divided by the energy of five neighbouring channels: Krizhevsky et al. 2012, section 3.3.
+    """Maps (B, C, H, W) divided by the energy of five neighboring channels: Krizhevsky et al. 2012, section 3.3.
 
     Their k = 2, n = 5, alpha = 1e-4, beta = 0.75, where alpha multiplies the sum (F.local_response_norm's: the mean).
     In float32, for in bfloat16 the small term would vanish beside k.
@@ -25,7 +25,7 @@ class Variant(NamedTuple):
     channels: tuple[int, int, int, int, int]
     padding: int  # of the first convolution
     groups: int = 1  # towers that convolutions two, four and five do not look out of
-    response: bool = False  # local response normalisation after convolutions one and two
+    response: bool = False  # local response normalization after convolutions one and two
     early: bool = False  # the head drops what its first two dense layers see instead of what they say
 
 
@@ -44,8 +44,8 @@ class AlexNet(Chain):
         alexnet_2012       two towers, for images of 227 x 227 (the paper says 224, which its maps contradict)
         alexnet_ungrouped  the same without towers, as lectures have it
     shape: (C, H, W); width: multiplies all channels and the head's 4096
-    init, activation: see initialisation.py, activation.py
-    norm: see normalisation.py; any but none takes the place of local response normalisation
+    init, activation: see initialization.py, activation.py
+    norm: see normalization.py; any but none takes the place of local response normalization
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution (alexnet; in brackets, the other two).
         imagenet  11x11 / 4 and a 3x3 / 2 pool, as in the papers  224 -> 55, 27, 13, 6  (227 -> 55, 27, 13, 6)
@@ -85,11 +85,11 @@ class AlexNet(Chain):
         self.convolve(four, 3, padding=1, groups=groups)
         self.convolve(five, 3, padding=1, groups=groups)
         self.features.append(nn.MaxPool2d(3, 2))
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5."""
-        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
         return Dense.twice(
-            self.channels[-1], 6, units, classes, p, self.spec["activation"], ALEXNETS[self.spec["name"]].early
+            self.channels[-1], 6, features, classes, p, self.spec["activation"], ALEXNETS[self.spec["name"]].early
         )

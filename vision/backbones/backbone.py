@@ -8,13 +8,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.initialisation import initialise
-from vision.backbones.normalisation import Spectral
-from vision.backbones.pixels import PixelConv2d
-from vision.backbones.preprocessing import Normalise, Preprocessing
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.normalization import SpectralNorm
+from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.preprocessing import Normalize, Preprocessing
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
-LONGER = 9 * PROBE  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
+PROBE_STEP = (
+    9 * PROBE
+)  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
 
 MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: the large ones take seconds
 
@@ -54,13 +56,13 @@ class Backbone(nn.Module):
         self.spec = {"name": name, "shape": list(shape), **arguments}
         self.frozen = self.fixed = False
         self.preprocessing: Preprocessing | None = None
-        self.normalise = nn.Identity()
+        self.normalize_advantages = nn.Identity()
         self.between = nn.Identity()
         self.stages = nn.ModuleList()
 
-    def settle(self) -> None:
-        """Initialises the weights and measures the maps. The last line of every family's __init__."""
-        initialise(self, self.spec.get("init", "torch"))
+    def finish(self) -> None:
+        """Initializes the weights and measures the maps. The last line of every family's __init__."""
+        initialize(self, self.spec.get("init", "torch"))
         if not self.any_size:
             maps = self.imagine(self.shape)
             side = self.shape[-1] if len(self.shape) == 3 else 1
@@ -82,7 +84,7 @@ class Backbone(nn.Module):
         Raises ValueError when the image is smaller than `smallest` or has another number of channels.
         """
         self._check(tuple(x.shape[1:]))
-        return self.maps(self.normalise(x))
+        return self.maps(self.normalize_advantages(x))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The maps of x, unchecked: the output of each stage."""
@@ -93,7 +95,7 @@ class Backbone(nn.Module):
         return maps
 
     def preprocess(self, preprocessing: Preprocessing) -> None:
-        """From now on inputs are normalised as the weights' images were. The spec says so too, and so every copy of
+        """From now on inputs are normalized as the weights' images were. The spec says so too, and so every copy of
         these weights does it. Callers give uint8 pixels or floats in [0, 1] as ever, and resize by preprocessing.cut.
 
         Where the channels are others, means and deviations follow the weights of the first convolution, as
@@ -101,14 +103,14 @@ class Backbone(nn.Module):
         """
         self.preprocessing = preprocessing.fitted(self.shape[0])
         self.spec["preprocessing"] = self.preprocessing.spec()
-        self.normalise = Normalise(self.preprocessing.mean, self.preprocessing.std)
+        self.normalize_advantages = Normalize(self.preprocessing.mean, self.preprocessing.std)
 
     @property
-    def centred(self) -> bool:
+    def subtracts_mean(self) -> bool:
         """Whether a picture is taken from every input."""
-        return bool(self.spec.get("centred"))
+        return bool(self.spec.get("subtracts_mean"))
 
-    def centre(self, picture: Tensor) -> None:
+    def set_mean_observation(self, picture: Tensor) -> None:
         """From now on `picture`, (C, H, W) uint8 as inputs are, is taken from every input, and zero is what it shows.
 
         Where most pixels hardly change, what they add to every map drowns what moves: it is many times larger, and
@@ -125,8 +127,8 @@ class Backbone(nn.Module):
             raise ValueError(f"no picture can be taken from the inputs of {name}: {why}")
         if tuple(picture.shape) != self.shape:
             raise ValueError(f"a picture {tuple(picture.shape)} cannot be taken from inputs {self.shape}")
-        first.centre = picture.to(first.weight.device, torch.uint8, copy=True)
-        self.spec["centred"] = True
+        first.set_mean_observation = picture.to(first.weight.device, torch.uint8, copy=True)
+        self.spec["subtracts_mean"] = True
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).
@@ -134,7 +136,7 @@ class Backbone(nn.Module):
         A head whose paper has auxiliary classifiers gives their logits too, by `auxiliary(maps)`, a list.
         dropout: instead of the paper's probability.
         """
-        return Pooled(self.channels[-1], classes, dropout or 0.0)
+        return PooledHead(self.channels[-1], classes, dropout or 0.0)
 
     def imagine(self, shape: Sequence[int]) -> list[Tensor]:
         """The maps of one input of this shape on the meta device: sizes without numbers, memory or work."""
@@ -165,7 +167,7 @@ class Backbone(nn.Module):
     def fix_mode(self) -> Self:
         """Has the weights learn in evaluation mode for good, even after train(): batch norms keep their statistics as
         they are and use them, nothing is dropped, and so an input's maps depend on nothing but it and the weights.
-        Spectral norms alone go on following the weights, because that is no noise: see normalisation.Spectral.
+        Spectral norms alone go on following the weights, because that is no noise: see normalization.Spectral.
         """
         self.fixed = True
         return self.train()
@@ -174,16 +176,16 @@ class Backbone(nn.Module):
         super().train(mode and not self.frozen and not self.fixed)
         if self.fixed and not self.frozen:
             for module in self.modules():
-                if isinstance(module, Spectral):
+                if isinstance(module, SpectralNorm):
                     module.train(mode)
         return self
 
     def _measure(self) -> tuple[list[int], list[int], int]:
         """Channels and strides of the maps, and the smallest image side."""
         maps = self.imagine((self.shape[0], PROBE, PROBE))
-        wider = self.imagine((self.shape[0], PROBE, PROBE + LONGER))
+        wider = self.imagine((self.shape[0], PROBE, PROBE + PROBE_STEP))
         # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
-        strides = [LONGER // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
+        strides = [PROBE_STEP // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
         return [m.shape[1] for m in maps], strides, self._smallest()
 
     def _smallest(self) -> int:
@@ -199,7 +201,7 @@ class Backbone(nn.Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        if not self.any_size or self.centred:  # the picture that is taken from them has one size
+        if not self.any_size or self.subtracts_mean:  # the picture that is taken from them has one size
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return
@@ -210,7 +212,7 @@ class Backbone(nn.Module):
             raise ValueError(f"{sides} is too small for {name}: its smallest image side is {self.smallest}")
 
 
-class Pooled(nn.Module):
+class PooledHead(nn.Module):
     """Logits from the last map's mean over its places (Lin et al. 2013, arXiv 1312.4400, and most since)."""
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.0, name: str = "fc") -> None:
@@ -218,7 +220,7 @@ class Pooled(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.last = name  # what published files call the layer
         self.add_module(name, nn.Linear(channels, classes))
-        initialise(self, "he")
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.get_submodule(self.last)(self.dropout(maps[-1].mean((2, 3))))

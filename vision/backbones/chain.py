@@ -5,11 +5,11 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone
-from vision.backbones.initialisation import initialise
-from vision.backbones.normalisation import after
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.normalization import norm_after
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Chain(Backbone):
@@ -29,8 +29,8 @@ class Chain(Backbone):
         """Appends a convolution, its norm and its activation, which leaves `channels`."""
         norm, activation = self.spec["norm"], self.spec["activation"]
         kind = nn.Conv2d if len(self.features) else PixelConv2d
-        conv = kind(self._channels, before(activation, channels), kernel, stride, padding, groups=groups)
-        self.features.extend([conv, *after(conv, norm), activate(activation)])
+        conv = kind(self._channels, width_before(activation, channels), kernel, stride, padding, groups=groups)
+        self.features.extend([conv, *norm_after(conv, norm), activation_layer(activation)])
         self._channels = channels
 
     def maps(self, x: Tensor) -> list[Tensor]:
@@ -55,15 +55,22 @@ class Dense(nn.Module):
         super().__init__()
         self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(*layers)
-        initialise(self, "he")
+        initialize(self, "he")
 
     @classmethod
     def twice(
-        cls, channels: int, side: int, units: int, classes: int, dropout: float, activation: str, early: bool = False
+        cls,
+        channels: int,
+        side: int,
+        features: int,
+        classes: int,
+        dropout: float,
+        activation: str,
+        early: bool = False,
     ) -> Self:
         """Two layers of `units` before the last, with dropout after each of them, or before if it is early."""
-        first, second = dense(channels * side * side, units, activation), dense(units, units, activation)
-        drop, again, last = nn.Dropout(dropout), nn.Dropout(dropout), nn.Linear(units, classes)
+        first, second = dense(channels * side * side, features, activation), dense(features, features, activation)
+        drop, again, last = nn.Dropout(dropout), nn.Dropout(dropout), nn.Linear(features, classes)
         if early:
             return cls(side, [drop, *first, again, *second, last])
         return cls(side, [*first, drop, *second, again, last])
@@ -72,9 +79,9 @@ class Dense(nn.Module):
         return self.classifier(self.avgpool(maps[-1]).flatten(1))
 
 
-def dense(inputs: int, units: int, activation: str) -> list[nn.Module]:
+def dense(inputs: int, features: int, activation: str) -> list[nn.Module]:
     """A linear layer and its activation, which leaves `units`; Maxout takes the larger of two of them."""
-    return [nn.Linear(inputs, before(activation, units)), activate(activation)]
+    return [nn.Linear(inputs, width_before(activation, features)), activation_layer(activation)]
 
 
 def _downsamples(layer: nn.Module) -> bool:

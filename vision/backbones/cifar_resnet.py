@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 CIFAR_RESNETS: dict[str, int] = {  # blocks in each stage, n of 6 n + 2 layers
     "resnet20": 3,
@@ -23,7 +23,7 @@ class CifarResNet(Backbone):
     """He et al. 2015, "Deep residual learning for image recognition", arXiv 1512.03385, section 4.2.
 
     shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels; init, norm, activation: see
-        initialisation.py, normalisation.py, activation.py
+        initialization.py, normalization.py, activation.py
     dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
     stem: the first convolution.
         cifar     3x3, as in the paper                                         32 -> 32, 16, 8
@@ -46,10 +46,10 @@ class CifarResNet(Backbone):
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__(name, shape, **arguments)
         inputs, *channels = widths((16, 16, 32, 64), width)
-        raw = before(activation, inputs)
+        raw = width_before(activation, inputs)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
         first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        stage = [first, normal(raw, norm), activate(activation)]
+        stage = [first, norm_layer(raw, norm), activation_layer(activation)]
         if stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
@@ -59,7 +59,7 @@ class CifarResNet(Backbone):
                 inputs = planes
             self.stages.append(nn.Sequential(*stage))
             stage = []
-        self.settle()
+        self.finish()
 
 
 class Block(nn.Module):
@@ -68,14 +68,14 @@ class Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()
         bias = norm == "none"
-        raw = before(activation, outputs)
+        raw = width_before(activation, outputs)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
-        self.norm1 = normal(raw, norm)
-        self.relu1 = activate(activation)
+        self.norm1 = norm_layer(raw, norm)
+        self.relu1 = activation_layer(activation)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, raw, 3, padding=1, bias=bias)
-        self.norm2 = normal(raw, norm)
-        self.relu2 = activate(activation)
+        self.norm2 = norm_layer(raw, norm)
+        self.relu2 = activation_layer(activation)
         self.stride = stride
         self.new = raw - inputs  # channels
 

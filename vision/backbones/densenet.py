@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
-from vision.backbones.backbone import Backbone, Pooled, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.backbone import Backbone, PooledHead, widths
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Variant(NamedTuple):
@@ -61,12 +61,12 @@ class DenseNet(Backbone):
         channels, growth = widths((variant.first, variant.growth), width)
         self.features = nn.Sequential()
         add = self.features.add_module
-        ready = before(activation, channels)  # what the first block's activations shall find
+        ready = width_before(activation, channels)  # what the first block's activations shall find
         if stem == "imagenet":
-            conv = PixelConv2d(self.shape[0], before(activation, ready), 7, 2, padding=3, bias=norm == "none")
+            conv = PixelConv2d(self.shape[0], width_before(activation, ready), 7, 2, padding=3, bias=norm == "none")
             add("conv0", conv)
-            add("norm0", normal(conv.out_channels, norm))
-            add("relu0", activate(activation))
+            add("norm0", norm_layer(conv.out_channels, norm))
+            add("relu0", activation_layer(activation))
             add("pool0", nn.MaxPool2d(3, 2, padding=1))
         else:
             stride = 2 if stem == "atari" else 1
@@ -82,9 +82,9 @@ class DenseNet(Backbone):
                 fewer = channels // 2 if variant.halving else channels
                 add(f"transition{i}", Transition(channels, fewer, norm, activation, dropout))
                 channels = fewer
-        add("norm5", normal(before(activation, channels), norm))
-        add("relu5", activate(activation))
-        self.settle()
+        add("norm5", norm_layer(width_before(activation, channels), norm))
+        add("relu5", activation_layer(activation))
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -99,7 +99,7 @@ class DenseNet(Backbone):
         return [*maps, x]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
-        return Pooled(self.channels[-1], classes, dropout or 0.0, "classifier")
+        return PooledHead(self.channels[-1], classes, dropout or 0.0, "classifier")
 
 
 class DenseLayer(nn.Module):
@@ -111,17 +111,17 @@ class DenseLayer(nn.Module):
     def __init__(self, channels: int, growth: int, squeezed: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()
         bias = norm == "none"
-        self.norm1 = normal(before(activation, channels), norm)
-        self.relu1 = activate(activation)
+        self.norm1 = norm_layer(width_before(activation, channels), norm)
+        self.relu1 = activation_layer(activation)
         self.squeezes = squeezed > 0
         if self.squeezes:
-            self.conv1 = nn.Conv2d(channels, before(activation, squeezed), 1, bias=bias)
+            self.conv1 = nn.Conv2d(channels, width_before(activation, squeezed), 1, bias=bias)
             self.drop1 = nn.Dropout(dropout)
-            self.norm2 = normal(before(activation, squeezed), norm)
-            self.relu2 = activate(activation)
-            self.conv2 = nn.Conv2d(squeezed, before(activation, growth), 3, padding=1, bias=bias)
+            self.norm2 = norm_layer(width_before(activation, squeezed), norm)
+            self.relu2 = activation_layer(activation)
+            self.conv2 = nn.Conv2d(squeezed, width_before(activation, growth), 3, padding=1, bias=bias)
         else:
-            self.conv1 = nn.Conv2d(channels, before(activation, growth), 3, padding=1, bias=bias)
+            self.conv1 = nn.Conv2d(channels, width_before(activation, growth), 3, padding=1, bias=bias)
         self.drop2 = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,9 +137,9 @@ class Transition(nn.Module):
 
     def __init__(self, channels: int, fewer: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()
-        self.norm = normal(before(activation, channels), norm)
-        self.relu = activate(activation)
-        self.conv = nn.Conv2d(channels, before(activation, fewer), 1, bias=norm == "none")
+        self.norm = norm_layer(width_before(activation, channels), norm)
+        self.relu = activation_layer(activation)
+        self.conv = nn.Conv2d(channels, width_before(activation, fewer), 1, bias=norm == "none")
         self.drop = nn.Dropout(dropout)
         self.pool = nn.AvgPool2d(2)
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.initialisation import initialise
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 FRACTALNETS: dict[str, tuple[int, ...]] = {"fractalnet20": (64, 128, 256, 512, 512)}  # channels of each block
 COLUMNS = 3  # so that the longest path has 2 ** (COLUMNS - 1) convolutions a block
@@ -24,7 +24,7 @@ class FractalNet(Backbone):
     convolution, dropout, norm, activation are those of the authors' generator (github.com/gustavla/fractalnet).
 
     shape: (C, H, W); name: a key of FRACTALNETS; width: multiplies all channels; init, norm, activation: see
-        initialisation.py, normalisation.py, activation.py
+        initialization.py, normalization.py, activation.py
     dropout: of the last block's layers, from there linear down to 0 in the first (the paper's 0, 0.1 ... 0.4)
     drop_path: the probability that a join leaves out an input in training, for half of the images; the other half
         sees one column, of all blocks the same. 0: every image sees all of it.
@@ -78,7 +78,7 @@ class FractalNet(Backbone):
             self.pools.append(pool)
             self.blocks.append(Fractal(inputs, outputs, norm, activation, drop, drop_path, pixels))
             inputs = outputs
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         column = self._columns(x) if self.training and self.drop_path > 0 else None
@@ -149,9 +149,9 @@ class Layer(nn.Sequential):
         kernel: int = 3,
         stride: int = 1,
     ) -> None:
-        raw = before(activation, outputs)
+        raw = width_before(activation, outputs)
         conv = convolution(inputs, raw, kernel, stride, kernel // 2, bias=norm == "none")
-        super().__init__(conv, nn.Dropout(dropout), normal(raw, norm), activate(activation))
+        super().__init__(conv, nn.Dropout(dropout), norm_layer(raw, norm), activation_layer(activation))
 
 
 class Largest(nn.Module):
@@ -161,7 +161,7 @@ class Largest(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, classes)
-        initialise(self, "he")
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.fc(self.dropout(maps[-1].amax((2, 3))))

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.initialisation import initialise
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 from vision.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 # table 1: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projected pool
@@ -34,7 +34,7 @@ class GoogLeNet(Backbone):
     That form has batch norms, and 3x3 convolutions in place of 5x5 ones (github.com/pytorch/vision/issues/906).
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
-    transform_input: the published weights want pixels in [-1, 1]; this turns images normalised with ImageNet's means
+    transform_input: the published weights want pixels in [-1, 1]; this turns images normalized with ImageNet's means
         and deviations into those
     dropout: of single numbers, of what each pool but the stem's leaves; the head has its own
     stem: the first convolution and pool. Three maps are of one size: what 4a, 4d and 4e put out, because the
@@ -58,7 +58,7 @@ class GoogLeNet(Backbone):
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("googlenet", shape, **arguments, transform_input=transform_input)
         self.between = nn.Dropout(dropout)
-        self.transform = Renormalise(self.shape[0]) if transform_input else nn.Identity()
+        self.transform = Renormalize(self.shape[0]) if transform_input else nn.Identity()
         conv = partial(Convolution, norm=norm, activation=activation)
         one, three = widths((64, 192), width)
         kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
@@ -74,7 +74,7 @@ class GoogLeNet(Backbone):
             row = widths(row, width)
             self.add_module(f"inception{name}", Inception(channels, row, conv))
             channels = row[0] + row[2] + row[4] + row[5]
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.conv1(self.transform(x))
@@ -108,10 +108,10 @@ class Convolution(nn.Module):
         layer: type[nn.Conv2d] = nn.Conv2d,
     ) -> None:
         super().__init__()
-        out = before(activation, wide)
+        out = width_before(activation, wide)
         self.conv = layer(channels, out, kernel, stride, padding, bias=norm == "none")
-        self.bn = normal(out, norm, eps=1e-3)
-        self.activation = activate(activation)
+        self.bn = norm_layer(out, norm, eps=1e-3)
+        self.activation = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.bn(self.conv(x)))
@@ -151,7 +151,7 @@ class Head(nn.Module):
         self.aux2 = Auxiliary(channels[-3], classes, activation, conv)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels[-1], classes)
-        initialise(self, "he")
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.fc(self.dropout(maps[-1].mean((2, 3))))
@@ -166,8 +166,8 @@ class Auxiliary(nn.Module):
     def __init__(self, channels: int, classes: int, activation: str, conv: Callable[..., Convolution]) -> None:
         super().__init__()
         self.conv = conv(channels, 128)
-        self.fc1 = nn.Linear(4 * 4 * 128, before(activation, 1024))
-        self.activation = activate(activation)
+        self.fc1 = nn.Linear(4 * 4 * 128, width_before(activation, 1024))
+        self.activation = activation_layer(activation)
         self.dropout = nn.Dropout(0.7)
         self.fc2 = nn.Linear(1024, classes)
 
@@ -176,7 +176,7 @@ class Auxiliary(nn.Module):
         return self.fc2(self.dropout(self.activation(self.fc1(x))))
 
 
-class Renormalise(nn.Module):
+class Renormalize(nn.Module):
     """Images (B, 3, H, W) with ImageNet's means and deviations of 0 and 1 -> pixels in [-1, 1]."""
 
     def __init__(self, channels: int) -> None:

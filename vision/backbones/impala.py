@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vision.backbones import normalisation
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import after
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers import normalization
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_after
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Residual(nn.Module):
@@ -16,13 +16,13 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, norm: str, activation: str) -> None:
         super().__init__()
-        raw = before(activation, channels)
-        self.relu1 = activate(activation)
+        raw = width_before(activation, channels)
+        self.relu1 = activation_layer(activation)
         self.conv1 = nn.Conv2d(channels, raw, 3, padding=1)
-        self.norm1 = nn.Sequential(*after(self.conv1, norm))
-        self.relu2 = activate(activation)
+        self.norm1 = nn.Sequential(*norm_after(self.conv1, norm))
+        self.relu2 = activation_layer(activation)
         self.conv2 = nn.Conv2d(channels, raw, 3, padding=1)
-        self.norm2 = nn.Sequential(*after(self.conv2, norm))
+        self.norm2 = nn.Sequential(*norm_after(self.conv2, norm))
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.norm1(self.conv1(self.relu1(x)))
@@ -32,10 +32,10 @@ class Residual(nn.Module):
 class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
-    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialisation.py, normalisation.py
+    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialization.py, normalization.py
     activation: see activation.py; dropout: of single numbers, of what each section but the first reads
     spectral: the residual blocks' convolutions keep a spectral norm of 1, as by Clark et al. 2024, "Beyond the
-        Rainbow", arXiv 2411.03820 (see normalisation.py)
+        Rainbow", arXiv 2411.03820 (see normalization.py)
     stem: the first section.
         atari     3x3 convolution, 3x3 / 2 max pool, as in the paper  84 -> 42, 21, 11
         cifar     without its pool, for small images                  32 -> 32, 16, 8
@@ -58,7 +58,7 @@ class Impala(Backbone):
         self.between = nn.Dropout(dropout)
         inputs = self.shape[0]
         for i, channels in enumerate(widths((16, 32, 32), width)):
-            raw = before(activation, channels)  # the next activation halves it, where it is Maxout
+            raw = width_before(activation, channels)  # the next activation halves it, where it is Maxout
             conv = (nn.Conv2d if i else PixelConv2d)(inputs, raw, 3, padding=1)
             pool = [nn.MaxPool2d(3, 2, padding=1)]
             if i == 0 and stem == "cifar":
@@ -66,12 +66,12 @@ class Impala(Backbone):
             if i == 0 and stem == "imagenet":
                 conv = PixelConv2d(inputs, raw, 7, 4, padding=3)
             residuals = Residual(channels, norm, activation), Residual(channels, norm, activation)
-            self.stages.append(nn.Sequential(conv, *after(conv, norm), *pool, *residuals))
+            self.stages.append(nn.Sequential(conv, *norm_after(conv, norm), *pool, *residuals))
             inputs = raw
-        self.stages[-1].append(activate(activation))
-        self.settle()
+        self.stages[-1].append(activation_layer(activation))
+        self.finish()
         if spectral:  # of the weights as they begin
             for block in list(self.modules()):
                 if isinstance(block, Residual):
-                    normalisation.spectral(block.conv1)
-                    normalisation.spectral(block.conv2)
+                    normalization.spectral_norm(block.conv1)
+                    normalization.spectral_norm(block.conv2)

@@ -1,4 +1,4 @@
-"""The later Inceptions: with batch norms (Ioffe & Szegedy 2015), and factorised (Szegedy et al. 2015)."""
+"""The later Inceptions: with batch norms (Ioffe & Szegedy 2015), and factorized (Szegedy et al. 2015)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.googlenet import Convolution, Renormalise
-from vision.backbones.initialisation import initialise
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.googlenet import Convolution, Renormalize
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 Layer = tuple[int, int | tuple[int, int]]  # channels and kernel
 Branches = dict[str, list[Layer | tuple[Layer, Layer]]]  # layers one after another; a pair: both, side by side
@@ -170,7 +170,7 @@ class InceptionV2(Inceptions):
         self.conv2 = nn.Sequential(conv(one, one), conv(one, three, 3, padding=1))
         self.pool2 = nn.MaxPool2d(3, 2, padding=1)
         self.mix(three, V2, padding=1)
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.conv1(x)
@@ -192,7 +192,7 @@ FORKS: Branches = {
 
 
 def sevens(n: int) -> Branches:
-    """Version 3's branches with 7x7 convolutions factorised into 1x7 and 7x1 ones of n channels (figure 6)."""
+    """Version 3's branches with 7x7 convolutions factorized into 1x7 and 7x1 ones of n channels (figure 6)."""
     return {
         "branch1x1": [(192, 1)],
         "branch7x7": [(n, 1), (n, (1, 7)), (192, (7, 1))],
@@ -246,7 +246,7 @@ class InceptionV3(Inceptions):
     ) -> None:
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_v3", shape, **arguments, transform_input=transform_input)
-        self.transform = Renormalise(self.shape[0]) if transform_input else nn.Identity()
+        self.transform = Renormalize(self.shape[0]) if transform_input else nn.Identity()
         conv = partial(Convolution, norm=norm, activation=activation)
         one, two, three, four = widths((32, 64, 80, 192), width)
         stride, padding = (1, 1) if stem == "cifar" else (2, 0)
@@ -258,7 +258,7 @@ class InceptionV3(Inceptions):
         self.Conv2d_4a_3x3 = conv(three, four, 3, padding=padding)
         self.maxpool2 = nn.MaxPool2d(3, 2)
         self.mix(four, V3)
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(self.transform(x))))
@@ -279,7 +279,7 @@ class Head(nn.Module):
         self.AuxLogits = Auxiliary(channels[-2], classes, norm, activation)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels[-1], classes)
-        initialise(self, "he")
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.fc(self.dropout(maps[-1].mean((2, 3))))

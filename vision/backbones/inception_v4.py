@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
-from vision.backbones.backbone import Pooled, widths
+from vision.backbones.backbone import PooledHead, widths
 from vision.backbones.googlenet import Convolution
 from vision.backbones.inception import Branches, Inceptions, Mixed, Pool, join, same
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 A: Branches = {"one": [(96, 1)], "three": [(64, 1), (96, 3)], "double": [(64, 1), (96, 3), (96, 3)]}
 B: Branches = {
@@ -88,7 +88,7 @@ class Stemmed(Inceptions):
         return [*finest, two, *self.mixed(self.join3(two))]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
-        return Pooled(self.channels[-1], classes, 0.2 if dropout is None else dropout)
+        return PooledHead(self.channels[-1], classes, 0.2 if dropout is None else dropout)
 
 
 class InceptionV4(Stemmed):
@@ -111,7 +111,7 @@ class InceptionV4(Stemmed):
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__("inception_v4", shape, **arguments)
         self.mix(self.begin(), V4)
-        self.settle()
+        self.finish()
 
 
 class InceptionResNetV2(Stemmed):
@@ -148,7 +148,7 @@ class InceptionResNetV2(Stemmed):
                 self.add_module(f"after_{letter}", module)
                 self.reducing[f"after_{letter}"] = True
                 channels = module.channels
-        self.settle()
+        self.finish()
 
 
 class Residual(nn.Module):
@@ -165,10 +165,10 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         self.mixed = Mixed(channels, branches, None, width, conv)
-        self.linear = nn.Conv2d(self.mixed.channels, before(activation, channels), 1)
-        self.copies = before(activation, channels) // channels  # of x: Maxout's x + the larger residual
+        self.linear = nn.Conv2d(self.mixed.channels, width_before(activation, channels), 1)
+        self.copies = width_before(activation, channels) // channels  # of x: Maxout's x + the larger residual
         self.scale = scale
-        self.activation = activate(activation)
+        self.activation = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(join([x] * self.copies) + self.scale * self.linear(self.mixed(x)))

@@ -11,7 +11,7 @@ from vision.backbones.chain import Chain, Dense, dense
 
 class Variant(NamedTuple):
     channels: tuple[int, int]
-    units: tuple[int, ...]  # of the head's dense layers
+    features: tuple[int, ...]  # of the head's dense layers
     pool: type[nn.Module]
     activation: str
 
@@ -30,7 +30,7 @@ class LeNet5(Chain):
                      has a ReLU after the 500 alone, here it is after the convolutions too
         lenet5_1998  the paper's sizes, for 32 x 32: 6 and 16 channels, 120 and 84 units, mean pools and tanh, but
                      the second convolution sees all channels, pools learn nothing, and the last layer is linear
-    shape: (C, H, W); width: multiplies channels and units; init, norm: see initialisation.py, normalisation.py
+    shape: (C, H, W); width: multiplies channels and units; init, norm: see initialization.py, normalization.py
     activation: see activation.py (default: the variant's)
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
@@ -60,7 +60,7 @@ class LeNet5(Chain):
         self.features.append(variant.pool(2))
         self.convolve(two, 5)
         self.features.append(variant.pool(2))
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers on the last map as it is for images of the backbone's shape, dropout (none) before the last.
@@ -69,7 +69,7 @@ class LeNet5(Chain):
         """
         height, width = self.imagine(self.shape)[-1].shape[-2:]
         layers, inputs = [], self.output_size()
-        for units in widths(LENETS[self.spec["name"]].units, self.spec["width"]):
-            layers += dense(inputs, units, self.spec["activation"])
-            inputs = units
+        for features in widths(LENETS[self.spec["name"]].features, self.spec["width"]):
+            layers += dense(inputs, features, self.spec["activation"])
+            inputs = features
         return Dense((height, width), [*layers, nn.Dropout(dropout or 0.0), nn.Linear(inputs, classes)])

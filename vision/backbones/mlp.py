@@ -6,10 +6,10 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.dropconnect import DropConnect
-from vision.backbones.normalisation import after
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.dropconnect import DropConnect
+from vision.backbones.layers.normalization import norm_after
 
 MLPS = {"mlp": (128, 128), "lenet300_100": (300, 100)}  # units of each layer
 
@@ -47,12 +47,12 @@ class MLP(Backbone):
             raise ValueError("mlp needs at least one hidden layer, got hidden=()")
         self.between = nn.Dropout(dropout)
         inputs, layers = prod(self.shape), [nn.Flatten()]
-        for units in widths(hidden, width):
-            dense = DropConnect(inputs, before(activation, units), dropconnect)
-            layers += [dense, *after(dense, norm), activate(activation)]
-            inputs = units
+        for features in widths(hidden, width):
+            dense = DropConnect(inputs, width_before(activation, features), dropconnect)
+            layers += [dense, *norm_after(dense, norm), activation_layer(activation)]
+            inputs = features
         self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         x = x / 255 if x.dtype == torch.uint8 else x

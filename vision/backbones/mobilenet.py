@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.initialisation import initialise
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.initialization import initialize
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 # channels and stride of each layer of version 1
 SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -38,8 +38,10 @@ class MobileNet(Backbone):
         self.between = nn.Dropout(self.spec["dropout"])
         kernel, stride = (8, 4) if self.spec["stem"] == "atari" else (3, 1 if self.spec["stem"] == "cifar" else 2)
         padding = 0 if stride == 4 else 1
-        conv = PixelConv2d(self.shape[0], before(activation, channels), kernel, stride, padding, bias=norm == "none")
-        self.add(nn.Sequential(conv, normal(conv.out_channels, norm), activate(activation)), stride)
+        conv = PixelConv2d(
+            self.shape[0], width_before(activation, channels), kernel, stride, padding, bias=norm == "none"
+        )
+        self.add(nn.Sequential(conv, norm_layer(conv.out_channels, norm), activation_layer(activation)), stride)
 
     def maps(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -81,7 +83,7 @@ class MobileNetV1(MobileNet):
             depthwise = convolution(channels, channels, 3, stride, channels, norm, activation)
             self.add(nn.Sequential(*depthwise, *convolution(channels, wide, 1, 1, 1, norm, activation)), stride)
             channels = wide
-        self.settle()
+        self.finish()
 
 
 class MobileNetV2(MobileNet):
@@ -118,7 +120,7 @@ class MobileNetV2(MobileNet):
                 channels = wide
         (last,) = widths((1280,), max(1.0, width))
         self.add(nn.Sequential(*convolution(channels, last, 1, 1, 1, norm, activation)), 1)
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         return Dropped(self.channels[-1], classes, 0.2 if dropout is None else dropout)
@@ -138,7 +140,7 @@ class Inverted(nn.Module):
             self.conv.append(nn.Sequential(*convolution(channels, inner, 1, 1, 1, norm, activation)))
         self.conv.append(nn.Sequential(*convolution(inner, inner, 3, stride, inner, norm, activation)))
         self.conv.append(nn.Conv2d(inner, wide, 1, bias=norm == "none"))
-        self.conv.append(normal(wide, norm))
+        self.conv.append(norm_layer(wide, norm))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv(x) if self.residual else self.conv(x)
@@ -150,7 +152,7 @@ class Dropped(nn.Module):
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, classes))
-        initialise(self, "he")
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.classifier(maps[-1].mean((2, 3)))
@@ -160,6 +162,6 @@ def convolution(
     channels: int, wide: int, kernel: int, stride: int, groups: int, norm: str, activation: str
 ) -> list[nn.Module]:
     """A convolution that keeps the size but for its stride, its norm and its activation, which leaves `wide`."""
-    out = before(activation, wide)
+    out = width_before(activation, wide)
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
-    return [conv, normal(out, norm), activate(activation)]
+    return [conv, norm_layer(out, norm), activation_layer(activation)]

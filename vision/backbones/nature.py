@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import after
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_after
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Nature(Backbone):
     """Mnih et al. 2015, doi 10.1038/nature14236. Its dense layer of 512 belongs to the agent's head.
 
-    shape: (C, H, W); width: multiplies the channels 32, 64, 64; init, norm: see initialisation.py, normalisation.py
+    shape: (C, H, W); width: multiplies the channels 32, 64, 64; init, norm: see initialization.py, normalization.py
     activation: see activation.py; dropout: of single numbers, of what each stage but the first reads
     stem: the first stage.
         atari     8x8 / 4, as in the paper                          84 -> 20, 9, 7
@@ -36,11 +36,11 @@ class Nature(Backbone):
         self.between = nn.Dropout(dropout)
         one, two, three = widths((32, 64, 64), width)
         kernel, stride = (4, 2) if stem == "cifar" else (8, 4)
-        first = PixelConv2d(self.shape[0], before(activation, one), kernel, stride)
+        first = PixelConv2d(self.shape[0], width_before(activation, one), kernel, stride)
         pool = [nn.MaxPool2d(3, 2)] if stem == "imagenet" else []
-        second = nn.Conv2d(one, before(activation, two), 4, 2)
-        third = nn.Conv2d(two, before(activation, three), 3, 1)
-        self.stages.append(nn.Sequential(first, *after(first, norm), activate(activation), *pool))
-        self.stages.append(nn.Sequential(second, *after(second, norm), activate(activation)))
-        self.stages.append(nn.Sequential(third, *after(third, norm), activate(activation)))
-        self.settle()
+        second = nn.Conv2d(one, width_before(activation, two), 4, 2)
+        third = nn.Conv2d(two, width_before(activation, three), 3, 1)
+        self.stages.append(nn.Sequential(first, *norm_after(first, norm), activation_layer(activation), *pool))
+        self.stages.append(nn.Sequential(second, *norm_after(second, norm), activation_layer(activation)))
+        self.stages.append(nn.Sequential(third, *norm_after(third, norm), activation_layer(activation)))
+        self.finish()

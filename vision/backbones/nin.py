@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain
-from vision.backbones.initialisation import initialise
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.initialization import initialize
 
 
 class NiN(Chain):
@@ -16,7 +16,7 @@ class NiN(Chain):
     The last 1x1 convolution, which has a channel for each class, is in the head.
 
     shape: (C, H, W); width: multiplies the channels
-    init, norm, activation: see initialisation.py, normalisation.py, activation.py
+    init, norm, activation: see initialization.py, normalization.py, activation.py
     dropout: between the blocks, of single numbers
     stem: the first convolution.
         imagenet  11x11 / 4  224 -> 54, 27, 13
@@ -49,7 +49,7 @@ class NiN(Chain):
         self.features.extend([nn.AvgPool2d(3, 2, ceil_mode=True), nn.Dropout(dropout)])
         self.convolve(wide, 3, padding=1)
         self.convolve(wide, 1)
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """A map for each class, and its mean. The paper has no dropout here."""
@@ -61,9 +61,9 @@ class Maps(nn.Module):
 
     def __init__(self, channels: int, classes: int, activation: str, dropout: float) -> None:
         super().__init__()
-        conv = nn.Conv2d(channels, before(activation, classes), 1)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), conv, activate(activation))
-        initialise(self, "he")
+        conv = nn.Conv2d(channels, width_before(activation, classes), 1)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), conv, activation_layer(activation))
+        initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         return self.classifier(maps[-1]).mean((2, 3))

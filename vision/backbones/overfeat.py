@@ -15,7 +15,7 @@ class Variant(NamedTuple):
     second: int  # kernel of the second one; all others are 3x3 with a border
     pools: tuple[int, int, int]  # sides of the windows, which do not overlap: after one, two and the last
     side: int  # of the last map
-    units: tuple[int, int]  # of the dense layers
+    features: tuple[int, int]  # of the dense layers
 
 
 OVERFEATS = {
@@ -29,7 +29,7 @@ class OverFeat(Chain):
 
     shape: (C, H, W), in the paper 231 x 231 (fast) and 221 x 221 (accurate); name: a key of OVERFEATS
     width: multiplies all channels and the head's dense layers
-    init, norm, activation: see initialisation.py, normalisation.py, activation.py
+    init, norm, activation: see initialization.py, normalization.py, activation.py
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
         imagenet  11x11 / 4 (accurate: 7x7 / 2) and a pool, as in the paper
@@ -64,13 +64,13 @@ class OverFeat(Chain):
         for channels in others:
             self.convolve(channels, 3, padding=1)
         self.features.append(nn.MaxPool2d(variant.pools[2]))
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Two dense layers, layers 6 and 7 of the fast network (7 and 8 of the other), each with dropout 0.5."""
         p = 0.5 if dropout is None else dropout
         variant, activation = OVERFEATS[self.spec["name"]], self.spec["activation"]
-        one, two = widths(variant.units, self.spec["width"])
+        one, two = widths(variant.features, self.spec["width"])
         first = dense(self.channels[-1] * variant.side**2, one, activation)
         layers = [*first, nn.Dropout(p), *dense(one, two, activation), nn.Dropout(p), nn.Linear(two, classes)]
         return Dense(variant.side, layers)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 PREACTS: dict[str, tuple[int, int, int, int]] = {"preact_resnet18": (2, 2, 2, 2)}  # blocks in each stage
 
@@ -18,7 +18,7 @@ class PreactResNet(Backbone):
     A block that changes the shape reads an activated map, by its shortcut too, and so that map ends the stage before.
 
     shape: (C, H, W); name: a key of PREACTS; width: multiplies all channels; init, norm, activation: see
-        initialisation.py, normalisation.py, activation.py
+        initialization.py, normalization.py, activation.py
     dropout: of single numbers, before each block's second convolution, as in wide residual networks
     stem: what comes before the four stages.
         imagenet  7x7 / 2, norm, activation, then a 3x3 / 2 max pool           224 -> 112, 56, 28, 14, 7
@@ -43,11 +43,11 @@ class PreactResNet(Backbone):
         arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
         super().__init__(name, shape, **arguments)
         inputs, *channels = widths((64, 64, 128, 256, 512), width)
-        raw = before(activation, inputs)
+        raw = width_before(activation, inputs)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[stem]
         stage = [PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")]
         if stem != "cifar":
-            stage += [normal(raw, norm), activate(activation)]
+            stage += [norm_layer(raw, norm), activation_layer(activation)]
         if stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
@@ -58,10 +58,10 @@ class PreactResNet(Backbone):
                 stage.append(Block(inputs, planes, stride, norm, activation, activated, dropout))
                 inputs = planes
             if i < 3 or stem != "cifar":
-                stage += [normal(before(activation, planes), norm), activate(activation)]
+                stage += [norm_layer(width_before(activation, planes), norm), activation_layer(activation)]
             self.stages.append(nn.Sequential(*stage))
             stage = []
-        self.settle()
+        self.finish()
 
 
 class Block(nn.Module):
@@ -83,12 +83,12 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm == "none"
-        raw = before(activation, outputs)  # what the convolutions put out, and the shortcut with them
-        self.norm1 = nn.Identity() if activated else normal(raw, norm)
-        self.relu1 = nn.Identity() if activated else activate(activation)
+        raw = width_before(activation, outputs)  # what the convolutions put out, and the shortcut with them
+        self.norm1 = nn.Identity() if activated else norm_layer(raw, norm)
+        self.relu1 = nn.Identity() if activated else activation_layer(activation)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
-        self.norm2 = normal(raw, norm)
-        self.relu2 = activate(activation)
+        self.norm2 = norm_layer(raw, norm)
+        self.relu2 = activation_layer(activation)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, raw, 3, padding=1, bias=bias)
         alike = not activated or (stride == 1 and inputs == raw)

@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Preprocessing(NamedTuple):
-    """Sizes for whoever prepares images, and the normalisation, which a backbone applies by itself."""
+    """Sizes for whoever prepares images, and the normalization, which a backbone applies by itself."""
 
     resize: int = 256  # pixels of the shorter side
     crop: int = 224  # pixels, side of the square that is then cut out of the middle
@@ -44,7 +44,7 @@ class Preprocessing(NamedTuple):
         )
         return self._replace(mean=mean, std=std)
 
-    def centred(self) -> Preprocessing:
+    def subtracts_mean(self) -> Preprocessing:
         """This and then torchvision's transform_input, in one: from ImageNet's means and deviations of 0 and 1 to
         pixels in [-1, 1], z * deviation / 0.5 + (mean - 0.5) / 0.5.
         """
@@ -66,7 +66,7 @@ class Preprocessing(NamedTuple):
         return resized[..., top : top + self.crop, left : left + self.crop]
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """x (B, C, H, W), uint8 pixels (as x / 255) or floats in [0, 1] -> floats, less their mean, by their deviation.
 
     A step of its own and not a part of the first convolution: zeros that pad its input stand for the mean, and no

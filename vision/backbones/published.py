@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from runs import hints
+from runs import suggestions
 from vision.backbones.preprocessing import Preprocessing
 
 ROOT = "https://download.pytorch.org/models/"
@@ -74,7 +74,7 @@ DENSE = re.compile(
 HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "weights")
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")  # of what a model was wrapped in
 COUNTERS = ("n_averaged",)  # of torch.optim.swa_utils.AveragedModel
-OURS = ("backbone.", "head.")  # a vision.classifier.Classifier's two parts
+OURS = ("backbone.", "head.")  # a vision.classification.classifier.Classifier's two parts
 
 
 class Checkpoint(NamedTuple):
@@ -89,7 +89,7 @@ def read(name: str, source: str) -> Checkpoint:
     """The weights of an architecture, from torch.hub's cache, from the web, or from a file.
 
     source: imagenet (torchvision's IMAGENET1K_V1), imagenet-v2 (IMAGENET1K_V2), or a file's path, of torch.save or
-        .safetensors. Such a file has torchvision's keys (see named), and its images were normalised as torchvision's.
+        .safetensors. Such a file has torchvision's keys (see named), and its images were normalized as torchvision's.
     Raises ValueError where torchvision has no such architecture or weights, where the file cannot be fetched, is
     another than the published one, or holds no weights.
     """
@@ -98,7 +98,7 @@ def read(name: str, source: str) -> Checkpoint:
     files = PUBLISHED[name]
     place = TAGS.get(source.lower())
     if place is None and not Path(source).is_file():
-        hint = hints.one_of(source, TAGS, "choose one of")
+        hint = suggestions.one_of(source, TAGS, "choose one of")
         raise ValueError(f"{name}:{source} is no file and no published weights: {hint}")
     if place is None:
         file = next((file for file in files if file.stem == Path(source).stem), files[0])

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Variant(NamedTuple):
@@ -42,7 +42,7 @@ class ResNet(Backbone):
     """He et al. 2015, but a bottleneck's stride is in its 3x3, as in torchvision (Goyal et al., arXiv 1706.02677).
 
     shape: (C, H, W); name: a key of RESNETS; width: multiplies all channels; init, norm, activation: see
-        initialisation.py, normalisation.py, activation.py
+        initialization.py, normalization.py, activation.py
     stochastic_depth: the probability that the last block is left out in training, from there linear down to 0 at
         the image (Huang et al.: 0.5)
     dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
@@ -80,11 +80,11 @@ class ResNet(Backbone):
             raise ValueError(f"stochastic_depth={stochastic_depth} is no probability below 1")
         variant = RESNETS[name]
         first, *channels = widths((64, 64, 128, 256, 512), width)
-        raw = before(activation, first)
+        raw = width_before(activation, first)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[stem]
         self.conv1 = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        self.bn1 = normal(raw, norm)
-        self.relu = activate(activation)
+        self.bn1 = norm_layer(raw, norm)
+        self.relu = activation_layer(activation)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else None
         made, inputs = 0, first
         for i, (count, planes) in enumerate(zip(variant.blocks, channels, strict=True)):
@@ -99,7 +99,7 @@ class ResNet(Backbone):
                     blocks.append(Basic(inputs, planes, stride, norm, activation, drop, dropout))
                 inputs = 4 * planes if variant.bottleneck else planes
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         x = self.relu(self.bn1(self.conv1(x)))
@@ -121,16 +121,16 @@ class Basic(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm == "none"
-        raw = before(activation, planes)
+        raw = width_before(activation, planes)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
-        self.bn1 = normal(raw, norm)
-        self.relu1 = activate(activation)
+        self.bn1 = norm_layer(raw, norm)
+        self.relu1 = activation_layer(activation)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(planes, raw, 3, padding=1, bias=bias)
-        self.bn2 = normal(raw, norm)
+        self.bn2 = norm_layer(raw, norm)
         self.downsample = projection(inputs, raw, stride, norm)
         self.depth = StochasticDepth(drop)
-        self.relu2 = activate(activation)
+        self.relu2 = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
@@ -155,19 +155,19 @@ class Bottleneck(nn.Module):
         super().__init__()
         bias = norm == "none"
         narrow = max(1, planes * variant.group // 64) * variant.groups
-        raw, out = before(activation, narrow), before(activation, 4 * planes)
+        raw, out = width_before(activation, narrow), width_before(activation, 4 * planes)
         self.conv1 = nn.Conv2d(inputs, raw, 1, bias=bias)
-        self.bn1 = normal(raw, norm)
-        self.relu1 = activate(activation)
+        self.bn1 = norm_layer(raw, norm)
+        self.relu1 = activation_layer(activation)
         self.conv2 = nn.Conv2d(narrow, raw, 3, stride, padding=1, groups=variant.groups, bias=bias)
-        self.bn2 = normal(raw, norm)
-        self.relu2 = activate(activation)
+        self.bn2 = norm_layer(raw, norm)
+        self.relu2 = activation_layer(activation)
         self.dropout = nn.Dropout(dropout)
         self.conv3 = nn.Conv2d(narrow, out, 1, bias=bias)
-        self.bn3 = normal(out, norm)
+        self.bn3 = norm_layer(out, norm)
         self.downsample = projection(inputs, out, stride, norm)
         self.depth = StochasticDepth(drop)
-        self.relu3 = activate(activation)
+        self.relu3 = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
@@ -181,7 +181,7 @@ def projection(inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     conv = nn.Conv2d(inputs, outputs, 1, stride, bias=norm == "none")
-    return nn.Sequential(conv, normal(outputs, norm))
+    return nn.Sequential(conv, norm_layer(outputs, norm))
 
 
 class StochasticDepth(nn.Module):

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import after
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_after
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 
 class Small(Backbone):
     """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
 
-    shape: (C, H, W); width: multiplies the channels 16, 32; init, norm: see initialisation.py, normalisation.py
+    shape: (C, H, W); width: multiplies the channels 16, 32; init, norm: see initialization.py, normalization.py
     activation: see activation.py; dropout: of single numbers, of what each stage but the first reads
     stem: the first convolution.
         atari     3x3 / 2   40 -> 20, 10
@@ -36,8 +36,8 @@ class Small(Backbone):
         self.between = nn.Dropout(dropout)
         one, two = widths((16, 32), width)
         kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
-        first = PixelConv2d(self.shape[0], before(activation, one), kernel, stride, padding=kernel // 2)
-        second = nn.Conv2d(one, before(activation, two), 3, 2, padding=1)
-        self.stages.append(nn.Sequential(first, *after(first, norm), activate(activation)))
-        self.stages.append(nn.Sequential(second, *after(second, norm), activate(activation)))
-        self.settle()
+        first = PixelConv2d(self.shape[0], width_before(activation, one), kernel, stride, padding=kernel // 2)
+        second = nn.Conv2d(one, width_before(activation, two), 3, 2, padding=1)
+        self.stages.append(nn.Sequential(first, *norm_after(first, norm), activation_layer(activation)))
+        self.stages.append(nn.Sequential(second, *norm_after(second, norm), activation_layer(activation)))
+        self.finish()

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import after
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_after
+from vision.backbones.layers.pixel_conv import PixelConv2d
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))  # squeeze, each expand
 # first channels, its kernel, and before which fires a pool stands, the stem's pool first
@@ -47,15 +47,15 @@ class SqueezeNet(Backbone):
         first, kernel, pools = SQUEEZENETS[name]
         (channels,) = widths((first,), width)
         kernel, stride, padding = {"imagenet": (kernel, 2, 0), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
-        conv = PixelConv2d(self.shape[0], before(activation, channels), kernel, stride, padding)
-        self.features = nn.Sequential(conv, *after(conv, norm), activate(activation))
+        conv = PixelConv2d(self.shape[0], width_before(activation, channels), kernel, stride, padding)
+        self.features = nn.Sequential(conv, *norm_after(conv, norm), activation_layer(activation))
         for i, fire in enumerate(FIRES):
             if i in pools and (i > 0 or stem == "imagenet"):
                 self.features.append(nn.MaxPool2d(3, 2, ceil_mode=True))
             squeezed, expanded = widths(fire, width)
             self.features.append(Fire(channels, squeezed, expanded, norm, activation))
             channels = 2 * expanded
-        self.settle()
+        self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         maps = []
@@ -76,16 +76,16 @@ class Fire(nn.Module):
 
     def __init__(self, channels: int, squeezed: int, expanded: int, norm: str, activation: str) -> None:
         super().__init__()
-        wide = before(activation, expanded)
-        self.squeeze = nn.Conv2d(channels, before(activation, squeezed), 1)
-        self.squeeze_norm = nn.Sequential(*after(self.squeeze, norm))
-        self.squeeze_activation = activate(activation)
+        wide = width_before(activation, expanded)
+        self.squeeze = nn.Conv2d(channels, width_before(activation, squeezed), 1)
+        self.squeeze_norm = nn.Sequential(*norm_after(self.squeeze, norm))
+        self.squeeze_activation = activation_layer(activation)
         self.expand1x1 = nn.Conv2d(squeezed, wide, 1)
-        self.expand1x1_norm = nn.Sequential(*after(self.expand1x1, norm))
-        self.expand1x1_activation = activate(activation)
+        self.expand1x1_norm = nn.Sequential(*norm_after(self.expand1x1, norm))
+        self.expand1x1_activation = activation_layer(activation)
         self.expand3x3 = nn.Conv2d(squeezed, wide, 3, padding=1)
-        self.expand3x3_norm = nn.Sequential(*after(self.expand3x3, norm))
-        self.expand3x3_activation = activate(activation)
+        self.expand3x3_norm = nn.Sequential(*norm_after(self.expand3x3, norm))
+        self.expand3x3_activation = activation_layer(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.squeeze_activation(self.squeeze_norm(self.squeeze(x)))

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-from vision.backbones.backbone import Pooled, widths
+from vision.backbones.backbone import PooledHead, widths
 from vision.backbones.chain import Chain, Dense
 
 
 class Variant(NamedTuple):
-    """A column of table 1. Batch normalisation came after the paper, in torchvision's `_bn` networks."""
+    """A column of table 1. Batch normalization came after the paper, in torchvision's `_bn` networks."""
 
     depths: tuple[int, int, int, int, int]  # convolutions of each stage
     norm: str = "none"
@@ -29,7 +29,7 @@ class VGG(Chain):
     """Simonyan & Zisserman 2014, "Very deep convolutional networks for large-scale image recognition".
 
     shape: (C, H, W); name: a key of VGGS; width: multiplies the channels 64, 128, 256, 512, 512 and the head's 4096
-    init, activation: see initialisation.py, activation.py; norm: see normalisation.py (default: the variant's)
+    init, activation: see initialization.py, activation.py; norm: see normalization.py (default: the variant's)
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution, and where pools are.
         imagenet  3x3 / 1, a pool after each stage, as in the paper    224 -> 224, 112, 56, 28, 14, 7
@@ -61,13 +61,13 @@ class VGG(Chain):
                     self.convolve(out, 3, padding=1)
             if stage in pooled:
                 self.features.append(nn.MaxPool2d(2))
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5; without the stem imagenet, mean pooling and
         one dense layer, because a map of one place has no use for more.
         """
         if self.spec["stem"] != "imagenet":
-            return Pooled(self.channels[-1], classes, dropout or 0.0, name="classifier")
-        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
-        return Dense.twice(self.channels[-1], 7, units, classes, p, self.spec["activation"])
+            return PooledHead(self.channels[-1], classes, dropout or 0.0, name="classifier")
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        return Dense.twice(self.channels[-1], 7, features, classes, p, self.spec["activation"])

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from vision.backbones.activation import activate, before
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.normalisation import normal
-from vision.backbones.pixels import PixelConv2d
+from vision.backbones.layers.activation import activation_layer, width_before
+from vision.backbones.layers.normalization import norm_layer
+from vision.backbones.layers.pixel_conv import PixelConv2d
 from vision.backbones.preact import Block
 
 WIDE_RESNETS: dict[str, tuple[int, int]] = {  # convolutions in the longest path, times the channels 16, 32, 64
@@ -23,7 +23,7 @@ class WideResNet(Backbone):
     """Zagoruyko & Komodakis 2016, arXiv 1605.07146, table 1: blocks of two 3x3, norm and activation before each.
 
     shape: (C, H, W); name: a key of WIDE_RESNETS; width: multiplies all channels once more; init, norm, activation:
-        see initialisation.py, normalisation.py, activation.py
+        see initialization.py, normalization.py, activation.py
     dropout: between a block's convolutions (section 2.4). 0 as in most of the paper's tables; with it the authors
         take 0.3 for CIFAR and 0.4 for SVHN.
     stem: the first convolution.
@@ -49,10 +49,10 @@ class WideResNet(Backbone):
         )
         depth, wide = WIDE_RESNETS[name]
         inputs, *channels = widths((16, 16 * wide, 32 * wide, 64 * wide), width)
-        raw = before(activation, inputs)
+        raw = width_before(activation, inputs)
         kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
         first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        stage = [first, normal(raw, norm), activate(activation)]
+        stage = [first, norm_layer(raw, norm), activation_layer(activation)]
         if stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
@@ -61,6 +61,10 @@ class WideResNet(Backbone):
                 stride = 2 if i > 0 and j == 0 else 1
                 stage.append(Block(inputs, planes, stride, norm, activation, activated=j == 0, dropout=dropout))
                 inputs = planes
-            self.stages.append(nn.Sequential(*stage, normal(before(activation, planes), norm), activate(activation)))
+            self.stages.append(
+                nn.Sequential(
+                    *stage, norm_layer(width_before(activation, planes), norm), activation_layer(activation)
+                )
+            )
             stage = []
-        self.settle()
+        self.finish()

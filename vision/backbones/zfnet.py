@@ -13,12 +13,12 @@ class ZFNet(Chain):
     """Zeiler & Fergus 2013, "Visualizing and understanding convolutional networks", arXiv 1311.2901, figure 3.
 
     The figure's maps of 110, 55, 26, 13 and 6 pixels need one pixel of border before the first convolution, and
-    pools that count windows which begin inside the image. The constants of its contrast normalisation, after the
+    pools that count windows which begin inside the image. The constants of its contrast normalization, after the
     first two pools, are not given: AlexNet's are taken.
 
     shape: (C, H, W); width: multiplies the channels 96, 256, 384, 384, 256 and the head's 4096
-    init, activation: see initialisation.py, activation.py
-    norm: see normalisation.py; any but none takes the place of contrast normalisation
+    init, activation: see initialization.py, activation.py
+    norm: see normalization.py; any but none takes the place of contrast normalization
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution; the second is 5x5 / 2.
         imagenet  7x7 / 2 and a 3x3 / 2 pool, as in the paper  224 -> 110, 55, 26, 13, 6
@@ -55,9 +55,9 @@ class ZFNet(Chain):
         self.convolve(four, 3, padding=1)
         self.convolve(five, 3, padding=1)
         self.features.append(nn.MaxPool2d(3, 2))
-        self.settle()
+        self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5 after the first two."""
-        p, (units,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
-        return Dense.twice(self.channels[-1], 6, units, classes, p, self.spec["activation"])
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        return Dense.twice(self.channels[-1], 6, features, classes, p, self.spec["activation"])

@@ -7,12 +7,12 @@
 Choose on `validation`; report `test` once.
 
 shapes                 drawn ones, without a download         drawn.py
-mnist, fashion_mnist   28 x 28, grey                          idx.py
+mnist, fashion_mnist   28 x 28, gray                          idx.py
 cifar10, cifar100      32 x 32                                cifar.py
 svhn                   32 x 32                                matlab.py
 a folder's path        train/<class>/*.jpg, at any size       folders.py, image_files.py; stream.py if large
 
-Augmentation, normalisation and views for test time are in augment.py: batches of tensors, on any device. What sets
+Augmentation, normalization and views for test time are in augment.py: batches of tensors, on any device. What sets
 are made of is in sets.py; finding, checking and fetching files in files.py.
 """
 
@@ -23,27 +23,35 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runs import hints
+from runs import suggestions
 from runs.printing import printable
-from vision.data import augment
-from vision.data.augment import Augmentation, Normal
-from vision.data.cifar import cifar10, cifar100
-from vision.data.drawn import shapes
+from vision.data import cifar, mnist, shapes, svhn
 from vision.data.folders import listing, read
-from vision.data.idx import fashion_mnist, mnist
-from vision.data.matlab import svhn
-from vision.data.sets import Labelled, Sets
-from vision.data.stream import Pictures, Stream
+from vision.data.sets import Labeled, Sets
+from vision.data.stream import Stream, StreamedImages
+from vision.training import augmentation
+from vision.training.augmentation import Augmentation, Normalization
 
-__all__ = ["SETS", "Augmentation", "Labelled", "Normal", "Pictures", "Sets", "Stream", "augment", "listing", "load"]
+__all__ = [
+    "SETS",
+    "Augmentation",
+    "Labeled",
+    "Normalization",
+    "StreamedImages",
+    "Sets",
+    "Stream",
+    "augmentation",
+    "listing",
+    "load",
+]
 
 SETS: dict[str, Callable[[str | Path | None], Sets]] = {
-    "shapes": shapes,
-    "mnist": mnist,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "svhn": svhn,
+    "shapes": shapes.shapes,
+    "mnist": mnist.mnist,
+    "fashion_mnist": mnist.fashion_mnist,
+    "cifar10": cifar.cifar10,
+    "cifar100": cifar.cifar100,
+    "svhn": svhn.svhn,
 }
 
 
@@ -72,5 +80,7 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
             Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
         if not stream:
             return read(files, size or 224)
-        return Sets(*(Labelled(Pictures(part.paths, size or 224), part.labels) for part in files[:3]), files.classes)
-    raise ValueError(f"unknown image set or folder {str(name)!r}: {hints.one_of(name, SETS)}")
+        return Sets(
+            *(Labeled(StreamedImages(part.paths, size or 224), part.labels) for part in files[:3]), files.classes
+        )
+    raise ValueError(f"unknown image set or folder {str(name)!r}: {suggestions.one_of(name, SETS)}")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import runs
 from runs import output
+from runs.flag_types import Count
 from runs.printing import printable
-from runs.ranges import Count
 from vision import data
 
 COLUMNS = 10  # classes, at most
@@ -76,7 +76,7 @@ def main(config: Config) -> None:
     grid = sheet(sets, config.augment, config.rows, config.seed)
     parts = ", ".join(f"{len(part.images):,} {name}" for name, part in zip(sets._fields, sets[:3], strict=False))
     draw(grid, sets, f"{config.name}: {parts}; below: {config.augment}", config.out)
-    normal = data.Normal.of(sets.train.images)
+    normal = data.Normalization.of(sets.train.images)
     print(printable(f"{parts}, {len(sets.classes)} classes, normal {normal}; drawn in {config.out}"))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vision.data import files, pickled
-from vision.data.sets import Labelled, Sets, cut
+from vision.data.sets import Labeled, Sets, cut
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 VALIDATION = 5_000  # the last of the 50,000 training images
@@ -98,7 +98,7 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _batches(folder: Path) -> tuple[Labelled, Labelled]:
+def _batches(folder: Path) -> tuple[Labeled, Labeled]:
     """Training and test set out of batches that are the published ones, or have the images of the strips."""
     bodies, strange = {}, {}
     for name, md5 in BATCHES.items():
@@ -123,18 +123,18 @@ def _batches(folder: Path) -> tuple[Labelled, Labelled]:
     return train, test
 
 
-def _binary(members: dict[str, bytes]) -> tuple[Labelled, Labelled]:
+def _binary(members: dict[str, bytes]) -> tuple[Labeled, Labeled]:
     """Rows of a byte for the class and 3,072 for the pixels."""
 
-    def part(name: str) -> Labelled:
+    def part(name: str) -> Labeled:
         rows = torch.from_numpy(np.frombuffer(members[name + ".bin"], np.uint8).reshape(-1, 3073).copy())
-        return Labelled(rows[:, 1:].reshape(-1, 3, 32, 32).contiguous(), rows[:, 0].long())
+        return Labeled(rows[:, 1:].reshape(-1, 3, 32, 32).contiguous(), rows[:, 0].long())
 
     *parts, test = [part(name) for name in BATCHES]
     return _joined(parts), test
 
 
-def _strips(folder: Path) -> tuple[Labelled, Labelled]:
+def _strips(folder: Path) -> tuple[Labeled, Labeled]:
     """Images from lossless WebP files of 500 in one column. Raises ValueError when they are not CIFAR-10's."""
     found = []
     for part, count in STRIPS.items():
@@ -142,7 +142,7 @@ def _strips(folder: Path) -> tuple[Labelled, Labelled]:
         with ThreadPoolExecutor() as pool:
             columns = list(pool.map(_column, paths))
         images = torch.from_numpy(np.concatenate(columns).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
-        found.append(Labelled(images, _labels(folder / "labels.npz", f"{part}_labels", len(images))))
+        found.append(Labeled(images, _labels(folder / "labels.npz", f"{part}_labels", len(images))))
         if not _interleaved(found[-1], part):
             raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 is another one")
     return tuple(found)
@@ -177,18 +177,18 @@ def _labels(path: Path, name: str, count: int) -> Tensor:
         raise ValueError(f"{path} is damaged, or not that of CIFAR-10's labels: {error}") from error
 
 
-def _interleaved(part: Labelled, name: str) -> bool:
+def _interleaved(part: Labeled, name: str) -> bool:
     """Whether these are CIFAR-10's images in the order in which classes take turns."""
     pixels = np.ascontiguousarray(part.images.numpy().transpose(0, 2, 3, 1))
     turns = torch.arange(len(part.labels)) % len(CLASSES)
     return hashlib.sha256(pixels).hexdigest() == INTERLEAVED[name] and torch.equal(part.labels, turns)
 
 
-def _joined(parts: list[Labelled]) -> Labelled:
-    return Labelled(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+def _joined(parts: list[Labeled]) -> Labeled:
+    return Labeled(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
 
-def _rows(body: bytes, key: bytes) -> Labelled:
+def _rows(body: bytes, key: bytes) -> Labeled:
     """Images and labels of a pickled batch. Raises ValueError where it holds anything else."""
     record = pickled.load(body)
     pixels, labels = record[b"data"], list(record[key])
@@ -196,4 +196,4 @@ def _rows(body: bytes, key: bytes) -> Labelled:
         raise ValueError("this batch has no rows of 3,072 pixels, one for each label")
     if not all(isinstance(label, int | np.integer) for label in labels):
         raise ValueError("the labels of this batch are no numbers")
-    return Labelled(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))
+    return Labeled(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))

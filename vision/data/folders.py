@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from runs import hints
-from vision.data.image_files import SUFFIXES, picture
-from vision.data.sets import Labelled, Sets
+from runs import suggestions
+from vision.data.image_files import SUFFIXES, read_image
+from vision.data.sets import Labeled, Sets
 
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 TENTH = 10  # one image of so many is cut
@@ -33,7 +33,7 @@ LEFT = frozenset(  # what operating systems and archivers leave in folders, besi
 )
 
 
-class Files(NamedTuple):
+class ImageFiles(NamedTuple):
     """Images that are not read yet."""
 
     paths: list[Path]  # N
@@ -43,9 +43,9 @@ class Files(NamedTuple):
 class Listing(NamedTuple):
     """An image set's files in three parts, and what its classes are called: its folders, in alphabetical order."""
 
-    train: Files
-    validation: Files
-    test: Files
+    train: ImageFiles
+    validation: ImageFiles
+    test: ImageFiles
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what was passed over, named and counted, and what is lacking; sentences
 
@@ -79,7 +79,7 @@ def listing(root: str | Path) -> Listing:
             raise ValueError(f"{found[part]} has no folders of images, called as the classes of the training set")
         for name in folders:
             if name not in classes:
-                hint = hints.near(name, classes)
+                hint = suggestions.did_you_mean(name, classes)
                 place = found[part] / name
                 raise ValueError(f"{place} is of a class that no training image has{hint and f': {hint}'}")
         if lacking := [repr(name) for name in classes if name not in folders]:
@@ -106,7 +106,7 @@ def read(files: Listing, size: int = 224) -> Sets:
         )
     with ThreadPoolExecutor() as pool:
         whole = [
-            Labelled(_stack(list(pool.map(lambda path: picture(path, size), part.paths)), size), part.labels)
+            Labeled(_stack(list(pool.map(lambda path: read_image(path, size), part.paths)), size), part.labels)
             for part in files[:3]
         ]
     return Sets(*whole, files.classes)
@@ -189,14 +189,14 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
-def _files(images: dict[str, list[Path]], classes: tuple[str, ...]) -> Files:
+def _files(images: dict[str, list[Path]], classes: tuple[str, ...]) -> ImageFiles:
     """All images, class by class."""
     paths = [path for name in classes for path in images.get(name, ())]
     labels = [label for label, name in enumerate(classes) for _ in images.get(name, ())]
-    return Files(paths, torch.tensor(labels))
+    return ImageFiles(paths, torch.tensor(labels))
 
 
-def _cut(part: Files, classes: tuple[str, ...]) -> tuple[Files, Files]:
+def _cut(part: ImageFiles, classes: tuple[str, ...]) -> tuple[ImageFiles, ImageFiles]:
     """All but a tenth of each class, and that tenth, which is one image at least."""
     generator = torch.Generator().manual_seed(SEED)
     away = torch.zeros(len(part.paths), dtype=torch.bool)
@@ -208,7 +208,7 @@ def _cut(part: Files, classes: tuple[str, ...]) -> tuple[Files, Files]:
             )
         away[rows[torch.randperm(len(rows), generator=generator)[: max(1, len(rows) // TENTH)]]] = True
     return tuple(
-        Files([part.paths[row] for row in chosen.nonzero().squeeze(1).tolist()], part.labels[chosen])
+        ImageFiles([part.paths[row] for row in chosen.nonzero().squeeze(1).tolist()], part.labels[chosen])
         for chosen in (~away, away)
     )
 

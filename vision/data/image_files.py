@@ -34,10 +34,10 @@ UPRIGHT = {  # what turns an image upright, by the orientation that its EXIF dat
 ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 
 
-def picture(path: str | Path, size: int) -> Tensor:
+def read_image(path: str | Path, size: int) -> Tensor:
     """An image file as (3, size, size) uint8: scaled until its shorter side is `size`, and cut to its middle.
 
-    Turned as its EXIF data say. The upper eight bits of grey with more. Of several frames or pages the first; what an
+    Turned as its EXIF data say. The upper eight bits of gray with more. Of several frames or pages the first; what an
     alpha channel hides is shown, as torchvision does.
     Raises ValueError that names the file when it is no image, a part of one, one of more than LARGEST bytes, or one
     of numbers that have no white (floats, 32-bit integers).
@@ -83,7 +83,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of up to 16 bits as grey of eight, the upper ones. Raises ValueError for numbers that have no white."""
+    """Gray of up to 16 bits as gray of eight, the upper ones. Raises ValueError for numbers that have no white."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))):
         kind = "floats" if image.mode.startswith("F") else "integers of 32 bits"

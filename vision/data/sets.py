@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """Images and what they show."""
 
     images: Tensor  # (N, C, H, W) uint8
@@ -18,9 +18,9 @@ class Labelled(NamedTuple):
 class Sets(NamedTuple):
     """One image set in its three parts: learn from `train`, choose on `validation`, report `test` once."""
 
-    train: Labelled
-    validation: Labelled
-    test: Labelled
+    train: Labeled
+    validation: Labeled
+    test: Labeled
     classes: tuple[str, ...]  # what a label is called
 
 
@@ -29,7 +29,7 @@ def order(count: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
-def cut(published: Labelled, count: int) -> tuple[Labelled, Labelled]:
+def cut(published: Labeled, count: int) -> tuple[Labeled, Labeled]:
     """A published training set without its last `count` images, and those, to choose on.
 
     Raises ValueError where nothing would be left to learn from.
@@ -37,4 +37,4 @@ def cut(published: Labelled, count: int) -> tuple[Labelled, Labelled]:
     images, labels = published
     if len(images) <= count:
         raise ValueError(f"a training set of {len(images)} images has no {count} to spare for validation")
-    return Labelled(images[:-count], labels[:-count]), Labelled(images[-count:], labels[-count:])
+    return Labeled(images[:-count], labels[:-count]), Labeled(images[-count:], labels[-count:])

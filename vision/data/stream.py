@@ -19,12 +19,12 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vision.data.folders import Files
-from vision.data.image_files import picture
-from vision.data.sets import Labelled, order
+from vision.data.folders import ImageFiles
+from vision.data.image_files import read_image
+from vision.data.sets import Labeled, order
 
 
-class Pictures:
+class StreamedImages:
     """N image files as if they were a tensor (N, 3, size, size) uint8, of which rows are read by threads.
 
     paths: of the files. size: pixels, side (as image_files.picture cuts them). workers: threads that decode;
@@ -53,13 +53,13 @@ class Pictures:
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         """(B, 3, size, size) uint8. Raises ValueError that names a file that cannot be read."""
         numbers = self._numbers(rows)
-        self.soon(rows)
+        self.prefetch(rows)
         images, tasks = self._begun.pop(numbers)
         for task in tasks:
             task.result()
         return images.to(self.device)
 
-    def soon(self, rows: Tensor | slice) -> None:
+    def prefetch(self, rows: Tensor | slice) -> None:
         """Begin to read rows that will be asked for, in just this order."""
         numbers = self._numbers(rows)
         if numbers not in self._begun:
@@ -73,10 +73,10 @@ class Pictures:
     def split(self, size: int) -> Iterator[Tensor]:
         """All of them, `size` at a time, the next ones being read meanwhile."""
         parts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
+        for part, next_value in zip(parts, [*parts[1:], None], strict=True):
             images = self[part]
-            if following:
-                self.soon(following)
+            if next_value:
+                self.prefetch(next_value)
             yield images
 
     def to(self, device: str | torch.device) -> Self:
@@ -92,7 +92,7 @@ class Pictures:
         return tuple(range(len(self))[rows] if isinstance(rows, slice) else rows.tolist())
 
     def _read(self, row: int, into: Tensor) -> None:
-        into.copy_(picture(self.paths[row], self.shape[-1]))
+        into.copy_(read_image(self.paths[row], self.shape[-1]))
 
 
 class Stream:
@@ -105,7 +105,7 @@ class Stream:
 
     def __init__(
         self,
-        files: Files,
+        files: ImageFiles,
         size: int,
         batch: int = 128,
         seed: int | None = None,
@@ -123,18 +123,18 @@ class Stream:
         """Batches an epoch, the last of which may be smaller."""
         return -(-len(self.files.paths) // self.batch)
 
-    def epoch(self, number: int = 0) -> Iterator[Labelled]:
+    def epoch(self, number: int = 0) -> Iterator[Labeled]:
         """Every image once. Raises ValueError that names a file that cannot be read, when its turn comes."""
-        pictures, count = Pictures(self.files.paths, self.size, self.workers), len(self.files.paths)
+        pictures, count = StreamedImages(self.files.paths, self.size, self.workers), len(self.files.paths)
         rows = torch.arange(count) if self.seed is None else order(count, self.seed, number)
         parts = rows.split(self.batch)
         try:
             for rows in parts[: self.ahead]:
-                pictures.soon(rows)
+                pictures.prefetch(rows)
             for turn, rows in enumerate(parts):
                 images = pictures[rows]
-                for following in parts[turn + self.ahead : turn + self.ahead + 1]:
-                    pictures.soon(following)
-                yield Labelled(images, self.files.labels[rows])
+                for next_value in parts[turn + self.ahead : turn + self.ahead + 1]:
+                    pictures.prefetch(next_value)
+                yield Labeled(images, self.files.labels[rows])
         finally:
             pictures.close()

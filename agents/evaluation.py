@@ -1,0 +1,142 @@
+"""Evaluation of agents: whole games, bootstrap intervals, films."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import envs
+import runs
+from agents.film import film
+from runs.progress import PLAIN_EVERY
+from vision import backbones
+
+EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
+
+
+SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
+
+
+WATCH_COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
+
+
+# (N, ...) the present, and the step that led there (None at the start) -> (N,) actions
+Policy = Callable[[Tensor, envs.Transition | None], Tensor]
+
+
+def play(policy: Policy, world: envs.World, games: int, limit: int = 0) -> dict[str, list[float]]:
+    """Play whole games to their ends, an equal share in each world, and return their scores.
+
+    Taking the first `games` to finish would favor short ones; so each world plays its own share.
+    limit: steps for each game, after which it is cut short and counts as it stands; 0: none.
+
+    Returns:
+        {"return": [...], "length": [...]}, games entries each (fewer where one took the time of its next); "cut":
+        the returns of those that were cut short.
+    """
+    flat = sorted(
+        (game for ended in episodes(policy, world, games, limit) for game in ended), key=lambda game: game[0]
+    )
+    return {
+        "return": [game[1] for game in flat],
+        "length": [game[2] for game in flat],
+        "cut": [game[1] for game in flat if not game[3]],
+    }
+
+
+def episodes(
+    policy: Policy, world: envs.World, games: int, limit: int = 0
+) -> Iterator[list[tuple[int, float, int, bool]]]:
+    """Play whole games as `play` does; yields after each step the games that ended in it: the world, the return, the
+    length, and whether it came to its own end."""
+    missing = [games // world.count + (n < games % world.count) for n in range(world.count)]
+    transition, steps, most = None, 0, limit * max(missing)
+    while any(missing):
+        transition = world.step(policy(world.observation, transition))
+        steps += 1
+        finished, ended = world.finished, []
+        for n, total, length in zip(
+            world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
+        ):
+            if missing[n]:
+                missing[n] -= 1
+                ended.append((n, total, length, True))
+        if most and steps == most:
+            ended += [(n, *score, False) for n, score in enumerate(world.running) if missing[n]]
+            missing = []
+        yield ended
+
+
+def evaluate(
+    policy: Policy,
+    name: str,
+    games: int,
+    seed: int,
+    device: torch.device,
+    limit: int = 0,
+    say: Callable[[str], None] = print,
+    **options: object,
+) -> dict[str, float]:
+    """Whole, unclipped games in worlds of their own: SCORE and its spread.
+
+    limit: as `play` takes it; games that were cut short are counted in "eval/cut", if there are any.
+    say: takes a line where it takes longer than half a minute.
+    """
+    world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
+    scores: list[tuple[int, float, int, bool]] = []
+    told = time.monotonic()
+    try:
+        for steps, ended in enumerate(episodes(policy, world, games, limit), start=1):
+            scores += ended
+            if time.monotonic() - told > PLAIN_EVERY:
+                told = time.monotonic()
+                say(f"evaluating: {len(scores)} of {games} games over after {steps:,} steps of each of {world.count}")
+    finally:
+        world.close()
+    scores.sort(key=lambda game: game[0])
+    returns = np.asarray([total for _, total, _, _ in scores])
+    cut = sum(not whole for _, _, _, whole in scores)
+    return {
+        "eval/return": float(returns.mean()),
+        "eval/median": float(np.median(returns)),
+        "eval/std": float(returns.std(ddof=1)) if len(returns) > 1 else 0.0,
+        "eval/length": float(np.mean([length for _, _, length, _ in scores])),
+        "eval/games": len(scores),
+        **({"eval/cut": cut} if cut else {}),
+    }
+
+
+def bootstrap_interval(scores: list[float]) -> tuple[float, float]:
+    """95% interval of the mean: percentile bootstrap with a fixed seed."""
+    values = np.asarray(scores)
+    means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def evaluate_and_save(
+    run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object
+) -> None:
+    """Evaluate a run's agent as its config says; of the best so far, keep the eyes and a film.
+
+    policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
+    """
+    config, found = run.config, None
+    where = dict(device=run.device, **options)
+    with run.aside("evaluation"):
+        found = evaluate(
+            policy(), config.env, config.evaluate_games, config.seed,
+            limit=config.evaluate_steps, say=run.bar.say, **where,
+        )  # fmt: skip
+    if found is None or not run.record(found):
+        return
+    with run.writing(backbones.FILENAME) as path:
+        backbones.save(backbone, path)
+    if config.film_seconds and "film" not in run.failed:  # once without, it is not tried again
+        path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
+        with run.aside("film"):
+            film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)

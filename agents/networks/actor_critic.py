@@ -1,0 +1,196 @@
+"""What the policy-gradient agents decide with: distributions over actions, and networks that propose them.
+
+reinforce.py, a2c.py and ppo.py are the programs. A network proposes the parameters of a distribution and values the
+state; the distribution is its head: Categorical for choices, Gaussian for numbers. With --lstm-units it remembers: an LSTM
+lies between what it sees and what it proposes, and its state is carried from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from agents.config import PolicyGradientFlags, build_backbone, load_backbone
+from agents.networks.distributions import Categorical, Gaussian
+from agents.networks.layers import dense
+from agents.networks.lstm import build_lstm
+from agents.networks.normalization import NoNormalizer, RunningNormalizer
+from agents.optimization import precision
+from envs import Transition, World
+from vision import backbones
+
+
+class ActorCritic(nn.Module):
+    """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,).
+
+    `start`, `step`, `aware` and `unroll` are what a network that remembers has besides; this one carries nothing.
+    """
+
+    is_recurrent = False
+
+    def __init__(self, world: World, config: PolicyGradientFlags) -> None:
+        super().__init__()
+        if config.normalize_observations and world.observation.dtype == torch.uint8:
+            raise ValueError(f"--scale: it is for vectors, and {world.name} gives pictures")
+        self.normalize_observations = (
+            RunningNormalizer(world.observation_shape) if config.normalize_observations else NoNormalizer()
+        )
+        self.backbone = build_backbone(config, world)
+        features = self.backbone.output_size(world.observation_shape)
+        self.hidden = dense(features, config.hidden, config.norm)
+        self.critic_encoder = nn.ModuleList()  # the value's own eyes and hidden layer, if it has any
+        if config.separate_critic:
+            self.critic_encoder.extend([build_backbone(config, world), dense(features, config.hidden, config.norm)])
+        self._build_heads(config.hidden or features, world, config)
+
+    def _build_heads(self, width: int, world: World, config: PolicyGradientFlags) -> None:
+        """Make what comes after the features (B, width)."""
+        head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
+        self._set_heads(head, width)
+
+    def _set_heads(self, head: nn.Module, width: int) -> None:
+        self.head = head
+        self.value = nn.Linear(width, 1)
+        nn.init.orthogonal_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, observation: Tensor) -> tuple[Tensor, Tensor]:
+        observation = self.normalize_observations(observation)
+        features = encode(self.backbone, self.hidden, observation)
+        values = encode(*self.critic_encoder, observation) if self.critic_encoder else features
+        with torch.autocast(observation.device.type, enabled=False):
+            return self.head(features.float()), self.value(values.float()).squeeze(1)
+
+    def values(self, observation: Tensor) -> Tensor:
+        """The value alone, (B,), of observations (B, ...), where it has eyes of its own."""
+        values = encode(*self.critic_encoder, self.normalize_observations(observation))
+        with torch.autocast(observation.device.type, enabled=False):
+            return self.value(values.float()).squeeze(1)
+
+    def parts(self) -> list[list[nn.Parameter]]:
+        """The weights of the policy, and those of a value with eyes of its own."""
+        value = [*self.critic_encoder.parameters(), *self.value.parameters()]
+        ours = {id(weight) for weight in value}
+        return [[weight for weight in self.parameters() if id(weight) not in ours], value]
+
+    def initial_state(self, count: int) -> Tensor:
+        """(N, S) zeros: what is carried into the first step of an episode."""
+        return torch.zeros(count, 0, device=self.value.weight.device)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step: observation (N, ...), state (N, S) -> parameters (N, ...), value (N,), the state after it."""
+        return *self(observation), state
+
+    def conditioned_on_action(self, state: Tensor, action: Tensor) -> Tensor:
+        """The state (N, S) after a step, when it is known which action (N, ...) was drawn."""
+        return state
+
+    def attention_map(self, observation: Tensor, state: Tensor) -> Tensor | None:
+        """Where it looks in pictures (N, C, H, W) before a step, (N, Q, H, W), if it says so."""
+        return None
+
+    def unroll(self, observation: Tensor, is_first: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Many steps: observation (B, L, ...), fresh (B, L) bool -> parameters (B * L, ...), value (B * L,).
+
+        fresh: the step is an episode's first. state: (B, S), before the first step. action: (B, L, ...), as drawn.
+        """
+        return self(observation.flatten(0, 1))
+
+
+class RecurrentActorCritic(ActorCritic):
+    """An ActorCritic with an LSTM of `units` behind its eyes: one frame at a time may be enough for it.
+
+    Raises ValueError for --separate-critic: the value reads the same memory.
+    """
+
+    is_recurrent = True
+
+    def __init__(self, world: World, config: PolicyGradientFlags) -> None:
+        if config.separate_critic:
+            raise ValueError(
+                "--lstm-units: the value reads the memory of the policy, leave --separate-critic out (--no-separate-critic)"
+            )
+        super().__init__(world, config)
+
+    def _build_heads(self, width: int, world: World, config: PolicyGradientFlags) -> None:
+        self.core = build_lstm(width, config.lstm_units)
+        super()._build_heads(config.lstm_units, world, config)
+
+    def initial_state(self, count: int) -> Tensor:
+        return self.core.initial_state(count)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        is_first = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        return self._unroll(observation.unsqueeze(1), is_first, state)
+
+    def unroll(self, observation: Tensor, is_first: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        parameters, value, _ = self._unroll(observation, is_first, state)
+        return parameters, value
+
+    def _unroll(self, observation: Tensor, is_first: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = encode(self.backbone, self.hidden, self.normalize_observations(observation.flatten(0, 1)))
+        output, hidden, cell = self.core.unroll(features.unflatten(0, is_first.shape), is_first, *state.chunk(2, 1))
+        with torch.autocast(observation.device.type, enabled=False):
+            flat = output.flatten(0, 1).float()
+            return self.head(flat), self.value(flat).squeeze(1), torch.cat([hidden, cell], 1)
+
+
+def encode(backbone: backbones.Backbone, hidden: nn.Module, observation: Tensor) -> Tensor:
+    """The features (B, F) of observations (B, ...)."""
+    return hidden(backbone(observation)[-1].permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
+
+
+def build(config: PolicyGradientFlags, world: World) -> ActorCritic:
+    """The network for a world, on its device."""
+    network = RecurrentActorCritic if getattr(config, "lstm_units", 0) else ActorCritic
+    return network(world, config).to(world.device, memory_format=torch.channels_last)
+
+
+class StochasticPolicy:
+    """A policy to play with: the likeliest action, or one drawn from a generator of its own."""
+
+    def __init__(self, config: PolicyGradientFlags, network: ActorCritic, seed: int) -> None:
+        self.config, self.network = config, network
+        self.device = network.value.weight.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._before = self._after = network.initial_state(0)  # the state around the last step
+
+    @torch.inference_mode()
+    def __call__(self, observation: Tensor, transition: Transition | None = None) -> Tensor:
+        network = self.network
+        self._before = (
+            network.initial_state(len(observation))
+            if transition is None
+            else self._after * (~transition.last).unsqueeze(1)
+        )
+        with precision(self.config, self.device):
+            parameters, _, state = network.step(observation, self._before)
+        head = network.head
+        greedy = self.config.evaluate_greedy
+        action = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
+        self._after = network.conditioned_on_action(state, action)
+        return head.environment_action(action)
+
+    @torch.inference_mode()
+    def attention(self, observation: Tensor) -> Tensor | None:
+        """Where in the observation (N, C, H, W) of the last step it looked, (N, H, W), if its network says so."""
+        with precision(self.config, self.device):
+            found = self.network.attention_map(observation, self._before)
+        return None if found is None else found.mean(1)
+
+
+def load(
+    config: PolicyGradientFlags,
+    folder: Path,
+    parts: dict,
+    world: World,
+    seed: int,
+    build: Callable[[PolicyGradientFlags, World], ActorCritic] = build,
+) -> StochasticPolicy:
+    """The policy that a run's saved parts describe, for agents.watch."""
+    network = build(load_backbone(config, folder), world)
+    network.load_state_dict(parts["network"])
+    return StochasticPolicy(config, network, seed)

@@ -1,0 +1,148 @@
+"""Action distributions of policy gradients: categorical and (squashed) Gaussian."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from envs import World
+
+
+class Categorical(nn.Module):
+    """features (B, F) -> logits (B, A) of discrete actions.
+
+    `dtype` and `shape` say what an action is that was drawn.
+    """
+
+    dtype, shape = torch.int64, ()
+
+    def __init__(self, features: int, world: World) -> None:
+        super().__init__()
+        self.logits = nn.Linear(features, world.actions)
+        init_near_zero(self.logits)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.logits(features)
+
+    @staticmethod
+    def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B,) int64."""
+        return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+    @staticmethod
+    def mode(logits: Tensor) -> Tensor:
+        """(B,) int64, the likeliest."""
+        return logits.argmax(1)
+
+    @staticmethod
+    def log_prob(logits: Tensor, action: Tensor) -> Tensor:
+        """(B,)."""
+        return -F.cross_entropy(logits, action, reduction="none")
+
+    @staticmethod
+    def entropy(logits: Tensor) -> Tensor:
+        """(B,) nats."""
+        log_p = logits.log_softmax(1)  # finite where p is 0, and so is the gradient
+        return -(log_p.exp() * log_p).sum(1)
+
+    @staticmethod
+    def environment_action(action: Tensor) -> Tensor:
+        """What the world is sent: the action as it is."""
+        return action
+
+
+class Gaussian(nn.Module):
+    """features (B, F) -> means and logarithms of standard deviations (B, 2, A) of continuous actions.
+
+    What is drawn is unbounded, and in units of the action's range: 0 is the middle of [action_low, action_high] and 1
+    is half of its width, so that a policy begins with the same play whatever the bounds (see `units`). The world is
+    sent it clipped or (squash) squashed, which fills the range. Deviations do not depend on the state (Schulman et
+    al. 2015, arXiv 1506.02438). Probabilities and entropies are those of what is drawn.
+    Raises ValueError for squash in a world whose actions have no bounds.
+    """
+
+    dtype = torch.float32
+
+    def __init__(self, features: int, world: World, squash: bool) -> None:
+        super().__init__()
+        self.shape = world.action_shape
+        if squash and not (np.isfinite(world.action_low).all() and np.isfinite(world.action_high).all()):
+            raise ValueError(f"{world.name}'s actions have no bounds to be squashed into: leave --squash out")
+        self.squash = squash
+        self.mean = nn.Linear(features, world.action_shape[0])
+        init_near_zero(self.mean)
+        self.log_std = nn.Parameter(torch.zeros(world.action_shape[0]))
+        self.register_buffer("low", torch.from_numpy(world.action_low).float(), persistent=False)
+        self.register_buffer("high", torch.from_numpy(world.action_high).float(), persistent=False)
+        center, scale = action_units(world.action_low, world.action_high)
+        self.register_buffer("center", torch.from_numpy(center).float())
+        self.register_buffer("scale", torch.from_numpy(scale).float())
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = self.mean(features)
+        return torch.stack([mean, self.log_std.expand_as(mean)], 1)
+
+    @staticmethod
+    def sample(parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, A) float32, before it is bounded."""
+        mean, log_std = parameters.unbind(1)
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        return mean + log_std.exp() * noise
+
+    @staticmethod
+    def mode(parameters: Tensor) -> Tensor:
+        """(B, A), before it is bounded."""
+        return parameters[:, 0]
+
+    def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
+        """(B,), of what was drawn, or of what it becomes when squashed (Haarnoja et al. 2018, equation 21)."""
+        mean, log_std = parameters.unbind(1)
+        each = -0.5 * ((action - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
+        if self.squash:  # log(1 - tanh^2 x), written so that it does not vanish
+            each = each - 2 * (math.log(2) - action - F.softplus(-2 * action)) - ((self.high - self.low) / 2).log()
+        return each.sum(1)
+
+    @staticmethod
+    def entropy(parameters: Tensor) -> Tensor:
+        """(B,) nats, of the Gaussian: a squashed one's has no closed form."""
+        return (parameters[:, 1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
+
+    def environment_action(self, action: Tensor) -> Tensor:
+        """What the world is sent: within its bounds."""
+        if self.squash:
+            return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
+        return torch.clamp(self.center + self.scale * action, self.low, self.high)
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *others: Any) -> None:
+        """Weights saved before actions had units were of a policy whose unit was 1 around 0."""
+        if prefix + "center" not in state and (self.squash or not (self.center.any() or (self.scale != 1).any())):
+            state |= {prefix + "center": self.center, prefix + "scale": self.scale}
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+UNBOUNDED = 1e6  # what is further from 0 is no bound: many worlds write a large number where they mean none
+
+
+def action_units(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a policy begins, and how far its unit reaches: (A,) each, float64.
+
+    The middle of [low, high] and half of its width. Where only one end is bounded 1 within it, and where none is 0;
+    the unit is 1 there.
+    """
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    below, above = low > -UNBOUNDED, high < UNBOUNDED
+    both = below & above & (high > low)
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite ends, which are not chosen
+        center = np.select([below & above, below, above], [(low + high) / 2, low + 1, high - 1], 0.0)
+        return center, np.where(both, (high - low) / 2, 1.0)
+
+
+def init_near_zero(layer: nn.Linear) -> None:
+    """Begin with hardly an opinion: orthogonal times 0.01, no bias."""
+    nn.init.orthogonal_(layer.weight, gain=0.01)
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,123 @@
+"""How an agent calculates: in which numbers, by which optimizer, compiled or captured."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import runs
+from agents.config import NetworkFlags
+from runs import machine
+from vision.backbones.layers.normalization import SpectralNorm
+from vision.backbones.preprocessing import Normalize
+
+Optimizer = TypeVar("Descent", bound=torch.optim.Optimizer)
+
+
+def uses_bf16(config: Any, device: torch.device) -> bool:
+    """Whether to calculate in bf16: where asked for, and the device is fast at it (runs.machine.fast_bf16).
+
+    config: a Setting, or other options with a flag bf16.
+    """
+    return config.bf16 and machine.fast_bf16(device)
+
+
+def precision(config: Any, device: torch.device) -> torch.autocast:
+    """The context in which networks are called. config: as for `low`."""
+    return machine.autocast(config.bf16, device)
+
+
+EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.ParametrizationList)
+
+
+def frozen_copy(config: NetworkFlags, network: nn.Module) -> nn.Module:
+    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use.
+
+    Statistics, and weights that are worked out at every use, stay as they are (EXACT): autocast does not round them
+    either.
+    """
+    result = copy.deepcopy(network).requires_grad_(False)
+    if uses_bf16(config, next(network.parameters()).device):
+        for name in ("backbone", "hidden", "judge"):
+            for module in getattr(result, name, nn.Identity()).modules():
+                if not isinstance(module, EXACT):
+                    module._apply(lambda each: each.bfloat16() if each.is_floating_point() else each, recurse=False)
+    return result
+
+
+def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
+    """Adam over the weights that are to learn.
+
+    config: a Setting that has a learning_rate and an adam_epsilon.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    device = next(network.parameters()).device
+    fused = device.type != "mps"
+    return keep_on_device(
+        torch.optim.Adam(
+            weights,
+            initial_learning_rate(config, device),
+            eps=config.adam_epsilon,
+            fused=fused,
+            capturable=config.capture,
+        )
+    )
+
+
+def initial_learning_rate(config: Any, device: torch.device) -> float | Tensor:
+    """The learning rate as an optimizer is to hold it: compiled and captured updates read it from a tensor."""
+    return (
+        torch.tensor(config.learning_rate, device=device)
+        if config.compile or config.capture
+        else config.learning_rate
+    )
+
+
+def keep_on_device(optimizer: Optimizer) -> Optimizer:
+    """The optimizer, whose learning rate, where it is a tensor, stays on its device when a checkpoint is loaded.
+
+    A captured update would read a tensor of the CPU once and for all.
+    """
+    where = [getattr(group["lr"], "device", None) for group in optimizer.param_groups]
+
+    def back(_: torch.optim.Optimizer) -> None:
+        for group, device in zip(optimizer.param_groups, where, strict=True):
+            if device is not None:
+                group["lr"] = torch.as_tensor(group["lr"], device=device)
+
+    optimizer.register_load_state_dict_post_hook(back)
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, initial_learning_rate: float) -> None:
+    """The learning rate from now on."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(initial_learning_rate)
+        else:
+            group["lr"] = initial_learning_rate
+
+
+def compile_policy(act: Callable) -> Callable:
+    """What an agent plays by, compiled: without gradients; in inference mode it could take no views of a state."""
+    return torch.compile(torch.no_grad()(inspect.unwrap(act)))
+
+
+def compile_or_capture(
+    config: NetworkFlags, device: torch.device, act: Callable, learn: Callable
+) -> tuple[Callable, Callable]:
+    """act and learn as the flags --compile and --capture want them."""
+    if config.compile:
+        act, learn = compile_policy(act), torch.compile(learn)
+    return act, runs.Captured(learn, device) if config.capture else learn
+
+
+def mean_metrics(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Of several updates' metrics."""
+    return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}

@@ -1,0 +1,311 @@
+"""The recurrent attention model: a network that reads an image in a few glimpses, and learns where to take them.
+
+Mnih et al. 2014, "Recurrent models of visual attention". What it sees through a small retina goes into a recurrent
+core; from the core's state come the next place to look, learned by REINFORCE, and after the last glimpse the class.
+
+    python -m agents.recurrent_attention --env MNIST
+    python -m agents.recurrent_attention --env Cluttered --seed 3
+    python -m agents.recurrent_attention --env Translated --attention random       # how much does choosing help?
+    python -m agents.recurrent_attention --env Cluttered --images glyphs           # drawn digits, no download
+    python -m agents.recurrent_attention --env Pairs                               # two digits, one after the other
+
+Every scene is made afresh, in training as often as it is shown; those of validation and test stay the same. The
+network that is best on 5,000 validation images is kept, and tested once, at the end. Its glimpses are in videos/, as
+a film and as a sheet.
+
+Deviations from the paper:
+1. Adam instead of momentum, with the learning rate going to 0 along a half cosine; on MNIST, whose images are the
+   same each time, with weight decay.
+2. The location network has a hidden layer and ends in tanh. With a tenth of the weight REINFORCE teaches the core as
+   well (--no-location-gradient), which so keeps what is needed to search.
+3. Evaluated is a moving average of the weights.
+4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
+5. He initialization of what ReLUs follow, and a core that begins by keeping its state; on scenes of 60x60 and more
+   an LSTM (--core relu), which with clutter makes fewer errors of as many images, in bf16 (--no-bf16).
+6. In evaluation and test a single rollout looks where it means to, from a first place of chance; ten draw.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import runs
+from agents.config import load_backbone
+from agents.recurrent_attention import plots
+from agents.recurrent_attention.model import RecurrentAttention, classification_reward, hybrid_loss
+from envs import glimpse
+from envs.glimpse import Retina, Scenes
+from runs import suggestions
+from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from vision import backbones, data
+from vision.training import optimizers, sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(runs.Options):
+    env: str = "MNIST"  # the task: MNIST, Translated, Cluttered, Cluttered100 or Pairs
+    images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
+    data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
+    steps: Count = 4_400_000  # images shown; 55,000 are an epoch of MNIST
+    batch: Count = 100  # images an update
+    rollouts: Count = 1  # M, passes over each of them with other glimpses
+    glimpses: Count = 6  # looks at an image for each digit in it, the very first at a random place
+    patch_size: Count = 8  # pixels, side of a patch
+    scales: Count = 1  # patches a glimpse, each twice as wide as the one before
+    attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how places are chosen
+    std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
+    backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
+    glimpse_units: Count = 128  # units of the mlp for what is seen, and of the layer for where
+    core_units: Count = 256  # of a glimpse, and of the core
+    core: Literal["relu", "lstm"] = "relu"  # the recurrent core
+    location_network: Count = 128  # hidden units of the location network
+    reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
+    reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
+    location_gradient: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
+    learning_rate: NonNegative = 1e-3  # Adam, at the start
+    location_lr_scale: NonNegative = 1.0  # of that, for the location network
+    weight_decay: NonNegative = 0.0  # decoupled (Loshchilov & Hutter 2019)
+    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    ema_decay: Share = 0.999  # of the averaged weights, kept an update; less in the first 10,000
+    evaluate_every: Count = 110_000  # images shown between evaluations on validation
+    evaluate_rollouts: Count = 1  # M in these; one looks where it means to, several draw and are averaged
+    evaluate_passes: Count = 3  # over all images in these, from other first places: fewer chance winners
+    test_rollouts: Count = 10  # M of the second test; the first has one
+    film: bool = True  # write the glimpses at some test images, at the end
+    log_every: Count = 55_000  # images shown a line of metrics.jsonl
+    threads: Whole = 1  # of torch on the CPU
+    bf16: bool = False  # bf16 autocast where the device is fast at it; classes and values are told in fp32
+    compile: bool = False  # torch.compile learn
+
+    def validate(self) -> None:
+        super().validate()
+        backbones.check(self.backbone)
+
+
+SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images
+TAUGHT = dict(location_gradient=True, reinforce_weight=0.1)
+LARGE = TAUGHT | dict(glimpses=8, patch_size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
+RECIPES = {
+    "MNIST": TAUGHT | dict(weight_decay=0.1),  # the only task whose images are the same each time
+    "Translated": LARGE,
+    "Cluttered": LARGE,
+    "Cluttered100": LARGE | dict(scales=4),
+    "Pairs": LARGE | dict(glimpses=3, scales=4),
+}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the task asked for. Raises ValueError on an unknown one."""
+    name = task_name(asked)
+    return Config(env=name, **RECIPES[name])
+
+
+def task_name(asked: Config) -> str:
+    """The task asked for, as RECIPES spells it. Raises ValueError on an unknown one."""
+    known = {name.lower(): name for name in RECIPES}
+    if asked.env.lower() not in known:
+        raise ValueError(f"unknown task {asked.env!r}: {suggestions.one_of(asked.env, RECIPES)}")
+    return known[asked.env.lower()]
+
+
+Builder = Callable[[Config, Scenes], RecurrentAttention]
+
+
+def image_set(config: Config) -> data.Sets:
+    """The images that a config names. Raises ValueError where they cannot be had."""
+    if config.images == "mnist":
+        return data.load("mnist", config.data)
+    images, labels = glimpse.glyphs(7_000)
+    parts = (slice(0, 5_000), slice(5_000, 6_000), slice(6_000, 7_000))
+    return data.Sets(*(data.Labeled(images[part, None], labels[part]) for part in parts), tuple("0123456789"))
+
+
+def scenes(config: Config, labeled: data.Labeled, device: torch.device) -> Scenes:
+    """The scenes of a config's task, made of a part of an image set."""
+    task = glimpse.TASKS["Plain" if config.env == "MNIST" else config.env]
+    return Scenes(labeled.images.to(device), labeled.labels.to(device), task)
+
+
+def build(
+    config: Config, world: Scenes, network: type[RecurrentAttention] = RecurrentAttention
+) -> RecurrentAttention:
+    """The network for a task, on the device of its images."""
+    device = world.images.device
+    retina = Retina(world.shape, config.patch_size, config.scales, device)
+    return network(config, retina, world).to(device)
+
+
+@torch.inference_mode()
+def errors(
+    network: RecurrentAttention, world: Scenes, rollouts: int, seed: int, passes: int = 1, batch: int = 500
+) -> dict[str, float]:
+    """Percent of a set's images read wrongly, in any digit: the mean over `passes`, which begin at other places.
+
+    A single rollout looks where it means to. Of several, which draw where they look, the probabilities are averaged.
+    Scenes and glimpses follow from the seed: the same ones every time. The network is put into evaluation mode.
+
+    Returns:
+        "error", "loss" (nats) and "images", how many.
+    """
+    network.eval()
+    device = world.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    wrong = loss = torch.zeros((), device=device)
+    for rows in torch.arange(len(world), device=device).split(batch):
+        uniform = torch.rand(len(rows), world.draws, generator=generator, device=device)
+        maps, label = network.retina.prepare(world.paint(rows, uniform)), world.answers(rows, uniform)
+        for _ in range(passes):
+            drawn = (
+                network.sample_noise(len(rows), device, generator, deterministic=rollouts == 1)
+                for _ in range(rollouts)
+            )
+            probability = sum(network(maps, chance).logits.softmax(2) for chance in drawn) / rollouts
+            wrong = wrong + (probability.argmax(2) != label).any(1).sum()
+            loss = loss - probability.gather(2, label[..., None]).clamp(min=1e-9).log().sum()
+    seen = passes * len(world)
+    return {"error": 100 * wrong.item() / seen, "loss": loss.item() / seen, "images": len(world)}
+
+
+def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
+    """Adam over the weights that are to learn, those that only point in a group of their own."""
+    location_modules = [
+        weight for module in network.location_modules() for weight in module.parameters() if weight.requires_grad
+    ]
+    separate_critic = {id(weight) for weight in location_modules}
+    others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in separate_critic]
+    groups = [{"params": others}, {"params": location_modules}]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=others[0].device.type != "mps")
+
+
+def train(config: Config, program: str = "agents.recurrent_attention", build: Builder = build) -> None:
+    """Train what `build` makes; agents/dram.py has a network of its own."""
+    device = runs.prepare(config.device, config.seed, config.threads)
+    sets = image_set(config)
+    world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
+    if config.batch > len(world):
+        raise ValueError(f"--batch {config.batch}: there are {len(world)} images to train on")
+    run = runs.Run(
+        config, program, world_name(config), score=SCORE, unit="images", follow_up="python -m agents.watch"
+    )
+
+    network = build(config, world)
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = adam(config, network)
+    run.track(network=network, averaged=averaged, optimizer=optimizer)
+
+    def learn(maps: Tensor, label: Tensor, chance: Tensor) -> dict[str, Tensor]:
+        logits, _, log_prob, baseline = network(maps, chance)
+        reward = classification_reward(logits, label, config.reward)
+        weight = config.reinforce_weight
+        loss, parts = hybrid_loss(logits, label, reward, log_prob, baseline, weight, config.glimpses)
+        optimizer.zero_grad()
+        loss.backward()
+        if config.max_grad_norm:
+            nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+        optimizer.step()
+        return parts
+
+    if config.compile:
+        learn = torch.compile(learn)
+
+    for step in run.steps(config.steps, stride=config.batch):
+        for group, rate in zip(optimizer.param_groups, (1.0, config.location_lr_scale), strict=True):
+            group["lr"] = config.learning_rate * rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        rows = sampling.batch_indices(len(world), step, config.batch, config.seed, device)
+        uniform = torch.rand(len(rows), world.draws, device=device)
+        maps, label = network.retina.prepare(world.paint(rows, uniform)), world.answers(rows, uniform)
+        if config.rollouts > 1:
+            maps, label = maps.repeat(config.rollouts, 1, 1), label.repeat(config.rollouts, 1)
+        run.log(learn(maps, label, network.sample_noise(len(label), device)))
+        optimizers.ema_update(averaged, network, config.ema_decay, updates=step // config.batch)
+        last = step + config.batch >= config.steps
+        if run.due(config.evaluate_every) or last:
+            assess(run, averaged, validation)
+        if last:
+            test(run, averaged, scenes(config, sets.test, device))
+
+
+def world_name(config: Config) -> str:
+    """The folder that a task's runs lie in."""
+    return config.env if config.images == "mnist" else f"{config.images.capitalize()}-{config.env}"
+
+
+def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> None:
+    """Evaluate on the validation images, and keep the eyes of the best so far."""
+    config = run.config
+    with run.aside("evaluation", needed=True):
+        found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
+    if run.record({f"eval/{word}": value for word, value in found.items()}):
+        with run.writing(backbones.FILENAME) as path:
+            backbones.save(network.backbone, path)
+
+
+def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
+    """Test the network of the best evaluation, once, with one rollout and with several, and film its glimpses."""
+    best = run.best_state()
+    network = copy.deepcopy(network)
+    network.load_state_dict(best["parts"]["averaged"])
+    several = run.config.test_rollouts
+    with run.aside("evaluation", needed=True):
+        one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
+    run.record(
+        {
+            "test/error": one["error"],
+            "test/loss": one["loss"],
+            f"test/error_{several}": many["error"],
+            f"test/loss_{several}": many["loss"],
+            "test/images": one["images"],
+            "test/of_step": best["step"],
+        }
+    )
+    if run.config.film:
+        with run.aside("film"):
+            show(network, world, run.folder / "videos", seed=run.config.seed)
+    run.bar.say(
+        f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"
+    )
+
+
+@torch.inference_mode()
+def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, count: int = 25) -> Path:
+    """Write a single rollout's glimpses at some random images as saccades.gif and saccades.png.
+
+    Returns the path of the first.
+    """
+    network.eval()
+    device = world.images.device
+    generator = torch.Generator(device).manual_seed(seed)
+    images, labels = world.sample(count, generator)
+    rollout = network(
+        network.retina.prepare(images), network.sample_noise(count, device, generator, deterministic=True)
+    )
+    answers, locations = rollout.logits.argmax(2), rollout.location
+    plots.film(folder / "saccades.gif", images, locations, answers, labels, network.retina)
+    few = slice(0, 8)
+    plots.sheet(folder / "saccades.png", images[few], locations[:, few], answers[few], labels[few], network.retina)
+    return folder / "saccades.gif"
+
+
+def watch(
+    config: Config, folder: Path, state: dict, device: torch.device, seed: int, build: Builder = build
+) -> Callable[[Path], Path]:
+    """For agents.watch: print validation errors of a run's saved weights.
+
+    Returns what draws their glimpses at images of validation into a folder, as show() does.
+    """
+    world = scenes(config, image_set(config).validation, device)
+    network = build(load_backbone(config, folder), world)
+    network.load_state_dict(state["parts"]["averaged"])
+    for rollouts in (1, config.test_rollouts):
+        found = errors(network, world, rollouts, seed=3_000_000 + seed)
+        print(f"validation error {found['error']:.2f}% of {found['images']:,} images (M={rollouts})", flush=True)
+    return lambda place: show(network, world, place, seed)

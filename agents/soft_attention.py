@@ -1,0 +1,215 @@
+"""Soft attention that plays: an agent that asks the picture questions, and shows where it looked for the answers.
+
+Mott et al. 2019, "Towards interpretable reinforcement learning using attention augmented agents": queries that come
+from the agent's memory, keys and values from the backbone's map with a fixed basis of space beside them, and nothing
+of the picture reaches the policy but the answers. It sees one frame at a time. Learned by PPO (agents/ppo.py, whose
+loop and flags these are); agents.watch lays the attention over its films.
+
+    python -m agents.soft_attention --env Pong
+    python -m agents.soft_attention --env Breakout --queries 2
+    python -m agents.soft_attention --env Catch
+    python -m agents.watch results/Pong/attention-1
+
+Deviations from the paper:
+1. PPO on a few worlds instead of IMPALA on many.
+2. The vision core is a backbone of the registry (--backbone), without the convolutional LSTM behind it: movement is
+   seen only by the policy's own LSTM, from one answer to the next.
+3. The policy is not told the last action and reward; attention goes to the map of stride 8 that is finest.
+4. Queries begin with an opinion of what to look for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import runs
+from agents import ppo
+from agents.config import implied, recipe_key, world_options
+from agents.networks import actor_critic
+from agents.networks.layers import dense
+from agents.networks.lstm import build_lstm
+from envs import World
+from runs.flag_types import Count, Whole
+
+__all__ = ["Config", "load", "world_options", "recipe", "train"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ppo.Config):
+    stack: Whole = 1  # frames in an observation of pictures
+    hidden: Whole = 512  # of no use here: policy and value read the LSTM
+    lstm_units: Count = 256  # of the LSTM that asks and decides
+    queries: Count = 4  # questions a step
+    keys: Count = 8  # channels that are compared with a query, beside those of space
+    values: Count = 64  # channels that an answer is made of, beside those of space
+    basis: Count = 4  # frequencies of the spatial basis, up and across each: its square times 4 channels
+    level: int = -1  # which of the backbone's maps, from fine to coarse
+
+
+ATARI = dict(stack=1, lstm_units=256, level=1)
+CATCH = ppo.CATCH | dict(
+    steps=60_000,
+    worlds=32,
+    rollout=9,  # the steps of a sequence are learned from one after the other: many short ones are quicker
+    stack=1,
+    lstm_units=64,
+    values=32,
+    level=-1,
+    evaluate_every=6_000,
+    separate_critic=False,
+)
+PIXELS = ppo.RECIPES["pixels"] | ATARI
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
+    return Config(env=asked.env, **RECIPES[picture_recipe_key(asked, RECIPES)] | implied(asked))
+
+
+def picture_recipe_key(asked: ppo.Config, known: Collection[str]) -> str:
+    """Which of the known recipes suits the world asked for. Raises ValueError on one without a picture."""
+    kind = recipe_key(asked, known)
+    if kind not in known:
+        raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
+    return kind
+
+
+def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
+    """Products of waves along both axes, (4 F^2, height, width), within [-1, 1]. Mott 2019, section 2.1.
+
+    sin and cos of pi f y, f = 1 .. F, y from 0 to 1 down the map, each times the same of x.
+    """
+
+    def waves(length: int) -> Tensor:  # (2 F, length)
+        place = torch.linspace(0, 1, length)
+        phase = math.pi * torch.arange(1, frequencies + 1)[:, None] * place
+        return torch.cat([phase.sin(), phase.cos()])
+
+    down, across = waves(height), waves(width)
+    return (down[:, None, :, None] * across[None, :, None, :]).flatten(0, 1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax over places of query . key, and the mean of the values under it. Mott 2019, section 2.2.
+
+    Args:
+        query: (B, Q, K). keys: (B, K, P). values: (B, P, V).
+
+    Returns:
+        Answers (B, Q, V), and weights (B, Q, P), which sum to 1 over places.
+    """
+    weights = torch.bmm(query, keys).softmax(2)
+    return torch.bmm(weights, values), weights
+
+
+class SoftAttentionNetwork(actor_critic.ActorCritic):
+    """An ActorCritic that reads its backbone's map by soft attention, asked for by its LSTM."""
+
+    is_recurrent = True
+
+    def __init__(self, world: World, config: Config) -> None:
+        if config.separate_critic:
+            raise ValueError("--separate-critic: policy and value get the same answers here")
+        super().__init__(world, dataclasses.replace(config, hidden=0))
+
+    def _build_heads(self, width: int, world: World, config: Config) -> None:
+        self.level, self.split, self.queries = config.level, config.keys, config.queries
+        maps = len(self.backbone.channels)
+        if not -maps <= config.level < maps:
+            raise ValueError(f"--level {config.level}: {config.backbone} has {maps} maps, from 0 to {maps - 1}")
+        channels = self.backbone.channels[config.level]
+        self.project = nn.Conv2d(channels, config.keys + config.values, 1)
+        nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
+        nn.init.zeros_(self.project.bias)
+        with torch.no_grad():
+            _, _, height, width = self._map(world.observation[:1].cpu()).shape  # the network is not there yet
+        basis = spatial_basis(height, width, config.basis).flatten(1)  # (S, P)
+        self.register_buffer("basis", basis, persistent=False)
+        self.shape = (height, width)
+        key, value = config.keys + len(basis), config.values + len(basis)
+        self.ask = nn.Sequential(dense(config.lstm_units, 128), nn.Linear(128, config.queries * key))
+        init_distinct_queries(self.ask[1].bias.view(config.queries, key)[:, : config.keys])
+        self.digest = dense(config.queries * (key + value), config.lstm_units)
+        self.core = build_lstm(config.lstm_units, config.lstm_units)
+        super()._build_heads(config.lstm_units, world, config)
+
+    def _map(self, observation: Tensor) -> Tensor:
+        return self.project(self.backbone(observation)[self.level])
+
+    def initial_state(self, count: int) -> Tensor:
+        return self.core.initial_state(count)
+
+    def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._unroll(observation.unsqueeze(1), None, state)[:3]
+
+    def attention_map(self, observation: Tensor, state: Tensor) -> Tensor:
+        """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, H, W), which sum to 1.
+
+        A place of the map stands for the stride x stride pixels in the middle of what it sees: without padding a
+        map does not reach the edges of its picture. Behind padded convolutions it is up to two pixels off.
+        """
+        weights = self._unroll(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
+        stride = self.backbone.strides[self.level]
+        pixels = weights.repeat_interleave(stride, 2).repeat_interleave(stride, 3) / stride**2
+        margins = [side - stride * cells for side, cells in zip(observation.shape[2:], self.shape, strict=True)]
+        (top, bottom), (left, right) = ((margin // 2, margin - margin // 2) for margin in margins)
+        return F.pad(pixels, (left, right, top, bottom))
+
+    def unroll(self, observation: Tensor, is_first: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        return self._unroll(observation, is_first, state)[:2]
+
+    def _unroll(
+        self, observation: Tensor, is_first: Tensor | None, state: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        seen = self._map(observation.flatten(0, 1)).float().flatten(2)  # (B L, K + V, P)
+        basis = self.basis.expand(len(seen), -1, -1)
+        keys = torch.cat([seen[:, : self.split], basis], 1).unflatten(0, observation.shape[:2])
+        values = torch.cat([seen[:, self.split :], basis], 1).transpose(1, 2).unflatten(0, observation.shape[:2])
+        hidden, cell = state.chunk(2, 1)
+        no = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        outputs, attention = [], []
+        with torch.autocast(observation.device.type, enabled=False):
+            for t in range(observation.shape[1]):
+                if is_first is not None:
+                    kept = (~is_first[:, t : t + 1]).float()
+                    hidden, cell = hidden * kept, cell * kept
+                query = self.ask(hidden).unflatten(1, (self.queries, -1))
+                answer, weights = attend(query, keys[:, t], values[:, t])
+                digested = self.digest(torch.cat([answer.flatten(1), query.flatten(1)], 1))
+                output, hidden, cell = self.core.unroll(digested.unsqueeze(1), no, hidden, cell)
+                outputs.append(output), attention.append(weights)
+            flat = torch.cat(outputs, 1).flatten(0, 1)
+            after = torch.cat([hidden, cell], 1)
+            return self.head(flat), self.value(flat).squeeze(1), after, torch.stack(attention, 1)
+
+
+def init_distinct_queries(queries: Tensor) -> None:
+    """Have queries (Q, K) begin by asking for something, each for other things of those that a backbone tells apart.
+
+    Else all places count alike at first, and what an answer tells of one of them drowns in the mean.
+    """
+    nn.init.normal_(queries, std=2.0)
+
+
+def build(config: Config, world: World) -> SoftAttentionNetwork:
+    """The network for a world, on its device."""
+    return SoftAttentionNetwork(world, config).to(world.device, memory_format=torch.channels_last)
+
+
+load = functools.partial(actor_critic.load, build=build)  # for agents.watch
+
+
+def train(config: Config) -> None:
+    ppo.train(config, "agents.soft_attention", build)
+
+
+if __name__ == "__main__":
+    runs.launch(train, Config, recipe, "agents.soft_attention", __doc__)

@@ -1,0 +1,204 @@
+"""How noisy is the policy gradient? Measures what each step of variance reduction in REINFORCE is worth.
+
+    python -m agents.studies.gradient_variance --env CartPole
+    python -m agents.studies.gradient_variance --env Catch --stages 0 8000 40000
+
+A policy is trained by agents/reinforce.py for as many steps as each stage says. Then it plays many episodes that it
+does not learn from, and each episode gives one estimate of the gradient by every estimator: the return of the whole
+episode, or the reward to go, against each of the baselines. All of them estimate the same gradient (--discount is 1,
+and time limits end the sum), so the estimator with the smaller variance is the better one. Printed, drawn and written
+is the variance summed over all weights of the policy, with a 95% interval (bootstrap over episodes), and the number
+of episodes whose mean would be as precise as 100 of the plainest estimator.
+
+The constant baseline is the mean over the other episodes of all measured ones, the moving one the mean over the
+episodes of a measurement made just before, the learned one the value that was trained along.
+Source: Sutton & Barto 2018, sections 13.3 and 13.4; Greensmith et al. 2004, "Variance reduction techniques for
+gradient estimates in reinforcement learning".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import envs
+import runs
+from agents import reinforce
+from agents.loading import load_checkpoint
+from agents.networks import actor_critic
+from envs import Transition, World
+from runs import machine, output
+from runs.flag_types import Share
+from runs.printing import compact_json
+
+ESTIMATORS = [  # from the plainest estimator to the best: credit, baseline
+    ("return", "none"),
+    ("return", "constant"),
+    ("reward_to_go", "none"),
+    ("reward_to_go", "constant"),
+    ("reward_to_go", "moving"),
+    ("reward_to_go", "learned"),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    env: str = "CartPole"  # the world
+    stages: tuple[int, ...] = (0, 20_000, 60_000)  # agent steps that the policy has learned for when it is measured
+    episodes: int = 400  # measured at each stage
+    discount: Share = 1.0  # of the return, per step; below 1 the two credits estimate different gradients
+    seed: int = 1
+    folder: Path = Path("results")  # of the trainings, and of <world>/variance-<seed>/
+
+
+def collect_episodes(
+    network: actor_critic.ActorCritic, world: World, episodes: int, seed: int
+) -> tuple[Transition, Tensor]:
+    """Play whole episodes, M of them: every field (T, M, ...), and which steps count, (T, M) bool."""
+    found: list[tuple[Transition, Tensor]] = []
+    for k in range(math.ceil(episodes / world.count)):
+        world.reset(seed + k)
+        played = reinforce.Episodes()
+        while not played.steps or not played.whole:
+            with torch.inference_mode():
+                drawn = network.head.sample(network(world.observation)[0])
+            played.add(world.step(network.head.environment_action(drawn)), drawn)
+        found.append(played.take())
+    max_steps = max(len(used) for _, used in found)
+
+    def join(fields: list[Tensor]) -> Tensor:
+        padded = [torch.cat([each, each.new_zeros(max_steps - len(each), *each.shape[1:])]) for each in fields]
+        return torch.cat(padded, 1)[:, :episodes]
+
+    record = Transition(*(join(list(field)) for field in zip(*(record for record, _ in found), strict=True)))
+    return record, join([used for _, used in found])
+
+
+def gradients(network: actor_critic.ActorCritic, record: Transition, used: Tensor, weight: Tensor) -> Tensor:
+    """Each episode's estimate of the policy's gradient, sum over its steps of weight * grad log pi, (M, P).
+
+    record: (T, M, ...). used: (T, M) bool. weight: (K, T, M), by K estimators; then (K, M, P).
+    """
+    weights = [w for name, w in network.named_parameters() if not name.startswith(("value", "judge"))]
+    result = []
+    for m in range(used.shape[1]):
+        kept = used[:, m]
+        parameters, _ = network(record.observation[kept, m])
+        log_prob = network.head.log_prob(parameters, record.action[kept, m])
+        each = []
+        for row in weight[:, kept, m]:
+            pieces = torch.autograd.grad(log_prob @ row, weights, retain_graph=True)
+            each.append(torch.cat([piece.flatten() for piece in pieces]))
+        result.append(torch.stack(each))
+    return torch.stack(result, 1)
+
+
+def total_variance(gradient: Tensor) -> tuple[float, float, float]:
+    """Sum over weights of the variance over episodes of gradient (M, P), and its 95% interval by bootstrap."""
+    separate_critic = (
+        (gradient - gradient.mean(0)).square().sum(1).double().numpy() * len(gradient) / (len(gradient) - 1)
+    )
+    drawn = np.random.default_rng(0).choice(separate_critic, (2_000, len(separate_critic))).mean(1)
+    return float(separate_critic.mean()), *(float(x) for x in np.percentile(drawn, [2.5, 97.5]))
+
+
+def measure(
+    config: Config, network: actor_critic.ActorCritic, world: World, asked: reinforce.Config
+) -> dict[str, tuple]:
+    """The variance of every estimator for a policy, {"reward_to_go, none": (variance, low, high), ...}."""
+    before, before_used = collect_episodes(network, world, min(config.episodes, 64), 10_000 * config.seed)
+    record, used = collect_episodes(network, world, config.episodes, 10_000 * config.seed + 5_000)
+    with torch.no_grad():
+        value = torch.stack([network(step)[1] for step in record.observation])
+    weights = []
+    for credit, baseline in ESTIMATORS:
+        by = dataclasses.replace(asked, credit=credit, baseline=baseline, discount=config.discount)
+        zeros = torch.zeros(used.shape[1])
+        weight = reinforce.step_returns(by, record.reward, used, zeros)
+        earlier = reinforce.step_returns(by, before.reward, before_used, torch.zeros(before_used.shape[1]))
+        moving = earlier.sum() / before_used.sum()
+        weights.append((weight - reinforce.baselines(by, weight, used, value, moving)) * used)
+    found = gradients(network, record, used, torch.stack(weights))
+    return {
+        f"{credit}, {baseline}": total_variance(each)
+        for (credit, baseline), each in zip(ESTIMATORS, found, strict=True)
+    }
+
+
+def draw(result: dict[str, dict[str, tuple]], path: Path, title: str) -> None:
+    """Bars of the variance, a group a stage."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panel = figure.subplots()
+    names = list(next(iter(result.values())))
+    for k, name in enumerate(names):
+        place = np.arange(len(result)) + (k - len(names) / 2) * 0.13
+        rows = np.array([stage[name] for stage in result.values()])
+        spread = np.abs(rows[:, 1:].T - rows[:, 0])
+        panel.bar(place, rows[:, 0], 0.12, yerr=spread, label=name.replace("_", " "), capsize=2)
+    panel.set_yscale("log")
+    panel.set_xticks(range(len(result)), [f"after {int(stage):,} steps" for stage in result])
+    panel.set_ylabel("variance of one episode's gradient")
+    panel.set_title(title, fontsize=11)
+    panel.legend(fontsize=8, ncols=2)
+    output.draw(path, figure, "--folder", dpi=130)
+
+
+def main(config: Config) -> None:
+    if config.episodes < 2:
+        raise ValueError(f"--episodes {config.episodes}: a variance is of 2 or more")
+    device = runs.prepare("cpu", config.seed, 1)
+    asked = reinforce.recipe(reinforce.Config(env=config.env))
+    asked = dataclasses.replace(
+        asked, seed=config.seed, folder=config.folder, wandb="disabled", film_seconds=0.0, anneal_lr=False
+    )
+    world = envs.make(config.env, 16, seed=config.seed + 1000, device=device, **reinforce.world_options(asked))
+    torch.manual_seed(config.seed)
+    result: dict[str, dict[str, tuple]] = {}
+    for steps in config.stages:
+        network = actor_critic.build(asked, world)
+        if steps:
+            trained = dataclasses.replace(
+                asked, steps=steps, discount=config.discount, name=f"variance-{steps}-{config.seed}"
+            )
+            trained = dataclasses.replace(trained, evaluate_every=steps)
+            with contextlib.suppress(runs.Finished):  # by the same flags: of a command that was stopped later
+                reinforce.train(trained)
+            network.load_state_dict(
+                load_checkpoint(config.folder / world.name / trained.name, "last")["parts"]["network"]
+            )
+        result[str(steps)] = measure(config, network, world, asked)
+    folder = config.folder / world.name / f"variance-{config.seed}"
+    about = {"env": world.name, "episodes": config.episodes, "discount": config.discount, "seed": config.seed}
+    about |= machine.circumstances("agents.studies.gradient_variance", device)
+    output.write(folder / "variance.json", compact_json(about | {"variance": result}) + "\n", "--folder")
+    draw(
+        result, folder / "variance.png", f"{world.name}: variance of the policy gradient, {config.episodes} episodes"
+    )
+
+    table = Table(title=f"{world.name}: variance of one episode's gradient, and episodes as good as 100 plain ones")
+    for column in ("credit, baseline", *(f"{int(stage):,} steps" for stage in result)):
+        table.add_column(column, justify="left" if column.startswith("credit") else "right")
+    for name in next(iter(result.values())):
+        plain = [stage["return, none"][0] for stage in result.values()]
+        cells = [
+            f"{stage[name][0]:.3g} [{stage[name][1]:.3g}, {stage[name][2]:.3g}]  {100 * stage[name][0] / base:.0f}"
+            for stage, base in zip(result.values(), plain, strict=True)
+        ]
+        table.add_row(name.replace("_", " "), *cells)
+    console = Console()
+    console.print(table)
+    console.print(f"written to {folder}", highlight=False)
+
+
+if __name__ == "__main__":
+    runs.launch(main, Config, None, "agents.studies.gradient_variance", __doc__)

@@ -1,0 +1,1 @@
+"""What a backbone knows: frames with labels, pretraining, probing, transfer to agents."""

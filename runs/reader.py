@@ -1,0 +1,423 @@
+"""Reading runs back: what a run was, how far it got, what it scored, and which runs are seeds of one.
+
+A run is a folder (`read_run`), or a line of a records.jsonl that `runs.publish` wrote (`read_records`). Nothing here
+needs torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runs import files
+from runs.printing import printable
+from runs.score import RETURN, Score
+
+try:
+    import fcntl
+except ImportError:  # Windows: a run's last line then tells whether it is alive
+    fcntl = None
+
+METRIC_FILES = "metrics.jsonl"  # a run's metrics
+RECORDS = "records.jsonl"  # published runs of one world, a line each
+RECENT = 100  # games that the training return is a mean over
+QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
+# Flags that make no other experiment; world and protocol are told apart by what was written about the world.
+NOT_THE_EXPERIMENT = (
+    "seed",
+    "folder",
+    "wandb",
+    "wandb_project",
+    "wandb_entity",
+    "wandb_group",
+    "tags",
+    "save_every",
+    "log_every",
+    "film",
+    "film_seconds",
+    "evaluate_first",
+    "threads",
+    "device",
+    "memory_on_disk",
+    "accept_loss",
+    "profile",
+    "env",
+    "protocol",
+)
+OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
+NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One run as its folder or its published record tells it; `read_run` and `read_records` make it."""
+
+    folder: Path  # of a published run: where its pictures lie, if it has any
+    program: str  # "dqn"
+    world: str  # "Breakout"
+    protocol: str | None  # "classic" | "sticky"; None where a world has only one
+    seed: int | None
+    score: Score  # what its evaluations are judged by
+    unit: str  # of its steps: "steps", "images"
+    config: dict[str, Any]  # every flag
+    about: dict[str, Any]  # the whole config.json: hardware, versions, commit ...
+    lines: list[dict[str, Any]]  # metrics, in the order written
+    clock: list[dict[str, Any]]  # {"step", "seconds", ...}
+    status: str  # "finished" | "running" | "interrupted"
+    unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
+    published: dict[str, Any] | None = None  # what only a record says: variant, training_return, played, date, note
+
+    @property
+    def step(self) -> int:
+        """The last agent step that anything was written about."""
+        return int(max((line["step"] for line in self.lines + self.clock), default=0))
+
+    @property
+    def planned(self) -> float | None:
+        """Steps that it was to make."""
+        steps = self.config.get("steps")
+        return steps if _is_number(steps) and steps > 0 else None
+
+    @property
+    def inexact(self) -> str:
+        """Why it is not what it would be had nothing happened to it: "from step 40: ..."; empty where it is."""
+        notes = self.about.get("inexact")
+        told = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
+        return _name("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in told))
+
+    @property
+    def unfinished(self) -> str:
+        """ "running, at 40%" or "interrupted, at 40%"; empty for a finished run."""
+        share = f", at {min(self.step / self.planned, 1):.0%}" if self.planned else ""
+        return "" if self.status == "finished" else self.status + share
+
+    @property
+    def seconds(self) -> float | None:
+        """Training wall time over all resumes."""
+        return self.clock[-1]["seconds"] if self.clock else None
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Agent steps a second of wall time, over the whole run."""
+        return self.clock[-1]["step"] / self.seconds if self.seconds else None
+
+    @property
+    def words(self) -> set[str]:
+        """Every metric word that the run wrote a number for."""
+        return {word for line in self.lines for word in line if word != "step"}
+
+    def last(self, word: str) -> float | None:
+        """The value of a metric written last."""
+        return next((line[word] for line in reversed(self.lines) if word in line), None)
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines with the metric of its score."""
+        return [line for line in self.lines if self.score.metric in line]
+
+    @property
+    def final(self) -> dict[str, Any] | None:
+        """The last evaluation."""
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best evaluation, the latest of equals, whose weights the run keeps."""
+        found = self.evaluations
+        best = self.score.best([line[self.score.metric] for line in found]) if found else None
+        return next((line for line in reversed(found) if line[self.score.metric] == best), None)
+
+    @property
+    def tested(self) -> dict[str, float]:
+        """Its score on what is tested once: "error" plainly, "error_10" with ten views or rollouts; maybe empty."""
+        word = f"test/{self.score.name}"
+        tests = [line for line in self.lines if word in line]
+        words = tests[-1].items() if tests else ()
+        return {name.removeprefix("test/"): value for name, value in words if name.startswith(word)}
+
+    @property
+    def training_return(self) -> float | None:
+        """Mean return of the last hundred training games (of whole lines, so of a few more); None without games."""
+        if self.published is not None:  # its lines are means of many
+            return self.published["training_return"]
+        total, games = 0.0, 0
+        for line in reversed(self.lines):
+            if games < RECENT and "episode/return" in line:
+                count = line.get("episode/count", 1)
+                total, games = total + count * line["episode/return"], games + count
+        return total / games if games else None
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames of the game that one agent step covers; only Atari worlds have a protocol."""
+        return (self.config.get("frame_skip") or 4) if self.protocol in ("classic", "sticky") else 1
+
+    def curve(self, word: str, x: str = "steps") -> tuple[np.ndarray, np.ndarray]:
+        """A metric's places and its finite values, each (P,); x is "steps", "frames" or "hours" of wall time.
+
+        A step written twice counts once, as written last. Hours are interpolated between the lines of
+        clock.jsonl; without that file the curve is empty.
+        """
+        points = {line["step"]: line[word] for line in self.lines if word in line}
+        steps = np.array(sorted(points), dtype=float)
+        values = np.array([points[step] for step in steps], dtype=float)
+        if x == "frames":
+            return steps * self.frames_per_step, values
+        if x == "hours" and not self.clock:
+            return steps[:0], values[:0]
+        if x == "hours":
+            hours = {0: 0.0} | {line["step"]: line["seconds"] / 3600 for line in self.clock}
+            return np.interp(steps, sorted(hours), [hours[step] for step in sorted(hours)]), values
+        return steps, values
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs which differ in nothing but their seed, in the order of their seeds."""
+
+    world: str
+    protocol: str | None
+    program: str
+    variant: str  # what its records are called, or the flags in which its world's and program's groups differ
+    runs: list[RunRecord]
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        return self.runs[0].score
+
+    @property
+    def name(self) -> str:
+        """The program and its variant."""
+        return f"{self.program} {self.variant}".strip()
+
+    @property
+    def seeds(self) -> str:
+        """ "1, 2, 3 (running, at 40%)": every run that is not finished says so."""
+        return ", ".join(f"{run.seed}" + f" ({run.unfinished})" * bool(run.unfinished) for run in self.runs)
+
+
+def group(runs: Iterable[RunRecord]) -> list[Group]:
+    """Gather the runs of one (world, protocol, program, score) that have the same configuration.
+
+    A flag that some of them do not know yet, and others have switched off, tells no runs apart. Groups are named by
+    the variant of their published records, others by the flags in which they differ: "batch=64, double=True".
+    """
+    families: dict[tuple, list[RunRecord]] = {}
+    for run in runs:
+        families.setdefault((run.world, run.protocol or "", run.program, run.score.metric), []).append(run)
+    groups = []
+    for (_, _, program, _), family in sorted(families.items()):
+        known = [flags(run) for run in family]
+        for key in set().union(*known):
+            off = sorted({each[key] for each in known if key in each} & {*OFF, NEUTRAL_FACTORS.get(key)})
+            for run, each in zip(family, known, strict=True):
+                if off and key not in run.config:  # a None is known: the program's own choice
+                    each.setdefault(key, off[0])
+        differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
+        variants: dict[str, list[RunRecord]] = {}
+        for run, each in zip(family, known, strict=True):
+            variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
+            variants.setdefault(variant, []).append(run)
+        for variant, members in sorted(_name_variants(variants).items()):
+            members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
+            groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
+    return groups
+
+
+def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
+    """Groups by the variant that their published records agree on, where that tells them apart."""
+    names = {}
+    for by_flags, members in variants.items():
+        words = {run.published["variant"] for run in members if run.published is not None}
+        names[by_flags] = words.pop().replace("_", " ") if len(words) == 1 else by_flags
+    taken = list(names.values())
+    return {name if taken.count(name) == 1 else text: variants[text] for text, name in names.items()}
+
+
+def flags(run: RunRecord) -> dict[str, str]:
+    """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
+    kept = {
+        _name(key): _name(value)
+        for key, value in run.config.items()
+        if key not in NOT_THE_EXPERIMENT and value is not None
+    }
+    if "name" in kept:
+        kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
+    return kept
+
+
+def read_run(folder: Path | str) -> RunRecord:
+    """Read a run's folder; a run that wrote no line yet has none.
+
+    Raises FileNotFoundError where it is no run's folder, ValueError where config.json does not hold what it should.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{_name(folder)!r} is no run: it has no config.json")
+    about, wrote = _read_object(path), folder / METRIC_FILES
+    (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / "clock.jsonl")
+    _verify(folder, wrote)
+    status = _status(folder, wrote if wrote.exists() else path)
+    return _run(path, folder, about, lines, clock, status, unreadable + more)
+
+
+def read_records(path: Path | str) -> list[RunRecord]:
+    """Read a records.jsonl: published runs of a world, a JSON object a line.
+
+    Beside what config.json held it has "name", "status", "variant", "date", "note", "played", "training_return", and
+    "curve" and "clock": lists of tables, a list of numbers a word. Raises ValueError where a line is no such object.
+    """
+    path, runs = Path(path), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        where = path.with_name(f"{path.name}, line {number}")
+        about = _parsed(where, line)
+        try:
+            name, status = about["name"], about.pop("status")
+            curve, clock = (_rows(about.pop(word)) for word in ("curve", "clock"))
+            published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{_name(where)} is no record of a run: {_name(repr(error))}") from None
+        run = _run(where, path.parent / _name(name), about, curve, clock, status, 0)
+        runs.append(dataclasses.replace(run, published=published))
+    return runs
+
+
+def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:
+    """Lines out of their columns, in the order of their steps."""
+    rows = [dict(zip(table, row, strict=True)) for table in tables for row in zip(*table.values(), strict=True)]
+    if wrong := [value for row in rows for value in row.values() if not _is_number(value)]:
+        raise ValueError(f"{wrong[0]!r} is no number")
+    return sorted(rows, key=lambda line: line["step"])
+
+
+def _run(
+    path: Path,
+    folder: Path,
+    about: dict[str, Any],
+    lines: list[dict[str, Any]],
+    clock: list[dict[str, Any]],
+    status: str,
+    unreadable: int,
+) -> RunRecord:
+    config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
+    program = _typed(path, about, "program", str)
+    if config is None or program is None:
+        raise ValueError(f"{_name(path)} is no run's: it should name a program and hold its config")
+    _typed(path, config, "frame_skip", int)
+    protocol = _typed(path, world, "protocol", str)
+    return RunRecord(
+        folder=folder,
+        program=_name(program).rpartition(".")[2],
+        world=_name(_typed(path, world, "name", str) or folder.resolve().parent.name),
+        protocol=protocol and _name(protocol),
+        seed=_typed(path, config, "seed", int),
+        score=_read_score(path, about),
+        unit=_name(_typed(path, about, "unit", str) or "steps"),
+        config=config,
+        about=about,
+        lines=lines,
+        clock=[line for line in clock if "seconds" in line],
+        status=status,
+        unreadable=unreadable,
+    )
+
+
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a .jsonl file that hold a step, and how many others there are; ([], 0) without the file.
+
+    Only finite numbers are kept of a line: a NaN is as good as not written. A last line without its newline is being
+    written just now, or was cut by a kill: no fault, not counted.
+    """
+    rows = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
+    lines, unreadable = [], 0
+    for number, row in enumerate(rows, start=1):
+        try:
+            line = json.loads(row) if row.strip() else None
+        except (ValueError, RecursionError):
+            line = row
+        if isinstance(line, dict) and _is_number(line.get("step")):
+            lines.append({word: value for word, value in line.items() if _is_number(value)})
+        elif line is not None and number < len(rows):
+            unreadable += 1
+    return lines, unreadable
+
+
+def _verify(folder: Path, wrote: Path) -> None:
+    """Raise ValueError where the lines of a finished run are not those that it finished with."""
+    if not (folder / "finished.json").is_file():
+        return
+    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), "metrics", str)
+    if known and hashlib.sha256(wrote.read_bytes() if wrote.is_file() else b"").hexdigest() != known:
+        raise ValueError(f"{_name(wrote)} does not match the checksum in finished.json: it was changed since")
+
+
+def _status(folder: Path, lines: Path) -> str:
+    if (folder / "finished.json").is_file():
+        return "finished"
+    if fcntl and (folder / ".lock").is_file():  # a living run holds it
+        with open(folder / ".lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return "running"
+        return "interrupted"
+    return "running" if time.time() - lines.stat().st_mtime < QUIET else "interrupted"
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{_name(path)} should hold a JSON object, not a {type(value).__name__}")
+    return files.without_seal(path, value)
+
+
+def _read_score(path: Path, about: dict[str, Any]) -> Score:
+    found = _typed(path, about, "score", dict)
+    if found is None:
+        return RETURN
+    try:
+        score = Score(**found)
+        return dataclasses.replace(score, metric=_name(score.metric), unit=_name(score.unit))
+    except (TypeError, ValueError):
+        raise ValueError(f"{_name(path)}: no score, {_name(found)}") from None
+
+
+def _typed(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
+    """What a file holds under a key, or None. Raises ValueError where it is of another kind than it should be."""
+    value = values.get(key)
+    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+        raise ValueError(f"{_name(path)}: {key} should be a {kind.__name__}, not {_name(repr(value))[:60]}")
+    return value
+
+
+def _name(text: object) -> str:
+    """A name out of a file, on one line of a table and harmless on a terminal."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False

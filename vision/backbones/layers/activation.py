@@ -1,0 +1,38 @@
+"""What bends: the activations that every published architecture can be built with, chosen by its `activation`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Maxout(nn.Module):
+    """(B, 2 C, ...) -> (B, C, ...), the larger of two: Goodfellow et al. 2013, arXiv 1302.4389, with k = 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.maximum(*x.chunk(2, 1))
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "prelu": nn.PReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu6": nn.ReLU6,
+    "maxout": Maxout,
+}
+
+
+def activation_layer(name: str) -> nn.Module:
+    """A module of its own, never in place. Raises ValueError for an unknown name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def width_before(name: str, channels: int) -> int:
+    """The channels that a layer must put out for the activation to leave `channels`: Maxout needs two for each."""
+    return 2 * channels if name == "maxout" else channels

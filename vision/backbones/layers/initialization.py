@@ -1,0 +1,70 @@
+"""How a backbone's weights begin, chosen in this one place by the `init` argument of every backbone."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INITS = ("he", "xavier", "orthogonal", "small", "zeros", "torch")
+
+
+def initialize(module: nn.Module, init: str = "he") -> None:
+    """Sets the weights of every convolution and linear layer in `module`, in place.
+
+    he: normal with standard deviation sqrt(2 / fan_in), zero biases (He et al. 2015, equation 10).
+        The default: the signal of sparse pixels keeps its size through ReLU layers.
+    xavier: normal with standard deviation sqrt(2 / (fan_in + fan_out)), zero biases (Glorot & Bengio 2010, equation
+        12, there uniform): the signal keeps its size through tanh layers.
+    orthogonal: orthogonal rows times sqrt(2), zero biases (Saxe et al. 2014), the habit of policy gradients.
+    small: normal with standard deviation 0.01, zero biases: the signal dies out in deep networks.
+    zeros: all alike, and so nothing to tell units apart: to show that it does not learn.
+    torch: left as PyTorch made them (uniform, variance 1 / (3 fan_in)), which shrinks with depth.
+
+    Raises ValueError for another word.
+    """
+    if init not in INITS:
+        raise ValueError(f"unknown init {init!r}: choose one of {', '.join(INITS)}")
+    if init == "torch":
+        return
+    for layer in module.modules():
+        if not isinstance(layer, nn.Conv2d | nn.Linear):
+            continue
+        if init == "he":
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif init == "xavier":
+            nn.init.xavier_normal_(layer.weight)
+        elif init == "small":
+            nn.init.normal_(layer.weight, std=0.01)
+        elif init == "zeros":
+            nn.init.zeros_(layer.weight)
+        elif not layer.weight.is_meta:  # QR needs numbers
+            nn.init.orthogonal_(layer.weight, gain=math.sqrt(2))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def whiten(layer: nn.Conv2d, images: Tensor, eps: float = 5e-4) -> None:
+    """Makes a first convolution decorrelate the patches of images, and freezes its weight: Page 2018, part 8.
+
+    images: (N, C, H, W), uint8 counting as x / 255. Its filters become the patches' principal components, each
+    divided by the root of its variance (plus eps) and each once more with the other sign, and its biases, which go
+    on learning, take the mean away.
+    Raises ValueError for a layer that has not twice as many filters as a patch has numbers, or no bias.
+    """
+    numbers = layer.weight[0].numel()
+    if layer.out_channels != 2 * numbers or layer.bias is None:
+        raise ValueError(
+            f"whitening needs a bias and twice as many filters as a patch has numbers, {2 * numbers}, and this first "
+            f"convolution has {layer.out_channels}: choose a backbone made for it, as airbench with --stem cifar"
+        )
+    images = images.float() / 255 if images.dtype == torch.uint8 else images
+    patches = F.unfold(images, layer.kernel_size).transpose(1, 2).flatten(0, 1)  # (patches, numbers)
+    mean = patches.mean(0)
+    variances, components = torch.linalg.eigh((patches - mean).T @ (patches - mean) / len(patches))
+    filters = components.T / (variances[:, None] + eps).sqrt()
+    filters = torch.cat([filters, -filters])
+    layer.weight.copy_(filters.view_as(layer.weight))
+    layer.bias.copy_(-filters @ mean)
+    layer.weight.requires_grad_(False)

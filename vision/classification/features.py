@@ -1,0 +1,105 @@
+"""What was seen in images before networks learned to: histograms of gradients and of colors, for a whole batch.
+
+HOG: Dalal & Triggs 2005, "Histograms of oriented gradients for human detection", section 6, as simple as the features
+of CS231n's first assignment: cells of 8x8 pixels, 9 unsigned orientations, the mean magnitude of each, and no
+normalization over blocks. The hue histogram is the assignment's too.
+
+Deviation from the assignment: a gradient and its opposite count as one orientation; there, half of them are dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vision.training.augmentation import GRAY
+
+FEATURES = ("pixels", "hog", "color", "hog+color")
+
+
+def extract(images: Tensor, name: str, chunk: int = 500) -> Tensor:
+    """A row of features an image, (N, D): uint8 as they are for "pixels", else float32.
+
+    images: (N, C, H, W) uint8. chunk: images at a time, which bounds the memory.
+    Raises ValueError on another name, or where the images have no colors or are too small.
+    """
+    if name not in FEATURES:
+        raise ValueError(f"unknown features {name!r}: there are {', '.join(FEATURES)}")
+    if name == "pixels":
+        return images.flatten(1)
+    parts = [{"hog": hog, "color": hue_histogram}[part] for part in name.split("+")]
+    return torch.cat([torch.cat([part(some) for part in parts], 1) for some in images.split(chunk)])
+
+
+def gray(images: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 of 1 or 3 channels -> (B, 1, H, W) float32 in [0, 1]."""
+    if images.shape[1] == 1:
+        return images / 255
+    if images.shape[1] != 3:
+        raise ValueError(f"images of {images.shape[1]} channels have no gray: 1 or 3 are needed")
+    return torch.einsum("bchw,c->bhw", images / 255, torch.tensor(GRAY, device=images.device))[:, None]
+
+
+def hog(images: Tensor, cell: int = 8, bins: int = 9) -> Tensor:
+    """Histograms of oriented gradients, (B, bins * cells): the mean over a cell of the magnitude in each bin.
+
+    Bin b holds gradients that point b..b+1 times 180/bins degrees, or the opposite way, from the x axis towards the
+    y axis, which points down. Differences are of neighbors, and 0 in the last column and row.
+
+    images: (B, C, H, W) uint8. cell: pixels, side of one; what remains of the image is left out.
+    Raises ValueError where the image is smaller than a cell.
+    """
+    if min(images.shape[2:]) < cell:
+        raise ValueError(f"images of {tuple(images.shape[2:])} pixels are smaller than a cell of {cell}")
+    light = gray(images)
+    across, down = F.pad(light.diff(dim=3), (0, 1)), F.pad(light.diff(dim=2), (0, 0, 0, 1))
+    turned = torch.atan2(down, across).remainder(math.pi)
+    index = (turned * (bins / math.pi)).long().clamp(max=bins - 1)
+    votes = light.new_zeros(len(light), bins, *light.shape[2:]).scatter_(1, index, torch.hypot(across, down))
+    return F.avg_pool2d(votes, cell).flatten(1)
+
+
+def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
+    """The share of an image's pixels whose hue is in each bin, (B, bins). Gray has the hue 0, that of red.
+
+    images: (B, 3, H, W) uint8. Raises ValueError where they have no three channels.
+    """
+    if images.shape[1] != 3:
+        raise ValueError(f"images of {images.shape[1]} channels have no hue: use --features pixels or hog")
+    red, green, blue = (images / 255).unbind(1)
+    high, low = torch.maximum(torch.maximum(red, green), blue), torch.minimum(torch.minimum(red, green), blue)
+    span = torch.where(high > low, high - low, 1.0)
+    hue = torch.where(
+        high == red,
+        ((green - blue) / span).remainder(6),
+        torch.where(high == green, (blue - red) / span + 2, (red - green) / span + 4),
+    )  # in sixths of the circle, from red over green and blue
+    index = (hue * (bins / 6)).long().clamp(max=bins - 1).flatten(1)
+    return (
+        red.new_zeros(len(images), bins).scatter_add_(1, index, torch.full_like(hue, 1.0).flatten(1)) / index.shape[1]
+    )
+
+
+class Scale(NamedTuple):
+    """Makes inputs small numbers around 0, by what training inputs are like."""
+
+    mean: Tensor  # (D,)
+    std: Tensor  # (D,), or () for one of all
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """(B, D), bytes or floats -> (B, D) float32."""
+        return (inputs - self.mean) / self.std
+
+
+def scale_of(inputs: Tensor, chunk: int = 5_000) -> Scale:
+    """The scale of training inputs (N, D). Each feature has a deviation of its own, while pixels (bytes) share one:
+    their differences in contrast are part of the image, and those that never change stay 0. Summed in float64 on the
+    CPU, because not every device has it."""
+    mean = sum(some.cpu().double().sum(0) for some in inputs.split(chunk)) / len(inputs)
+    square = sum((some.cpu().double() - mean).square().sum(0) for some in inputs.split(chunk)) / len(inputs)
+    std = (square.mean() if inputs.dtype == torch.uint8 else square).sqrt()
+    return Scale(mean.float().to(inputs.device), torch.where(std > 1e-6, std, 1.0).float().to(inputs.device))

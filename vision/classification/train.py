@@ -1,0 +1,397 @@
+"""Image classification: a backbone and a head learn to name what a picture shows.
+
+Lectures 2 to 9 of CS231n in one program: losses, penalties, optimizers, schedules, initializers, augmentation, and
+transfer from published weights, from another run, or from an agent's eyes.
+
+    python -m vision.classification                                  # drawn shapes: no download
+    python -m vision.classification --data mnist
+    python -m vision.classification --data cifar10 --backbone resnet18
+    python -m vision.classification --data cifar10 --backbone resnet18 --check      # the sanity checks, no training
+    python -m vision.classification --data cifar10 --shots 100 --backbone results/shapes/classification-1 --train last
+
+Images lie on the device as bytes, are changed there, and enter the backbone as they are: a pixel counts as x / 255,
+as for agents, so that eyes fit both. The weights that are best on validation are tested once, at the end; they are in
+checkpoint/best.pt, and their eyes in backbone.safetensors. vision.classification.search tries numbers, vision.classification.ensembles averages.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import runs
+from runs import checkpoint, machine, saved, suggestions
+from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.machine import choose
+from vision import backbones, data
+from vision.backbones.layers.initialization import initialize, whiten
+from vision.classification import checks, classifier
+from vision.classification.classifier import Classifier
+from vision.data.image_files import read_image
+from vision.training import augmentation, losses, optimizers, sampling, schedules
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFlags:
+    """The images."""
+
+    GROUP: ClassVar[str] = "data"
+
+    data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
+    data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
+    size: Count | None = None  # pixels, side of the images read from a folder; None: 224
+    stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
+    shots: Whole = 0  # labeled training images a class, drawn by the seed; 0: all
+    folds: Whole = 0  # of cross-validation, instead of the set's own validation images; 0: those
+    fold: Whole = 0  # the one to choose on, from 0
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneFlags:
+    """The network that sees them."""
+
+    GROUP: ClassVar[str] = "backbone"
+
+    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the one that suits the data
+    stem: str | None = None  # of a new backbone; None: cifar for images up to 64 pixels
+    width: Positive | None = None  # times its channels; None: as published
+    norm: str | None = None  # none, batch, layer, group or instance; None: the family's
+    activation: str | None = None  # relu, tanh, ...; None: the family's
+    init: str | None = None  # of backbone, head: he, xavier, orthogonal, small, zeros or torch; None: the families'
+    dropout: Share | None = None  # probability, in the head; None: the paper's
+    body_dropout: Share | None = None  # in the backbone; None: the family's
+    dropconnect: Share = 0.0  # probability, of the head's weights
+    whiten: bool = False  # the first convolution whitens the images' patches, and its weight stays so (airbench)
+    train: str = "all"  # what learns: all, last-N (the head and the last N stages), head, last (the layer that names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(DataFlags, BackboneFlags, runs.Options):
+    steps: Count = 400_000  # images shown
+    batch: Count = 128  # images an update
+    loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
+    smoothing: Share = 0.0  # share of each label that is spread over all classes
+    mixup: NonNegative = 0.0  # alpha of the Beta distribution by which pairs of images are mixed; 0: none
+    l1: NonNegative = 0.0  # times the sum of |w|, in the loss
+    l2: NonNegative = 0.0  # times half the sum of w^2, in the loss; with l1 the elastic net
+    optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs
+    learning_rate: NonNegative = 0.1  # at its highest
+    momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
+    weight_decay: NonNegative = 5e-4  # of the optimizer
+    decay_biases: bool = True  # weight decay of norms and biases too
+    bias_scale: NonNegative = 1.0  # learning rate of norms and biases, times the others'
+    layer_decay: NonNegative = 1.0  # learning rate of a stage, times the next one's: below 1 early ones learn slower
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/schedules.py
+    warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
+    drop_after: Count = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
+    snapshots: Whole = (
+        0  # schedule snapshots: cycles, each of which ends in a member for vision.classification.ensembles
+    )
+    stop_after: Whole = 0  # evaluations without a smaller error before the run ends (early stopping); 0: it does not
+    ema_decay: Share = 0.0  # of a moving average of the weights, kept an update; what is then evaluated; 0: none
+    augment: str = "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/data/augment.py
+    views: Literal[1, 2, 5, 10] = 1  # of each image in the second test: 2, mirrored too; 10, and from the corners
+    evaluate_every: Count = 20_000  # images shown between evaluations on validation
+    log_every: Count = 10_000  # images shown a line of metrics.jsonl
+    bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
+    compile: bool = False  # torch.compile the network
+    check: bool = False  # the sanity checks of vision/checks.py instead of training
+
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """Where the rate or the end follows from evaluations, how often there is one counts."""
+        return ("evaluate_every",) if self.schedule == "plateau" or self.stop_after else ()
+
+    def validate(self) -> None:
+        super().validate()
+        if self.backbone:
+            backbones.check(self.backbone)
+
+
+COLOR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
+RECIPES: dict[str, dict] = {  # of any backbone, by data set
+    "shapes": dict(steps=120_000),
+    "mnist": dict(augment="rotate=10,crop=2", steps=440_000, evaluate_every=55_000),
+    "fashion_mnist": dict(augment="flip,crop=2", views=2, steps=825_000, evaluate_every=55_000),
+    "cifar10": COLOR,
+    "cifar100": COLOR,
+    "svhn": COLOR | dict(augment="crop", views=1),
+}
+# Jordan 2024's numbers for half of its batch: there the rate of a mean loss of 1,024 images is 1.5 at its peak.
+AIRBENCH = dict(backbone="airbench", whiten=True, momentum=0.85, weight_decay=1.3e-3, bias_scale=64.0, smoothing=0.2)
+BACKBONE_RECIPES: dict[str, dict] = {  # where no other backbone is asked for
+    "shapes": dict(backbone="airbench", width=0.25, whiten=True, learning_rate=0.4, weight_decay=1e-3, steps=60_000),
+    "mnist": dict(backbone="airbench", width=0.25, learning_rate=0.2, weight_decay=1e-3, smoothing=0.1),
+    "fashion_mnist": dict(backbone="airbench", width=0.5, learning_rate=0.2, weight_decay=1e-3, smoothing=0.1),
+    "cifar10": AIRBENCH | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
+    "cifar100": AIRBENCH | dict(batch=512, learning_rate=0.75, augment="flip,reflect=2", views=10, steps=720_000),
+    "svhn": AIRBENCH | dict(batch=512, learning_rate=0.75, augment="reflect=2", steps=720_000),
+}
+SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images; the test's choose nothing
+SAMPLE = 5_000  # training images that whitening is measured on, and colors where images are streamed
+FINETUNE = dict(learning_rate=0.01)  # for eyes that have learned already
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the data and the backbone asked for. Raises ValueError for unknown data."""
+    if asked.data in data.SETS:
+        numbers = RECIPES[asked.data]
+    elif Path(asked.data).is_dir():
+        numbers = COLOR
+    else:
+        hint = suggestions.one_of(asked.data, data.SETS)
+        raise ValueError(f"unknown data {asked.data!r}: {hint} (or a folder with a folder of images for every class)")
+    fitting = BACKBONE_RECIPES.get(asked.data, dict(backbone="resnet18"))
+    if asked.backbone in (None, fitting["backbone"]):
+        numbers = numbers | fitting
+    elif asked.backbone not in backbones.BACKBONES:
+        numbers = numbers | FINETUNE
+    return Config(**{"data": asked.data, "backbone": asked.backbone} | numbers)
+
+
+def images_of(config: Config) -> data.Sets:
+    """The part of an image set that a config asks for."""
+    sets = data.load(config.data, config.data_folder, config.size, config.stream)
+    return sampling.subset(sets, config.shots, config.fold, config.folds, config.seed)
+
+
+def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
+    """The classifier of a config for images (C, H, W); eyes that are lifted have their weights already.
+
+    Raises ValueError for options that the backbone lacks.
+    """
+    name = str(config.backbone)
+    asked = {key: getattr(config, key) for key in ("stem", "width", "norm", "activation", "init")}
+    asked["dropout"] = config.body_dropout
+    options = {key: value for key, value in asked.items() if value is not None}
+    if name in backbones.BACKBONES and "stem" not in options and max(shape[1:]) <= 64:
+        known = inspect.signature(backbones.BACKBONES[name]).parameters
+        options |= {"stem": "cifar"} if "stem" in known and "cifar" in backbones.BACKBONES[name].stems else {}
+    model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, **options)
+    if config.init:
+        initialize(model.head, config.init)
+    return model
+
+
+def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier:
+    """The classifier of a config as it begins to learn, on the device."""
+    model = build(config, tuple(sets.train.images.shape[1:]), len(sets.classes))
+    if config.whiten:
+        first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
+        whiten(first, sets.train.images[:SAMPLE])
+    optimizers.set_trainable(model, config.train)
+    return model.to(device, memory_format=torch.channels_last)
+
+
+def precision(config: Config, device: torch.device) -> torch.autocast:
+    """The context in which networks are called."""
+    return machine.autocast(config.bf16, device)
+
+
+def forward(model: Classifier, images: Tensor) -> list[Tensor]:
+    """Logits (B, classes), and those of the auxiliary heads that some papers train with."""
+    maps = model.backbone(images)
+    auxiliary = getattr(model.head, "auxiliary", None)
+    return [model.head(maps), *(auxiliary(maps) if auxiliary else [])]
+
+
+def objective(
+    config: Config, model: Classifier, images: Tensor, shares: Tensor, call: Callable = forward
+) -> tuple[Tensor, Tensor]:
+    """What is minimized, and the logits: the config's loss, 0.3 of it for each auxiliary head, and its penalties.
+
+    images: (B, C, H, W); shares: (B, classes), see losses.targets. call: forward, maybe compiled.
+    """
+    loss = losses.LOSSES[config.loss]
+    logits, *others = (each.to(shares.dtype) for each in call(model, images))  # out of bf16
+    total = loss(logits, shares) + 0.3 * sum(loss(other, shares) for other in others)
+    if config.l1 or config.l2:
+        weights = [weight for weight in model.parameters() if weight.requires_grad and weight.dim() > 1]
+        total = total + losses.penalty(weights, config.l1, config.l2)
+    return total, logits
+
+
+@torch.inference_mode()
+def probabilities(config: Config, model: Classifier, images: Tensor, views: int = 1, batch: int = 500) -> Tensor:
+    """Of each class for images (N, C, H, W) uint8, averaged over views as augment.views has them: (N, classes)."""
+    model.eval()
+    found = []
+    for rows in images.split(batch):
+        with precision(config, images.device):
+            found.append(sum(model(view).float().softmax(1) for view in augmentation.views(rows, views)) / views)
+    return torch.cat(found)
+
+
+def score(probability: Tensor, labels: Tensor) -> dict[str, float]:
+    """Error and accuracy in percent, and the loss in nats, of probabilities (N, classes) for labels (N,)."""
+    right = 100 * ((probability.argmax(1) == labels).sum().item() / len(labels))
+    loss = -probability.gather(1, labels[:, None]).clamp(min=1e-9).log().mean().item()
+    return {"error": 100 - right, "accuracy": right, "loss": loss}
+
+
+def train(config: Config) -> None:
+    device = runs.prepare(config.device, config.seed, config.threads)
+    sets = images_of(config)
+    if config.check:
+        raise SystemExit(checks.report(config, prepare(config, sets, device), sets.train))
+    train, validation = (data.Labeled(*(field.to(device) for field in part)) for part in sets[:2])
+    if len(train.labels) < config.batch:
+        raise ValueError(f"{len(train.labels)} training images are fewer than --batch {config.batch}")
+    run = runs.Run(config, "vision.classification", world_name(config), score=SCORE, unit="images")
+
+    model = prepare(config, sets, device)
+    averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else model
+    optimizer = optimizers.build(
+        config.optimizer,
+        optimizers.groups(model, config.weight_decay, config.decay_biases, config.layer_decay, config.bias_scale),
+        config.learning_rate,
+        config.momentum,
+    )
+    plateau = schedules.PlateauSchedule(config.drop_after if config.schedule == "plateau" else 0, config.stop_after)
+    run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau)
+
+    change = augmentation.Augmentation(config.augment, train.images[:SAMPLE] if config.stream else train.images)
+    call = torch.compile(forward) if config.compile else forward
+    classes = len(sets.classes)
+
+    def learn(images: Tensor, shares: Tensor) -> dict[str, Tensor]:
+        logits = None
+
+        def closure() -> Tensor:  # L-BFGS calls it several times, the others once
+            nonlocal logits
+            optimizer.zero_grad()
+            with precision(config, device):
+                loss, logits = objective(config, model, images, shares, call)
+            loss.backward()
+            return loss
+
+        loss = optimizer.step(closure)
+        right = (logits.detach().argmax(1) == shares.argmax(1)).float().mean()
+        return {"loss/train": loss.detach(), "train/accuracy": right}
+
+    optimizers.train_mode(model)
+    for step in run.steps(config.steps, stride=config.batch):
+        factor = schedules.at(config.schedule, step / config.steps, config.warm_up, config.snapshots) * plateau.factor
+        optimizers.set_learning_rate(optimizer, config.learning_rate * factor)
+        rows = sampling.batch_indices(len(train.labels), step, config.batch, config.seed, device)
+        images, labels, mix = change(train.images[rows]), train.labels[rows], None
+        if config.stream:  # read on while this batch is learned from
+            train.images.prefetch(
+                sampling.batch_indices(len(train.labels), step + config.batch, config.batch, config.seed, device)
+            )
+        if config.mixup:
+            images, labels, *mix = augmentation.mixup(images, labels, config.mixup)
+        run.log(learn(images, losses.targets(labels, classes, config.smoothing, mix)))
+        if config.ema_decay:
+            optimizers.ema_update(averaged, model, config.ema_decay, updates=step // config.batch)
+        last = step + config.batch >= config.steps
+        if run.due(config.evaluate_every) or last:
+            plateau.see(evaluate(run, averaged, validation))
+            optimizers.train_mode(model)
+        if config.snapshots and run.due(config.steps // config.snapshots):
+            snapshot(run, model)
+        if plateau.done and not last:
+            run.stop()
+        if plateau.done or last:
+            test(run, averaged, sets.test)
+
+
+def world_name(config: Config) -> str:
+    """The folder that a data set's runs lie in."""
+    return Path(config.data).resolve().name  # a set's name, or its folder's
+
+
+def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> float:
+    """Evaluate on the validation images, and keep the eyes of the best so far. Returns the error in percent."""
+    with run.aside("evaluation", needed=True):
+        found = score(probabilities(run.config, model, validation.images), validation.labels)
+    line = {"eval/error": found["error"], "eval/loss": found["loss"], "eval/images": len(validation.labels)}
+    if run.record(line):
+        with run.writing(backbones.FILENAME) as path:
+            backbones.save(model.backbone, path)
+    return found["error"]
+
+
+def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
+    """Test the weights of the best evaluation, once, plainly and as the config's views look."""
+    best = run.best_state()
+    model = copy.deepcopy(model)
+    model.load_state_dict(best["parts"]["averaged"])
+    images, labels = (field.to(run.device) for field in unseen)
+    with run.aside("evaluation", needed=True):
+        found = score(probabilities(run.config, model, images), labels)
+        line = {f"test/{word}": value for word, value in found.items()}
+        if run.config.views > 1:
+            found = score(probabilities(run.config, model, images, run.config.views), labels)
+            line |= {f"test/{word}_{run.config.views}": value for word, value in found.items()}
+    run.record(line | {"test/images": len(labels), "test/of_step": best["step"]})
+    errors = ", ".join(f"{value:.2f}% ({word})" for word, value in line.items() if "error" in word)
+    run.bar.say(f"errors of {len(labels):,} images, weights of step {best['step']:,}: {errors}")
+
+
+def snapshot(run: runs.Run, model: Classifier) -> None:
+    """Keep the weights at the end of a cycle."""
+    with run.writing(f"snapshots/{run.step + run.stride:012d}.pt") as path:
+        checkpoint.save_file({"averaged": model.state_dict()}, path, run.identity)
+
+
+class Trained(NamedTuple):
+    """A run's classifiers: config, data, models = load(run), or load(run).predict(images)."""
+
+    config: Config
+    sets: data.Sets
+    models: list[Classifier]  # of the best evaluation, or one a snapshot, whose probabilities are averaged
+
+    def probabilities(self, images: Tensor | Sequence[str | Path]) -> Tensor:
+        """(N, classes), for images (N, C, H, W) uint8 as the data set has them, or for the paths of N files."""
+        shape = self.sets.train.images.shape[1:]
+        if not isinstance(images, Tensor):
+            if shape[0] != 3 or shape[1] != shape[2]:
+                raise ValueError(f"files are read as square images in color, and this run's are {tuple(shape)}")
+            images = torch.stack([read_image(path, shape[1]) for path in images])
+        if images.dtype != torch.uint8 or images.shape[1:] != shape:
+            raise ValueError(
+                f"these images are {tuple(images.shape)} of {images.dtype}: the run has learned from "
+                f"(N, {', '.join(map(str, shape))}) of torch.uint8"
+            )
+        images = images.to(next(self.models[0].parameters()).device)
+        return torch.stack([probabilities(self.config, model, images) for model in self.models]).mean(0)
+
+    def predict(self, images: Tensor | Sequence[str | Path]) -> list[str]:
+        """What N images show, by the names of the classes; images as `probabilities` takes them."""
+        return [self.sets.classes[label] for label in self.probabilities(images).argmax(1).tolist()]
+
+
+def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
+    """A run's config, its data, and its classifiers: that of the best evaluation, or all of its snapshots.
+
+    The data have to be where the run found them. Raises RunError where there is no such run, or it has not been
+    evaluated yet.
+    """
+    device = choose(str(device))
+    folder = Path(folder)
+    described = saved.about(folder)
+    if described["program"] != "vision.classification":
+        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.classification")
+    config = saved.config(Config, folder, described)
+    files = sorted((folder / "snapshots").glob("*.pt")) or [folder / "checkpoint" / "best.pt"]
+    if not files[0].exists():
+        raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    sets = images_of(config)
+    backbone = config.backbone if config.backbone in backbones.BACKBONES else str(folder)  # lifted ones lie here now
+    models = []
+    for file in files:
+        state = saved.weights(file, described.get("id"))
+        model = build(
+            dataclasses.replace(config, backbone=backbone), tuple(sets.train.images.shape[1:]), len(sets.classes)
+        )
+        model.load_state_dict(state.get("parts", state)["averaged"])
+        models.append(model.to(device, memory_format=torch.channels_last))
+    return Trained(config, sets, models)

@@ -1,0 +1,82 @@
+"""MNIST and Fashion-MNIST: four files each, in the IDX format."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vision.data import files
+from vision.data.sets import Labeled, Sets, cut
+
+NAMES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+MIRRORS = {
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+}
+MD5 = {  # as published with the files, in the order of NAMES
+    "mnist": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
+    "fashion_mnist": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+}
+VALIDATION = 5_000  # the last of the 60,000 training images
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def mnist(folder: str | Path | None = None) -> Sets:
+    """MNIST (LeCun et al. 1998), digits (1, 28, 28): 55,000 images to learn from, 5,000 to choose on, 10,000 to test.
+
+    folder: where the four .gz files lie, and where they are put if they are missing; None: see files.place.
+    Raises ValueError when a file is missing and cannot be fetched, or is not the published one.
+    """
+    return _four("mnist", folder, DIGITS)
+
+
+def fashion_mnist(folder: str | Path | None = None) -> Sets:
+    """Fashion-MNIST (Xiao et al. 2017), clothes: files and shapes are MNIST's."""
+    return _four("fashion_mnist", folder, CLOTHES)
+
+
+def _four(name: str, folder: str | Path | None, classes: tuple[str, ...]) -> Sets:
+    folder = Path(folder) if folder else files.place(name)
+    bodies = [files.read(folder, file, MIRRORS[name] + file, md5) for file, md5 in zip(NAMES, MD5[name], strict=True)]
+    images, labels, test_images, test_labels = (idx(gzip.decompress(body)) for body in bodies)
+    train, validation = cut(Labeled(images[:, None], labels.long()), VALIDATION)
+    return Sets(train, validation, Labeled(test_images[:, None], test_labels.long()), classes)
+
+
+def idx(data: bytes) -> Tensor:
+    """The tensor in an IDX file of bytes, uint8.
+
+    Raises ValueError for another format, or a length that does not fit the shape.
+    """
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08":
+        raise ValueError(f"not an IDX file of bytes: it begins with {data[:4]!r}")
+    rank = data[3]
+    shape = struct.unpack(f">{rank}I", data[4 : 4 + 4 * rank])
+    values = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
+    if values.size != np.prod(shape):
+        raise ValueError(f"an IDX file of shape {shape} holds {values.size} bytes")
+    return torch.from_numpy(values.reshape(shape).copy())

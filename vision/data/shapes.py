@@ -1,0 +1,111 @@
+"""Drawn shapes: a set of color images that is made instead of fetched, the same every time.
+
+Ten shapes of random place, size, turn, stretch and colors, before a shaded background with specks and noise. A class
+is nowhere in particular and of no color, so that there is little for a linear classifier to hold on to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vision.data.sets import Labeled, Sets
+
+SIDE = 32  # pixels
+SIZES = (20_000, 2_000, 4_000)  # images to learn from, to choose on, to test
+RADIUS = (0.25, 0.45)  # of a shape, as a part of the image's side
+SPECKS = 2  # an image
+CHUNK = 1_000  # images drawn together: fits into a cache
+
+
+def _polygon(x: Tensor, y: Tensor, corners: int, radius: float) -> Tensor:
+    """Inside of a regular polygon with its incircle's radius, as a margin (corners, ...) to each of its sides."""
+    turns = [2 * math.pi * k / corners for k in range(corners)]
+    return torch.stack([radius - math.cos(turn) * x - math.sin(turn) * y for turn in turns])
+
+
+def _heart(x: Tensor, y: Tensor) -> Tensor:
+    x, y = x + 0.15, y + 0.15
+    square = 0.5 - torch.maximum(x.abs(), y.abs())
+    lobes = torch.maximum(0.5 - torch.hypot(x - 0.5, y), 0.5 - torch.hypot(x, y - 0.5))
+    return torch.maximum(square, lobes)
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    wide, tall = torch.minimum(0.9 - x.abs(), 0.28 - y.abs()), torch.minimum(0.28 - x.abs(), 0.9 - y.abs())
+    return torch.maximum(wide, tall)
+
+
+SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # how far inside its outline a point (x, y) is, in radii
+    "disc": lambda x, y: 0.85 - torch.hypot(x, y),
+    "ring": lambda x, y: 0.22 - (torch.hypot(x, y) - 0.68).abs(),
+    "crescent": lambda x, y: torch.minimum(0.95 - torch.hypot(x, y), torch.hypot(x - 0.5, y) - 0.75),
+    "half disc": lambda x, y: torch.minimum(0.95 - torch.hypot(x - 0.4, y), x - 0.4),
+    "triangle": lambda x, y: _polygon(x, y, 3, 0.48).amin(0),
+    "square": lambda x, y: 0.7 - torch.maximum(x.abs(), y.abs()),
+    "bar": lambda x, y: torch.minimum(0.95 - x.abs(), 0.3 - y.abs()),
+    "cross": _cross,
+    "star": lambda x, y: _polygon(x, y, 5, 0.31).sort(0).values[1],  # a tip is outside of one side of the pentagon
+    "heart": _heart,
+}
+
+
+def shapes(folder: str | Path | None = None) -> Sets:
+    """Drawn shapes, (3, 32, 32): 20,000 images to learn from, 2,000 to choose on, 4,000 to test.
+
+    Raises ValueError for a folder: there are no files.
+    """
+    if folder is not None:
+        raise ValueError(f"shapes are drawn, not read: they have no use for the folder {folder}")
+    return Sets(*(draw(count, seed=part) for part, count in enumerate(SIZES)), tuple(SHAPES))
+
+
+def draw(count: int, side: int = SIDE, seed: int = 0) -> Labeled:
+    """`count` images (count, 3, side, side) of shapes, each class as often, in random order."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randperm(count, generator=generator) % len(SHAPES)
+    images = torch.empty(count, 3, side, side, dtype=torch.uint8)
+    for rows in torch.arange(count).split(CHUNK):
+        images[rows] = _draw_shapes(labels[rows], side, generator)
+    return Labeled(images, labels)
+
+
+def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """One image (N, 3, side, side) uint8 for each label (N,)."""
+    count = len(labels)
+
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    middle = (torch.arange(side) + 0.5) / side
+    y, x = middle[:, None], middle[None, :]  # a pixel's place in the image, from 0 to 1
+    ink, ground, other = uniform(3, 3).unbind(1)
+    near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
+    ink = torch.where(near, (ground + 0.5) % 1, ink)[..., None, None]  # colors that can be told apart
+    turn = uniform(1, 1, high=2 * math.pi)
+    shade = ((x - 0.5) * turn.cos() + (y - 0.5) * turn.sin() + 0.5)[:, None] * 0.4
+    canvas = torch.lerp(ground[..., None, None], other[..., None, None], shade.clamp(0, 1))
+
+    for _ in range(SPECKS):
+        place, color, radius = uniform(2, 1, 1), uniform(3, 1, 1), uniform(1, 1, low=0.02, high=0.07)
+        inside = (radius - torch.hypot(x - place[:, 0], y - place[:, 1])) * side + 0.5
+        canvas = torch.lerp(canvas, color, inside.clamp(0, 1)[:, None])
+
+    radius = uniform(1, 1, low=RADIUS[0], high=RADIUS[1])
+    place = radius[:, None] + (1 - 2 * radius[:, None]) * uniform(2, 1, 1)
+    turn, stretch = uniform(1, 1, high=2 * math.pi), uniform(1, 1, low=0.8, high=1.0)
+    across, along = (x - place[:, 0]) / radius, (y - place[:, 1]) / radius
+    u = across * turn.cos() + along * turn.sin()
+    v = (along * turn.cos() - across * turn.sin()) / stretch
+    inside = torch.empty(count, side, side)
+    for label, shape in enumerate(SHAPES.values()):
+        rows = labels == label
+        inside[rows] = shape(u[rows], v[rows])
+    cover = (inside * radius * side + 0.5).clamp(0, 1)  # of a pixel: edges are smooth
+    canvas = torch.lerp(canvas, ink, cover[:, None])
+    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.08)
+    return ((canvas + noise).clamp(0, 1) * 255).round().byte()

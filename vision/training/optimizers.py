@@ -1,0 +1,173 @@
+"""What a network learns with: optimizers by name, which weights learn at all, and how fast each.
+
+optimizers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
+optimizer = optimizers.build("nesterov", optimizers.groups(model, weight_decay=5e-4, layer_decay=0.5))
+optimizers.set_rate(optimizer, 0.1 * factor)         # times each group's own scale
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from runs import suggestions
+from vision.backbones import Backbone
+from vision.classification.classifier import Classifier
+
+
+def _lbfgs(groups: list[dict], rate: float, momentum: float) -> Optimizer:
+    if len(groups) > 1 or groups[0]["weight_decay"]:
+        raise ValueError("lbfgs has one rate for all weights and no weight decay: use --l2, and --layer-decay 1")
+    return torch.optim.LBFGS(groups[0]["params"], rate, max_iter=10, line_search_fn="strong_wolfe")
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of groups, rate, momentum
+    # w <- w - rate g
+    "sgd": lambda groups, rate, _: torch.optim.SGD(groups, rate),
+    # v <- momentum v + g; w <- w - rate v
+    "momentum": torch.optim.SGD,
+    # the gradient where v leads to: Sutskever et al. 2013
+    "nesterov": lambda groups, rate, momentum: torch.optim.SGD(groups, rate, momentum, nesterov=True),
+    # Duchi et al. 2011
+    "adagrad": lambda groups, rate, _: torch.optim.Adagrad(groups, rate),
+    # Tieleman & Hinton 2012
+    "rmsprop": lambda groups, rate, _: torch.optim.RMSprop(groups, rate),
+    # Kingma & Ba 2014, arXiv 1412.6980; momentum is beta_1
+    "adam": lambda groups, rate, momentum: torch.optim.Adam(groups, rate, (momentum, 0.999)),
+    # Loshchilov & Hutter 2017, arXiv 1711.05101
+    "adamw": lambda groups, rate, momentum: torch.optim.AdamW(groups, rate, (momentum, 0.999)),
+    # up to 10 iterations a batch with a strong-Wolfe line search, for large batches: Nocedal & Wright 2006, chapter 7
+    "lbfgs": _lbfgs,
+}
+
+
+def build(name: str, groups: list[dict[str, Any]], rate: float = 1e-3, momentum: float = 0.9) -> Optimizer:
+    """An optimizer of OPTIMIZERS for parameter groups as `groups` makes them.
+
+    rate: at first; momentum: of those that have one.
+    Raises ValueError for an unknown name, and for what L-BFGS cannot do.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}: {suggestions.one_of(name, OPTIMIZERS)}")
+    return OPTIMIZERS[name](groups, rate, momentum)
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """The learning rate from now on, times each group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("scale", 1.0)
+
+
+@torch.no_grad()
+def ema_update(averaged: nn.Module, model: nn.Module, kept: float, updates: int) -> None:
+    """averaged <- kept * averaged + (1 - kept) * model, weights and norms' means alike.
+
+    updates: made before; after u of them no more than (1 + u) / (10 + u) is kept, so that what was there at the start
+        is soon forgotten.
+    """
+    kept = min(kept, (1 + updates) / (10 + updates))
+    pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
+    floats = [(a, b) for a, b in pairs if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - kept)
+
+
+def stages(backbone: Backbone) -> list[list[str]]:
+    """The names of a backbone's weights by the map that each reaches first, fine to coarse.
+
+    What reaches which map is read from the gradients, and so no architecture has to say it. A map without weights of
+    its own, as behind a pool, makes no stage.
+    """
+    weights = {name: torch.empty_like(w, device="meta").requires_grad_() for name, w in backbone.named_parameters()}
+    buffers = {name: torch.empty_like(b, device="meta") for name, b in backbone.named_buffers()}
+    with torch.device("meta"), torch.enable_grad():
+        image = torch.empty(2, *backbone.shape)  # two, because a batch norm in training needs them
+        maps = torch.func.functional_call(backbone, weights | buffers, (image,))
+    left, found = dict(weights), []
+    for feature in maps:
+        if not left:
+            break
+        reached = torch.autograd.grad(feature.sum(), list(left.values()), retain_graph=True, allow_unused=True)
+        names = [name for name, gradient in zip(left, reached, strict=True) if gradient is not None]
+        found += [names] if names else []
+        left = {name: weight for name, weight in left.items() if name not in names}
+    found[-1].extend(left)  # what reaches none, as a layer for an auxiliary head
+    return found
+
+
+def set_trainable(model: Classifier, which: str = "all") -> None:
+    """Choose the weights that learn, of those which do now; the others lose their gradients.
+
+    which: all; last-N, the head and the backbone's last N stages; head; last, the layer that names classes.
+    A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
+    Raises ValueError for another word, and for more stages than there are.
+    """
+    match = re.fullmatch(r"all|head|last(?:-(\d+))?", which)
+    if not match:
+        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last-N (N stages), head or last")
+    if which == "all":
+        return
+    parts, count = stages(model.backbone), int(match[1] or 0)
+    if count > len(parts):
+        raise ValueError(f"{which!r} asks for {count} stages, and this backbone has {len(parts)}")
+    if count == 0:
+        model.backbone.freeze()
+        if which == "last":
+            naming = list(model.head.state_dict())[-1].rpartition(".")[0]
+            model.head.requires_grad_(False)
+            model.head.get_submodule(naming).requires_grad_(True)
+        return
+    named = dict(model.backbone.named_parameters())
+    for name in (name for part in parts[: len(parts) - count] for name in part):
+        named[name].requires_grad_(False)
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode where something learns: a part of which nothing does keeps its norms' means and drops nothing."""
+    model.train()
+    for module in model.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
+
+
+def groups(
+    model: Classifier,
+    weight_decay: float = 0.0,
+    decay_biases: bool = True,
+    layer_decay: float = 1.0,
+    bias_scale: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Parameter groups of the weights that learn, for `build`.
+
+    weight_decay: of the optimizer; decay_biases: of norms and biases too, and not only of what multiplies maps.
+    bias_scale: the rate of norms and biases, as a multiple of the others' (Page 2018, "How to train your ResNet",
+        part 8: 64), their decay divided by it.
+    layer_decay: the rate of each stage as a share of the next one's, from the head (1) down to the image (ULMFiT's
+        discriminative rates, Howard & Ruder 2018, arXiv 1801.06146, section 3.2, are 1 / 2.6). It is the group's
+        `scale`.
+    Raises ValueError where nothing learns.
+    """
+    backbone = dict(model.backbone.named_parameters())
+    parts = [list(model.head.parameters())]
+    if layer_decay == 1:
+        parts[0] = [*backbone.values(), *parts[0]]
+    else:
+        parts += [[backbone[name] for name in names] for names in reversed(stages(model.backbone))]
+    made = []
+    for depth, part in enumerate(parts):
+        learning = [weight for weight in part if weight.requires_grad]
+        alike = decay_biases and bias_scale == 1
+        matrices = [weight for weight in learning if alike or weight.dim() > 1]
+        biases = [weight for weight in learning if not alike and weight.dim() <= 1]
+        kinds = (matrices, weight_decay, 1.0), (biases, weight_decay / bias_scale * decay_biases, bias_scale)
+        for members, decay, scale in kinds:
+            if members:
+                made.append({"params": members, "weight_decay": decay, "scale": scale * layer_decay**depth})
+    if not made:
+        raise ValueError("no weight learns: every part of this network is frozen")
+    return made

@@ -1,0 +1,59 @@
+"""What a classifier is shown: which images of a set, and in which order.
+
+An epoch shows every image once in an order of its own, which follows from the seed and the epoch's number alone, so
+that a resumed run goes on with the very batch at which it was stopped.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from vision.data import Labeled, Sets
+from vision.data.sets import order as shuffled
+
+
+def subset(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int = 1) -> Sets:
+    """The part of a set that a run is to use.
+
+    shots: labeled training images a class, drawn by the seed; 0 for all.
+    fold, folds: instead of the set's own cut, `fold` of `folds` equal parts of training and validation images is what
+        to choose on, and the others what to learn from (Stone 1974); the parts are the same for every seed.
+    Raises ValueError for a fold that there is not, more shots than images, and either of them with streamed images.
+    """
+    train, validation = sets.train, sets.validation
+    if (folds or shots) and not isinstance(train.images, Tensor):
+        raise ValueError("--shots and --folds are for images that are read whole: leave out --stream")
+    if folds:
+        if not 0 <= fold < folds or folds < 2:
+            raise ValueError(f"there is no fold {fold} of {folds}: folds are counted from 0, and at least 2")
+        images, labels = (torch.cat(both) for both in zip(train, validation, strict=True))
+        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        chosen = torch.zeros(len(labels), dtype=torch.bool)
+        chosen[shuffled[fold::folds]] = True
+        train = Labeled(images[~chosen], labels[~chosen])
+        validation = Labeled(images[chosen], labels[chosen])
+    if shots:
+        shuffled = torch.randperm(len(train.labels), generator=torch.Generator().manual_seed(seed))
+        rows = []
+        for label, name in enumerate(sets.classes):
+            own = shuffled[train.labels[shuffled] == label]
+            if len(own) < shots:
+                raise ValueError(f"there are {len(own)} training images of {name!r}, fewer than --shots {shots}")
+            rows.append(own[:shots])
+        train = Labeled(*(field[torch.cat(rows)] for field in train))
+    return Sets(train, validation, sets.test, sets.classes)
+
+
+def batch_indices(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
+    """The rows (batch,) of `count` images to show at a step, counted in images; an epoch's remainder rests."""
+    epoch, number = divmod(step // batch, count // batch)
+    return order(count, seed, epoch, device)[number * batch : (number + 1) * batch]
+
+
+@functools.lru_cache(maxsize=1)
+def order(count: int, seed: int, epoch: int, device: torch.device) -> Tensor:
+    """0..count - 1 (count,) int64, as shuffled in an epoch."""
+    return shuffled(count, seed, epoch).to(device)

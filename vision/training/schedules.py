@@ -1,0 +1,112 @@
+"""How the learning rate goes: factors of it by name, as functions of progress, 0 at the start and 1 at the end.
+
+    factor = schedules.SCHEDULES["cosine"](progress)
+    factor = schedules.at("one_cycle", step / steps, warm_up=0.05)
+
+One of them, `plateau`, looks at what comes out on validation; it has a state and is a class.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from runs import suggestions
+
+DROPS = (0.5, 0.75)  # progress at which the step schedule drops, as for CIFAR in He et al. 2015, section 4.2
+DROP = 0.1  # factor of each drop, and of the plateau's
+PEAK = 0.25  # progress at which the one cycle is at its top
+FLOOR = 0.04  # factor that the one cycle begins with
+
+
+def constant(progress: float) -> float:
+    """1 all the way."""
+    return 1.0
+
+
+def step(progress: float) -> float:
+    """A tenth after half the way, and a tenth of that after three quarters."""
+    return DROP ** sum(progress >= drop for drop in DROPS)
+
+
+def cosine(progress: float) -> float:
+    """From 1 to 0 along half a cosine: Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts."""
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def one_cycle(progress: float) -> float:
+    """Up in a straight line to 1 at a quarter of the way, down in one to 0: Smith & Topin 2017, arXiv 1708.07120.
+
+    Momentum stays as it is, other than theirs.
+    """
+    if progress < PEAK:
+        return FLOOR + (1 - FLOOR) * progress / PEAK
+    return max(0.0, (1 - progress) / (1 - PEAK))
+
+
+def cycles(progress: float, count: int) -> float:
+    """A cosine to 0, begun again `count` times: Huang et al. 2017, arXiv 1704.00109, equation 2.
+
+    At the end of each the network is at rest somewhere, and a member of an ensemble.
+    """
+    return cosine(progress * count % 1.0)
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": constant,
+    "step": step,
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+}
+NAMES = (*SCHEDULES, "plateau", "snapshots")
+
+
+def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1) -> float:
+    """The factor of the learning rate at `progress`, less warm-up: `plateau` counts as constant here.
+
+    warm_up: share of the whole way on which the factor rises from 0 to the schedule's beginning in a straight line
+        (Goyal et al. 2017, arXiv 1706.02677, section 2.2); the schedule has the rest of the way.
+    snapshots: cycles of the schedule of that name.
+    Raises ValueError for an unknown name.
+    """
+    curves = SCHEDULES | {"plateau": constant, "snapshots": functools.partial(cycles, count=snapshots)}
+    if name not in curves:
+        raise ValueError(f"unknown schedule {name!r}: {suggestions.one_of(name, curves)}")
+    if progress < warm_up:
+        return curves[name](0.0) * progress / warm_up
+    return curves[name]((progress - warm_up) / (1 - warm_up))
+
+
+class PlateauSchedule:
+    """What follows from validation losses: a rate that drops where they rest, and the end where they rest for long.
+
+    patience: evaluations without a better loss after which the factor is multiplied by DROP. 0: never.
+    stop: evaluations without a better loss after which `done` is true (early stopping). 0: never.
+    """
+
+    def __init__(self, patience: int = 0, stop: int = 0) -> None:
+        self.patience, self.stop = patience, stop
+        self.best, self.resting, self.since_drop, self.factor = math.inf, 0, 0, 1.0
+
+    @property
+    def done(self) -> bool:
+        return 0 < self.stop <= self.resting
+
+    def see(self, loss: float) -> None:
+        """Take in the loss of an evaluation."""
+        better = loss < self.best
+        self.best = min(self.best, loss)
+        self.resting = 0 if better else self.resting + 1
+        self.since_drop = 0 if better else self.since_drop + 1
+        if 0 < self.patience <= self.since_drop:
+            self.factor, self.since_drop = self.factor * DROP, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("best", "resting", "since_drop", "factor")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
