@@ -31,10 +31,10 @@ from runs import flag_types, flags, suggestions
 from runs.flag_types import Count
 from runs.printing import printable
 from runs.progress import duration
-from runs.reader import METRIC_FILES, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
+from runs.reader import METRICS, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
 from runs.score import Score, number, short
 
-BEGUN = (METRIC_FILES, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
+BEGUN = (METRICS, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
 WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # columns that are not numbers
 
 
@@ -170,8 +170,8 @@ def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool =
         shown = Table(header_style="bold")
         for index, name in enumerate(head):
             shown.add_column(name, justify="left" if name in WORDS or not index else "right", overflow="fold")
-        for row, world, next_value in zip(rows, worlds, [*worlds[1:], None], strict=True):
-            shown.add_row(*map(Text, row), end_section=world != next_value or len(head) < len(widths))
+        for row, world, below in zip(rows, worlds, [*worlds[1:], None], strict=True):
+            shown.add_row(*map(Text, row), end_section=world != below or len(head) < len(widths))
         console.print(shown)
     else:
         for row in (head, *rows):

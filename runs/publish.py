@@ -25,7 +25,7 @@ import tyro
 
 from runs import files, suggestions
 from runs.flags import parse
-from runs.reader import METRIC_FILES, RECORDS, RunRecord, flags, read_records, read_run
+from runs.reader import METRICS, RECORDS, RunRecord, flags, read_records, read_run
 
 CURVE = 100  # points of a record's learning curve at most; half of them may be evaluations
 CLOCK = 20  # and of its clock
@@ -68,7 +68,7 @@ def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str =
         same = (other.program, other.protocol, other.published["variant"]) == (run.program, run.protocol, variant)
         if same and flags(other) != flags(run):
             raise ValueError(f"{folder} has other flags than {other.about['name']}: give it a --variant of its own")
-    written = (folder / METRIC_FILES).stat().st_mtime
+    written = (folder / METRICS).stat().st_mtime
     record = {
         "name": name,
         "variant": variant,

@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows: a run's last line then tells whether it is alive
     fcntl = None
 
-METRIC_FILES = "metrics.jsonl"  # a run's metrics
+METRICS = "metrics.jsonl"  # a run's metrics
 RECORDS = "records.jsonl"  # published runs of one world, a line each
 RECENT = 100  # games that the training return is a mean over
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
@@ -264,7 +264,7 @@ def read_run(folder: Path | str) -> RunRecord:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{_name(folder)!r} is no run: it has no config.json")
-    about, wrote = _read_object(path), folder / METRIC_FILES
+    about, wrote = _read_object(path), folder / METRICS
     (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / "clock.jsonl")
     _verify(folder, wrote)
     status = _status(folder, wrote if wrote.exists() else path)
