@@ -374,7 +374,7 @@ def test_spectral_target_network(norm, monkeypatch):
     assert (ours.float() - theirs.float()).norm() < bound * theirs.float().norm()
 
 
-def test_eyes_saved_before_options_were_known(tmp_path):
+def test_backbones_saved_before_options_were_known(tmp_path):
     for name in EYES:
         backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
         later = {"norm": "none", "dropout": 0.0}
@@ -390,7 +390,7 @@ def test_eyes_saved_before_options_were_known(tmp_path):
         backbones.build(tmp_path / "old.safetensors", (9,), norm="layer")
 
 
-def test_eyes_lifted_from_a_run(tmp_path):
+def test_a_pretrained_backbone_from_a_run(tmp_path):
     backbone = backbones.build("nature", (4, 84, 84))
     backbones.save(backbone, tmp_path / "backbone.safetensors")
     same = backbones.build(tmp_path, (4, 84, 84), stem="atari", init="orthogonal")
@@ -413,7 +413,7 @@ def test_eyes_lifted_from_a_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nature", "impala", "small", "resnet18"])
-def test_a_picture_is_taken_from_what_is_seen(name, tmp_path):
+def test_mean_observation_is_estimated_from_observations(name, tmp_path):
     backbone = backbones.build(name, (4, 84, 84)).eval()
     x, picture = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8)
     expected = [m.detach() for m in backbone((x.float() - picture[0]) / 255)]
@@ -433,7 +433,7 @@ def test_a_picture_is_taken_from_what_is_seen(name, tmp_path):
         backbone(torch.rand(1, 4, 90, 100))
 
 
-def test_differences_from_the_picture_are_exact_in_bf16():
+def test_subtracting_the_mean_is_exact_in_bf16():
     backbone = backbones.build("nature", (1, 84, 84))
     backbone.subtract_mean(torch.full((1, 84, 84), 200, dtype=torch.uint8))
     x = torch.full((1, 1, 84, 84), 201, dtype=torch.uint8)
@@ -443,7 +443,7 @@ def test_differences_from_the_picture_are_exact_in_bf16():
     torch.testing.assert_close(first[0, :, 3, 3].float(), expected, rtol=0.03, atol=1e-4)
 
 
-def test_no_picture_where_there_is_none_to_take():
+def test_no_mean_observation_without_the_layer():
     with pytest.raises(ValueError, match="it does not begin with a convolution of pixels"):
         backbones.build("mlp", (4,), centered=True)
     with pytest.raises(ValueError, match="a mean of their own"):
@@ -452,7 +452,7 @@ def test_no_picture_where_there_is_none_to_take():
         backbones.build("nature", (4, 84, 84)).subtract_mean(torch.zeros(1, 84, 84))
 
 
-def test_a_picture_for_another_shape_by_hand():
+def test_mean_observation_of_another_shape_by_hand():
     picture = torch.tensor([10, 20, 60], dtype=torch.uint8).view(3, 1, 1)
     assert adapt_mean_observation(picture, (1, 1, 1)).flatten().tolist() == [30]
     assert adapt_mean_observation(picture, (2, 1, 1)).flatten().tolist() == [30, 30]

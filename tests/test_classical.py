@@ -82,7 +82,7 @@ def test_cross_validation_asks_every_image_once():
     assert (alone == 0).all()  # a label that nobody else has is never found: no image is its own neighbor
 
 
-def test_neighbors_say_what_is_wrong():
+def test_errors_of_nearest_neighbors():
     few = torch.zeros(3, 2)
     with pytest.raises(ValueError, match="cannot take 5 neighbors of 3 examples: choose from 1 to 3"):
         nearest_neighbors.nearest(few, few, 5)
@@ -197,7 +197,7 @@ def test_hues_as_matplotlib_has_them():
     np.testing.assert_allclose(features.hue_histogram(images).numpy(), np.stack(expected), atol=0.02)
 
 
-def test_features_say_what_is_wrong():
+def test_errors_of_features():
     with pytest.raises(ValueError, match="have no hue: use --features pixels or hog"):
         features.extract(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), "color")
     with pytest.raises(ValueError, match="smaller than a cell of 8"):

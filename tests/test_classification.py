@@ -202,7 +202,7 @@ def test_recipes_and_their_errors():
 # Transfer
 
 
-def test_eyes_of_a_run_are_lifted(tmp_path):
+def test_transfers_the_backbone_of_a_run(tmp_path):
     first = train(tmp_path, name="first")
     plain = dict(width=None, whiten=False, backbone=str(first))
     second = train(tmp_path, name="second", train="head", **plain)
@@ -214,7 +214,7 @@ def test_eyes_of_a_run_are_lifted(tmp_path):
     assert moved == {"2"}
 
 
-def test_eyes_of_an_agent_are_lifted(tmp_path):
+def test_transfers_the_backbone_of_an_agent(tmp_path):
     """Those of DQN on frames of one channel, by the file that it leaves, fitted to three."""
     backbone = backbones.build("small", (1, 24, 24), stem="atari")
     folder = tmp_path / "agent"

@@ -111,7 +111,7 @@ def test_errors_of_a_test_by_hand(tmp_path):
     assert row[head.index("test error, %")] == one["test error, %"]
 
 
-def test_hints_name_what_is_near_or_all_there_is():
+def test_suggestions_name_near_matches_or_all_names():
     assert suggestions.did_you_mean("Brekout", ["Breakout", "Pong"]) == "did you mean 'Breakout'?"
     assert suggestions.did_you_mean("pong", ["Breakout", "Pong"]) == "did you mean 'Pong'?"  # in any case
     assert suggestions.did_you_mean("x", ["Breakout", "Pong"]) == ""
@@ -341,7 +341,7 @@ def test_scores_by_hand():
             Score(*wrong)
 
 
-def test_a_held_lock_tells_a_living_run(tmp_path):
+def test_a_held_lock_marks_a_living_run(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     folder = make_run(tmp_path, finished=False)
     with open(folder / ".lock", "w") as lock:

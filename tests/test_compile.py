@@ -9,7 +9,7 @@ import torch._inductor.config
 
 from agents import dqn, optimization
 
-PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "attention")
+PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "soft_attention")
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ RUNS = {
             "reinforce": "--env Pendulum",
             "ppo Pendulum": "--env Pendulum --rollout 32 --minibatches 2",
             "ppo LSTM": f"--env Catch {ROLLOUT} --lstm-units 16",
-            "attention": f"--env Catch {ROLLOUT}",
-            "gaze": f"--env Catch {ROLLOUT}",
+            "soft_attention": f"--env Catch {ROLLOUT}",
+            "hard_attention": f"--env Catch {ROLLOUT}",
             **{name: f"--env Catch {REPLAY}" for name in FAMILY},
         }.items()
     },

@@ -59,7 +59,7 @@ def test_epsilon_anneals():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "lenet300_100"])
-def test_an_agent_sees_through_any_network_of_the_zoo(tmp_path, name):
+def test_an_agent_with_any_backbone_of_the_zoo(tmp_path, name):
     config = quick(tmp_path, backbone=name, width=0.25)
     world = envs.make("Catch", 2, seed=1, device="cpu")
     network = dqn.build(config, world)
@@ -182,18 +182,18 @@ def test_killed_ten_times_on_breakout(tmp_path):
     killed_and_whole(tmp_path, "Breakout", 10, (5.0, 25.0), *flags, "--save-every", "3", "--log-every", "500")
 
 
-def test_eyes_are_lifted_into_another_run(tmp_path):
+def test_transfers_a_backbone_into_another_run(tmp_path):
     dqn.train(quick(tmp_path, steps=1200, evaluate_every=600))
     backbone = tmp_path / "Catch/dqn-1"
     saved = backbones.load(backbone / "backbone.safetensors").state_dict()
-    dqn.train(quick(tmp_path, steps=1200, name="lifted", backbone=str(backbone), frozen=True))
-    best = torch.load(tmp_path / "Catch/lifted/checkpoint/000000001200.pt", weights_only=True)["parts"]["online"]
+    dqn.train(quick(tmp_path, steps=1200, name="transferred", backbone=str(backbone), frozen=True))
+    best = torch.load(tmp_path / "Catch/transferred/checkpoint/000000001200.pt", weights_only=True)["parts"]["online"]
     for key, weight in saved.items():
         assert torch.equal(best[f"backbone.{key}"], weight), f"{key} of a frozen backbone has moved"
 
 
-@pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "attention"])
-def test_every_agent_sees_pictures_less_their_mean(tmp_path, capsys, program):
+@pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "soft_attention"])
+def test_every_agent_subtracts_the_mean_observation(tmp_path, capsys, program):
     module = importlib.import_module(f"agents.{program}")
     recipe, train = module.recipe, module.train
     if program == "rainbow":  # a family of programs
@@ -207,9 +207,11 @@ def test_every_agent_sees_pictures_less_their_mean(tmp_path, capsys, program):
     assert backbone.spec["subtracts_mean"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
     watch.main(watch.Config(folder, games=2, film=False))
     assert "best weights, of step" in capsys.readouterr().out
-    train(dataclasses.replace(asked, backbone=str(folder), name="lifted", steps=800, subtract_mean=False))
+    train(dataclasses.replace(asked, backbone=str(folder), name="transferred", steps=800, subtract_mean=False))
     (again,) = (
-        m.subtract_mean for m in backbones.load(tmp_path / "Catch/lifted").modules() if isinstance(m, PixelConv2d)
+        m.subtract_mean
+        for m in backbones.load(tmp_path / "Catch/transferred").modules()
+        if isinstance(m, PixelConv2d)
     )
     assert torch.equal(picture, again)
 

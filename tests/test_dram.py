@@ -57,7 +57,7 @@ def test_the_retina_gives_back_the_whole():
     assert torch.equal(retina.whole(retina.prepare(images)), images)
 
 
-def test_the_first_place_is_chosen_by_the_whole_picture():
+def test_the_context_network_chooses_the_first_location():
     network, maps, chance, _ = tiny()
     rollout = network(maps, chance)
     assert chance.shape == (6, 12, 2) and rollout.log_prob.shape == rollout.baseline.shape == (6, 12)
@@ -68,7 +68,7 @@ def test_the_first_place_is_chosen_by_the_whole_picture():
     assert torch.equal(network(maps, chance).location, chance)
 
 
-def test_where_changes_what_was_seen_and_does_not_hide_it():
+def test_location_multiplies_glimpse_features():
     network, maps, chance, _ = tiny()
     place = chance[0].clamp(-1, 1)
     what = network.what(network.backbone(network.retina.extract(maps, place))[-1].flatten(1))
@@ -77,7 +77,7 @@ def test_where_changes_what_was_seen_and_does_not_hide_it():
     assert torch.equal(network.glimpse_features(maps, place), what)
 
 
-def test_each_core_has_its_own_teacher_unless_both_teach_it():
+def test_gradients_of_both_cores():
     network, maps, chance, label = tiny()
     rollout = network(maps, chance)
     torch.nn.functional.cross_entropy(rollout.logits.flatten(0, 1), label.flatten()).backward(retain_graph=True)
@@ -101,7 +101,7 @@ def train(folder: Path, **changes) -> Path:
     return config.parent
 
 
-def test_tests_both_digits_and_draws_what_it_looked_at(tmp_path, capsys):
+def test_evaluates_both_digits_and_draws_glimpses(tmp_path, capsys):
     import imageio.v3 as imageio
 
     short = dict(

@@ -62,7 +62,7 @@ def same(a: envs.Transition, b: envs.Transition) -> bool:
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_record(sample):
+def test_transition(sample):
     world = make(sample)
     play = Player(world)
     shape = (world.count, *world.observation_shape)
@@ -348,7 +348,7 @@ def test_flicker_blackens_frames_and_nothing_else():
     assert abs(np.mean(black) - 0.4) < 3 * (0.4 * 0.6 / len(black)) ** 0.5
 
 
-def test_flicker_is_for_pictures():
+def test_flicker_needs_images():
     with pytest.raises(ValueError, match="CartPole-v1 gives vectors"):
         envs.make("CartPole", flicker=0.5)
     with pytest.raises(ValueError, match="probability"):

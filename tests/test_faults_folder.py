@@ -129,7 +129,7 @@ def test_every_flipped_bit_of_the_small_files_is_noticed_or_harmless(template, c
 # The log.
 
 
-def test_a_changed_digit_and_a_removed_line_are_told_and_accepted_only_on_request(config):
+def test_a_changed_digit_and_a_removed_line_are_reported_and_accepted_only_on_request(config):
     folder = killed(config)
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(rows[1:]) + " " * len(rows[0]))  # as many bytes
@@ -398,7 +398,7 @@ def is_first():
     return RowReplay(200, 2, seed=1), Game(2, 4)
 
 
-def test_a_damaged_memory_is_said_and_gone_on_without_on_request(config):
+def test_a_damaged_memory_is_reported_and_left_out_on_request(config):
     memory, game = is_first()
     with pytest.raises(MemoryError):
         walk(config, act=remember(memory, game), die_at=34, memory=memory)

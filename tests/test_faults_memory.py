@@ -168,7 +168,7 @@ def test_a_mapped_memory_takes_its_room_at_once_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("supported", [True, False])
-def test_a_disk_without_room_for_it_is_told_in_a_sentence(supported, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_in_a_sentence(supported, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC if supported else errno.EOPNOTSUPP, "No space left on device")
 

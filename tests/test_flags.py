@@ -35,7 +35,7 @@ def test_whole_numbers_as_people_write_them(text, value):
     + [("k", "write 1000000"), ("nan", "no whole number"), ("inf", "no whole number"), ("1kk", "write 1000000")]
     + [("99999999999999999999", "too large"), ("1e400000000", "too large"), ("9e18k", "too large")],
 )
-def test_other_texts_are_told_in_a_sentence(text, told):
+def test_other_texts_are_refused_in_a_sentence(text, told):
     with pytest.raises(ValueError, match=told):
         flags.whole(text)
 

@@ -112,7 +112,7 @@ def test_irregular_info_is_nobodys_concern():
         world.step(act(world))
 
 
-def test_a_reset_of_old_gym_is_told():
+def test_a_reset_of_old_gym_is_refused():
     with pytest.raises(WorldError, match="OldReset-v0, world 0, at a reset: .* observation and info"):
         envs.make(NASTY + "OldReset-v0")
 

@@ -1,6 +1,6 @@
 """What acts, what learns and what it is compared with are one function of an observation, for every backbone.
 
-Backbones are lifted here, as they come out of a run of vision.classification: with batch norms whose statistics say
+Backbones are pretrained here, as they leave a run of vision.classification: with batch norms whose statistics say
 something, and everything on that is random or looks at the whole batch while training.
 """
 
@@ -116,8 +116,8 @@ PROGRAMS = {
     "reinforce": (reinforce, reinforce.train),
     "a2c": (a2c, a2c.train),
     "ppo": (ppo, ppo.train),
-    "attention": (soft_attention, soft_attention.train),
-    "gaze": (hard_attention, hard_attention.train),
+    "soft_attention": (soft_attention, soft_attention.train),
+    "hard_attention": (hard_attention, hard_attention.train),
 }
 
 
@@ -165,7 +165,7 @@ def test_recurrent_attention_is_evaluated_in_evaluation_mode(tmp_path):
     assert large == pytest.approx(few, rel=1e-5) and same(before, buffers(network))
 
 
-def test_eyes_trained_from_scratch_are_probed_in_evaluation_mode(tmp_path, monkeypatch):
+def test_backbones_trained_from_scratch_are_probed_in_evaluation_mode(tmp_path, monkeypatch):
     monkeypatch.setattr(probe.backbones, "fit", lambda *rest: None)
     backbone = backbones.build("small", (4, 12, 12), norm="batch", width=0.25)
     before, pictures = buffers(backbone), torch.randint(256, (20, 4, 12, 12), dtype=torch.uint8)

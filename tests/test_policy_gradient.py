@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
 REMEMBERING = {  # every network that carries a state from step to step
     "lstm": (ppo, actor_critic.build, dict(lstm_units=16)),
-    "attention": (soft_attention, soft_attention.build, {}),
-    "gaze": (hard_attention, hard_attention.build, {}),
+    "soft_attention": (soft_attention, soft_attention.build, {}),
+    "hard_attention": (hard_attention, hard_attention.build, {}),
 }
 
 
@@ -197,7 +197,7 @@ def test_atari_moves_every_weight(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_unrolled_as_it_was_lived(name):
+def test_unrolls_with_resets_like_single_steps(name):
     program, build, changes = REMEMBERING[name]
     config = dataclasses.replace(program.recipe(program.Config(env="Catch")), **changes)
     world = envs.make("Catch", 3, seed=1, stack=1)
@@ -224,7 +224,7 @@ def test_unrolled_as_it_was_lived(name):
 
 
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
-def test_memory_is_learned_and_played_with(tmp_path, name):
+def test_recurrent_policies_learn_and_play(tmp_path, name):
     program = PROGRAMS[name]
     config = quick(tmp_path, program, "Breakout", steps=96, worlds=4, rollout=8, lstm_units=16, stack=1)
     program.train(config)
@@ -239,7 +239,7 @@ def test_memory_is_learned_and_played_with(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_memory_sees_through_flicker(tmp_path):
+def test_an_lstm_learns_under_flicker(tmp_path):
     changes = dict(steps=100_000, stack=1, flicker=0.5, evaluate_every=20_000)
     for name, lstm_units in (("with", 64), ("without", 0)):
         ppo.train(quick(tmp_path, ppo, name=name, lstm_units=lstm_units, **changes))
@@ -317,7 +317,7 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
         (soft_attention, dict(level=7), "2 maps, from 0 to 1"),
     ],
 )
-def test_numbers_that_would_fail_later_are_told_at_once(tmp_path, program, changes, told):
+def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path, program, changes, told):
     with pytest.raises(ValueError, match=told):
         program.train(quick(tmp_path, program, **changes))
 
@@ -376,7 +376,7 @@ def test_policy_and_value_are_clipped_apart(tmp_path, monkeypatch):
     assert set(clipped) == {whole}
 
 
-def test_a_value_of_its_own_eyes_is_judged_alone():
+def test_a_separate_critic_has_its_own_loss():
     network = actor_critic.build(reinforce.recipe(reinforce.Config(env="CartPole")), envs.make("CartPole", 1))
     policy, value = network.parts()
     assert {id(w) for w in policy} | {id(w) for w in value} == {id(w) for w in network.parameters()}
@@ -418,7 +418,7 @@ def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
         ("Breakout", "frame_skip=2", "write --frame-skip"),
     ],
 )
-def test_kwargs_that_a_world_cannot_be_made_with_are_told(env, kwarg, told):
+def test_kwargs_that_a_world_cannot_be_made_with_are_refused(env, kwarg, told):
     with pytest.raises(ValueError, match=told):
         a2c.world_options(a2c.Config(env=env, env_kwargs=(kwarg,)))
 

@@ -207,8 +207,8 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
     same_ends("network", "optimizer")
 
 
-def test_eyes_of_another_run(tmp_path):
-    """Eyes saved without a norm are lifted as they are, and stay as they are when frozen."""
+def test_transfers_a_backbone_of_another_run(tmp_path):
+    """A backbone saved without a norm is built as it was, and keeps its weights when frozen."""
     backbone = backbones.build("small", envs.make("Catch", 1).observation_shape)
     backbones.save(backbone, tmp_path / "backbone.safetensors")
     pqn.train(quick(tmp_path, steps=512, backbone=str(tmp_path), frozen=True))

@@ -157,7 +157,7 @@ def test_pages_that_cannot_be_written_say_why(tmp_path, monkeypatch):
     "scores, words",
     [((0.94, 0.86, 1.0), "**0.94** [0.86, 1.00]"), ((3156.06, 3030.0, 3259.9), "**3,156** [3,030, 3,260]")],
 )
-def test_games_played_afterwards_are_told_to_the_digits_that_matter(tmp_path, scores, words):
+def test_games_played_afterwards_are_rounded_to_the_digits_that_matter(tmp_path, scores, words):
     folder, into = make_run(tmp_path / "results"), tmp_path / "published"
     line = {"checkpoint": "best", "step": 1000, "games": 100}
     line |= dict(zip(("mean", "low", "high"), scores, strict=True))

@@ -67,7 +67,7 @@ def test_unroll_is_an_lstm_that_starts_anew():
     assert torch.allclose(last_hidden, hidden, atol=1e-6) and torch.allclose(last_cell, cell, atol=1e-6)
 
 
-def test_remembered_steps_are_lived_again():
+def test_burn_in_unrolls_stored_states():
     """Sequences from replay, begun in their stored state, bring the values that were acted upon."""
     config = dataclasses.replace(r2d2.recipe(r2d2.Config(env="Catch")), flicker=0.4)
     world = envs.make("Catch", 3, seed=1, flicker=0.4)
@@ -93,7 +93,7 @@ def test_remembered_steps_are_lived_again():
     assert expected.std() > 0.2
 
 
-def test_a_sequence_teaches_what_single_steps_say():
+def test_gradients_of_a_sequence_equal_those_of_single_steps():
     """Two sequences of 3 + 4 steps, the second with an end and a time limit, lived step by step in plain Python."""
     config = dataclasses.replace(
         r2d2.recipe(r2d2.Config(env="CartPole")),
@@ -179,7 +179,7 @@ def test_a_step_is_stored_with_the_state_it_began_in(tmp_path, monkeypatch):
     assert len(separate_critic) > 50 and max(separate_critic) < 2e-3
 
 
-def test_a_memory_too_small_for_its_sequences_is_told_at_once(tmp_path):
+def test_a_memory_too_small_for_its_sequences_is_refused_at_once(tmp_path):
     with pytest.raises(ValueError, match="--capacity 120: .* and 20 are drawn"):
         r2d2.train(quick(tmp_path, capacity=120))  # 3 + 9 steps, beginning anywhere within 9
 

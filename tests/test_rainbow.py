@@ -199,7 +199,7 @@ def test_every_program_has_its_name_and_recipe(program):
         assert {key for key in plain if plain[key] != config[key]} == set(rainbow.COMPONENTS[program])
 
 
-def test_a_memory_too_small_for_its_steps_is_told_at_once(tmp_path):
+def test_a_memory_too_small_for_its_steps_is_refused_at_once(tmp_path):
     asked = rainbow.recipe(rainbow.Config(env="Catch"))
     small = dict(capacity=64, n_step=20, folder=tmp_path, wandb="disabled")
     with pytest.raises(
@@ -208,7 +208,7 @@ def test_a_memory_too_small_for_its_steps_is_told_at_once(tmp_path):
         rainbow.train(dataclasses.replace(asked, **small))
 
 
-def test_rainbows_eyes_on_atari_stay_alive():
+def test_rainbow_on_atari_has_no_dead_relus():
     """With none of these it learned nothing of Pong (see runs/published/atari, rainbow paper network)."""
     atari, catch = (rainbow.recipe(rainbow.Config(env=env)) for env in ("Pong", "Catch"))
     assert (atari.subtract_mean, atari.norm, atari.sigma) == (True, "layer", 0.1)

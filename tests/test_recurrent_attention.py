@@ -111,7 +111,7 @@ def test_the_core_learns_to_search(core):
 
 
 @pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "center"])
-def test_who_teaches_the_locator(attention):
+def test_stop_gradient_into_the_location_network(attention):
     config, network, given, label = tiny(attention=attention)
     rollout = network(*given)
     torch.nn.functional.cross_entropy(rollout.logits.flatten(0, 1), label.flatten()).backward(retain_graph=True)
@@ -129,7 +129,7 @@ def test_who_teaches_the_locator(attention):
     assert rollout.location.shape == (3, 12, 2) and rollout.location.abs().max() <= 1
 
 
-def test_the_core_sees_a_glimpse_at_a_time():
+def test_the_core_unrolls_one_glimpse_at_a_time():
     """The rollout is what its parts give when called one after the other."""
     _, network, (maps, chance), _ = tiny(core="lstm")
     rollout = network(maps, chance)
@@ -156,7 +156,7 @@ def test_in_bf16_it_is_the_same_but_for_rounding(core):
     assert not torch.equal(seen, seen.bfloat16().float()), "what is told is rounded as well"
 
 
-def test_a_core_begins_by_keeping_what_it_has_seen():
+def test_core_initialization_keeps_the_state():
     _, network, *_ = tiny(core="relu")
     state, nothing = torch.rand(12, 16), torch.zeros(12, 16)
     assert torch.equal(network.core(nothing, state), state)
@@ -205,7 +205,7 @@ def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_single_rollout_looks_where_it_means_to():
+def test_a_single_rollout_is_deterministic():
     _, network, (maps, _), _ = tiny(glimpses=4)
     still, again = (network.sample_noise(12, "cpu", torch.Generator().manual_seed(1), still=True) for _ in range(2))
     assert torch.equal(still, again) and still[0].abs().max() > 0.5 and not still[1:].any()
@@ -294,7 +294,7 @@ def test_resume_is_exact(tmp_path, monkeypatch):
     assert all(torch.equal(saved[0][key], saved[1][key]) for key in saved[0])
 
 
-def test_tests_once_and_draws_what_it_looked_at(tmp_path, capsys):
+def test_evaluates_the_test_set_once_and_draws_glimpses(tmp_path, capsys):
     import imageio.v3 as imageio
 
     run = train(tmp_path, **SHORT | dict(film=True))

@@ -278,7 +278,7 @@ def test_several_steps_that_cannot_be_drawn_are_refused(name):
             draw(4, 21)
 
 
-def test_records_without_a_reward_come_in_sequences_only():
+def test_records_without_a_reward_are_sampled_in_sequences_only():
     class Few(NamedTuple):
         observation: Tensor
 

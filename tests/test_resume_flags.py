@@ -115,7 +115,9 @@ def test_what_may_change_on_resume_changes_no_weight(name, tmp_path, monkeypatch
     if name in PLAYERS:
         train, config = (
             program(name)[0],
-            small(name, "Catch" if name in ("attention", "gaze", "ppo-units") else "CartPole", tmp_path),
+            small(
+                name, "Catch" if name in ("soft_attention", "hard_attention", "ppo-units") else "CartPole", tmp_path
+            ),
         )
     else:
         module = importlib.import_module(name)
@@ -165,7 +167,7 @@ def test_another_programs_run_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "agents.tabular"])
-def test_a_typo_in_the_backbone_is_told_as_one(program):
+def test_a_typo_in_the_backbone_has_its_near_match(program):
     config = importlib.import_module(program).Config(backbone="natur")
     with pytest.raises(ValueError, match="unknown backbone 'natur'.*'nature'"):
         config.validate()

@@ -120,7 +120,7 @@ def test_a_number_that_no_json_holds_is_refused(config, flag, value):
 
 
 @pytest.mark.parametrize(("flag", "value"), [("threads", -1), ("profile", -2)])
-def test_numbers_out_of_range_are_told_before_there_is_a_folder(config, flag, value):
+def test_numbers_out_of_range_are_refused_before_there_is_a_folder(config, flag, value):
     with pytest.raises(ValueError, match=f"--{flag} {value}: it takes 0 or more"):
         walk(dataclasses.replace(config, **{flag: value}))
     assert not config.folder.exists() or not any(config.folder.iterdir())
@@ -279,7 +279,7 @@ def test_what_a_kill_left_is_swept_and_a_damaged_manifest_is_no_checkpoint(confi
     assert not any((folder / "memory").iterdir())
 
 
-def test_a_log_that_lost_its_end_is_told(config):
+def test_a_log_that_lost_its_end_is_reported(config):
     with pytest.raises(MemoryError):
         walk(config, die_at=32)
     os.truncate(config.folder / "Nowhere/walk-1/metrics.jsonl", 10)
@@ -357,7 +357,7 @@ def test_best_is_kept(config):
 
 
 @pytest.mark.parametrize("better, best", [("min", 1.5), ("max", 3.0)])
-def test_a_program_says_what_its_runs_are_judged_by(config, capsys, better, best):
+def test_a_program_names_the_score_of_its_runs(config, capsys, better, best):
     about = dict(score=Score("eval/nats", better, unit="nats"), unit="images", follow_up="python -m vision.dream")
     nats = {10: 2.0, 20: 3.0, 30: 1.5}
 
@@ -384,7 +384,7 @@ def test_a_program_says_what_its_runs_are_judged_by(config, capsys, better, best
         walk(config, about=about)
 
 
-def test_a_best_by_another_metric_is_not_gone_on_from(config, capsys):
+def test_a_best_by_another_metric_is_not_resumed(config, capsys):
     with pytest.raises(MemoryError):
         walk(config, die_at=24)
     error = Score("eval/error", "min", unit="%")

@@ -113,7 +113,7 @@ WORLDS = {
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_planners_agree(name):
+def test_policy_and_value_iteration_agree(name):
     settings, discount = WORLDS[name]
     world = read(name, **settings)
     by_value, _ = dynamic_programming.value_iteration(world, discount, 1e-10)

@@ -95,7 +95,7 @@ def test_a_film_that_has_no_place_is_no_loss(run, capsys):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the world broke")])
-def test_games_cut_short_tell_the_scores_so_far(run, capsys, monkeypatch, error):
+def test_truncated_games_count_their_scores_so_far(run, capsys, monkeypatch, error):
     step, steps = GymnasiumWorld.step, iter(range(10_000))
 
     def breaking(world, action):

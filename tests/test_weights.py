@@ -484,7 +484,7 @@ def test_every_body_has_a_dropout_without_a_key(name):
 
 
 @pytest.mark.parametrize("name", ["nature", "impala", "small", "mlp"])
-def test_agents_eyes_bend_as_asked(name):
+def test_agents_backbones_have_the_activation_of_the_flag(name):
     shape = (6,) if name == "mlp" else (4, 44, 44)
     plain = backbones.build(name, shape)
     for activation in ("elu", "prelu", "maxout"):

@@ -27,14 +27,14 @@ ROLLOUT = dict(rollout=10, minibatches=2, epochs=1)
 PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small enough for seconds
     "dqn": MEMORY,
     **dict.fromkeys(RAINBOW, MEMORY | dict(atoms=11, quantiles=5, fractions=4)),
-    "r2d2": MEMORY | dict(units=8, burn_in=2, length=4, n_step=2),
+    "r2d2": MEMORY | dict(lstm_units=8, burn_in=2, length=4, n_step=2),
     "pqn": ROLLOUT,
     "reinforce": {},
     "a2c": dict(rollout=5),
     "ppo": ROLLOUT,
-    "ppo-units": ROLLOUT | dict(units=8, separate_critic=False),
-    "attention": ROLLOUT | dict(units=8),
-    "gaze": ROLLOUT | dict(units=8),
+    "ppo-units": ROLLOUT | dict(lstm_units=8, separate_critic=False),
+    "soft_attention": ROLLOUT | dict(lstm_units=8),
+    "hard_attention": ROLLOUT | dict(lstm_units=8),
     "tabular": {},
 }
 NASTY = "tests.nasty_worlds:nasty/"
@@ -54,7 +54,7 @@ def refusal(name: str, world: str) -> str | None:
     """What is said of a program and a world that do not go together."""
     if name == "tabular":
         return None if world == "table" else "does not publish its"
-    if name in ("attention", "gaze") and world in ("CartPole", "continuous", "table"):
+    if name in ("soft_attention", "hard_attention") and world in ("CartPole", "continuous", "table"):
         return "has no picture to attend to"
     if world == "continuous" and name in ("dqn", "r2d2", "pqn", *RAINBOW):
         return "needs discrete actions.*agents.ppo"

@@ -92,8 +92,8 @@ TRAINED = {
     "a2c": Program("agents.a2c", (*POLICY, "--rollout=4")),
     "ppo": Program("agents.ppo", (*POLICY, *ROLLOUT)),
     "ppo, continuous": Program("agents.ppo", (*POLICY, *ROLLOUT, "--env=Pendulum", "--backbone=mlp")),
-    "attention": Program("agents.soft_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
-    "gaze": Program("agents.hard_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
+    "soft_attention": Program("agents.soft_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
+    "hard_attention": Program("agents.hard_attention", (*LEARNED, *ROLLOUT, "--lstm-units=16")),
     "recurrent_attention": Program("agents.recurrent_attention", (*GLIMPSES, "--env=MNIST"), steps=False),
     "dram": Program("agents.recurrent_attention.dram", (*GLIMPSES, "--env=Pairs"), steps=False),
     "tabular": Program(

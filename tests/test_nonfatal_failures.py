@@ -53,7 +53,7 @@ def told(folder):
     [("Flat", True), ("Growing", True), ("NoRender", False), ("Nothing", False), ("Broken", False), ("Words", False)],
 )
 def test_a_film_is_no_reason_to_stop(world, shows, tmp_path, capsys):
-    config = small("dqn", f"tests.going_worlds:going/{world}-v0", tmp_path, film_seconds=0.5)
+    config = small("dqn", f"tests.failing_worlds:failing/{world}-v0", tmp_path, film_seconds=0.5)
     program("dqn")[0](config)
     folder = next(tmp_path.glob("*/*/dqn"))
     said = capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_a_film_is_no_reason_to_stop(world, shows, tmp_path, capsys):
         assert not films
 
 
-def test_an_encoder_that_fails_leaves_nothing_and_is_told_once(tmp_path, capsys, monkeypatch):
+def test_an_encoder_that_fails_leaves_nothing_and_is_reported_once(tmp_path, capsys, monkeypatch):
     def fail(path, *_, **__):
         Path(path).write_bytes(b"half a film")
         raise BrokenPipeError("ffmpeg died")
@@ -76,7 +76,7 @@ def test_an_encoder_that_fails_leaves_nothing_and_is_told_once(tmp_path, capsys,
     monkeypatch.setattr(imageio, "imwrite", fail)
     monkeypatch.setattr(watch, "evaluate", lambda *_, **__: score(next(better)))
     better = iter(range(100))
-    program("dqn")[0](small("dqn", "tests.going_worlds:going/Pictures-v0", tmp_path, film_seconds=0.5))
+    program("dqn")[0](small("dqn", "tests.failing_worlds:failing/Pictures-v0", tmp_path, film_seconds=0.5))
     folder = next(tmp_path.glob("*/*/dqn"))
     assert capsys.readouterr().err.count("no film (BrokenPipeError: ffmpeg died)") == 1
     assert len(told(folder)) == 2 and not list((folder / "videos").iterdir())
@@ -103,7 +103,7 @@ def test_frames_of_all_kinds_become_pictures():
 
 
 def test_an_endless_evaluation_is_cut_short_and_says_so(tmp_path, capsys):
-    world = "tests.going_worlds:going/Endless-v0"
+    world = "tests.failing_worlds:failing/Endless-v0"
     program("dqn")[0](small("dqn", world, tmp_path, evaluate_games=3, evaluate_steps=30))
     line = told(next(tmp_path.glob("*/*/dqn")))[0]
     assert (line["eval/return"], line["eval/length"], line["eval/games"], line["eval/cut"]) == (30.0, 30.0, 3, 3)
@@ -113,7 +113,7 @@ def test_an_endless_evaluation_is_cut_short_and_says_so(tmp_path, capsys):
 def test_a_game_that_took_the_time_of_its_next_counts_alone():
     import envs
 
-    world = envs.make("tests.going_worlds:going/Endless-v0", 2)
+    world = envs.make("tests.failing_worlds:failing/Endless-v0", 2)
     scores = evaluation.play(
         lambda observation, transition: torch.zeros(2, dtype=torch.int64), world, games=3, limit=10
     )
@@ -123,14 +123,14 @@ def test_a_game_that_took_the_time_of_its_next_counts_alone():
 def test_games_that_end_are_not_cut():
     import envs
 
-    world = envs.make("tests.going_worlds:going/Pictures-v0", 2)
+    world = envs.make("tests.failing_worlds:failing/Pictures-v0", 2)
     scores = evaluation.play(
         lambda observation, transition: torch.ones(2, dtype=torch.int64), world, games=4, limit=12
     )
     assert scores == {"return": [12.0] * 4, "length": [12] * 4, "cut": []}
 
 
-def test_an_evaluation_that_fails_is_told_once(tmp_path, capsys, monkeypatch):
+def test_an_evaluation_that_fails_is_reported_once(tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise KeyError("joint")
 
@@ -294,7 +294,7 @@ def test_a_run_whose_output_nobody_reads_goes_on(tmp_path, shell):
 def test_a_world_that_fails_is_shown_and_what_was_learned_is_kept(tmp_path, name):
     switch = tmp_path / "raises"
     switch.touch()
-    words = command(tmp_path, "tests.going_worlds:going/Raises-v0", name, "--backbone", "mlp", "--steps", "1000")
+    words = command(tmp_path, "tests.failing_worlds:failing/Raises-v0", name, "--backbone", "mlp", "--steps", "1000")
     surroundings = os.environ | {"SACCADE_TEST_RAISES": str(switch)}
     done = subprocess.run(words, cwd=ROOT, timeout=900, capture_output=True, text=True, env=surroundings)
     assert done.returncode == 1 and "ArithmeticError: the motor fell off" in done.stderr

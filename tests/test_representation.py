@@ -1,4 +1,4 @@
-"""Frames with the console's memory, eyes that are trained on them, linear probes, and the study of all of them."""
+"""Frames labeled with the console's RAM, backbones pretrained on them, linear probes, and the study of transfer."""
 
 import dataclasses
 import json
@@ -23,7 +23,7 @@ def pong() -> LabeledFrames:
 
 
 @pytest.mark.parametrize("game", ["Pong", "Boxing"])
-def test_console_shows_what_agents_see(game):
+def test_console_frames_equal_the_agents_observations(game):
     console = AtariConsole(game, seed=1, noops=0)
     world = AtariVectorEnv(game.lower(), num_envs=1, noop_max=0, use_fire_reset=False, repeat_action_probability=0.0)
     seen = world.reset(seed=np.array([1], np.int32))[0]
@@ -41,7 +41,7 @@ def test_shares_by_hand():
     assert torch.allclose(shares(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
 
 
-def test_console_begins_again():
+def test_console_resets():
     console = AtariConsole("Breakout", seed=1)
     while not console.over:
         console.step(1)
@@ -51,7 +51,7 @@ def test_console_begins_again():
         AtariConsole("Pongg", seed=1)
 
 
-def test_memory_says_where_the_ball_is(pong):
+def test_ram_labels_of_the_ball(pong):
     """Pong's ball: column byte 49 - 49 of 160, row byte 54 - 14 of 210; above the walls it is not shown."""
     memory = pong.memory.long()
     x, y = memory[:, VARIABLES["Pong"]["ball_x"]] - 49, memory[:, VARIABLES["Pong"]["ball_y"]] - 14
@@ -69,7 +69,7 @@ def test_memory_says_where_the_ball_is(pong):
     assert share(flying, 155 - x[flying], y[flying]) < 0.2, "and nowhere else"
 
 
-def test_memory_says_where_boxers_are():
+def test_ram_labels_of_boxers():
     """The white one shines brighter than the ring, the black one is darker: their middles move as their bytes do."""
     played = collect.collect("Boxing", games=1, seed=1, max_steps=100)
     ring = played.frame[:, 15:72, 14:70].float()
@@ -138,7 +138,7 @@ def test_standardized_by_the_first():
 
 
 @pytest.mark.parametrize("method", ["memory", "autoencoder"])
-def test_training_helps_and_the_eyes_lift(tmp_path, pong, method):
+def test_pretraining_helps_and_its_backbone_loads(tmp_path, pong, method):
     path = tmp_path / "Pong.safetensors"
     pong.save(path, {"env": "Pong"})
     config = pretrain.Config(method, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
@@ -172,7 +172,7 @@ def test_collects_by_flag(tmp_path):
         collect.main(collect.Config("Pong", agent=tmp_path, games=2, max_steps=20))
 
 
-def test_games_are_told_apart_by_random_eyes():
+def test_random_backbones_classify_games():
     config = probe.GamesConfig(
         backbone=("random",),
         games=("Breakout", "Pong"),
@@ -188,11 +188,11 @@ def test_games_are_told_apart_by_random_eyes():
         probe.find_backbone("mine", config, 1)
 
 
-def test_memory_is_probed(tmp_path, pong):
+def test_linear_probes_of_ram(tmp_path, pong):
     pong.save(tmp_path / "1.safetensors", {"env": "Pong"})
-    backbones.save(backbones.build("nature", (4, 84, 84), width=0.25), tmp_path / "lifted-1.safetensors")
+    backbones.save(backbones.build("nature", (4, 84, 84), width=0.25), tmp_path / "pretrained-1.safetensors")
     config = probe.RamConfig(
-        backbone=("random", f"own={tmp_path}/lifted-{{seed}}.safetensors"),
+        backbone=("random", f"own={tmp_path}/pretrained-{{seed}}.safetensors"),
         frames=f"{tmp_path}/{{seed}}.safetensors",
         seeds=(1,),
     )

@@ -76,13 +76,13 @@ def test_an_early_first_evaluation_is_one_more(tmp_path):
 
 
 @pytest.mark.parametrize("program", [dqn, rainbow, r2d2, pqn, ppo])
-def test_pictures_are_first_evaluated_soon(program):
+def test_early_first_evaluation_on_pixels(program):
     config = program.Config(env="Breakout")
     assert 0 < config.evaluate_first <= config.evaluate_every / 4
     assert config.evaluate_first > getattr(config, "learn_start", 0)
 
 
-def test_the_time_left_is_told_once_it_learns(monkeypatch, capsys):
+def test_the_time_left_is_estimated_once_it_learns(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     bar = progress.Bar(10_000, 0, settled=False)

@@ -151,7 +151,7 @@ def test_a_refused_run_opens_no_page(config):
 
 
 @pytest.mark.parametrize("wandb", ["disabled", "offline"])
-def test_a_wandb_that_cannot_be_imported_is_told_once(config, monkeypatch, tmp_path, recwarn, wandb):
+def test_a_wandb_that_cannot_be_imported_is_reported_once(config, monkeypatch, tmp_path, recwarn, wandb):
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "wandb.py").write_text("raise ImportError('no such library')\n")
@@ -298,7 +298,7 @@ def test_a_stopped_service_stops_no_run(config, whom):
 @pytest.mark.slow
 def test_a_killed_run_leaves_a_whole_copy_and_no_process(tmp_path):
     code = (
-        "from tests.test_mirror import *; import os, signal\n"
+        "from tests.test_wandb_mirror import *; import os, signal\n"
         f"play(Config(folder=Path({str(tmp_path)!r}), log_every=2, save_every=0), pause=4,"
         " act=lambda run: os.kill(os.getpid(), signal.SIGKILL))"
     )

@@ -1,4 +1,4 @@
-"""Worlds that show badly, never end or fail: "tests.going_worlds:going/NoRender-v0" ..."""
+"""Worlds that show badly, never end or fail: "tests.failing_worlds:failing/NoRender-v0" ..."""
 
 import os
 from typing import Any
@@ -101,4 +101,4 @@ class Raises(Endless):
 
 for name, world in list(globals().items()):
     if isinstance(world, type) and issubclass(world, Pictures):
-        gymnasium.register(f"going/{name}-v0", world)
+        gymnasium.register(f"failing/{name}-v0", world)

@@ -1,4 +1,4 @@
-"""The Q-learning programs' eyes by flag: width, norm and spectral norm, in training, resume and lifting."""
+"""The Q-learning programs' backbone flags: width, norm and spectral norm, in training, resume and transfer."""
 
 import dataclasses
 import json
@@ -57,33 +57,33 @@ def test_overfits_one_batch():
 @pytest.mark.parametrize("module", [dqn, rainbow, pqn])
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, module, monkeypatch, same_ends):
     """In bfloat16, with acting, evaluating and target copies between the updates."""
-    train = (rainbow.train) if module is rainbow else module.train
+    train = rainbow.train if module is rainbow else module.train
     changes = OPTIONS | dict(steps=512, log_every=64, evaluate_every=256, save_every=0.0, bf16=True)
     changes |= dict(rollout=4) if module is pqn else dict(learn_start=128, target_update_every=64, learn_every=16)
-    assess = module.assess
+    evaluate = module.evaluate_and_save
 
     def kill(*_, **__):
         raise MemoryError("killed")
 
-    monkeypatch.setattr(module, "assess", kill)
+    monkeypatch.setattr(module, "evaluate_and_save", kill)
     with pytest.raises(MemoryError, match="killed"):
         train(quick(tmp_path, module, name="killed", **changes))
-    monkeypatch.setattr(module, "assess", assess)
+    monkeypatch.setattr(module, "evaluate_and_save", evaluate)
     for name in ("killed", "whole"):
         train(quick(tmp_path, module, name=name, **changes))
     same_ends("network" if module is pqn else "online")
 
 
-def test_lifted_eyes_keep_theirs(tmp_path):
+def test_pretrained_backbones_keep_their_options(tmp_path):
     changes = dict(steps=512, learn_start=128, learn_every=32, evaluate_every=256)
     dqn.train(quick(tmp_path, **OPTIONS, **changes))
     backbone = tmp_path / "Catch/dqn-1"
     saved = backbones.load(backbone)
     assert {key: saved.spec[key] for key in OPTIONS if key != "backbone"} | {"backbone": "impala"} == OPTIONS
-    dqn.train(quick(tmp_path, name="lifted", backbone=str(backbone), frozen=True, **changes))
-    end = torch.load(tmp_path / "Catch/lifted/checkpoint/000000000512.pt", weights_only=True)["parts"]["online"]
+    dqn.train(quick(tmp_path, name="frozen", backbone=str(backbone), frozen=True, **changes))
+    end = torch.load(tmp_path / "Catch/frozen/checkpoint/000000000512.pt", weights_only=True)["parts"]["online"]
     for key, value in saved.state_dict().items():
         assert torch.equal(end[f"backbone.{key}"], value), f"{key} of a frozen backbone has moved"
-    dqn.train(quick(tmp_path, name="further", backbone=str(backbone), **changes))
-    line = json.loads((tmp_path / "Catch/further/config.json").read_text())
-    assert line["config"]["norm"] == "none" and backbones.load(tmp_path / "Catch/further").spec["norm"] == "layer"
+    dqn.train(quick(tmp_path, name="fine-tuned", backbone=str(backbone), **changes))
+    line = json.loads((tmp_path / "Catch/fine-tuned/config.json").read_text())
+    assert line["config"]["norm"] == "none" and backbones.load(tmp_path / "Catch/fine-tuned").spec["norm"] == "layer"

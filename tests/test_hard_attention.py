@@ -1,23 +1,17 @@
-"""Soft attention: its basis and answers by hand, its state, its learning, its films."""
+"""Hard attention: its action and location head by hand, its patches, its gradients, its learning, its films."""
 
 import dataclasses
 import json
 import math
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 import envs
-from agents import film, hard_attention, soft_attention, watch
+from agents import hard_attention
 from agents.config import estimate_mean_observation
 from agents.networks import actor_critic
-
-
-def quick(tmp_path, env="Catch", **changes):
-    asked = soft_attention.recipe(soft_attention.Config(env=env))
-    return dataclasses.replace(asked, folder=tmp_path, wandb="disabled", film_seconds=0.0, **changes)
 
 
 def evaluations(folder):
@@ -25,64 +19,7 @@ def evaluations(folder):
     return [line["eval/return"] for line in lines if "eval/return" in line]
 
 
-def test_spatial_basis_by_hand():
-    basis = soft_attention.spatial_basis(3, 5, 2)
-    assert basis.shape == (16, 3, 5)
-    down = [math.sin, lambda x: math.sin(2 * x), math.cos, lambda x: math.cos(2 * x)]
-    for i, first in enumerate(down):
-        for j, second in enumerate(down):
-            expected = first(math.pi * 0.5) * second(math.pi * 0.75)  # the middle row, the fourth column
-            assert basis[4 * i + j, 1, 3].item() == pytest.approx(expected, abs=1e-6)
-    flat = basis.flatten(1).T
-    assert len(torch.unique(flat, dim=0)) == 15, "every place has a name of its own"
-
-
-def test_attend_by_hand():
-    keys = torch.tensor([[[0.0, math.log(3)]]])  # (1, 1, 2)
-    values = torch.tensor([[[1.0, 0.0], [5.0, 8.0]]])  # (1, 2, 2)
-    answers, weights = soft_attention.attend(torch.tensor([[[1.0], [0.0]]]), keys, values)
-    assert torch.allclose(weights, torch.tensor([[[0.25, 0.75], [0.5, 0.5]]]))
-    assert torch.allclose(answers, torch.tensor([[[4.0, 6.0], [3.0, 4.0]]]))
-
-
-def test_every_weight_is_learned(tmp_path):
-    config = quick(tmp_path, "Breakout", steps=96, worlds=4, rollout=8)
-    soft_attention.train(config)
-    end = torch.load(tmp_path / "Breakout/attention-1/checkpoint/000000000096.pt", weights_only=True)
-    end = end["parts"]["network"]
-    torch.manual_seed(config.seed)
-    begin = soft_attention.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
-    still = [key for key in begin if torch.equal(begin[key], end[key])]
-    unread = [key for key in still if key.startswith("backbone")]  # maps coarser than the one that is read
-    assert set(still) == set(unread) and len(unread) <= 2, f"not learned: {still}"
-
-
-def test_queries_begin_by_asking_for_something():
-    """Somewhere the ball, the paddle or their absence counts for far more than a place does in the mean."""
-    world = envs.make("Catch", 8, stack=1)
-    torch.manual_seed(0)
-    network = soft_attention.build(soft_attention.recipe(soft_attention.Config(env="Catch")), world)
-    with torch.inference_mode():
-        attention = network.attention_map(world.observation, network.initial_state(8)).flatten(2)  # (8, Q, pixels)
-    places = math.prod(network.shape)
-    strongest = (attention.amax(2) / attention.sum(2) * network.backbone.strides[-1] ** 2 * places).amax(1)
-    assert (strongest > 3).all()
-    assert (attention[:, 0] - attention[:, 1]).abs().sum(1).min() > 0.2, "all queries ask the same"
-
-
-def test_looks_at_the_whole_picture():
-    world = envs.make("Breakout", 2, stack=1)
-    torch.manual_seed(0)
-    network = soft_attention.build(soft_attention.recipe(soft_attention.Config(env="Breakout")), world)
-    with torch.no_grad():
-        attention = network.attention_map(world.observation, network.initial_state(2))
-    assert attention.shape == (2, 4, 84, 84) and torch.allclose(attention.sum((2, 3)), torch.ones(2, 4))
-    assert attention[:, :, 6:78, 6:78].sum().item() == pytest.approx(8, abs=1e-4), (
-        "nine cells of 8 pixels, in the middle"
-    )
-
-
-def test_gaze_is_told_what_it_did():
+def test_state_holds_the_previous_action_and_location():
     network = hard_attention.build(
         hard_attention.recipe(hard_attention.Config(env="Catch")), envs.make("Catch", 2, stack=1)
     )
@@ -92,7 +29,7 @@ def test_gaze_is_told_what_it_did():
     assert state[:, -5:].tolist() == [[0, 0, 1, pytest.approx(0.3), -1], [1, 0, 0, -0.5, 0.5]]
 
 
-def test_where_to_look_teaches_no_features():
+def test_no_location_gradient_into_the_backbone():
     world = envs.make("Catch", 2, stack=1)
     network = hard_attention.build(hard_attention.recipe(hard_attention.Config(env="Catch")), world)
     parameters, _, _ = network.step(world.observation, network.initial_state(2))
@@ -103,36 +40,14 @@ def test_where_to_look_teaches_no_features():
     assert all(weight.grad.any() for weight in network.backbone.parameters())
 
 
-def test_what_it_cannot_see_is_refused():
-    with pytest.raises(ValueError, match="no picture"):
-        soft_attention.recipe(soft_attention.Config(env="CartPole"))
-
-
-def test_light_is_where_it_looked():
-    frame = np.full((20, 40, 3), 200, np.uint8)
-    weights = np.zeros((2, 4))
-    weights[1, 3] = 1.0
-    lit = film.shade_by_attention(frame, weights)
-    assert lit.shape == frame.shape and lit[14, 35, 0] >= 198 and lit[2, 2, 0] <= 55
-
-
 @pytest.mark.slow
-def test_gaze_learns_catch(tmp_path):
+def test_learns_catch(tmp_path):
     config = hard_attention.recipe(hard_attention.Config(env="Catch"))
     hard_attention.train(dataclasses.replace(config, folder=tmp_path, wandb="disabled", film_seconds=0.0))
-    assert max(evaluations(tmp_path / "Catch/gaze-1")) >= 0.8
+    assert max(evaluations(tmp_path / "Catch/hard_attention-1")) >= 0.8
 
 
-@pytest.mark.slow
-def test_learns_catch_and_shows_where_it_looks(tmp_path):
-    soft_attention.train(quick(tmp_path))
-    folder = tmp_path / "Catch/attention-1"
-    assert max(evaluations(folder)) >= 0.9
-    watch.main(watch.Config(folder, games=10, device="cpu", film_seconds=3.0))
-    assert list((folder / "videos").glob("*.mp4"))
-
-
-def test_pointing_by_hand():
+def test_action_location_head_by_hand():
     world = envs.make("Catch", 2, stack=1)
     torch.manual_seed(0)
     head = hard_attention.ActionLocationHead(4, world, 0.5)
@@ -149,7 +64,7 @@ def test_pointing_by_hand():
 
 
 @pytest.mark.parametrize(("size", "context"), [(8, False), (7, False), (8, True)])
-def test_gaze_sees_only_its_windows(size, context):
+def test_depends_only_on_its_patches(size, context):
     config = dataclasses.replace(
         hard_attention.recipe(hard_attention.Config(env="Catch")), patch_size=size, scales=2, context=context
     )
@@ -177,7 +92,7 @@ def test_gaze_sees_only_its_windows(size, context):
             assert not torch.equal(network.step(picture, state)[0], before)
 
 
-def test_a_film_shows_where_it_looked_not_where_it_will():
+def test_a_film_shows_the_location_of_the_same_step():
     config = hard_attention.recipe(hard_attention.Config(env="Catch"))
     world = envs.make("Catch", 1, stack=1)
     network = hard_attention.build(config, world)
@@ -190,7 +105,7 @@ def test_a_film_shows_where_it_looked_not_where_it_will():
     assert player.attention(world.observation)[0, 39, 39] == 1
 
 
-def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):
+def test_subtracts_the_mean_observation(monkeypatch):
     config = dataclasses.replace(
         hard_attention.recipe(hard_attention.Config(env="Catch")), patch_size=20, scales=2, subtract_mean=True
     )
@@ -207,6 +122,6 @@ def test_gaze_sees_what_differs_from_the_mean_picture(monkeypatch):
     assert (glimpses[0] == 0).all()  # beyond the edges too
     assert torch.allclose(glimpses[1][:, 0], -network.picture[:, 10:30, 10:30].float() / 255)
     another = hard_attention.build(config, world)
-    assert another.picture.max() == 0  # black until it is told
+    assert another.picture.max() == 0  # black before its estimate
     estimate_mean_observation(dataclasses.replace(config, flicker=0.5), another, SimpleNamespace(resumes=False))
     assert torch.equal(another.picture, network.picture)  # of frames that are lit
