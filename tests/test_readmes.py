@@ -17,12 +17,16 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("", "agents", "envs", "replay", "vision", "runs", "tests")
 PAGES = [ROOT / room / "README.md" for room in ROOMS]
+TOPICS = sorted((ROOT / "runs" / "published").glob("*/README.md"))  # mostly generated
 FRONT = 12_000  # bytes of the front page at most
 FEW = (256, 64, 64)  # drawn images to learn from, to choose on, to test
 GENERATED = re.compile(r"<!-- results:begin\b.*?-->(.*?)<!-- results:end -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.relative_to(ROOT).as_posix())
+pages, pages_and_topics = (
+    pytest.mark.parametrize("page", each, ids=lambda page: page.parent.relative_to(ROOT).as_posix())
+    for each in (PAGES, PAGES + TOPICS)
+)
 
 
 def written(page: Path) -> str:
@@ -89,7 +93,7 @@ def short_runs(tmp_path_factory) -> Path:
     return folder
 
 
-@pages
+@pages_and_topics
 def test_commands_name_programs_and_flags_that_exist(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for words in commands(page):
@@ -127,7 +131,7 @@ def stop_after(parse: Callable[..., object]) -> Callable[..., object]:
     return parsed
 
 
-@pages
+@pages_and_topics
 def test_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
     text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
@@ -157,9 +161,7 @@ def test_every_room_has_a_page_and_the_front_page_links_it():
 @pages
 def test_bold_figures_of_tables_are_published(page):
     """A figure in bold in a table of programs stands in generated results, with as many digits or more."""
-    sources = [
-        path.read_text(encoding="utf-8") for path in [*PAGES, *(ROOT / "runs" / "published").glob("*/README.md")]
-    ]
+    sources = [each.read_text(encoding="utf-8") for each in PAGES + TOPICS]
     generated = [part for text in sources for part in GENERATED.findall(text)]
     known = {value(number) for part in generated for number in NUMBER.findall(part)}
     for line in written(page).splitlines():
