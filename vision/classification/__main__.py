@@ -1,6 +1,8 @@
 """python -m vision.classification: trains an image classifier."""
 
-import runs
-from vision.classification import train
+import importlib
 
-runs.launch(train.train, train.Config, train.recipe, "vision.classification", train.__doc__)
+import runs
+
+program = importlib.import_module("vision.classification.train")  # the package's `train` is its function
+runs.launch(program.train, program.Config, program.recipe, "vision.classification", program.__doc__)
