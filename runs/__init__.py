@@ -9,18 +9,19 @@ threads.py     how many of them torch computes with: as many as cores are free
 log.py         metrics.jsonl and clock.jsonl
 files.py       how its files are written and read: whole, with a checksum, no links followed
 checkpoint.py  all that a run needs to go on
-mirror.py      the folder's copy in W&B, which a process beside the run makes
+wandb_mirror.py   the folder's copy in W&B, which a process beside the run makes
 wandb_process.py  that process
 progress.py    what a person sees meanwhile
 graph.py       updates as CUDA graphs
 profile.py     where the time of its iterations goes
 timeline.py    the picture of that
-record.py      runs, read back from their folders or their published records
+reader.py      runs, read back from their folders or their published records
+groups.py      which of them are seeds of one configuration
 score.py       what a run is judged by, and how numbers are shown
-ranges.py      what numbers a flag takes
+flag_types.py  what numbers a flag takes
 printing.py    text that a terminal does not obey
 programs.py    what programs there are; the command saccade
-hints.py       near matches of a name that is unknown
+suggestions.py near matches of a name that is unknown
 compare.py     python -m runs.compare: a table and a picture of many runs
 curves.py      that picture
 export.py      that table as CSV and JSON

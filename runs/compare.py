@@ -29,9 +29,10 @@ from rich.text import Text
 
 from runs import flag_types, flags, suggestions
 from runs.flag_types import Count
+from runs.groups import Group, group
 from runs.printing import printable
 from runs.progress import duration
-from runs.reader import METRICS, RECENT, RECORDS, Group, RunRecord, group, read_records, read_run
+from runs.reader import METRICS, RECENT, RECORDS, RunRecord, read_records, read_run
 from runs.score import Score, number, short
 
 BEGUN = (METRICS, ".lock", "checkpoint")  # one of these lies beside the config.json of a run

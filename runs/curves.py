@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window system, and no state left behind
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from runs.reader import Group
+from runs.groups import Group
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe and Ito 2008
 MEANING = {

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from runs.compare import interval
+from runs.groups import Group
 from runs.printing import printable
-from runs.reader import Group, RunRecord
+from runs.reader import RunRecord
 
 
 def as_csv(groups: Sequence[Group]) -> str:

@@ -21,8 +21,9 @@ from typing import Any
 
 from runs import suggestions
 from runs.compare import load, markdown, over_seeds, reach, table, tested
+from runs.groups import Group, group
 from runs.progress import duration
-from runs.reader import RECORDS, Group, group
+from runs.reader import RECORDS
 from runs.score import number, short
 
 FRONT = "front_page"

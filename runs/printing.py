@@ -17,6 +17,11 @@ def printable(text: object) -> str:
     return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def one_line(text: object) -> str:
+    """printable(text) on one line, as a name that comes from a file stands in a table."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def compact_json(value: Any, width: int = 118, depth: int = 0) -> str:
     """JSON in which lists and objects that fit stand on one line, and lists of numbers fill theirs."""
     line, indent = json.dumps(value), " " * (depth + 1)

@@ -25,7 +25,8 @@ import tyro
 
 from runs import files, suggestions
 from runs.flags import parse
-from runs.reader import METRICS, RECORDS, RunRecord, flags, read_records, read_run
+from runs.groups import flags
+from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run
 
 CURVE = 100  # points of a record's learning curve at most; half of them may be evaluations
 CLOCK = 20  # and of its clock

@@ -1,4 +1,4 @@
-"""Reading runs back: what a run was, how far it got, what it scored, and which runs are seeds of one.
+"""Reading runs back: what a run was, how far it got and what it scored.
 
 A run is a folder (`read_run`), or a line of a records.jsonl that `runs.publish` wrote (`read_records`). Nothing here
 needs torch.
@@ -11,14 +11,13 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runs import files
-from runs.printing import printable
+from runs.printing import one_line
 from runs.score import RETURN, Score
 
 try:
@@ -30,30 +29,6 @@ METRICS = "metrics.jsonl"  # a run's metrics
 RECORDS = "records.jsonl"  # published runs of one world, a line each
 RECENT = 100  # games that the training return is a mean over
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
-# Flags that make no other experiment; world and protocol are told apart by what was written about the world.
-NOT_THE_EXPERIMENT = (
-    "seed",
-    "folder",
-    "wandb",
-    "wandb_project",
-    "wandb_entity",
-    "wandb_group",
-    "tags",
-    "save_every",
-    "log_every",
-    "film",
-    "film_seconds",
-    "evaluate_first",
-    "threads",
-    "device",
-    "memory_on_disk",
-    "accept_loss",
-    "profile",
-    "env",
-    "protocol",
-)
-OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
-NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +66,7 @@ class RunRecord:
         """Why it is not what it would be had nothing happened to it: "from step 40: ..."; empty where it is."""
         notes = self.about.get("inexact")
         told = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
-        return _name("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in told))
+        return one_line("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in told))
 
     @property
     def unfinished(self) -> str:
@@ -179,82 +154,6 @@ class RunRecord:
         return steps, values
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Runs which differ in nothing but their seed, in the order of their seeds."""
-
-    world: str
-    protocol: str | None
-    program: str
-    variant: str  # what its records are called, or the flags in which its world's and program's groups differ
-    runs: list[RunRecord]
-
-    @property
-    def score(self) -> Score:
-        """What its runs are judged by."""
-        return self.runs[0].score
-
-    @property
-    def name(self) -> str:
-        """The program and its variant."""
-        return f"{self.program} {self.variant}".strip()
-
-    @property
-    def seeds(self) -> str:
-        """ "1, 2, 3 (running, at 40%)": every run that is not finished says so."""
-        return ", ".join(f"{run.seed}" + f" ({run.unfinished})" * bool(run.unfinished) for run in self.runs)
-
-
-def group(runs: Iterable[RunRecord]) -> list[Group]:
-    """Gather the runs of one (world, protocol, program, score) that have the same configuration.
-
-    A flag that some of them do not know yet, and others have switched off, tells no runs apart. Groups are named by
-    the variant of their published records, others by the flags in which they differ: "batch=64, double=True".
-    """
-    families: dict[tuple, list[RunRecord]] = {}
-    for run in runs:
-        families.setdefault((run.world, run.protocol or "", run.program, run.score.metric), []).append(run)
-    groups = []
-    for (_, _, program, _), family in sorted(families.items()):
-        known = [flags(run) for run in family]
-        for key in set().union(*known):
-            off = sorted({each[key] for each in known if key in each} & {*OFF, NEUTRAL_FACTORS.get(key)})
-            for run, each in zip(family, known, strict=True):
-                if off and key not in run.config:  # a None is known: the program's own choice
-                    each.setdefault(key, off[0])
-        differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
-        variants: dict[str, list[RunRecord]] = {}
-        for run, each in zip(family, known, strict=True):
-            variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
-            variants.setdefault(variant, []).append(run)
-        for variant, members in sorted(_name_variants(variants).items()):
-            members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
-            groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
-    return groups
-
-
-def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
-    """Groups by the variant that their published records agree on, where that tells them apart."""
-    names = {}
-    for by_flags, members in variants.items():
-        words = {run.published["variant"] for run in members if run.published is not None}
-        names[by_flags] = words.pop().replace("_", " ") if len(words) == 1 else by_flags
-    taken = list(names.values())
-    return {name if taken.count(name) == 1 else text: variants[text] for text, name in names.items()}
-
-
-def flags(run: RunRecord) -> dict[str, str]:
-    """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
-    kept = {
-        _name(key): _name(value)
-        for key, value in run.config.items()
-        if key not in NOT_THE_EXPERIMENT and value is not None
-    }
-    if "name" in kept:
-        kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
-    return kept
-
-
 def read_run(folder: Path | str) -> RunRecord:
     """Read a run's folder; a run that wrote no line yet has none.
 
@@ -263,7 +162,7 @@ def read_run(folder: Path | str) -> RunRecord:
     folder = Path(folder)
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{_name(folder)!r} is no run: it has no config.json")
+        raise FileNotFoundError(f"{one_line(folder)!r} is no run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
     (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / "clock.jsonl")
     _verify(folder, wrote)
@@ -286,8 +185,8 @@ def read_records(path: Path | str) -> list[RunRecord]:
             curve, clock = (_rows(about.pop(word)) for word in ("curve", "clock"))
             published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{_name(where)} is no record of a run: {_name(repr(error))}") from None
-        run = _run(where, path.parent / _name(name), about, curve, clock, status, 0)
+            raise ValueError(f"{one_line(where)} is no record of a run: {one_line(repr(error))}") from None
+        run = _run(where, path.parent / one_line(name), about, curve, clock, status, 0)
         runs.append(dataclasses.replace(run, published=published))
     return runs
 
@@ -312,17 +211,17 @@ def _run(
     config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
     program = _typed(path, about, "program", str)
     if config is None or program is None:
-        raise ValueError(f"{_name(path)} is no run's: it should name a program and hold its config")
+        raise ValueError(f"{one_line(path)} is no run's: it should name a program and hold its config")
     _typed(path, config, "frame_skip", int)
     protocol = _typed(path, world, "protocol", str)
     return RunRecord(
         folder=folder,
-        program=_name(program).rpartition(".")[2],
-        world=_name(_typed(path, world, "name", str) or folder.resolve().parent.name),
-        protocol=protocol and _name(protocol),
+        program=one_line(program).rpartition(".")[2],
+        world=one_line(_typed(path, world, "name", str) or folder.resolve().parent.name),
+        protocol=protocol and one_line(protocol),
         seed=_typed(path, config, "seed", int),
         score=_read_score(path, about),
-        unit=_name(_typed(path, about, "unit", str) or "steps"),
+        unit=one_line(_typed(path, about, "unit", str) or "steps"),
         config=config,
         about=about,
         lines=lines,
@@ -358,7 +257,7 @@ def _verify(folder: Path, wrote: Path) -> None:
         return
     known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), "metrics", str)
     if known and hashlib.sha256(wrote.read_bytes() if wrote.is_file() else b"").hexdigest() != known:
-        raise ValueError(f"{_name(wrote)} does not match the checksum in finished.json: it was changed since")
+        raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
 
 
 def _status(folder: Path, lines: Path) -> str:
@@ -378,7 +277,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except ValueError as error:
-        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
+        raise ValueError(f"{one_line(path)} cannot be read as JSON: {error}") from None
     return _parsed(path, text)
 
 
@@ -386,9 +285,9 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{_name(path)} cannot be read as JSON: {error}") from None
+        raise ValueError(f"{one_line(path)} cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{_name(path)} should hold a JSON object, not a {type(value).__name__}")
+        raise ValueError(f"{one_line(path)} should hold a JSON object, not a {type(value).__name__}")
     return files.without_seal(path, value)
 
 
@@ -398,22 +297,17 @@ def _read_score(path: Path, about: dict[str, Any]) -> Score:
         return RETURN
     try:
         score = Score(**found)
-        return dataclasses.replace(score, metric=_name(score.metric), unit=_name(score.unit))
+        return dataclasses.replace(score, metric=one_line(score.metric), unit=one_line(score.unit))
     except (TypeError, ValueError):
-        raise ValueError(f"{_name(path)}: no score, {_name(found)}") from None
+        raise ValueError(f"{one_line(path)}: no score, {one_line(found)}") from None
 
 
 def _typed(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
     """What a file holds under a key, or None. Raises ValueError where it is of another kind than it should be."""
     value = values.get(key)
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise ValueError(f"{_name(path)}: {key} should be a {kind.__name__}, not {_name(repr(value))[:60]}")
+        raise ValueError(f"{one_line(path)}: {key} should be a {kind.__name__}, not {one_line(repr(value))[:60]}")
     return value
-
-
-def _name(text: object) -> str:
-    """A name out of a file, on one line of a table and harmless on a terminal."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _is_number(value: object) -> bool:

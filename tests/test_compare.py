@@ -12,7 +12,8 @@ import pytest
 
 from runs import compare, export, publish, suggestions
 from runs.folder import RESUME_MAY_CHANGE
-from runs.reader import NOT_THE_EXPERIMENT, RECORDS, group, read_records, read_run
+from runs.groups import NOT_THE_EXPERIMENT, group
+from runs.reader import RECORDS, read_records, read_run
 from runs.score import RETURN, Score, number
 
 ROOT = Path(__file__).resolve().parent.parent

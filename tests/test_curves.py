@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from runs import curves
 from runs.curves import common, distinct, draw, running_mean
-from runs.reader import RECENT, group, read_run
+from runs.groups import group
+from runs.reader import RECENT, read_run
 from tests.test_compare import PNG, describe, make_run, rows
 
 

@@ -13,7 +13,7 @@ import torch
 
 from runs import Run, RunError, checkpoint, compare, files, publish, saved
 from runs.folder import quoted
-from runs.reader import read_run
+from runs.reader import RECORDS, read_records, read_run
 from tests.test_replay import Game
 from tests.test_runs import Config, lines, walk
 from vision import backbones
@@ -488,8 +488,9 @@ def test_that_a_run_is_not_exact_stands_beside_its_results(config, capsys):
         go_on(dataclasses.replace(config, accept_loss=True))
     compare.load([folder])
     assert "not exact from step 34: " in capsys.readouterr().err
-    record = publish.publish(folder, config.folder / "published")
-    assert "best.pt is damaged" in read_run(record).inexact and "sha256" not in (record / "config.json").read_text()
+    records = publish.publish(folder, config.folder / "published", "topic").parent / RECORDS
+    (record,) = read_records(records)
+    assert "best.pt is damaged" in record.inexact and "sha256" not in records.read_text()
 
 
 def test_weights_of_a_backbone_are_verified(tmp_path):

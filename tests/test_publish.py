@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from runs import compare, pages, publish
+from runs.groups import group
 from runs.printing import compact_json
-from runs.reader import RECORDS, group, read_records, read_run
+from runs.reader import RECORDS, read_records, read_run
 from tests.test_compare import PNG, command, describe, make_run, rows
 
 ROOT = Path(__file__).resolve().parent.parent

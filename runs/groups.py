@@ -1,0 +1,111 @@
+"""Groups of runs: the seeds of one configuration, and the flags or the variant that tell groups apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from runs.printing import one_line
+from runs.reader import RunRecord
+from runs.score import Score
+
+# Flags that make no other experiment; world and protocol are told apart by what was written about the world.
+NOT_THE_EXPERIMENT = (
+    "seed",
+    "folder",
+    "wandb",
+    "wandb_project",
+    "wandb_entity",
+    "wandb_group",
+    "tags",
+    "save_every",
+    "log_every",
+    "film",
+    "film_seconds",
+    "evaluate_first",
+    "threads",
+    "device",
+    "memory_on_disk",
+    "accept_loss",
+    "profile",
+    "env",
+    "protocol",
+)
+OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
+NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs which differ in nothing but their seed, in the order of their seeds."""
+
+    world: str
+    protocol: str | None
+    program: str
+    variant: str  # what its records are called, or the flags in which its world's and program's groups differ
+    runs: list[RunRecord]
+
+    @property
+    def score(self) -> Score:
+        """What its runs are judged by."""
+        return self.runs[0].score
+
+    @property
+    def name(self) -> str:
+        """The program and its variant."""
+        return f"{self.program} {self.variant}".strip()
+
+    @property
+    def seeds(self) -> str:
+        """ "1, 2, 3 (running, at 40%)": every run that is not finished says so."""
+        return ", ".join(f"{run.seed}" + f" ({run.unfinished})" * bool(run.unfinished) for run in self.runs)
+
+
+def group(runs: Iterable[RunRecord]) -> list[Group]:
+    """Gather the runs of one (world, protocol, program, score) that have the same configuration.
+
+    A flag that some of them do not know yet, and others have switched off, tells no runs apart. Groups are named by
+    the variant of their published records, others by the flags in which they differ: "batch=64, double=True".
+    """
+    families: dict[tuple, list[RunRecord]] = {}
+    for run in runs:
+        families.setdefault((run.world, run.protocol or "", run.program, run.score.metric), []).append(run)
+    groups = []
+    for (_, _, program, _), family in sorted(families.items()):
+        known = [flags(run) for run in family]
+        for key in set().union(*known):
+            off = sorted({each[key] for each in known if key in each} & {*OFF, NEUTRAL_FACTORS.get(key)})
+            for run, each in zip(family, known, strict=True):
+                if off and key not in run.config:  # a None is known: the program's own choice
+                    each.setdefault(key, off[0])
+        differing = sorted(key for key in set().union(*known) if len({each.get(key) for each in known}) > 1)
+        variants: dict[str, list[RunRecord]] = {}
+        for run, each in zip(family, known, strict=True):
+            variant = ", ".join(f"{key}={each[key]}" for key in differing if key in each)
+            variants.setdefault(variant, []).append(run)
+        for variant, members in sorted(_name_variants(variants).items()):
+            members.sort(key=lambda run: (run.seed is None, run.seed or 0, str(run.folder)))
+            groups.append(Group(members[0].world, members[0].protocol, program, variant, members))
+    return groups
+
+
+def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
+    """Groups by the variant that their published records agree on, where that tells them apart."""
+    names = {}
+    for by_flags, members in variants.items():
+        words = {run.published["variant"] for run in members if run.published is not None}
+        names[by_flags] = words.pop().replace("_", " ") if len(words) == 1 else by_flags
+    taken = list(names.values())
+    return {name if taken.count(name) == 1 else text: variants[text] for text, name in names.items()}
+
+
+def flags(run: RunRecord) -> dict[str, str]:
+    """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
+    kept = {
+        one_line(key): one_line(value)
+        for key, value in run.config.items()
+        if key not in NOT_THE_EXPERIMENT and value is not None
+    }
+    if "name" in kept:
+        kept["name"] = kept["name"].removesuffix(f"-{run.seed}")
+    return kept
