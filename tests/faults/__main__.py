@@ -121,7 +121,7 @@ def main(asked: argparse.Namespace, servers: list[Server]) -> int:
     place = asked.work / f"saccade-faults-{os.getpid()}"
     draw(place / "pictures")
     names: queue.Queue[str] = queue.Queue()
-    for name in asked.programs:
+    for name in reversed(asked.programs):  # the kinds that are only there once come last in the list, and first here
         names.put(name)
     found: list[Tried] = []
     rest = (names, asked.faults, asked.tries, asked.every, asked.seed, place, found, lines)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from runs import machine
-from tests.faults.tries import Tried
+from tests.faults.programs import PROGRAMS
+from tests.faults.tries import FAULTS, Tried
 
 WORDS = {
     "identical": "ends as an undisturbed run, bit for bit: metrics, weights, optimizer, memory, random states",
@@ -29,7 +30,7 @@ def rows(head: str, found: Sequence[Tried], key) -> str:
     """Markdown: a row for every value of `key`, and one for all."""
     columns = ("identical", "named", "failed", "skipped")
     lines = [f"| {head} | tried | {' | '.join(columns)} |", "|---" + "|---:" * (len(columns) + 1) + "|"]
-    names = list(dict.fromkeys(map(key, found)))
+    names = sorted(dict.fromkeys(map(key, found)), key=[*FAULTS, "none", *PROGRAMS].index)
     for name in [*names, "all"]:
         some = [tried for tried in found if name == "all" or key(tried) == name]
         counted = Counter(tried.outcome for tried in some)
@@ -52,8 +53,8 @@ def cross(found: Sequence[Tried]) -> dict[str, dict[str, dict[str, int]]]:
 def write(folder: Path, found: Sequence[Tried], seed: int) -> None:
     """Write faults.json and faults.md: the counts, and by what commit, when and where they came about."""
     folder.mkdir(parents=True, exist_ok=True)
-    order = {name: number for number, name in enumerate(dict.fromkeys(tried.program for tried in found))}
-    found = sorted(found, key=lambda tried: (order[tried.program], tried.number))
+    order, faults = list(PROGRAMS), ["none", *FAULTS]
+    found = sorted(found, key=lambda tried: (order.index(tried.program), faults.index(tried.fault), tried.number))
     about = machine.circumstances("tests.faults", torch.device("cpu"))
     about |= {"date": datetime.now(UTC).date().isoformat(), "seed": seed}
     failures = [
