@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +14,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write(path: Path, data: bytes | str, flag: str) -> None:
-    """Write a file, in a folder that is made where there is none.
+@contextlib.contextmanager
+def writing(path: Path, flag: str) -> Iterator[None]:
+    """A context in which a file is written, in a folder that is made where there is none.
 
     flag: of the program, that takes another place, e.g. "--out".
-    Raises RunError, which names the file, where it cannot be written; what was there before is then kept.
+    Raises RunError, which names the file, where it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write(path, data.encode() if isinstance(data, str) else data)
+        yield
     except OSError as error:
         raise files.RunError(
             f"could not write {path}: {error.strerror or error}. Make room there, or choose another place with {flag}"
         ) from error
 
 
+def write(path: Path, data: bytes | str, flag: str) -> None:
+    """Write a file. Raises RunError as `writing` does; what was there before is then kept."""
+    with writing(path, flag):
+        files.write(path, data.encode() if isinstance(data, str) else data)
+
+
 def draw(path: Path, figure: Figure, flag: str, **how: Any) -> None:
-    """Write a picture, in the format that its name ends in. how: of savefig. Raises RunError as write() does."""
+    """Write a picture, in the format that its name ends in. how: of savefig. Raises RunError as `writing` does."""
     picture = io.BytesIO()
     figure.savefig(picture, format=path.suffix.lstrip(".") or "png", **how)
     write(path, picture.getvalue(), flag)

@@ -145,9 +145,6 @@ WRITING = {
         + ("--threads=1", "--epochs=1", "--width=0.1"),
     ),
     "sheet": _tool("vision.data", ("{data}", "--size=16", "--out={folder}/sheet.png", "--rows=2")),
-    "picture": _tool(
-        "vision.backbones",
-        ("--draw=lenet5", "--only", "lenet5", "--shape", "1", "32", "32", "--file={folder}/picture.png"),
-    ),
+    "picture": _tool("vision.backbones", ("--draw=resnet18", "--only", "resnet18", "--file={folder}/picture.png")),
 }
 PROGRAMS = TRAINED | WRITING

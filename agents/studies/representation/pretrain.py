@@ -168,8 +168,8 @@ def train(config: Config) -> tuple[Path, list[float]]:
     model.to(memory_format=torch.channels_last)
     losses = fit(config, model, rows, loss_of)
     folder = config.folder or config.frames.parent / f"{game}-{config.method}-{config.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    backbones.save(model.backbone, folder / "backbone.safetensors")
+    with output.writing(folder / "backbone.safetensors", "--folder"):
+        backbones.save(model.backbone, folder / "backbone.safetensors")
     about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str)), "rows": rows, "loss": losses}
     about |= machine.circumstances("agents.studies.representation.pretrain", device)
     output.write(folder / "eyes.json", json.dumps(about, indent=1) + "\n", "--folder")
