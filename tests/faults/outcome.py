@@ -16,7 +16,7 @@ ASIDE |= {"processor_seconds", "run", "about", "date", "command", "id", "folder"
 ASIDE |= {"score", "out"}
 HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
 WAYS_OUT = re.compile(
-    r"--(name|folder|seed|capacity|wandb)|\b(delete|remove|put|choose|make room|begin again|move|restore|copy|same "
+    r"--(name|folder|seed|capacity|wandb)|\b(delete|remove|put|choose|name another|make room|begin again|move|restore|copy|same "
     r"command)\b",
     re.IGNORECASE,
 )

@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import runs
-from runs import suggestions
+from runs import output, suggestions
 from vision.backbones import BACKBONES
 from vision.classification import classifier
 
@@ -78,7 +78,7 @@ def draw(name: str, found: dict[str, object], path: Path) -> None:
     panel.set_axis_off()
     parameters, giga = found["parameters"], found["multiply_adds"] / 1e9
     panel.set_title(f"{name}: {parameters:,} parameters, {giga:.3f} G multiply-adds, {found['paper']}", fontsize=10)
-    figure.savefig(path, dpi=130)
+    output.draw(path, figure, "--file", dpi=130)
 
 
 def check(config: Config) -> None:
@@ -106,10 +106,7 @@ def row(name: str, config: Config) -> list[str]:
 def main(config: Config) -> None:
     check(config)
     if config.draw:
-        try:
-            draw(config.draw, measure(config.draw, config), config.file)
-        except OSError as error:
-            raise ValueError(f"{config.file} cannot be written: {error.strerror or error}") from error
+        draw(config.draw, measure(config.draw, config), config.file)
         print(f"drawn in {config.file}")
         return
     sides = "x".join(map(str, config.shape))
