@@ -21,6 +21,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from runs import machine
 from tests.faults import report, server
 from tests.faults.case import Case, Failed
 from tests.faults.process import Server
@@ -60,10 +61,12 @@ def work(
 
 
 _telling = threading.Lock()
+COMMIT = machine.commit() or "none"
 
 
 def tell(tried: Tried, found: list[Tried], lines: Path) -> None:
     """Add a try to those found, to a file of lines, and to what is seen of it."""
+    tried = dataclasses.replace(tried, commit=COMMIT)
     with _telling:
         found.append(tried)
         with open(lines, "a") as file:
@@ -91,6 +94,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1, help="programs at a time")
     parser.add_argument("--out", type=Path, required=True, help="folder for tries.jsonl and the table")
     parser.add_argument("--work", type=Path, default=fast_disk(), help="folder for the runs")
+    parser.add_argument("--keep", action="store_true", help="what an earlier command found of other programs")
     parser.add_argument("--publish", type=Path, help="folder that gets the table too")
     return parser.parse_args()
 
@@ -117,13 +121,16 @@ def main(asked: argparse.Namespace, servers: list[Server]) -> int:
     """Try everything that is asked for, and write the table. Returns the exit code."""
     asked.out.mkdir(parents=True, exist_ok=True)
     lines = asked.out / "tries.jsonl"
-    lines.unlink(missing_ok=True)
+    before = lines.read_text().splitlines() if asked.keep and lines.is_file() else []
+    kept = [Tried(**json.loads(line)) for line in before]
+    kept = [tried for tried in kept if tried.program not in asked.programs]
+    lines.write_text("".join(json.dumps(dataclasses.asdict(tried)) + "\n" for tried in kept))
     place = asked.work / f"saccade-faults-{os.getpid()}"
     draw(place / "pictures")
     names: queue.Queue[str] = queue.Queue()
     for name in reversed(asked.programs):  # the kinds that are only there once come last in the list, and first here
         names.put(name)
-    found: list[Tried] = []
+    found: list[Tried] = [*kept]
     rest = (names, asked.faults, asked.tries, asked.every, asked.seed, place, found, lines)
     workers = [threading.Thread(target=work, args=(serving, *rest)) for serving in servers]
     try:

@@ -16,8 +16,8 @@ ASIDE |= {"processor_seconds", "run", "about", "date", "command", "id", "folder"
 ASIDE |= {"score", "out"}
 HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
 WAYS_OUT = re.compile(
-    r"--(name|folder|seed|capacity|wandb)|\b(delete|remove|put|choose|name another|make room|begin again|move|restore|copy|same "
-    r"command)\b",
+    r"--(name|folder|seed|capacity|wandb)"
+    r"|\b(delete|remove|put|choose|name another|make room|begin again|move|restore|copy|same command)\b",
     re.IGNORECASE,
 )
 

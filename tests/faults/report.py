@@ -57,16 +57,18 @@ def write(folder: Path, found: Sequence[Tried], seed: int) -> None:
     found = sorted(found, key=lambda tried: (order.index(tried.program), faults.index(tried.fault), tried.number))
     about = machine.circumstances("tests.faults", torch.device("cpu"))
     about |= {"date": datetime.now(UTC).date().isoformat(), "seed": seed}
+    about["commit"] = dict(Counter(tried.commit for tried in found))  # and how many tries of each
     failures = [
         {"fault": each.fault, "program": each.program, "why": each.why} for each in found if each.outcome == "failed"
     ]
     whole = {"about": about, "outcomes": WORDS, "tries": cross(found), "failures": failures}
     (folder / "faults.json").write_text(json.dumps(whole, indent=1) + "\n")
     hardware = about["hardware"]
+    commits = ", ".join(f"{name} ({count:,} tries)" for name, count in about["commit"].items())
     words = "\n".join(f"- **{word}**: {meaning}" for word, meaning in WORDS.items())
     text = (
         "# Faults injected into every program\n\n"
-        f"`{about['command']}`, seed {seed}, {about['date']}, commit {about['commit']}, {hardware['processor']}, "
+        f"`{about['command']}`, seed {seed}, {about['date']}, commit {commits}, {hardware['processor']}, "
         f"{hardware['cores']} cores.\nEach fault strikes a run on its way, or the folder of one that was killed "
         f"there, and the same command is given again.\n\n{words}\n\n{table(found)}"
     )

@@ -28,6 +28,7 @@ class Tried:
     where: str  # which file, write, signal
     why: str  # of a failure, or the sentence that named
     seconds: float
+    commit: str = ""  # of the code that was tried
 
 
 FAULTS: dict[str, Callable[[Case, Path, str, int, random.Random], tuple[str, str, str]]] = {

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from runs import flags
+import runs
+from runs import output
 from vision import backbones
 
 INITS = ("zeros", "small", "xavier", "he")
@@ -72,13 +73,15 @@ def draw(config: Config) -> dict[tuple[str, str], list[float]]:
                 axis.set_ylabel(f"{activation}\n{init}", fontsize=9)
     for number, axis in enumerate(axes[-1], 1):
         axis.set_xlabel(f"layer {number}", fontsize=8)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(config.out, dpi=100)
+    output.draw(config.out, figure, "--out", dpi=100)
     return deviations
 
 
-if __name__ == "__main__":
-    chosen = flags.parse(Config, "vision.classification.activation_study", __doc__)
-    for (activation, init), layers in draw(chosen).items():
+def main(config: Config) -> None:
+    for (activation, init), layers in draw(config).items():
         print(f"{activation:<8}{init:<12}std of the layers: " + " ".join(f"{std:.2g}" for std in layers))
-    print(f"written to {chosen.out}")
+    print(f"written to {config.out}")
+
+
+if __name__ == "__main__":
+    runs.launch(main, Config, None, "vision.classification.activation_study", __doc__)
