@@ -36,6 +36,7 @@ from runs.wandb_mirror import WandbMirror
 
 WORTH = 10  # times that a checkpoint's saving took: so long ago it is old, and an evaluation begins with a new one
 
+KEPT = ("backbone.safetensors",)  # files that nothing reads back in training: verified at the end
 KNOWN = {"step", "threads", "machine", "best", "stopped", "parts", "files", "log", "random"}  # of a checkpoint
 
 
@@ -118,6 +119,7 @@ class Run:
         self._signals = Signals()
         self._saving = 0.0  # seconds that the last checkpoint took
         self._stopped = False
+        self._kept: dict[str, str] = {}  # of KEPT files, the SHA-256 that they were written with
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
         described |= {"score": score.state(), "unit": unit}
@@ -207,6 +209,8 @@ class Run:
         """The path of a file in the run's folder that is being written. What the disk refuses becomes a RunError."""
         with self._place.writing(name, self.step) as path:
             yield path
+        if name in KEPT:
+            self._kept[name] = checkpoint.file_hash(path)
 
     def _save(self) -> None:
         """Write a checkpoint of every tracked part now.
@@ -247,6 +251,7 @@ class Run:
                 "log": logged,
                 "random": machine.random_state(),
                 "about": self._place.about,
+                "kept": self._kept,
             }
             checkpoint.save(folder, self.step, state, self.identity)
         self._saved = time.monotonic()
@@ -297,6 +302,7 @@ class Run:
         if changed := [f"{key} {here[key]} instead of {before[key]}" for key in here if here[key] != before.get(key)]:
             self._inexact(f"{', '.join(changed)}: its numbers differ in their last digits")
         self._restore_files(state)
+        self._kept = dict(state.get("kept", {}))
         machine.set_random_state(state["random"])
 
     def _loss(self, part: Any, state: dict, lost: Mapping[str, str]) -> tuple[str, str]:
@@ -591,7 +597,21 @@ class Run:
         follow_up = f"{self.follow_up} {quoted(self.folder)}   " if self.follow_up else ""
         return f"Next: {follow_up}python -m runs.compare {quoted(self.folder.parent)}"
 
+    def _verify_kept(self) -> None:
+        """At the end, when all that is better than at the last resume was written anew: files are as they were.
+
+        Raises RunError, unless the run may go on without.
+        """
+        for name, digest in self._kept.items():
+            try:
+                whole = checkpoint.file_hash(self.folder / name) == digest
+            except (OSError, Damaged):
+                whole = False
+            if not whole:
+                self._accept(f"{self.folder / name} is not what the run has written there", "without it")
+
     def _finish(self) -> None:
+        self._verify_kept()
         metrics, score = self._log.verify(), self.score()
         if not self._log.learned:
             score += "; nothing was learned: the run ended before its first update"

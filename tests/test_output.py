@@ -7,7 +7,8 @@ import pytest
 from test_runs import Config, walk
 
 from runs import Finished, RunError, output
-from vision.classification import search
+from vision.classification.search import Config as SearchConfig
+from vision.classification.search import search
 
 
 def test_a_file_is_whole_or_named_and_what_was_there_stays(tmp_path):
@@ -50,7 +51,7 @@ def test_a_search_goes_on_with_the_same_flags_and_is_refused_with_others(tmp_pat
     from tests.faults.programs import draw
 
     draw(tmp_path / "pictures")
-    config = search.Config(
+    config = SearchConfig(
         data=str(tmp_path / "pictures"),
         backbone="lenet5",
         flags="--size 16 --batch 4 --no-bf16",
@@ -61,9 +62,28 @@ def test_a_search_goes_on_with_the_same_flags_and_is_refused_with_others(tmp_pat
         device="cpu",
         threads=1,
     )
-    first = search.search(config)
-    assert search.search(config) == first
+    first = search(config)
+    assert search(config) == first
     with pytest.raises(RunError, match="--batch: 4 there, 8 here"):
-        search.search(dataclasses.replace(config, flags="--size 16 --batch 8 --no-bf16"))
+        search(dataclasses.replace(config, flags="--size 16 --batch 8 --no-bf16"))
     (run,) = (tmp_path / "runs").glob("*/search-*")
     assert json.loads((run / "config.json").read_text())["config"]["batch"] == 4
+
+
+def test_a_backbone_damaged_while_its_run_stood_still_is_named_at_the_end(tmp_path):
+    def keep(run, step):
+        if step == 10:
+            with run.writing("backbone.safetensors") as path:
+                path.write_bytes(b"weights")
+
+    config = Config(folder=tmp_path)
+    with pytest.raises(MemoryError):
+        walk(config, die_at=34, act=keep)
+    file = tmp_path / "Nowhere" / "walk-1" / "backbone.safetensors"
+    file.write_bytes(b"weightz")
+    for _ in range(2):
+        with pytest.raises(RunError, match="backbone.safetensors is not what the run has written.*--accept-loss"):
+            walk(config, act=keep)
+    file.write_bytes(b"weights")
+    run, _ = walk(config, act=keep)
+    assert run.step == 40 and (run.folder / "finished.json").exists()

@@ -53,7 +53,7 @@ class Program:
 
 
 def draw(folder: Path) -> None:
-    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as of agents.studies.representation.collect."""
+    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as agents.studies collects."""
     generator = np.random.default_rng(0)
     for part, count in (("train", 16), ("validation", 6), ("test", 6)):
         for label, name in enumerate(("dark", "light")):
@@ -71,21 +71,24 @@ def draw(folder: Path) -> None:
     save_file(frames, folder.parent / FRAMES, metadata={"about": json.dumps({"env": "Pong", "games": games})})
 
 
-_family = functools.partial(Program, flags=VALUES)
+def _values(module: str, *flags: str) -> Program:
+    return Program(module, (*VALUES, *flags))
+
+
 TRAINED = {
-    "dqn": _family("agents.dqn"),
-    "double": _family("agents.double"),
-    "dueling": _family("agents.rainbow", "--only=dueling"),
-    "prioritized": _family("agents.rainbow", "--only=prioritized"),
-    "n_step": _family("agents.rainbow", "--only=n_step"),
-    "noisy": _family("agents.rainbow", "--only=noisy"),
-    "c51": _family("agents.rainbow", "--only=c51"),
-    "qr_dqn": _family("agents.rainbow", "--only=qr_dqn"),
-    "iqn": _family("agents.rainbow", "--only=iqn"),
-    "munchausen": _family("agents.rainbow", "--only=munchausen"),
-    "rainbow": _family("agents.rainbow"),
-    "dqn on disk": Program("agents.dqn", (*VALUES, "--memory-on-disk")),
-    "dqn, rows": Program("agents.dqn", (*VALUES, "--env=CartPole", "--backbone=mlp")),
+    "dqn": _values("agents.dqn"),
+    "double": _values("agents.rainbow", "--only=double"),
+    "dueling": _values("agents.rainbow", "--only=dueling"),
+    "prioritized": _values("agents.rainbow", "--only=prioritized"),
+    "n_step": _values("agents.rainbow", "--only=n_step"),
+    "noisy": _values("agents.rainbow", "--only=noisy"),
+    "c51": _values("agents.rainbow", "--only=c51"),
+    "qr_dqn": _values("agents.rainbow", "--only=qr_dqn"),
+    "iqn": _values("agents.rainbow", "--only=iqn"),
+    "munchausen": _values("agents.rainbow", "--only=munchausen"),
+    "rainbow": _values("agents.rainbow"),
+    "dqn on disk": _values("agents.dqn", "--memory-on-disk"),
+    "dqn, rows": _values("agents.dqn", "--env=CartPole", "--backbone=mlp"),
     "r2d2": Program("agents.r2d2", (*LEARNED, "--hidden=16", "--capacity=400", "--batch=4", "--lstm-units=16")),
     "pqn": Program("agents.pqn", (*POLICY, *ROLLOUT)),
     "reinforce": Program("agents.reinforce", POLICY),
@@ -123,18 +126,18 @@ WRITING = {
         ("--data={data}", "--backbone=lenet5", "--runs=2", "--rounds=1", "--steps=16", "--folder={folder}")
         + ("--flags=--size 16 --batch 4 --no-bf16 --save-every 0 --log-every 8", "--threads=1", "--device=cpu"),
     ),
-    "activations": _tool(
-        "vision.classification.activation_study", ("--out={folder}/activations.png", "--lstm-units=16", "--inputs=8")
+    "activation_study": _tool(
+        "vision.classification.activation_study", ("--out={folder}/activations.png", "--width=16", "--inputs=8")
     ),
-    "variance": _tool(
+    "gradient_variance": _tool(
         "agents.studies.gradient_variance",
         ("--env=Catch", "--stages", "0", "64", "--episodes=8", "--folder={folder}"),
     ),
-    "frames": _tool(
+    "collect": _tool(
         "agents.studies.representation.collect",
         ("--env=Pong", "--games=3", "--max-steps=12", "--out={folder}/frames.safetensors"),
     ),
-    "eyes": _tool(
+    "pretrain": _tool(
         "agents.studies.representation.pretrain",
         ("--method=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/eyes")
         + ("--threads=1",),

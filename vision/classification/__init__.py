@@ -11,6 +11,6 @@ nearest_neighbors.py    distances and votes; features.py: HOG and hue histograms
 activation_study.py     activation histograms by initialization
 """
 
-from vision.classification.train import Config, load, recipe, train
+from vision.classification.train import Config, load, recipe  # train stays the module's name
 
-__all__ = ["Config", "load", "recipe", "train"]
+__all__ = ["Config", "load", "recipe"]

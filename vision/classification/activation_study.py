@@ -18,6 +18,7 @@ from torch import Tensor
 import runs
 from runs import output
 from vision import backbones
+from vision.backbones.layers.activation import activation_layer
 
 INITS = ("zeros", "small", "xavier", "he")
 
@@ -39,7 +40,7 @@ def activations(activation: str, init: str, config: Config) -> list[Tensor]:
     inputs = torch.randn(config.inputs, config.width)
     hidden = (config.width,) * config.layers
     network = backbones.build("mlp", (config.width,), hidden=hidden, activation=activation, init=init)
-    kind, found = type(backbones.activation.activate(activation)), []
+    kind, found = type(activation_layer(activation)), []
     for layer in network.modules():
         if isinstance(layer, kind):
             layer.register_forward_hook(lambda layer, given, out: found.append(out))
