@@ -13,7 +13,7 @@ from tests.faults.process import Ended
 
 ASIDE = {"files", "saves", "sizes", "seconds", "clock.jsonl"}  # of a checkpoint: how often it was saved, and when
 ASIDE |= {"processor_seconds", "run", "about", "date", "command", "id", "folder", "bytes", "sha256", "frames"}
-ASIDE |= {"score", "out"}
+ASIDE |= {"score", "out", "kept"}
 HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
 WAYS_OUT = re.compile(
     r"--(name|folder|seed|capacity|wandb)"
