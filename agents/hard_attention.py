@@ -101,8 +101,8 @@ class ActionLocationHead(nn.Module):
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
         """(B,), of action and place together."""
-        separate_critic = (action[:, 1:] - parameters[:, -2:]) / self.location_std
-        pointed = -0.5 * separate_critic.square() - math.log(self.location_std * math.sqrt(2 * math.pi))
+        deviation = (action[:, 1:] - parameters[:, -2:]) / self.location_std
+        pointed = -0.5 * deviation.square() - math.log(self.location_std * math.sqrt(2 * math.pi))
         return self.choice.log_prob(parameters[:, :-2], action[:, 0].long()) + pointed.sum(1)
 
     def entropy(self, parameters: Tensor) -> Tensor:

@@ -152,7 +152,7 @@ class GamesConfig:
     """Name the game that a frame is of."""
 
     backbones: tuple[str, ...] = ("random", "scratch")
-    probe_games: tuple[str, ...] = GAMES
+    games: tuple[str, ...] = GAMES
     per_class: tuple[int, ...] = (1, 3, 10, 30)  # labels a class
     seeds: tuple[int, ...] = (1, 2, 3)  # of games, of eyes and of the linear layer
     episodes: int = 5  # a game, of which three are learned from
