@@ -38,10 +38,10 @@ from agents.networks import actor_critic
 from agents.networks.actor_critic import load
 from agents.networks.lstm import RecurrentState
 from agents.networks.normalization import RewardNormalizer
-from agents.optimization import precision
 from agents.returns import advantages
 from replay.rollout import Experience, Rollout
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.machine import precision
 
 __all__ = ["Config", "load", "world_options", "recipe", "train"]
 

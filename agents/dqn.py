@@ -39,10 +39,11 @@ from agents.config import (
 )
 from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
 from agents.networks.layers import dense
-from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, precision, set_learning_rate
+from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, set_learning_rate
 from agents.q_learning import build_memory, epsilon_at, epsilon_greedy, require_discrete_actions
 from envs import Transition, World
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.machine import precision
 from vision import backbones
 
 C = TypeVar("C", bound="Config")

@@ -28,11 +28,6 @@ def uses_bf16(config: Any, device: torch.device) -> bool:
     return config.bf16 and machine.fast_bf16(device)
 
 
-def precision(config: Any, device: torch.device) -> torch.autocast:
-    """The context in which networks are called. config: as for `low`."""
-    return machine.autocast(config.bf16, device)
-
-
 EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.ParametrizationList)
 
 
@@ -44,7 +39,7 @@ def frozen_copy(config: NetworkFlags, network: nn.Module) -> nn.Module:
     """
     result = copy.deepcopy(network).requires_grad_(False)
     if uses_bf16(config, next(network.parameters()).device):
-        for name in ("backbone", "hidden", "judge"):
+        for name in ("backbone", "hidden", "critic_encoder"):
             for module in getattr(result, name, nn.Identity()).modules():
                 if not isinstance(module, EXACT):
                     module._apply(lambda each: each.bfloat16() if each.is_floating_point() else each, recurse=False)

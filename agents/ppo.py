@@ -40,11 +40,11 @@ from agents.networks import actor_critic
 from agents.networks.actor_critic import ActorCritic, load
 from agents.networks.lstm import RecurrentState
 from agents.networks.normalization import RewardNormalizer
-from agents.optimization import precision
 from agents.returns import advantages
 from envs import World
 from replay.rollout import Experience, Rollout
 from runs.flag_types import Count, Share, Whole
+from runs.machine import precision
 
 __all__ = [
     "Config",

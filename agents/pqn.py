@@ -40,10 +40,11 @@ from agents.config import (
 )
 from agents.dqn import build, td_loss
 from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
-from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, precision, set_learning_rate
+from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
 from agents.q_learning import epsilon_greedy
 from envs import World
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.machine import precision
 
 
 @dataclasses.dataclass(frozen=True)

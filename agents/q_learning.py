@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import runs
 from agents.evaluation import Policy
-from agents.optimization import precision
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
+from runs.machine import precision
 
 
 def epsilon_at(config: Any, step: int) -> float:

@@ -34,13 +34,13 @@ from agents.config import build_backbone, estimate_mean_observation, implied, lo
 from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
 from agents.networks.layers import dense, stream
 from agents.networks.lstm import RecurrentState, SequenceLSTM
-from agents.optimization import precision
 from agents.q_learning import epsilon_at
 from agents.rainbow.dueling import combine
 from agents.rainbow.prioritized import concatenate, split_batches
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.flag_types import Count, Share, Whole
+from runs.machine import precision
 from vision import backbones
 
 

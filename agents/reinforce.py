@@ -42,10 +42,10 @@ from agents.config import (
 from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
 from agents.networks import actor_critic
 from agents.networks.actor_critic import load
-from agents.optimization import precision
 from agents.returns import reward_to_go
 from envs import Transition
 from runs.flag_types import Count, Share
+from runs.machine import precision
 
 __all__ = [
     "Config",

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,9 +85,10 @@ def fast_bf16(device: torch.device) -> bool:
     return platform.machine() in ("aarch64", "arm64") and "bf16" in _arm_features()
 
 
-def autocast(wanted: bool, device: torch.device) -> torch.autocast:
-    """The context in which networks are called: bfloat16 where it is `wanted` and the device is fast at it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and fast_bf16(device))
+def precision(options: Any, device: torch.device) -> torch.autocast:
+    """Mixed precision, the context in which networks are called: autocast to bfloat16 where options.bf16 asks for it
+    and the device is fast at it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and fast_bf16(device))
 
 
 def _arm_features() -> set[str]:

@@ -6,8 +6,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vision import data
+from vision.data import image_ops
 from vision.data import shapes as drawn_shapes
+from vision.data.transforms import (
+    ColorJitter,
+    Cutout,
+    Flip,
+    Lighting,
+    RandomCrop,
+    Rotate,
+    ScaledCrop,
+    Translate,
+)
 from vision.training import augmentation
 
 
@@ -31,9 +41,9 @@ def ramp():
 
 def test_flip_by_hand(ramp):
     mirrored = [[3, 2, 1, 0], [7, 6, 5, 4], [11, 10, 9, 8], [15, 14, 13, 12]]
-    assert augmentation.flip(ramp, 1.0)[0, 0].tolist() == mirrored
-    assert torch.equal(augmentation.flip(ramp, 0.0), ramp)
-    many = augmentation.flip(ramp.expand(2_000, 1, 4, 4), 0.25, generator())
+    assert Flip(1.0)(ramp)[0, 0].tolist() == mirrored
+    assert torch.equal(Flip(0.0)(ramp), ramp)
+    many = Flip(0.25)(ramp.expand(2_000, 1, 4, 4), generator())
     assert (many[:, 0, 0, 0] == 3).float().mean().item() == pytest.approx(0.25, abs=0.03)  # 3 deviations
 
 
@@ -41,7 +51,7 @@ def test_flip_by_hand(ramp):
 def test_crop_is_a_window_of_the_padded_image(mode, images):
     floats = images.float()
     padded = F.pad(floats, (3,) * 4, mode="constant" if mode == "zero" else "reflect")
-    found = augmentation.crop(images, 3, mode, generator())
+    found = RandomCrop(3, mode=mode)(images, generator())
     places = set()
     for before, after in zip(padded, found.float(), strict=True):
         match = [(y, x) for y in range(7) for x in range(7) if torch.equal(before[:, y : y + 32, x : x + 32], after)]
@@ -52,17 +62,17 @@ def test_crop_is_a_window_of_the_padded_image(mode, images):
 
 def test_crop_of_a_strange_shape():
     tall = torch.arange(2 * 3 * 5, dtype=torch.float32).view(1, 1, 6, 5).repeat(50, 1, 1, 1)
-    found = augmentation.crop(tall, 2, "reflect", generator())
+    found = RandomCrop(2, mode="reflect")(tall, generator())
     assert found.shape == tall.shape and set(found.unique().tolist()) <= set(range(30))
     with pytest.raises(ValueError, match="5 pixels cannot be reflected 5 pixels"):
-        augmentation.crop(tall, 5, "reflect")
+        RandomCrop(5, mode="reflect")(tall)
     with pytest.raises(ValueError, match="unknown padding 'mirror'"):
-        augmentation.crop(tall, 1, "mirror")
+        RandomCrop(1, mode="mirror")(tall)
 
 
 def test_translate_moves_and_leaves_black():
     white = torch.full((500, 1, 16, 8), 255, dtype=torch.uint8)
-    found = augmentation.translate(white, 0.25, generator())
+    found = Translate(0.25)(white, generator())
     kept = (found > 0).flatten(2).sum(2).squeeze(1)
     rows, columns = ((found > 0).any(3).sum(2).squeeze(1), (found > 0).any(2).sum(2).squeeze(1))
     assert torch.equal(kept, rows * columns)  # a rectangle stays
@@ -70,8 +80,8 @@ def test_translate_moves_and_leaves_black():
 
 
 def test_scaled_crop_of_everything_changes_nothing(images):
-    assert torch.equal(augmentation.scaled_crop(images, least=1.0, aspect=1.0), images)
-    halved = augmentation.scaled_crop(images.float() / 255, least=1.0, aspect=1.0, size=16)
+    assert torch.equal(ScaledCrop(least=1.0, aspect=1.0)(images), images)
+    halved = ScaledCrop((16, 16), least=1.0, aspect=1.0)(images.float() / 255)
     assert halved.shape == (64, 3, 16, 16)
     thin = images[:1, :1].float()
     weights = torch.tensor([0.125, 0.375, 0.375, 0.125])  # a triangle two pixels to each side, at halves of pixels
@@ -83,7 +93,7 @@ def test_scaled_crop_areas_and_aspects():
     """On a picture whose pixels say where they are, the corners of the result say what was cut out."""
     line = torch.arange(64.0) / 64
     where = torch.stack([line[:, None].expand(64, 64), line.expand(64, 64)]).expand(2_000, 2, 64, 64)
-    found = augmentation.scaled_crop(where, least=0.25, aspect=4 / 3, generator=generator())
+    found = ScaledCrop(least=0.25, aspect=4 / 3)(where, generator())
     high = (found[:, 0, -2, 0] - found[:, 0, 1, 0]) * 64 / 61
     wide = (found[:, 1, 0, -2] - found[:, 1, 0, 1]) * 64 / 61
     area, ratio = high * wide, wide / high
@@ -91,23 +101,22 @@ def test_scaled_crop_areas_and_aspects():
     assert ratio.min() > 0.74 and ratio.max() < 1.35 and ratio.log().mean().abs() < 0.02
 
 
-def test_rotate_by_a_quarter(monkeypatch, images):
-    assert torch.equal(augmentation.rotate(images, 0.0, generator()), images)
-    monkeypatch.setattr(augmentation, "_uniform", lambda *shape, **_: torch.ones(64))
-    assert torch.equal(augmentation.rotate(images, 90.0), images.rot90(1, (2, 3)))
+def test_rotate_by_a_quarter(images):
+    assert torch.equal(Rotate(0.0)(images, generator()), images)
+    quarter = torch.full((64,), math.pi / 2)
+    assert torch.equal(image_ops.rotate(images, quarter), images.rot90(1, (2, 3)))
     wide = F.pad(images, (8, 8))
     turned = wide.rot90(1, (2, 3))[:, :, 8:-8]  # of a wide image only the middle stays inside
-    assert torch.equal(augmentation.rotate(wide, 90.0)[:, :, :, 8:-8], turned)
+    assert torch.equal(image_ops.rotate(wide, quarter)[:, :, :, 8:-8], turned)
 
 
 # Colors
 
 
-def test_jitter_by_hand(monkeypatch):
+def test_jitter_by_hand():
     pixel = torch.tensor([[0.2, 0.4, 0.6], [0.4, 0.4, 0.4]]).T.reshape(1, 3, 1, 2)
-    lots = torch.tensor([0.75, 0.75, 0.25, 0.5]).view(1, 4, 1, 1)  # factors 1.25, 1.25, 0.75 and no turn, with 0.5
-    monkeypatch.setattr(augmentation, "_uniform", lambda *shape, **_: lots)
-    found = augmentation.jitter(pixel, 0.5, 0.5, 0.5, 0.25)
+    bright, strong, vivid = torch.tensor([1.25, 1.25, 0.75]).view(3, 1, 1, 1)
+    found = image_ops.jitter(pixel, bright, strong, vivid, torch.zeros(1))
     bright = pixel * 1.25
     gray = 0.299 * bright[0, 0] + 0.587 * bright[0, 1] + 0.114 * bright[0, 2]
     strong = gray.mean() + 1.25 * (bright - gray.mean())
@@ -116,28 +125,28 @@ def test_jitter_by_hand(monkeypatch):
 
 
 def test_hue_keeps_luma_and_comes_round():
-    turn = augmentation._hue_rotation(torch.tensor([0.0, math.pi / 2, 2 * math.pi]))
+    turn = image_ops.hue_rotation(torch.tensor([0.0, math.pi / 2, 2 * math.pi]))
     assert torch.allclose(turn[0], torch.eye(3), atol=1e-5) and torch.allclose(turn[2], torch.eye(3), atol=1e-5)
-    luma = torch.tensor(augmentation.GRAY)
+    luma = torch.tensor(image_ops.GRAY)
     assert torch.allclose(luma @ turn[1], luma, atol=1e-5)
     assert torch.allclose(turn[1] @ torch.ones(3), torch.ones(3), atol=1e-5)
 
 
 def test_colors_of_gray_images_and_of_none(images):
     gray = images[:, :1]
-    found = augmentation.jitter(gray, 0.4, 0.0, 0.4, 0.4, generator())
+    found = ColorJitter(0.4, 0.0, 0.4, 0.4)(gray, generator())
     factor = (found.float().sum((1, 2, 3)) / gray.float().sum((1, 2, 3)))[:, None, None, None]
     assert (found - gray.float() * factor).abs()[factor.expand_as(gray) < 0.95].max() < 2
-    with pytest.raises(ValueError, match="with 3 channels, or of gray ones with 1, not of 2"):
-        augmentation.jitter(images[:, :2])
+    with pytest.raises(ValueError, match="with 3 channels, or gray ones with 1, not with 2"):
+        ColorJitter()(images[:, :2])
 
 
 def test_lighting_moves_along_the_axes(images):
-    axes = augmentation.principal(images)
+    axes = image_ops.principal_axes(images)
     pixels = images.double().div(255).transpose(0, 1).flatten(1)
     assert torch.allclose((axes @ axes.T).double(), torch.cov(pixels, correction=0), atol=1e-5)
     flat = torch.full((4_000, 3, 1, 1), 0.5)
-    moved = augmentation.lighting(flat, axes, 0.1, generator()).flatten(1) - 0.5
+    moved = Lighting(axes, 0.1)(flat, generator()).flatten(1) - 0.5
     assert torch.allclose(torch.cov(moved.T), 0.01 * torch.cov(pixels).float(), atol=5e-5)
 
 
@@ -146,7 +155,7 @@ def test_lighting_moves_along_the_axes(images):
 
 def test_cutout_by_hand():
     white = torch.full((3_000, 2, 8, 8), 255, dtype=torch.uint8)
-    found = augmentation.cutout(white, 4, torch.tensor([0.0, 0.2]), generator())
+    found = Cutout(4, torch.tensor([0.0, 0.2]))(white, generator())
     assert found[:, 0].unique().tolist() == [0, 255] and found[:, 1].unique().tolist() == [51, 255]
     holes = (found[:, 0] == 0).flatten(1).sum(1)
     sides = torch.tensor([2, 3, 4, 4, 4, 4, 4, 3.0])  # of the square, its middle in rows 0..7
@@ -214,7 +223,7 @@ def test_normal_is_measured_and_makes_mean_0_and_deviation_1(images):
 def test_every_operation(name, channels, images):
     """Same shape and type, the same by the same generator, bytes as floats, never out of range."""
     given = images[:, :channels]
-    change = data.Augmentation(name, given)
+    change = augmentation.Augmentation(name, given)
     for batch in (given, given.float() / 255):
         found = change(batch, generator())
         assert found.shape == batch.shape and found.dtype == batch.dtype
@@ -228,13 +237,11 @@ def test_every_operation(name, channels, images):
 
 
 def test_names_are_read(images):
-    assert data.Augmentation("none", images)(images) is images
-    both = data.Augmentation("flip, cutout=4", images)
+    assert augmentation.Augmentation("none", images)(images) is images
+    both = augmentation.Augmentation("flip, cutout=4", images)
     assert torch.equal(
         both(images, generator()),
-        augmentation.cutout(
-            augmentation.flip(images, generator=(lot := generator())), 4, images.float().mean((0, 2, 3)) / 255, lot
-        ),
+        Cutout(4, images.float().mean((0, 2, 3)) / 255)(Flip()(images, lot := generator()), lot),
     )
     for names, said in {
         "flip,crpo": "unknown augmentation 'crpo': did you mean 'crop'",
@@ -245,4 +252,4 @@ def test_names_are_read(images):
         "crop=-1": "takes no negative number",
     }.items():
         with pytest.raises(ValueError, match=said):
-            data.Augmentation(names, images)
+            augmentation.Augmentation(names, images)

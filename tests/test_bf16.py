@@ -8,7 +8,6 @@ import torch
 
 from agents import optimization
 from runs import machine
-from vision.classification import train as classification
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +39,10 @@ def test_a_cpu_calculates_in_bf16_where_it_has_the_instructions(monkeypatch, has
     processor(monkeypatch, **has)
     cpu = torch.device("cpu")
     assert machine.fast_bf16(cpu) is fast
-    for precision in (optimization.precision, classification.precision):
-        for wanted in (True, False):
-            with precision(SimpleNamespace(bf16=wanted), cpu):
-                found = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
-            assert found == (torch.bfloat16 if fast and wanted else torch.float32)
+    for wanted in (True, False):
+        with machine.precision(SimpleNamespace(bf16=wanted), cpu):
+            found = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        assert found == (torch.bfloat16 if fast and wanted else torch.float32)
 
 
 @pytest.mark.parametrize("fast", [True, False])

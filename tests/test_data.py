@@ -27,6 +27,7 @@ from vision.data import cifar, files, folders, image_files
 from vision.data import mnist as mnist_reader
 from vision.data import shapes as drawn_shapes
 from vision.data import svhn as svhn_reader
+from vision.training import augmentation
 
 ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
 REAL = {name: next((root / name for root in ROOTS if (root / name).is_dir()), None) for name in ("mnist", "cifar10")}
@@ -497,7 +498,7 @@ def test_shapes_are_the_same_every_time_and_each_class_as_often():
 
 def test_shapes_need_more_than_a_linear_classifier():
     train, test = drawn_shapes.draw(5_000, seed=0), drawn_shapes.draw(1_000, seed=1)
-    normal = data.Normalization.of(train.images)
+    normal = augmentation.Normalization.of(train.images)
     given, asked = normal(train.images), normal(test.images)
     torch.manual_seed(0)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(3072, 10))

@@ -18,8 +18,8 @@ from agents.networks.distributions import Categorical, Gaussian
 from agents.networks.layers import dense
 from agents.networks.lstm import build_lstm
 from agents.networks.normalization import NoNormalizer, RunningNormalizer
-from agents.optimization import precision
 from envs import Transition, World
+from runs.machine import precision
 from vision import backbones
 
 

@@ -31,7 +31,6 @@ from agents import dqn, optimization, q_learning
 from agents.config import build_backbone, estimate_mean_observation, implied, load_backbone, recipe_key, world_options
 from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
 from agents.networks.layers import stream
-from agents.optimization import precision
 from agents.q_learning import epsilon_at, epsilon_greedy
 from agents.rainbow import c51, munchausen, qr_dqn
 from agents.rainbow.dueling import combine
@@ -42,6 +41,7 @@ from agents.rainbow.prioritized import concatenate, importance_exponent_at, spli
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Positive, Share
+from runs.machine import precision
 from vision import backbones
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.optimization import precision
 from envs.glimpse import Retina, Scenes
+from runs.machine import precision
 from vision import backbones
 
 if TYPE_CHECKING:

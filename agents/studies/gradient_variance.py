@@ -87,7 +87,7 @@ def gradients(network: actor_critic.ActorCritic, record: Transition, used: Tenso
 
     record: (T, M, ...). used: (T, M) bool. weight: (K, T, M), by K estimators; then (K, M, P).
     """
-    weights = [w for name, w in network.named_parameters() if not name.startswith(("value", "judge"))]
+    weights = [w for name, w in network.named_parameters() if not name.startswith(("value", "critic_encoder"))]
     result = []
     for m in range(used.shape[1]):
         kept = used[:, m]

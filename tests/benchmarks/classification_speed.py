@@ -20,6 +20,7 @@ from paired import alternate, circumstances, median, ratio, report
 from torch import nn
 
 import runs
+from runs.machine import precision
 from vision import data
 from vision.classification import train as classification
 from vision.training import augmentation, losses, optimizers, sampling
@@ -51,7 +52,7 @@ class Ours:
         shares = losses.targets(self.set.labels[rows], 10, self.config.smoothing)
         self.data_seconds += time.perf_counter() - start
         self.optimizer.zero_grad()
-        with classification.precision(self.config, CPU):
+        with precision(self.config, CPU):
             loss, _ = classification.objective(self.config, self.model, images, shares)
         loss.backward()
         self.optimizer.step()

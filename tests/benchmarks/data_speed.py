@@ -49,7 +49,7 @@ def clock(work: Callable[[], object], times: int) -> float:
 def main(config: Config) -> None:
     torch.set_num_threads(1)
     images, labels = drawn_shapes.draw(config.images)
-    normal = data.Normalization.of(images)
+    normal = augmentation.Normalization.of(images)
     model = classifier.build("resnet18", (3, 32, 32), 10, stem="cifar")
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     given = normal(images[: config.batch])
@@ -59,11 +59,11 @@ def main(config: Config) -> None:
         F.cross_entropy(model(given), labels[: config.batch]).backward()
         optimizer.step()
 
-    def prepare(change: data.Augmentation) -> Callable[[], object]:
+    def prepare(change: augmentation.Augmentation) -> Callable[[], object]:
         return lambda: normal(change(images.index_select(0, torch.randint(len(images), (config.batch,)))))
 
     names = ["none", "flip,crop", "flip,reflect", "flip,crop,cutout", *augmentation.OPERATIONS]
-    work = {name: prepare(data.Augmentation(name, images)) for name in names}
+    work = {name: prepare(augmentation.Augmentation(name, images)) for name in names}
     found = {name: [] for name in ["step", *names]}
     for _ in range(config.windows):
         found["step"].append(clock(step, 1))

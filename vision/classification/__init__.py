@@ -1,6 +1,7 @@
 """Image classification: `python -m vision.classification`.
 
-train.py                Config, recipes, objective, training loop, load
+train.py                Config, recipes, training loop, load
+objective.py            loss, auxiliary heads and penalties
 classifier.py           a backbone with a classification head
 checks.py               sanity checks before training: initial loss, overfitting one batch, gradients
 search.py               coarse-to-fine random search of hyperparameters
@@ -11,6 +12,7 @@ nearest_neighbors.py    distances and votes; features.py: HOG and hue histograms
 activation_study.py     activation histograms by initialization
 """
 
-from vision.classification.train import Config, load, recipe  # train stays the module's name
+from vision.classification.classifier import Classifier
+from vision.classification.train import Config, Trained, load, recipe  # train stays the module's name
 
-__all__ = ["Config", "load", "recipe"]
+__all__ = ["Classifier", "Config", "Trained", "load", "recipe"]

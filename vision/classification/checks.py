@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,12 +21,9 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from vision import data
-from vision.classification import train as classification
 from vision.classification.classifier import Classifier
+from vision.classification.objective import LossFlags, objective
 from vision.training import losses
-
-if TYPE_CHECKING:
-    from vision.classification.train import Config
 
 SMALL = 0.01  # times the head's last weights: logits near 0, as in the course
 FEW = 20  # images to be learned by heart
@@ -44,7 +41,7 @@ class Finding(NamedTuple):
     passed: bool
 
 
-def run_checks(config: Config, model: Classifier, train: data.Labeled) -> list[Finding]:
+def run_checks(config: LossFlags, model: Classifier, train: data.Labeled) -> list[Finding]:
     """All four checks, on copies of the model.
 
     train: images (N, C, H, W) uint8 and labels (N,), on any device.
@@ -53,7 +50,7 @@ def run_checks(config: Config, model: Classifier, train: data.Labeled) -> list[F
     images, labels = (field[:FEW].to(device) for field in train)
     classes = model(images[:2]).shape[1]
     shares = losses.targets(labels, classes)
-    plain = dataclasses.replace(config, l1=0.0, l2=0.0, bf16=False)
+    plain = dataclasses.replace(config, l1=0.0, l2=0.0)
     model = copy.deepcopy(model)
     return [
         initial_loss(plain, model, images, shares),
@@ -63,7 +60,7 @@ def run_checks(config: Config, model: Classifier, train: data.Labeled) -> list[F
     ]
 
 
-def initial_loss(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
+def initial_loss(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
     """The loss of small logits is the loss of guessing."""
     model = copy.deepcopy(model)
     last = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
@@ -76,7 +73,7 @@ def initial_loss(config: Config, model: Classifier, images: Tensor, shares: Tens
     return Finding("loss at the start", words, f"{chance:.4f} +- 5%", abs(found - chance) < 0.05 * chance)
 
 
-def regularization(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
+def regularization(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
     """The loss rises with each penalty."""
     kinds = ({}, {"l2": STRENGTH}, {"l1": STRENGTH}, {"l1": STRENGTH, "l2": STRENGTH})
     found = [_loss(dataclasses.replace(config, **kind), model, images, shares).item() for kind in kinds]
@@ -85,7 +82,7 @@ def regularization(config: Config, model: Classifier, images: Tensor, shares: Te
     return Finding("loss with penalties", words, "none < L2, L1 < both", none < min(l2, l1) and max(l2, l1) < both)
 
 
-def overfit_one_batch(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
+def overfit_one_batch(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
     """A few images are learned to the last one by Adam, without dropout and penalties, at one of two rates."""
     goal, words, passed = 0.1 * losses.at_chance(config.loss, shares.shape[1]), "", False
     for rate in RATES:
@@ -96,7 +93,7 @@ def overfit_one_batch(config: Config, model: Classifier, images: Tensor, shares:
         optimizer, updates = torch.optim.Adam(learner.parameters(), rate), 0
         while True:
             learner.train()
-            loss, logits = classification.objective(config, learner, images, shares)
+            loss, logits = objective(config, learner, images, shares)
             right = (logits.argmax(1) == shares.argmax(1)).float().mean().item()
             passed = right == 1 and loss.item() < goal
             if passed or updates == UPDATES:
@@ -111,7 +108,7 @@ def overfit_one_batch(config: Config, model: Classifier, images: Tensor, shares:
     return Finding(f"{len(images)} images by heart", words, f"< {goal:.3f}, 100% in {UPDATES}", passed)
 
 
-def gradient_check(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
+def gradient_check(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
     """Backpropagation agrees with central differences, along a random direction of each of some weight tensors.
 
     On the CPU, in float64, which not every device has.
@@ -119,7 +116,7 @@ def gradient_check(config: Config, model: Classifier, images: Tensor, shares: Te
     model = model.cpu().double().eval().requires_grad_(True)  # evaluation: nothing is random, no mean moves on
     images, shares = images.cpu().double() / 255, shares.cpu().double()
     generator = torch.Generator().manual_seed(0)
-    loss, _ = classification.objective(config, model, images, shares)
+    loss, _ = objective(config, model, images, shares)
     weights = dict(model.named_parameters())
     found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
     pairs = [(name, gradient) for name, gradient in zip(weights, found, strict=True) if gradient is not None]
@@ -132,7 +129,7 @@ def gradient_check(config: Config, model: Classifier, images: Tensor, shares: Te
         for sign in (1, -1):
             with torch.no_grad():
                 weight.add_(direction, alpha=sign * STRIDE)
-                ends.append(classification.objective(config, model, images, shares)[0].item())
+                ends.append(objective(config, model, images, shares)[0].item())
                 weight.add_(direction, alpha=-sign * STRIDE)
         numerical = (ends[0] - ends[1]) / (2 * STRIDE)
         errors[name] = abs(numerical - analytic) / max(abs(numerical), abs(analytic), 1e-5)
@@ -143,7 +140,7 @@ def gradient_check(config: Config, model: Classifier, images: Tensor, shares: Te
     return Finding("gradients, relative error", words, "median < 1e-5, largest < 1e-2", passed)
 
 
-def report(config: Config, model: Classifier, train: data.Labeled) -> int:
+def report(config: LossFlags, model: Classifier, train: data.Labeled) -> int:
     """Print what was found. Returns the exit status: 0 if all is well, else 1."""
     table = Table("check", "found", "expected", "verdict")
     findings = run_checks(config, model, train)
@@ -153,7 +150,7 @@ def report(config: Config, model: Classifier, train: data.Labeled) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
-def _loss(config: Config, model: Classifier, images: Tensor, shares: Tensor) -> Tensor:
+def _loss(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Tensor:
     with torch.no_grad():
         model.train()  # norms as in training: an untrained network's running means say nothing
-        return classification.objective(config, model, images, shares)[0]
+        return objective(config, model, images, shares)[0]

@@ -222,7 +222,7 @@ def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -
 def nearest_neighbor(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
     """Choose k by cross-validation, ask the test images, draw: the figures of nearest neighbors."""
     if min(config.neighbors, default=0) < 1:
-        raise ValueError(f"cannot ask {config.nearest_neighbors} neighbors: choose --neighbors of 1 or more")
+        raise ValueError(f"cannot ask {config.neighbors} neighbors: choose --neighbors of 1 or more")
     both = (sets.train, sets.validation)
     known = Inputs(data.Labeled(*(torch.cat(part) for part in zip(*both, strict=True))), config, device, None)
     test = Inputs(sets.test, config, device, known.scale)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vision.training.augmentation import GRAY
+from vision.data.image_ops import GRAY
 
 FEATURES = ("pixels", "hog", "color", "hog+color")
 

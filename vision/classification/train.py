@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -27,13 +27,14 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint, machine, saved, suggestions
+from runs import checkpoint, saved, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
-from runs.machine import choose
+from runs.machine import choose, precision
 from vision import backbones, data
 from vision.backbones.layers.initialization import initialize, whiten
 from vision.classification import checks, classifier
 from vision.classification.classifier import Classifier
+from vision.classification.objective import LossFlags, forward, objective
 from vision.data.image_files import read_image
 from vision.training import augmentation, losses, optimizers, sampling, schedules
 
@@ -73,14 +74,9 @@ class BackboneFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(DataFlags, BackboneFlags, runs.Options):
+class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     steps: Count = 400_000  # images shown
     batch: Count = 128  # images an update
-    loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
-    smoothing: Share = 0.0  # share of each label that is spread over all classes
-    mixup: NonNegative = 0.0  # alpha of the Beta distribution by which pairs of images are mixed; 0: none
-    l1: NonNegative = 0.0  # times the sum of |w|, in the loss
-    l2: NonNegative = 0.0  # times half the sum of w^2, in the loss; with l1 the elastic net
     optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs
     learning_rate: NonNegative = 0.1  # at its highest
     momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
@@ -188,34 +184,6 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
         whiten(first, sets.train.images[:SAMPLE])
     optimizers.set_trainable(model, config.train)
     return model.to(device, memory_format=torch.channels_last)
-
-
-def precision(config: Config, device: torch.device) -> torch.autocast:
-    """The context in which networks are called."""
-    return machine.autocast(config.bf16, device)
-
-
-def forward(model: Classifier, images: Tensor) -> list[Tensor]:
-    """Logits (B, classes), and those of the auxiliary heads that some papers train with."""
-    maps = model.backbone(images)
-    auxiliary = getattr(model.head, "auxiliary", None)
-    return [model.head(maps), *(auxiliary(maps) if auxiliary else [])]
-
-
-def objective(
-    config: Config, model: Classifier, images: Tensor, shares: Tensor, call: Callable = forward
-) -> tuple[Tensor, Tensor]:
-    """What is minimized, and the logits: the config's loss, 0.3 of it for each auxiliary head, and its penalties.
-
-    images: (B, C, H, W); shares: (B, classes), see losses.targets. call: forward, maybe compiled.
-    """
-    loss = losses.LOSSES[config.loss]
-    logits, *others = (each.to(shares.dtype) for each in call(model, images))  # out of bf16
-    total = loss(logits, shares) + 0.3 * sum(loss(other, shares) for other in others)
-    if config.l1 or config.l2:
-        weights = [weight for weight in model.parameters() if weight.requires_grad and weight.dim() > 1]
-        total = total + losses.penalty(weights, config.l1, config.l2)
-    return total, logits
 
 
 @torch.inference_mode()

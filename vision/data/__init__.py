@@ -1,4 +1,4 @@
-"""Image sets as tensors: read from their published files, checked, and fetched where they are missing.
+"""Image data sets as tensors: found, fetched where they are missing, verified, and read.
 
     sets = data.load("cifar10")             # its files in $SACCADE_DATA/cifar10, or else in ~/.cache/saccade/cifar10
     sets.train.images                       # (45000, 3, 32, 32) uint8
@@ -6,14 +6,15 @@
 
 Choose on `validation`; report `test` once.
 
-shapes                 drawn ones, without a download         drawn.py
-mnist, fashion_mnist   28 x 28, gray                          idx.py
+shapes                 drawn, without a download              shapes.py
+mnist, fashion_mnist   28 x 28, gray                          mnist.py
 cifar10, cifar100      32 x 32                                cifar.py
-svhn                   32 x 32                                matlab.py
+svhn                   32 x 32                                svhn.py
 a folder's path        train/<class>/*.jpg, at any size       folders.py, image_files.py; stream.py if large
 
-Augmentation, normalization and views for test time are in augment.py: batches of tensors, on any device. What sets
-are made of is in sets.py; finding, checking and fetching files in files.py.
+sets.py        what an image set is; files.py: finding, fetching and verifying its files
+samples.py     Sample and Batch: images with boxes, masks, keypoints, semantic masks, captions
+transforms.py  transforms that move those along with the image, on image_ops.py
 """
 
 from __future__ import annotations
@@ -27,23 +28,11 @@ from runs import suggestions
 from runs.printing import printable
 from vision.data import cifar, mnist, shapes, svhn
 from vision.data.folders import listing, read
+from vision.data.samples import Batch, Sample, Target
 from vision.data.sets import Labeled, Sets
 from vision.data.stream import Stream, StreamedImages
-from vision.training import augmentation
-from vision.training.augmentation import Augmentation, Normalization
 
-__all__ = [
-    "SETS",
-    "Augmentation",
-    "Labeled",
-    "Normalization",
-    "StreamedImages",
-    "Sets",
-    "Stream",
-    "augmentation",
-    "listing",
-    "load",
-]
+__all__ = ["SETS", "Batch", "Labeled", "Sample", "Sets", "Stream", "StreamedImages", "Target", "listing", "load"]
 
 SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "shapes": shapes.shapes,
@@ -61,8 +50,8 @@ def load(name: str | Path, folder: str | Path | None = None, size: int | None = 
     folder: where a named set's files lie, and are put if they are missing. None: $SACCADE_DATA/<name>, or without
         that variable ~/.cache/saccade/<name>.
     size: pixels, side of the images read from a folder; None: 224. Named sets have their own.
-    stream: leave a folder's images where they are, and give Pictures instead of tensors.
-    What is passed over in a folder is said on stderr.
+    stream: leave a folder's images where they are, and give StreamedImages instead of tensors.
+    Files of a folder that are not read are listed on stderr.
     Raises ValueError for an unknown name, when files are missing, cut short or not the published ones, and when an
     argument has no use.
     """

@@ -20,6 +20,7 @@ from runs import output
 from runs.flag_types import Count
 from runs.printing import printable
 from vision import data
+from vision.training import augmentation
 
 COLUMNS = 10  # classes, at most
 
@@ -48,7 +49,7 @@ def sheet(sets: data.Sets, augment: str, rows: int, seed: int) -> Tensor:
             raise ValueError(f"class {name!r} has {len(found)} training images, which is less than {rows} rows")
         chosen.append(images[found])
     plain = torch.stack(chosen, 1)
-    change = data.Augmentation(augment, images)
+    change = augmentation.Augmentation(augment, images)
     if not change.steps:
         return plain
     generator = torch.Generator().manual_seed(seed)
@@ -76,7 +77,7 @@ def main(config: Config) -> None:
     grid = sheet(sets, config.augment, config.rows, config.seed)
     parts = ", ".join(f"{len(part.images):,} {name}" for name, part in zip(sets._fields, sets[:3], strict=False))
     draw(grid, sets, f"{config.name}: {parts}; below: {config.augment}", config.out)
-    normal = data.Normalization.of(sets.train.images)
+    normal = augmentation.Normalization.of(sets.train.images)
     print(printable(f"{parts}, {len(sets.classes)} classes, normal {normal}; drawn in {config.out}"))
 
 

@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from runs import suggestions
 from vision.backbones import Backbone
-from vision.classification.classifier import Classifier
 
 
 def _lbfgs(groups: list[dict], rate: float, momentum: float) -> Optimizer:
@@ -99,7 +98,7 @@ def stages(backbone: Backbone) -> list[list[str]]:
     return found
 
 
-def set_trainable(model: Classifier, which: str = "all") -> None:
+def set_trainable(model: nn.Module, which: str = "all") -> None:
     """Choose the weights that learn, of those which do now; the others lose their gradients.
 
     which: all; last-N, the head and the backbone's last N stages; head; last, the layer that names classes.
@@ -136,7 +135,7 @@ def train_mode(model: nn.Module) -> None:
 
 
 def groups(
-    model: Classifier,
+    model: nn.Module,
     weight_decay: float = 0.0,
     decay_biases: bool = True,
     layer_decay: float = 1.0,
@@ -153,7 +152,7 @@ def groups(
     Raises ValueError where nothing learns.
     """
     backbone = dict(model.backbone.named_parameters())
-    parts = [list(model.head.parameters())]
+    parts = [[weight for name, weight in model.named_parameters() if not name.startswith("backbone.")]]
     if layer_decay == 1:
         parts[0] = [*backbone.values(), *parts[0]]
     else:

@@ -88,7 +88,7 @@ def fit(config: Config, model: nn.Module, rows: int, loss_of: Callable[[Tensor],
     for epoch in range(config.epochs):
         losses = []
         for batch in torch.randperm(rows).split(config.batch):
-            with machine.autocast(config.bf16, batch.device):
+            with machine.precision(config, batch.device):
                 loss = loss_of(batch)
             optimizer.zero_grad()
             loss.backward()
