@@ -174,7 +174,7 @@ def test_collects_by_flag(tmp_path):
 
 def test_random_backbones_classify_games():
     config = probe.GamesConfig(
-        backbone=("random",),
+        backbones=("random",),
         games=("Breakout", "Pong"),
         per_class=(5,),
         seeds=(1,),
@@ -192,7 +192,7 @@ def test_linear_probes_of_ram(tmp_path, pong):
     pong.save(tmp_path / "1.safetensors", {"env": "Pong"})
     backbones.save(backbones.build("nature", (4, 84, 84), width=0.25), tmp_path / "pretrained-1.safetensors")
     config = probe.RamConfig(
-        backbone=("random", f"own={tmp_path}/pretrained-{{seed}}.safetensors"),
+        backbones=("random", f"own={tmp_path}/pretrained-{{seed}}.safetensors"),
         frames=f"{tmp_path}/{{seed}}.safetensors",
         seeds=(1,),
     )
