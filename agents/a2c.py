@@ -38,8 +38,8 @@ from agents.networks import actor_critic
 from agents.networks.actor_critic import load
 from agents.networks.lstm import RecurrentState
 from agents.networks.normalization import RewardNormalizer
-from agents.returns import advantages
-from replay.rollout import Experience, Rollout
+from agents.returns import gae
+from replay.rollout import Rollout, RolloutBatch
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
@@ -126,11 +126,13 @@ def train(config: Config) -> None:
     optimizer = optimization.keep_on_device(
         torch.optim.RMSprop(weights, rate, config.decay, config.adam_epsilon, capturable=config.capture)
     )
-    rewards = RewardNormalizer(world.count, config.discount).to(device)
+    normalize_rewards = RewardNormalizer(world.count, config.discount).to(device)
     recurrent_state = RecurrentState(network.initial_state(world.count))
-    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, recurrent_state=recurrent_state)
+    run.track(
+        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards, recurrent_state=recurrent_state
+    )
     head = network.head
-    rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
+    rollout = Rollout.empty(config.rollout, world.observation, head.shape, head.dtype)
     batch = config.rollout * world.count
 
     @torch.inference_mode()
@@ -145,7 +147,7 @@ def train(config: Config) -> None:
         with precision(config, device):
             return network.step(observation, state)[1]
 
-    def learn(batch: Experience) -> dict[str, Tensor]:
+    def learn(batch: RolloutBatch) -> dict[str, Tensor]:
         action, _, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
         if config.normalize_advantages:
@@ -168,25 +170,26 @@ def train(config: Config) -> None:
     act, learn = optimization.compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=batch):
-        begin = recurrent_state.state
+        first_state = recurrent_state.state
         for t in range(config.rollout):
-            action, rollout.value[t], state = act(world.observation, recurrent_state.state)
+            action, value, state = act(world.observation, recurrent_state.state)
             world.send(head.environment_action(action))
-            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            rollout.store_action(t, world.observation, action, value)  # while the emulator works
             transition = world.recv()
-            rollout.keep(t, transition, config.discount, config.clip_reward)
-            rollout.final[t] = critic(transition.next_observation, state) if world.finished_worlds else 0
+            final_value = critic(transition.next_observation, state) if world.finished_worlds else 0.0
+            rollout.store_outcome(t, transition, final_value)
             recurrent_state.state = state * (~transition.last).unsqueeze(1)
             run.log(world.finished)
         rollout.value[-1] = critic(world.observation, recurrent_state.state)
 
-        reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
-        value, next_value = rollout.value[:-1], rollout.next_value()
-        advantage = advantages(reward, rollout.discount, value, next_value, rollout.last, config.gae_lambda)
+        reward = rollout.reward.sign() if config.clip_reward else rollout.reward
+        reward = normalize_rewards(reward, rollout.last) if config.scale_rewards else reward
+        discount, value, next_value = config.discount * rollout.discount, rollout.value[:-1], rollout.next_value()
+        advantage = gae(reward, discount, value, next_value, rollout.last, config.gae_lambda)
         optimization.set_learning_rate(
             optimizer, config.learning_rate * (1 - step / config.steps if config.anneal_lr else 1)
         )
-        run.log(learn(Experience.of(rollout, advantage, begin, network.is_recurrent)))
+        run.log(learn(rollout.batch(advantage, first_state, network.is_recurrent)))
         network.normalize_observations.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every, config.evaluate_first):
             evaluate_and_save(

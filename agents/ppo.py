@@ -40,25 +40,13 @@ from agents.networks import actor_critic
 from agents.networks.actor_critic import ActorCritic, load
 from agents.networks.lstm import RecurrentState
 from agents.networks.normalization import RewardNormalizer
-from agents.returns import advantages
+from agents.returns import gae
 from envs import World
-from replay.rollout import Experience, Rollout
+from replay.rollout import Rollout, RolloutBatch, minibatches
 from runs.flag_types import Count, Share, Whole
 from runs.machine import precision
 
-__all__ = [
-    "Config",
-    "Experience",
-    "RewardNormalizer",
-    "Rollout",
-    "advantages",
-    "load",
-    "world_options",
-    "policy_loss",
-    "recipe",
-    "train",
-    "value_loss",
-]
+__all__ = ["Config", "load", "policy_loss", "recipe", "train", "value_loss", "world_options"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +166,13 @@ def train(
     estimate_mean_observation(config, network, run)
     actor = optimization.frozen_copy(config, network)
     optimizer = optimization.adam(config, network)
-    rewards = RewardNormalizer(world.count, config.discount).to(device)
+    normalize_rewards = RewardNormalizer(world.count, config.discount).to(device)
     recurrent_state = RecurrentState(network.initial_state(world.count))
-    run.track(network=network, optimizer=optimizer, world=world, rewards=rewards, recurrent_state=recurrent_state)
+    run.track(
+        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards, recurrent_state=recurrent_state
+    )
     head = network.head
-    rollout = Rollout.empty(config.rollout, world, head)  # learned from whole before a checkpoint: no part of it
+    rollout = Rollout.empty(config.rollout, world.observation, head.shape, head.dtype)
     batch = config.rollout * world.count
     if network.is_recurrent and config.minibatches > world.count:
         raise ValueError(
@@ -201,7 +191,7 @@ def train(
         with precision(config, device):
             return actor.step(observation, state)[1]
 
-    def learn(batch: Experience) -> dict[str, Tensor]:
+    def learn(batch: RolloutBatch) -> dict[str, Tensor]:
         action, old, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
         if config.normalize_advantages:
@@ -225,28 +215,29 @@ def train(
 
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
-        begin = recurrent_state.state
+        first_state = recurrent_state.state
         for t in range(config.rollout):
-            action, rollout.log_prob[t], rollout.value[t], state = act(world.observation, recurrent_state.state)
+            action, log_prob, value, state = act(world.observation, recurrent_state.state)
             world.send(head.environment_action(action))
-            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            rollout.store_action(t, world.observation, action, value, log_prob)  # while the emulator works
             transition = world.recv()
-            rollout.keep(t, transition, config.discount, config.clip_reward)
-            rollout.final[t] = critic(transition.next_observation, state) if world.finished_worlds else 0
+            final_value = critic(transition.next_observation, state) if world.finished_worlds else 0.0
+            rollout.store_outcome(t, transition, final_value)
             recurrent_state.state = state * (~transition.last).unsqueeze(1)
             run.log(world.finished)
         rollout.value[-1] = critic(world.observation, recurrent_state.state)
 
-        reward = rewards(rollout.reward, rollout.last) if config.scale_rewards else rollout.reward
-        value, next_value = rollout.value[:-1], rollout.next_value()
-        advantage = advantages(reward, rollout.discount, value, next_value, rollout.last, config.gae_lambda)
-        whole = Experience.of(rollout, advantage, begin, network.is_recurrent)
+        reward = rollout.reward.sign() if config.clip_reward else rollout.reward
+        reward = normalize_rewards(reward, rollout.last) if config.scale_rewards else reward
+        discount, value, next_value = config.discount * rollout.discount, rollout.value[:-1], rollout.next_value()
+        advantage = gae(reward, discount, value, next_value, rollout.last, config.gae_lambda)
+        experience = rollout.batch(advantage, first_state, network.is_recurrent)
         optimization.set_learning_rate(
             optimizer, config.learning_rate * (1 - step / config.steps if config.anneal_lr else 1)
         )
         for _ in range(config.epochs):
-            for rows in torch.randperm(len(whole.state), device=device).tensor_split(config.minibatches):
-                run.log(learn(Experience(*(field.index_select(0, rows) for field in whole))))
+            for fields in minibatches(experience, config.minibatches):
+                run.log(learn(RolloutBatch(*fields)))
         network.normalize_observations.update(rollout.observation.flatten(0, 1))
         if run.due(config.evaluate_every, config.evaluate_first):
             evaluate_and_save(

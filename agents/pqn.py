@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
 from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
 from agents.q_learning import epsilon_greedy
 from envs import World
+from replay.rollout import Rollout, minibatches
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
@@ -139,30 +140,6 @@ def recipe(asked: Config) -> Config:
     return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
 
 
-class Rollout(NamedTuple):
-    """T steps of N worlds, every observation once."""
-
-    observation: Tensor  # (T, N, ...) uint8 or float32
-    action: Tensor  # (T, N) int64
-    reward: Tensor  # (T, N) float32, as learned from
-    discount: Tensor  # (T, N) float32, 0 where the world truly ended
-    last: Tensor  # (T, N) bool, the episode stopped here
-    value: Tensor  # (T + 1, N) float32, of the best action in each state and in the one after the last
-    final: Tensor  # (T, N) float32, the same of where a game was cut short; 0 where none was
-
-    @classmethod
-    def empty(cls, length: int, world: World) -> Rollout:
-        """Room for `length` steps of a world, on its device."""
-
-        def room(dtype: torch.dtype, *shape: int, steps: int = length) -> Tensor:
-            return torch.zeros(steps, world.count, *shape, dtype=dtype, device=world.device)
-
-        observation = room(world.observation.dtype, *world.observation_shape)
-        reward, discount, final = (room(torch.float32) for _ in range(3))
-        value = room(torch.float32, steps=length + 1)
-        return cls(observation, room(torch.int64), reward, discount, room(torch.bool), value, final)
-
-
 def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, td_lambda: float) -> Tensor:
     """G_t = r_t + gamma_t * (lambda * G_t+1 + (1 - lambda) * max_a Q(s_t+1, a)), calculated backwards as by Gallici
     2024 and Daley & Amato 2019 (arXiv 1810.09967).
@@ -232,7 +209,7 @@ def train(config: Config) -> None:
     actor = frozen_copy(config, network)
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)
-    rollout = Rollout.empty(config.rollout, world)  # learned from whole before a checkpoint, and so not part of it
+    rollout = Rollout.empty(config.rollout, world.observation)
     batch = config.rollout * world.count
 
     @torch.inference_mode()
@@ -266,27 +243,26 @@ def train(config: Config) -> None:
         actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
             epsilon = epsilon_at(config, step + t * world.count)
-            action, rollout.value[t] = act(world.observation, torch.tensor(epsilon, device=device))
+            action, value = act(world.observation, torch.tensor(epsilon, device=device))
             world.send(action)
-            rollout.observation[t], rollout.action[t] = world.observation, action  # while the emulator plays
+            rollout.store_action(t, world.observation, action, value)  # while the emulator works
             transition = world.recv()
-            rollout.reward[t] = transition.reward.sign() if config.clip_reward else transition.reward
-            rollout.discount[t], rollout.last[t] = transition.discount, transition.last
-            rollout.final[t] = greedy_value(transition.next_observation)[0] if world.finished_worlds else 0
+            final_value = greedy_value(transition.next_observation)[0] if world.finished_worlds else 0.0
+            rollout.store_outcome(t, transition, final_value)
             run.log(world.finished | {"explore/epsilon": epsilon})
         rollout.value[-1] = greedy_value(world.observation)[0]
 
-        next_value = torch.where(rollout.last, rollout.final, rollout.value[1:])
-        discount = config.discount * rollout.discount
-        target = q_lambda(rollout.reward, discount, next_value, rollout.last, config.td_lambda).flatten()
-        observation, action = rollout.observation.flatten(0, 1), rollout.action.flatten()
+        reward = rollout.reward.sign() if config.clip_reward else rollout.reward
+        discount, next_value = config.discount * rollout.discount, rollout.next_value()
+        target = q_lambda(reward, discount, next_value, rollout.last, config.td_lambda).flatten()
+        experience = rollout.observation.flatten(0, 1), rollout.action.flatten(), target
         rate = config.learning_rate * (1 - step / config.steps if config.anneal_lr else 1)
         update = step // batch * config.epochs * config.minibatches
         for _ in range(config.epochs):
-            for rows in torch.randperm(batch, device=device).tensor_split(config.minibatches):
+            for observation, action, target in minibatches(experience, config.minibatches):
                 update += 1
                 set_learning_rate(optimizer, rate * rectification(update))
-                run.log(learn(observation.index_select(0, rows), action[rows], target[rows]))
+                run.log(learn(observation, action, target))
         if run.due(config.evaluate_every, config.evaluate_first):
             evaluate_and_save(
                 run,

@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 
-def advantages(
+def gae(
     reward: Tensor, discount: Tensor, value: Tensor, next_value: Tensor, last: Tensor, gae_lambda: float
 ) -> Tensor:
-    """A_t = delta_t + gamma_t lambda A_t+1, delta_t = r_t + gamma_t V(s_t+1) - V(s_t), until the episode stops.
+    """Generalized advantage estimation: A_t = delta_t + gamma_t lambda A_t+1, until the episode stops.
 
-    Schulman et al. 2016, "High-dimensional continuous control using generalized advantage estimation", equation 16.
+    delta_t = r_t + gamma_t V(s_t+1) - V(s_t). Schulman et al. 2016, "High-dimensional continuous control using
+    generalized advantage estimation", equation 16.
 
     Args:
         reward, value: (T, N). last: (T, N) bool.
         discount: (T, N), gamma, and 0 where the world truly ended.
-        next_value: (T, N), of where each step led; anything finite where discount is 0.
-        trace: lambda.
+        next_value: (T, N), of the observation that each step led to; anything finite where discount is 0.
+        gae_lambda: 0 trusts the value, 1 the rewards.
 
     Returns:
         (T, N).
@@ -29,7 +30,7 @@ def advantages(
 
 
 def reward_to_go(reward: Tensor, discount: Tensor, next_value: Tensor | float = 0.0) -> Tensor:
-    """G_t = r_t + gamma_t G_t+1: (T, N) each, and `following` (N,) what comes after the last step."""
+    """Discounted return G_t = r_t + gamma_t G_t+1, (T, N). next_value: (N,) or a number, the return after step T."""
     returns = torch.empty_like(reward)
     for t in reversed(range(len(reward))):
         returns[t] = next_value = reward[t] + discount[t] * next_value

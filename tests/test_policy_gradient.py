@@ -15,9 +15,9 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 import envs
 from agents import a2c, hard_attention, ppo, reinforce, soft_attention, watch
 from agents.networks import actor_critic, distributions, normalization
-from agents.returns import advantages
+from agents.returns import gae
 from agents.studies import gradient_variance
-from replay.rollout import Experience, Rollout
+from replay.rollout import Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {"reinforce": reinforce, "a2c": a2c, "ppo": ppo}
@@ -70,11 +70,11 @@ def test_advantages_by_hand():
     reward, value, next_value = column(1.0, 1.0, 1.0), column(0.0, 2.0, 4.0), column(2.0, 4.0, 8.0)
     last = column(False, False, False, dtype=torch.bool)
     half = torch.full((3, 1), 0.5)
-    a = advantages(reward, half, value, next_value, last, 0.5)
+    a = gae(reward, half, value, next_value, last, 0.5)
     assert a.flatten().tolist() == [2 + 0.25 * 1.25, 1 + 0.25 * 1.0, 1]  # deltas 2, 1, 1
-    ended = advantages(reward, half, value, next_value, column(False, True, False, dtype=torch.bool), 0.5)
+    ended = gae(reward, half, value, next_value, column(False, True, False, dtype=torch.bool), 0.5)
     assert ended.flatten().tolist() == [2 + 0.25 * 1, 1, 1]
-    plain = advantages(reward, half, value, next_value, last, 1.0)
+    plain = gae(reward, half, value, next_value, last, 1.0)
     assert plain[0].item() == 1 + 0.5 * 1 + 0.25 * 1 + 0.125 * 8 - 0  # lambda 1: the discounted rewards
 
 
@@ -203,7 +203,7 @@ def test_unrolls_with_resets_like_single_steps(name):
     world = envs.make("Catch", 3, seed=1, stack=1)
     torch.manual_seed(0)
     network = build(config, world)
-    rollout = Rollout.empty(20, world, network.head)
+    rollout = Rollout.empty(20, world.observation, network.head.shape, network.head.dtype)
     state, unroll_inputs = network.initial_state(3), []
     with torch.no_grad():
         for t in range(-4, 20):  # the rollout begins in the middle of an episode
@@ -216,7 +216,7 @@ def test_unrolls_with_resets_like_single_steps(name):
                 rollout.observation[t], rollout.last[t], rollout.action[t] = observation, transition.last, action
                 unroll_inputs.append(torch.cat([parameters, value[:, None]], 1))
             state = network.conditioned_on_action(after, action) * (~transition.last)[:, None]
-        whole = Experience.of(rollout, torch.zeros(20, 3), begin, True)
+        whole = rollout.batch(torch.zeros(20, 3), begin, recurrent=True)
         parameters, value = network.unroll(whole.observation, whole.is_first, whole.state, whole.action)
     assert rollout.last.any() and begin.abs().sum() > 0
     again = torch.cat([parameters, value[:, None]], 1).unflatten(0, (3, 20))
