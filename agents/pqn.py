@@ -151,17 +151,17 @@ def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor,
         discount: (T, N), gamma, and 0 where the world truly ended.
         next_value: (T, N), max_a Q of where each step led; anything finite where discount is 0.
         last: (T, N) bool.
-        trace: lambda.
+        td_lambda: 0 trusts the value of the next state, 1 the rewards.
 
     Returns:
         (T, N).
     """
     assert reward.shape == discount.shape == next_value.shape == last.shape and reward.dim() == 2
     returns = torch.empty_like(reward)
-    next_value = next_value[-1]
+    next_return = next_value[-1]
     for t in reversed(range(len(reward))):
-        mixed = torch.lerp(next_value[t], next_value, td_lambda)
-        returns[t] = next_value = reward[t] + discount[t] * torch.where(last[t], next_value[t], mixed)
+        mixed = torch.lerp(next_value[t], next_return, td_lambda)
+        returns[t] = next_return = reward[t] + discount[t] * torch.where(last[t], next_value[t], mixed)
     return returns
 
 

@@ -234,7 +234,7 @@ def test_recurrent_policies_learn_and_play(tmp_path, name):
     begin = actor_critic.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
     still = [key for key in begin if torch.equal(begin[key], end[key])]
     assert not still, f"not learned: {still}"
-    with pytest.raises(ValueError, match="separate_critic"):
+    with pytest.raises(ValueError, match="separate-critic"):
         program.train(dataclasses.replace(config, separate_critic=True, name="separate_critic"))
 
 
@@ -266,7 +266,7 @@ def test_learns_cartpole(tmp_path, name, seed):
     assert max(evaluations(tmp_path / f"CartPole-v1/{name}-{seed}")) >= 475
 
 
-@pytest.mark.parametrize("flags", [{}, {"squash": True, "scale": True}])
+@pytest.mark.parametrize("flags", [{}, {"squash": True, "normalize_observations": True}])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_continuous_actions(tmp_path, name, flags):
     program = PROGRAMS[name]
@@ -282,7 +282,7 @@ def test_continuous_actions(tmp_path, name, flags):
 def test_killed_run_ends_as_if_it_had_not_been(tmp_path, name, kill, same_ends):
     changes = dict(steps=23_040, evaluate_every=11_520, evaluate_games=4, save_every=0.2, log_every=100, worlds=8)
     changes |= {} if name == "reinforce" else {"rollout": 8}
-    changes |= {"units": 16, "separate_critic": False, "scale_rewards": True} if name == "a2c" else {}
+    changes |= {"lstm_units": 16, "separate_critic": False, "scale_rewards": True} if name == "a2c" else {}
     kill(f"agents.{name}", env="CartPole", **changes)
     for folder in ("killed", "whole"):
         PROGRAMS[name].train(quick(tmp_path, PROGRAMS[name], "CartPole", name=folder, **changes))
@@ -309,9 +309,9 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     ("program", "changes", "told"),
     [
         (ppo, dict(minibatches=200), "2 steps or more"),
-        (ppo, dict(scale=True), "it is for vectors"),
+        (ppo, dict(normalize_observations=True), "it is for vectors"),
         (ppo, dict(clip=0.1, gae_lambda=1.5), "--trace 1.5: it takes from 0 to 1"),
-        (hard_attention, dict(scale=True), "it is for vectors"),
+        (hard_attention, dict(normalize_observations=True), "it is for vectors"),
         (hard_attention, dict(spectral=True), "no option 'spectral'"),
         (hard_attention, dict(context=True, scales=1), "would not move"),
         (soft_attention, dict(level=7), "2 maps, from 0 to 1"),
