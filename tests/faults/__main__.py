@@ -141,7 +141,7 @@ def main(asked: argparse.Namespace, servers: list[Server]) -> int:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     for folder in filter(None, (asked.out, asked.publish)):
-        report.write(folder, found, asked.seed)
+        report.write(folder, found, asked.seed, asked.every)
     print(report.table(found))
     return int(any(tried.outcome == "failed" for tried in found))
 

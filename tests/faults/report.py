@@ -14,7 +14,7 @@ from tests.faults.tries import FAULTS, Tried
 
 WORDS = {
     "identical": "ends as an undisturbed run, bit for bit: metrics, weights, optimizer, memory, random states",
-    "named": "refused in a sentence that names the file and the way out; with the file put back it ends equal",
+    "named": "refused in a sentence that names the file and the way out, and equal once it is put back; or told inexact",
     "failed": "anything else: a traceback, a hang, a silent difference, lost data",
     "skipped": "the fault cannot be made to this program, or on this machine",
 }
@@ -50,13 +50,16 @@ def cross(found: Sequence[Tried]) -> dict[str, dict[str, dict[str, int]]]:
     return counted
 
 
-def write(folder: Path, found: Sequence[Tried], seed: int) -> None:
+def write(folder: Path, found: Sequence[Tried], seed: int, every: int = 1) -> None:
     """Write faults.json and faults.md: the counts, and by what commit, when and where they came about."""
     folder.mkdir(parents=True, exist_ok=True)
     order, faults = list(PROGRAMS), ["none", *FAULTS]
     found = sorted(found, key=lambda tried: (order.index(tried.program), faults.index(tried.fault), tried.number))
     about = machine.circumstances("tests.faults", torch.device("cpu"))
     about |= {"date": datetime.now(UTC).date().isoformat(), "seed": seed}
+    about["command"] = (
+        f"python -m tests.faults --out FOLDER --every {every} --seed {seed}"  # no place of this machine
+    )
     about["commit"] = dict(Counter(tried.commit for tried in found))  # and how many tries of each
     failures = [
         {"fault": each.fault, "program": each.program, "why": each.why} for each in found if each.outcome == "failed"
@@ -68,7 +71,7 @@ def write(folder: Path, found: Sequence[Tried], seed: int) -> None:
     words = "\n".join(f"- **{word}**: {meaning}" for word, meaning in WORDS.items())
     text = (
         "# Faults injected into every program\n\n"
-        f"`{about['command']}`, seed {seed}, {about['date']}, commit {commits}, {hardware['processor']}, "
+        f"`{about['command']}`, {about['date']}, commit {commits}, {hardware['processor']}, "
         f"{hardware['cores']} cores.\nEach fault strikes a run on its way, or the folder of one that was killed "
         f"there, and the same command is given again.\n\n{words}\n\n{table(found)}"
     )
