@@ -146,7 +146,7 @@ def estimate_mean_observation(config: NetworkFlags, network: nn.Module, run: run
         total += world.observation.sum(0, dtype=torch.float64)
     world.close()
     for part in parts:
-        part.subtract_mean((total / (SAMPLE_STEPS // SAMPLE_WORLDS * SAMPLE_WORLDS)).round())
+        part.set_mean_observation((total / (SAMPLE_STEPS // SAMPLE_WORLDS * SAMPLE_WORLDS)).round())
 
 
 def load_backbone(config: S, folder: Path) -> S:

@@ -151,7 +151,7 @@ class HardAttentionNetwork(actor_critic.ActorCritic):
         self.core = build_lstm(config.hidden + 64, config.lstm_units)
         self._set_heads(ActionLocationHead(config.lstm_units, world, config.location_std), config.lstm_units)
 
-    def subtract_mean(self, picture: Tensor) -> None:
+    def set_mean_observation(self, picture: Tensor) -> None:
         """From now on `picture`, (C, H, W) uint8, is taken from every observation."""
         self.picture.copy_(picture)
 

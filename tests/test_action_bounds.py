@@ -117,5 +117,5 @@ def test_random_play_of_a_world_of_float64_is_of_float32():
     config = ppo.Config(env="Pictured-v0", backbone="small", subtract_mean=True, hidden=8)
     network = actor_critic.build(config, envs.make("Pictured-v0", 1))
     estimate_mean_observation(config, network, SimpleNamespace(resumes=False))
-    (picture,) = (value for key, value in network.named_buffers() if key.endswith("center"))
+    (picture,) = (value for key, value in network.named_buffers() if key.endswith("mean_observation"))
     assert (picture == 7).all()

@@ -417,14 +417,14 @@ def test_mean_observation_is_estimated_from_observations(name, tmp_path):
     backbone = backbones.build(name, (4, 84, 84)).eval()
     x, picture = torch.randint(0, 256, (2, 3, 4, 84, 84), dtype=torch.uint8)
     expected = [m.detach() for m in backbone((x.float() - picture[0]) / 255)]
-    backbone.subtract_mean(picture[0])
+    backbone.set_mean_observation(picture[0])
     for seen in (backbone(x), backbone(x.float() / 255)):
         for one, other in zip(seen, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     backbones.save(backbone, tmp_path / "backbone.safetensors")
     assert torch.equal(backbones.load(tmp_path).eval()(x)[-1], backbone(x)[-1])
     assert torch.equal(copy.deepcopy(backbone)(x)[-1], backbone(x)[-1])
-    backbone.subtract_mean(picture[:1, 0].expand(4, -1, -1))
+    backbone.set_mean_observation(picture[:1, 0].expand(4, -1, -1))
     backbones.save(backbone, tmp_path / "backbone.safetensors")
     one = backbones.load(tmp_path, (1, 84, 84)).eval()  # alike in all channels, it stays as it is
     torch.testing.assert_close(one(x[:, :1])[-1], backbone(x[:, :1].expand(-1, 4, -1, -1))[-1], rtol=1e-3, atol=1e-3)
@@ -435,7 +435,7 @@ def test_mean_observation_is_estimated_from_observations(name, tmp_path):
 
 def test_subtracting_the_mean_is_exact_in_bf16():
     backbone = backbones.build("nature", (1, 84, 84))
-    backbone.subtract_mean(torch.full((1, 84, 84), 200, dtype=torch.uint8))
+    backbone.set_mean_observation(torch.full((1, 84, 84), 200, dtype=torch.uint8))
     x = torch.full((1, 1, 84, 84), 201, dtype=torch.uint8)
     with torch.autocast("cpu", torch.bfloat16):
         first = backbone.stages[0][0](x)
@@ -445,11 +445,11 @@ def test_subtracting_the_mean_is_exact_in_bf16():
 
 def test_no_mean_observation_without_the_layer():
     with pytest.raises(ValueError, match="it does not begin with a convolution of pixels"):
-        backbones.build("mlp", (4,), centered=True)
+        backbones.build("mlp", (4,), subtracts_mean=True)
     with pytest.raises(ValueError, match="a mean of their own"):
-        backbones.build("inception_v3", (3, 96, 96), transform_input=True, centered=True)
+        backbones.build("inception_v3", (3, 96, 96), transform_input=True, subtracts_mean=True)
     with pytest.raises(ValueError, match=r"a picture \(1, 84, 84\) cannot be taken from inputs \(4, 84, 84\)"):
-        backbones.build("nature", (4, 84, 84)).subtract_mean(torch.zeros(1, 84, 84))
+        backbones.build("nature", (4, 84, 84)).set_mean_observation(torch.zeros(1, 84, 84))
 
 
 def test_mean_observation_of_another_shape_by_hand():

@@ -84,14 +84,14 @@ def test_gradients_of_both_cores():
     assert taught(network) == {"backbone", "what", "where", "reader", "logits"}
     network.zero_grad()
     rollout.log_prob.sum().backward()
-    assert taught(network) == {"locator", "pointer"}
+    assert taught(network) == {"location_network", "pointer"}
     assert dram.recipe(dram.Config()).location_gradient
     network, maps, chance, label = tiny(location_gradient=True)
     network(maps, chance).log_prob.sum().backward()
-    assert taught(network) == {"locator", "pointer", "backbone", "what", "where", "reader"}
+    assert taught(network) == {"location_network", "pointer", "backbone", "what", "where", "reader"}
     network, maps, chance, label = tiny(attention="differentiable")
     network(maps, chance).logits.sum().backward()
-    assert taught(network) >= {"locator", "pointer", "reader"}
+    assert taught(network) >= {"location_network", "pointer", "reader"}
 
 
 def train(folder: Path, **changes) -> Path:

@@ -107,7 +107,7 @@ def test_the_core_learns_to_search(core):
     network.zero_grad()
     rollout.log_prob.sum().backward()
     taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
-    assert taught == {"locator", "core", "glimpse", "where", "backbone"}
+    assert taught == {"location_network", "core", "glimpse", "where", "backbone"}
 
 
 @pytest.mark.parametrize("attention", ["reinforce", "differentiable", "random", "center"])
@@ -121,7 +121,7 @@ def test_stop_gradient_into_the_location_network(attention):
         network.zero_grad()
         rollout.log_prob.sum().backward()
         taught = {name.split(".")[0] for name, weight in network.named_parameters() if weight.grad is not None}
-        assert taught == {"locator"}
+        assert taught == {"location_network"}
     if attention == "center":
         assert not rollout.location.any()
     if attention == "random":

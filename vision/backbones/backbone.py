@@ -127,7 +127,7 @@ class Backbone(nn.Module):
             raise ValueError(f"no picture can be taken from the inputs of {name}: {why}")
         if tuple(picture.shape) != self.shape:
             raise ValueError(f"a picture {tuple(picture.shape)} cannot be taken from inputs {self.shape}")
-        first.set_mean_observation = picture.to(first.weight.device, torch.uint8, copy=True)
+        first.mean_observation = picture.to(first.weight.device, torch.uint8, copy=True)
         self.spec["subtracts_mean"] = True
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
