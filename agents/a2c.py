@@ -26,11 +26,14 @@ import envs
 import runs
 from agents import optimization, reinforce
 from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
     PolicyGradientFlags,
+    WorldFlags,
     duration_note,
     estimate_mean_observation,
-    implied,
-    recipe_key,
+    from_recipe,
     world_options,
 )
 from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
@@ -47,7 +50,7 @@ __all__ = ["Config", "load", "world_options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PolicyGradientFlags):
+class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     rollout: Count = 5  # steps each world plays between two updates
     gae_lambda: Share = 1.0  # lambda of generalized advantage estimation: 0 trusts the value, 1 the rewards
@@ -102,7 +105,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
+    return from_recipe(asked, RECIPES)
 
 
 def train(config: Config) -> None:

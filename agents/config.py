@@ -1,40 +1,45 @@
-"""The world an agent faces and the eyes it sees with: the flags of every agent with a network, and what they mean."""
+"""Configs of agents: flags that programs share, defaults of families of worlds, and what the flags mean.
+
+A program's Config is put together from these mixins, none of which extends another, and its own numbers:
+
+    class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
+        learning_rate: NonNegative = 1e-4  # Adam
+"""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import nn
 
 import envs
 import runs
-from envs import World, atari, gymnasium_world
+from envs import World, gymnasium_world
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from vision import backbones
 
-S = TypeVar("S", bound="NetworkFlags")
+W = TypeVar("W", bound="WorldFlags")
+B = TypeVar("B", bound="BackboneFlags")
 
-OWN_FLAGS = ("stack", "flicker", "pixels", "seed", "device")  # what a world is told by a flag of its name
-SAMPLE_WORLDS, SAMPLE_STEPS = (
-    4,
-    4_000,
-)  # worlds side by side, and steps of all of them, of the play that look_around sees
-ATARI = ("protocol", "frame_skip", "full_actions", "color")  # the same of Atari's
+OWN_FLAGS = ("stack", "flicker", "pixels", "seed", "device")  # options of worlds that have a flag of their name
+ATARI_FLAGS = ("protocol", "frame_skip", "full_actions", "color")  # those of Atari games alone
+SAMPLE_WORLDS, SAMPLE_STEPS = 4, 4_000  # of estimate_mean_observation: worlds side by side, and steps of all of them
 
 
 @dataclasses.dataclass(frozen=True)
 class WorldFlags:
-    """The world that an agent faces."""
+    """The world that an agent plays, and whose numbers it learns by."""
 
     GROUP: ClassVar[str] = "world"
 
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+    recipe: Literal["default", "paper"] = "default"  # the numbers that suit the world: this project's, or the paper's
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
     frame_skip: Count = 4  # Atari frames an action is held
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
@@ -47,83 +52,144 @@ class WorldFlags:
 
 @dataclasses.dataclass(frozen=True)
 class BackboneFlags:
-    """The backbone that it sees with."""
+    """The backbone that encodes observations."""
 
     GROUP: ClassVar[str] = "backbone"
 
-    backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or a run whose eyes are lifted
+    backbone: str = "nature"  # a name of python -m vision.backbones, NAME:imagenet, or the folder of a run
     frozen: bool = False  # keep the backbone's weights as they are
-    width: Positive = 1.0  # channels of the backbone, times its family's; lifted eyes keep their own
-    subtract_mean: bool = (
-        False  # the mean of what random play shows is taken from pictures; lifted eyes keep their own
-    )
-    norm: Literal["none", "layer"] = "none"  # before every ReLU; lifted eyes keep their own
-    spectral: bool = False  # impala: residual convolutions of spectral norm 1; lifted eyes keep their own
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkFlags(WorldFlags, BackboneFlags, runs.Options):
-    """The world, the eyes that see it and the arithmetic: the flags of every agent that learns with a network."""
-
-    bf16: bool = True  # bf16 autocast where the device is fast at it
-    compile: bool = False  # torch.compile act and learn
-    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
+    width: Positive = 1.0  # channels of the backbone, times its family's; a pretrained one keeps its own
+    subtract_mean: bool = False  # pictures less the mean of random play's; a pretrained backbone keeps its own
+    norm: Literal["none", "layer"] = "none"  # before every ReLU; a pretrained backbone keeps its own
+    spectral: bool = False  # impala: residual convolutions of spectral norm 1; a pretrained one keeps its own
 
     def validate(self) -> None:
         super().validate()
         backbones.check(self.backbone)  # before its run's folder is looked at: a typo makes no other config
 
 
-def recipe_key(asked: NetworkFlags, known: Collection[str]) -> str:
-    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's."""
-    family = envs.family(asked.env, **constructor_arguments(asked), **({"pixels": True} if asked.pixels else {}))
-    identity = gymnasium_world.canonical(asked.env) if family == "control" else None
-    return identity if identity in known else family
+@dataclasses.dataclass(frozen=True)
+class ComputeFlags:
+    """How a device computes."""
+
+    GROUP: ClassVar[str] = "run"
+
+    bf16: bool = True  # bf16 autocast where the device is fast at it
+    compile: bool = False  # torch.compile act and learn
+    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
 
-def implied(asked: NetworkFlags) -> dict[str, str]:
+@dataclasses.dataclass(frozen=True)
+class EvaluationFlags:
+    """When and how long an agent is evaluated and filmed."""
+
+    GROUP: ClassVar[str] = "evaluation"
+
+    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
+    evaluate_games: Count = 10  # whole games each
+    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
+    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
+
+
+CONTROL = dict(
+    backbone="mlp",
+    clip_reward=False,
+    bf16=False,
+    threads=1,  # a small network waits longer for a second thread than it gains
+    evaluate_first=0,
+    film_seconds=0.0,  # Gymnasium's screen needs pygame
+)
+FAMILIES: dict[str, dict[str, Any]] = {  # defaults of a family of worlds, whatever the program
+    "atari": {},
+    "control": CONTROL,
+    "catch": CONTROL | dict(backbone="small", evaluate_games=40, film_seconds=6.0),
+    "pixels": dict(clip_reward=False),
+}
+
+
+def describe(config: WorldFlags) -> envs.Description:
+    """What the world is that a config names. Raises ValueError on an unknown one, or unknown options."""
+    return envs.describe(config.env, **constructor_arguments(config), **({"pixels": True} if config.pixels else {}))
+
+
+def from_recipe(
+    asked: W, recipes: Mapping[str, dict[str, Any]], paper: Mapping[str, dict[str, Any]] | None = None
+) -> W:
+    """The config that suits the world asked for: its family's defaults, under the program's own numbers.
+
+    recipes: the program's numbers by world where it has one of its own, else by family. paper: what of them is
+    otherwise in the program's paper, by the same names, for --recipe paper.
+
+    Raises ValueError on an unknown world, or one for which there is no recipe.
+    """
+    key = recipe_key(asked, recipes)
+    if key not in recipes:
+        raise ValueError(f"no recipe for {asked.env}, a world of the family {key}: there are {', '.join(recipes)}")
+    opened = dataclasses.replace(asked, env_kwargs=asked.env_kwargs or recipes[key].get("env_kwargs", ()))
+    chosen = FAMILIES[describe(opened).family] | recipes[key] | implied(opened)
+    if asked.recipe == "paper":
+        if not paper or key not in paper:
+            known = f"its numbers are for {', '.join(paper)}, and {asked.env} is {key}" if paper else "there are none"
+            raise ValueError(f"--recipe paper: {known}. Leave it out, or choose another --env")
+        chosen |= paper[key]
+    return type(asked)(**dict(env=asked.env, recipe=asked.recipe) | chosen)
+
+
+def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:
+    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's.
+
+    "continuous" is a family of its own, of control worlds with continuous actions, for programs that know it.
+    """
+    identity = gymnasium_world.canonical(asked.env)
+    if identity in known and not asked.pixels:
+        return identity
+    world = describe(asked)
+    continuous = world.family == "control" and not world.discrete and "continuous" in known
+    return "continuous" if continuous else world.family
+
+
+def implied(asked: WorldFlags) -> dict[str, str]:
     """What the name of the world asked for says beyond the game: Gymnasium's ALE/Pong-v5 has sticky actions."""
-    return (
-        {"protocol": atari.meant(asked.env)}
-        if envs.family(asked.env, **constructor_arguments(asked)) == "atari"
-        else {}
-    )
+    world = describe(asked)
+    return {"protocol": world.protocol} if world.family == "atari" else {}
 
 
 def build_backbone(
-    config: NetworkFlags, world: World, shape: tuple[int, ...] | None = None, stem: str | None = "atari"
+    config: BackboneFlags, world: World, shape: tuple[int, ...] | None = None, stem: str | None = "atari"
 ) -> backbones.Backbone:
-    """The backbone for a world, or the eyes that are lifted, as they are.
+    """The backbone for a world, or the pretrained one that the config names.
 
-    shape: of what it sees, the world's observations unless given. stem: of a backbone that has several, or its own.
+    shape: of its input, the world's observations unless given. stem: of a backbone that has several, or its own.
 
-    It is in evaluation mode for good, while its weights learn too (Backbone.fix_mode). What acts, what is learned and
-    what it is compared with are then one function of one observation: in training mode a batch norm's values depend
-    on the other worlds of a step and on the other rows of a batch, a dropout's on chance, and neither a target nor
-    PPO's ratio means anything. Batch norms use the statistics that their weights came with, as is usual in detection
-    (He et al. 2016, arXiv 1512.03385, appendix A); backbones that begin untrained have no batch norm here, but for
-    --norm. Noise that is to be explored by (agents/noisy.py) lies behind the backbone.
+    It stays in evaluation mode while its weights learn (Backbone.fix_mode), so that acting, learning and targets are
+    the same function of an observation: in training mode a batch norm's output depends on the other worlds of a step
+    and the other rows of a batch, and a dropout's on chance, so that neither a target nor PPO's ratio means anything.
+    Batch norms use the statistics of their pretrained weights, as is usual in detection (He et al. 2016, arXiv
+    1512.03385, appendix A); untrained backbones have no batch norm here, but for --norm. Noisy layers
+    (agents/rainbow/noisy.py) lie behind the backbone.
 
     Raises ValueError for an option that the backbone does not have.
     """
-    world_options = {}
+    options = {}
     if config.backbone in backbones.BACKBONES:
         known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
         usual = {"width": 1.0, "norm": "none", "spectral": False} | ({"stem": stem} if stem else {})
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
-        world_options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
+        options = {key: value for key, value in asked.items() if key in known or value != usual[key]}
     shape = shape or world.observation_shape
-    return backbones.build(
-        config.backbone, shape, config.frozen, subtracts_mean=config.subtract_mean, **world_options
-    ).fix_mode()
+    network = backbones.build(config.backbone, shape, config.frozen, subtracts_mean=config.subtract_mean, **options)
+    return network.fix_mode()
 
 
-def estimate_mean_observation(config: NetworkFlags, network: nn.Module, run: runs.Run) -> None:
-    """With --subtract-mean, show a network's eyes the mean picture of AROUND steps of random play in worlds of their own.
+def estimate_mean_observation(config: Any, network: nn.Module, run: runs.Run) -> None:
+    """With --subtract-mean, give a network the mean picture of SAMPLE_STEPS of random play in worlds of their own.
 
-    Eyes are what of the network is `centered`. Not counted among the run's steps. Lifted eyes have seen theirs, and
-    those of a run that goes on lie in its checkpoint. Here no frame flickers: a mean with black frames among them is
-    no picture of the world, and taking it away leaves half of the background in every frame.
+    It goes to the modules that have `subtracts_mean`. The steps are not counted among the run's. A pretrained
+    backbone has its mean already, and a resumed run's is in its checkpoint. No frame flickers here: subtracting a
+    mean of pictures among which some are black would leave half of the background in every frame.
+
+    config: with WorldFlags, BackboneFlags and runs.Options.
     """
     pretrained = config.backbone not in backbones.BACKBONES
     parts = [part for part in network.modules() if getattr(part, "subtracts_mean", False)]
@@ -149,15 +215,15 @@ def estimate_mean_observation(config: NetworkFlags, network: nn.Module, run: run
         part.set_mean_observation((total / (SAMPLE_STEPS // SAMPLE_WORLDS * SAMPLE_WORLDS)).round())
 
 
-def load_backbone(config: S, folder: Path) -> S:
-    """The config of a saved run: eyes that were lifted from elsewhere lie in its own folder now."""
+def load_backbone(config: B, folder: Path) -> B:
+    """The config by which a saved run is loaded: a backbone that it took from elsewhere is in its own folder now."""
     return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
 
 
-def constructor_arguments(config: NetworkFlags) -> dict[str, object]:
-    """--env-kwargs as the world's constructor takes them: numbers, true, false, none and Python's, else text.
+def constructor_arguments(config: WorldFlags) -> dict[str, object]:
+    """--env-kwargs as arguments of the world's constructor: numbers, true, false, none, Python literals, else text.
 
-    Raises ValueError for one that is no name=value, or has a flag of its own.
+    Raises ValueError for one that is not name=value, or has a flag of its own.
     """
     given = {}
     for each in config.env_kwargs:
@@ -175,24 +241,24 @@ def constructor_arguments(config: NetworkFlags) -> dict[str, object]:
     return given
 
 
-def world_options(config: NetworkFlags) -> dict[str, object]:
-    """What envs.make is to know beyond the name.
+def world_options(config: WorldFlags) -> dict[str, object]:
+    """The options of envs.make for the world of a config.
 
-    Raises ValueError for an Atari flag where the world is no Atari game, or is told so twice.
+    Raises ValueError for an Atari flag where the world is no Atari game, or that --env-kwargs gives too.
     """
     asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
     asked |= constructor_arguments(config)
-    if config.pixels or envs.family(config.env, **constructor_arguments(config)) != "atari":
-        if other := [key for key in ATARI if getattr(config, key) != getattr(NetworkFlags, key)]:
+    if describe(config).family != "atari":
+        if other := [key for key in ATARI_FLAGS if getattr(config, key) != getattr(WorldFlags, key)]:
             raise ValueError(f"--{other[0].replace('_', '-')}: it is for Atari games, and {config.env} is none")
         return asked
-    if twice := asked.keys() & set(ATARI):
+    if twice := asked.keys() & set(ATARI_FLAGS):
         raise ValueError(f"--env-kwargs: write --{min(twice).replace('_', '-')}")
-    return asked | {key: getattr(config, key) for key in ATARI}
+    return asked | {key: getattr(config, key) for key in ATARI_FLAGS}
 
 
 def duration_note(world: World) -> str | None:
-    """What to say at the start of a run that will be long, or whose world is not what it seems."""
+    """A note for the start of a run that will be long, or whose world has a caveat; None without."""
     said = [world.caveat] if world.caveat else []
     if world.device.type == "cpu" and world.family == "atari":
         said.append("on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)")
@@ -200,16 +266,14 @@ def duration_note(world: World) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class PolicyGradientFlags(NetworkFlags):
-    """The flags of every policy gradient."""
+class PolicyGradientFlags:
+    """The learning flags of every policy gradient."""
 
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and heads; 0 for none
     separate_critic: bool = False  # the value has a backbone of its own
-    normalize_observations: bool = (
-        False  # vectors: observations are normalized by the mean and deviation of those before
-    )
+    normalize_observations: bool = False  # vectors: by the mean and deviation of those before
     squash: bool = False  # continuous actions: tanh of a Gaussian, instead of a Gaussian that is clipped
     learning_rate: NonNegative = 2.5e-4  # Adam
     anneal_lr: bool = True  # the learning rate falls linearly to 0 over the run
@@ -220,16 +284,4 @@ class PolicyGradientFlags(NetworkFlags):
     normalize_advantages: bool = True  # advantages are divided by their root mean square
     entropy: float = 0.01  # weight of the bonus for entropy
     value_weight: float = 0.5  # of the value's squared error
-    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
-    evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_games: Count = 10  # whole games each
-    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
-    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
-
-
-def has_continuous_actions(asked: NetworkFlags) -> bool:
-    """Whether the actions of the control world asked for are numbers, not choices."""
-    world = envs.make(asked.env, **constructor_arguments(asked))
-    world.close()
-    return world.actions is None

@@ -28,7 +28,10 @@ from torch.nn import functional as F
 import envs
 import runs
 from agents.config import (
-    NetworkFlags,
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
+    WorldFlags,
     build_backbone,
     duration_note,
     estimate_mean_observation,
@@ -50,7 +53,7 @@ C = TypeVar("C", bound="Config")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(NetworkFlags):
+class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and values; 0 for none
@@ -71,12 +74,8 @@ class Config(NetworkFlags):
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
-    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_games: Count = 10  # whole games each
-    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
-    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
     @property
     def window(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 import runs
-from agents.config import NetworkFlags
+from agents.config import ComputeFlags
 from runs import machine
 from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.preprocessing import Normalize
@@ -31,7 +31,7 @@ def uses_bf16(config: Any, device: torch.device) -> bool:
 EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.ParametrizationList)
 
 
-def frozen_copy(config: NetworkFlags, network: nn.Module) -> nn.Module:
+def frozen_copy(config: ComputeFlags, network: nn.Module) -> nn.Module:
     """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use.
 
     Statistics, and weights that are worked out at every use, stay as they are (EXACT): autocast does not round them
@@ -105,7 +105,7 @@ def compile_policy(act: Callable) -> Callable:
 
 
 def compile_or_capture(
-    config: NetworkFlags, device: torch.device, act: Callable, learn: Callable
+    config: ComputeFlags, device: torch.device, act: Callable, learn: Callable
 ) -> tuple[Callable, Callable]:
     """act and learn as the flags --compile and --capture want them."""
     if config.compile:

@@ -27,12 +27,14 @@ import envs
 import runs
 from agents import optimization, reinforce
 from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
     PolicyGradientFlags,
+    WorldFlags,
     duration_note,
     estimate_mean_observation,
-    has_continuous_actions,
-    implied,
-    recipe_key,
+    from_recipe,
     world_options,
 )
 from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
@@ -50,7 +52,7 @@ __all__ = ["Config", "load", "policy_loss", "recipe", "train", "value_loss", "wo
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PolicyGradientFlags):
+class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning
@@ -126,9 +128,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    kind = recipe_key(asked, RECIPES)
-    kind = "continuous" if kind == "control" and has_continuous_actions(asked) else kind
-    return Config(env=asked.env, **RECIPES[kind] | implied(asked))
+    return from_recipe(asked, RECIPES)
 
 
 def policy_loss(log_prob: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:

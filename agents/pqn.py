@@ -30,7 +30,10 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents.config import (
-    NetworkFlags,
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
+    WorldFlags,
     duration_note,
     estimate_mean_observation,
     implied,
@@ -49,7 +52,7 @@ from runs.machine import precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(NetworkFlags):
+class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning
@@ -66,12 +69,7 @@ class Config(NetworkFlags):
     max_grad_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down; 0 for no limit
     epsilon: Share = 0.01  # of exploration, at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
-    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
-    evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_games: Count = 10  # whole games each
-    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
     evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
-    film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
     def validate(self) -> None:
         super().validate()

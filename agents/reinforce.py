@@ -31,12 +31,14 @@ import envs
 import runs
 from agents import optimization
 from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
     PolicyGradientFlags,
+    WorldFlags,
     duration_note,
     estimate_mean_observation,
-    has_continuous_actions,
-    implied,
-    recipe_key,
+    from_recipe,
     world_options,
 )
 from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
@@ -51,7 +53,6 @@ __all__ = [
     "Config",
     "Episodes",
     "baselines",
-    "has_continuous_actions",
     "step_returns",
     "load",
     "world_options",
@@ -62,7 +63,7 @@ __all__ = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PolicyGradientFlags):
+class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: Count = 10_000_000  # agent steps, those of games that wait for the others included
     worlds: Count = 16  # games side by side: episodes an update
@@ -106,7 +107,7 @@ RECIPES = {"atari": {}, "control": CONTROL | dict(value_updates=20), "catch": CA
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
+    return from_recipe(asked, RECIPES)
 
 
 class Episodes:

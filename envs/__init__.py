@@ -1,17 +1,17 @@
 """What an agent faces: worlds with a present (`observation`) and a verb (`step`), N side by side.
 
-    record.py     Transition, the record that flows through the house; what a simulator hands in
-    world.py      World, what every world can do; what passes through it is looked at in checks.py
-    atari.py      every bundled Atari ROM, protocols classic and sticky
-    console.py    one Atari console whose memory can be read: pictures that come with labels
-    control.py    any Gymnasium environment: vectors, its own images, or what its screen shows; which of Gymnasium's
-                  spaces it takes, spaces.py, and how it steps single environments, serial.py
-    probe.py      whether a seed and actions determine a game, found by playing some
-    catch.py      Catch, learned from pixels in seconds
-    glimpse.py    images seen through a small moving window, and a class to name (Mnih et al. 2014)
-    games.py      what those of our own share: seeds, restarts, one game or many
-    gridworld.py  gridworlds given by a map in text, with their exact model
-    board.py      the map of a world of discrete states, and what is known of each drawn on it
+    transition.py       Transition, the record of a step; what a simulator returns
+    world.py            World, N games side by side; what passes through it is checked by checks.py
+    description.py      Description, what a world is before it is opened
+    atari.py            every bundled Atari ROM, protocols classic and sticky
+    atari_ram.py        one Atari console whose memory can be read: pictures with labels
+    gymnasium_world.py  any Gymnasium environment: vectors, its own images, or its rendered screen; which spaces it
+                        takes, spaces.py, and how it steps single environments, serial.py
+    probe.py            whether a seed and actions determine a game, found by playing some
+    catch.py            Catch, learned from pixels in seconds
+    glimpse.py          images seen through a small moving window, and a class to name (Mnih et al. 2014)
+    vector_env.py       what our own simulators share: seeds, restarts, one game or many
+    gridworld.py        gridworlds given by a map in text, with their exact model
 
     world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="sticky")
     transition = world.step(action)     # or world.send(action), something else meanwhile, world.recv()
@@ -30,9 +30,10 @@ import gymnasium
 import torch
 
 from envs import atari, catch, glimpse, gridworld, gymnasium_world
+from envs.description import Description
 from envs.world import Transition, World, WorldError
 
-__all__ = ["WORLDS", "Transition", "World", "WorldError", "family", "make"]
+__all__ = ["WORLDS", "Description", "Transition", "World", "WorldError", "describe", "make"]
 
 OURS = {
     "Catch": catch.ID,
@@ -74,9 +75,7 @@ def make(
         called, one = _maker(name)
         return gymnasium_world.GymnasiumWorld(called, count, seed, device, one=one, **options)
     if not _elsewhere(name) and (game := atari.canonical(name)):  # Blackjack is a ROM, Blackjack-v1 is not
-        known = list(inspect.signature(atari.AtariWorld).parameters)[4:]
-        for option in options.keys() - set(known):
-            raise ValueError(f"{game} has no option {option!r}{_hint(option, known)}: it has {', '.join(known)}")
+        _known_atari_options(game, options)
         meant = atari.meant(name)
         world = atari.AtariWorld(game, count, seed, device, **{"protocol": meant} | options)
         if meant == "sticky":
@@ -89,22 +88,59 @@ def make(
     raise ValueError(f"unknown world {name!r}{hint or ': envs.WORLDS lists those that come along'}")
 
 
-def family(name: str, **options: object) -> str:
-    """What kind of world a name stands for, so that a program can pick its defaults before it trains.
+def describe(name: str, **options: object) -> Description:
+    """What the world called `name` is, with the options of `make`, so that a program can choose its recipe by it.
 
-    Returns:
-        "atari", "catch", or what the opened world says of itself: "control" (vectors) or "pixels".
+    An Atari game is not opened for it. Of a single Gymnasium environment the one that was opened is kept, and `make`
+    begins with it: it is built once. The last description is kept too, and asking again costs nothing.
 
     Raises:
         as make does.
     """
-    if name.lower() == "catch" or name == catch.ID:
-        return "catch"
-    if atari.canonical(name) and not _elsewhere(name):
-        return "atari"
+    game = None if _elsewhere(name) else atari.canonical(name)
+    identity = None if game else gymnasium_world.canonical(name)
+    spec = gymnasium.registry.get(identity)
+    key = (name, repr(spec), repr(sorted(options.items())))
+    if key not in _DESCRIBED:
+        described = _describe_game(game, name, options) if game else _describe_world(name, identity, options)
+        _DESCRIBED.clear()
+        _DESCRIBED[key] = described
+    return _DESCRIBED[key]
+
+
+_DESCRIBED: dict[tuple[str, str, str], Description] = {}  # the last one
+
+
+def _describe_game(game: str, name: str, options: dict[str, object]) -> Description:
+    known = _known_atari_options(game, options)
+    asked = {key: options.get(key, known[key].default) for key in ("stack", "size", "color")}
+    shape = (asked["stack"] * (3 if asked["color"] else 1), asked["size"], asked["size"])
+    return Description(game, None, "atari", atari.meant(name), shape, torch.uint8, True, (), None, None)
+
+
+def _describe_world(name: str, identity: str | None, options: dict[str, object]) -> Description:
     world = make(name, **options)
-    world.close()
-    return world.family
+    world.close(spare=True)
+    return Description(
+        name=world.name,
+        id=identity,
+        family="catch" if identity == catch.ID else world.family,
+        protocol=world.protocol,
+        observation_shape=world.observation_shape,
+        observation_dtype=world.observation.dtype,
+        discrete=world.actions is not None,
+        action_shape=world.action_shape,
+        action_low=world.action_low,
+        action_high=world.action_high,
+    )
+
+
+def _known_atari_options(game: str, options: dict[str, object]) -> dict[str, inspect.Parameter]:
+    """The options of an Atari game. Raises ValueError for one that it has not."""
+    known = dict(list(inspect.signature(atari.AtariWorld).parameters.items())[4:])
+    for option in options.keys() - set(known):
+        raise ValueError(f"{game} has no option {option!r}{_hint(option, list(known))}: it has {', '.join(known)}")
+    return known
 
 
 def _maker(given: gymnasium.Env | Callable[[], gymnasium.Env]) -> tuple[str, Callable[[], gymnasium.Env]]:

@@ -6,6 +6,7 @@ make("CarRacing")                   the environment's own images, (N, 3, 96, 96)
 make("package:Id-v0")               imports `package`, which registers the environment
 """
 
+import atexit
 import contextlib
 import importlib
 from collections.abc import Callable
@@ -31,6 +32,7 @@ EXTRAS = {
 }  # Gymnasium's package: our extra
 ROOMS = ("agents", "envs", "replay", "runs", "vision")
 VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, on each world that this process has opened
+SPARE: dict[str, list[gymnasium.Env]] = {}  # open environments, of one world at most, with which its next begins
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's grays
 
 
@@ -188,15 +190,19 @@ class GymnasiumWorld(World):
                 env = given() if given else gymnasium.make(spec, disable_env_checker=True, **settings)
                 return FlattenObservation(env) if flatten else env
 
+            self._key = f"{spec} {settings} {flatten}" if spec else ""
             if rebuild is None:
-                verdict = self._judge(one, f"{spec} {settings} {flatten}" if spec else None)
+                verdict = self._judge(one)
                 rebuild, self._seeded = verdict == "kept", verdict != "unseeded"
             if not self._seeded:
                 self.caveat = (
                     f"no seed determines {self._id}: two games from one seed differ. A resumed run cuts its games "
                     "under way short and begins others, and so is not bit for bit the run that was never stopped"
                 )
-            return SerialVectorEnv(one, count, rebuild)
+            games = SerialVectorEnv(one, count, rebuild, None if rebuild else SPARE.get(self._key))
+            if "" in SPARE:  # no name opens that world again
+                keep_spare("", [])
+            return games
         except (ImportError, DependencyNotInstalled) as error:
             raise self._missing(error) from error
         except TypeError as error:
@@ -219,14 +225,15 @@ class GymnasiumWorld(World):
             )
         return games
 
-    @staticmethod
-    def _judge(one: Callable[[], gymnasium.Env], key: str | None) -> probe.Verdict:
-        """What the probe says, once a process for each world."""
-        if key is None:
-            return probe.probe(one)
-        if key not in VERDICTS:
-            VERDICTS[key] = probe.probe(one)
-        return VERDICTS[key]
+    def _judge(self, one: Callable[[], gymnasium.Env]) -> probe.Verdict:
+        """Whether a seed determines a game: the probe's verdict, found once a process for each registered world."""
+        if self._key and self._key in VERDICTS:
+            return VERDICTS[self._key]
+        verdict, opened = probe.probe(one)
+        keep_spare(self._key, opened)
+        if self._key:
+            VERDICTS[self._key] = verdict
+        return verdict
 
     def _missing(self, error: Exception) -> ImportError:
         entry = str(self._spec.entry_point) if self._spec else ""
@@ -310,6 +317,21 @@ class GymnasiumWorld(World):
         """The screens in color, (N, H, W, 3) uint8."""
         return self._screens()
 
-    def close(self) -> None:
-        """Close the environments."""
-        self._games.close()
+    def close(self, spare: bool = False) -> None:
+        """Close the environments; spare: leave them open for the next world of the same environment."""
+        if spare and isinstance(self._games, SerialVectorEnv) and self._seeded and not self._games.rebuild:
+            keep_spare(self._key, self._games.release())
+        else:
+            self._games.close()
+
+
+def keep_spare(key: str, opened: list[gymnasium.Env]) -> None:
+    """Keep open environments of a registered world (key "": of any other), and close those kept before of others."""
+    for other in [each for each in SPARE if each != key or not key]:
+        for env in SPARE.pop(other):
+            env.close()
+    if opened:
+        SPARE.setdefault(key, []).extend(opened)
+
+
+atexit.register(keep_spare, "", [])  # which closes all

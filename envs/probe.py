@@ -16,37 +16,39 @@ STEPS, REPEATS = 40, 3  # of a game, and how often it is played again in the sam
 SECONDS = 1.0  # after which a slow world is judged by what was seen
 
 
-def probe(one: Callable[[], gymnasium.Env]) -> Verdict:
-    """Play a game of the environments that `one` makes, from one seed with the same random actions, several times.
+def probe(one: Callable[[], gymnasium.Env]) -> tuple[Verdict, list[gymnasium.Env]]:
+    """Play a game in two environments that `one` makes, from one seed with the same random actions, several times.
 
     Global generators (random, numpy.random) are put back to where they were.
 
     Returns:
+        The verdict, and those of the two environments that are as good as new, still open; the others are closed.
         "seeded": every game was the same. "kept": those in new environments were, but not those in one that had
         played before (BipedalWalker and CarRacing keep Box2D's world over a reset; where that shows only after many
         steps the world itself tells). "unseeded": not even those in new environments.
     """
     end = time.monotonic() + SECONDS
     with _generators_put_back():
-        first, second = one(), one()
+        first, second = opened = [one(), one()]
         try:
             space = copy.deepcopy(first.action_space)
             space.seed(0)
             actions = [space.sample() for _ in range(STEPS)]
             game = _play(first, 7, actions, end)
-            if not _alike(game, _play(second, 7, actions, end)):
-                return "unseeded"
-            if _keeps_world(first):
-                return "kept"
-            for other in range(REPEATS):
+            verdict: Verdict = "unseeded"
+            if _alike(game, _play(second, 7, actions, end)):
+                verdict = "kept" if _keeps_world(first) else "seeded"
+            for other in range(REPEATS if verdict == "seeded" else 0):
                 _play(first, 100 + other, actions[::-1], end)
                 if not _alike(game, _play(first, 7, actions, end)):
-                    return "kept"
+                    verdict = "kept"
+                    break
+            if verdict == "seeded":
+                return verdict, opened
         except Exception:  # what a run of this world would meet as well, and tell better
-            pass
-        finally:
-            first.close(), second.close()
-    return "seeded"
+            verdict = "seeded"
+        first.close(), second.close()
+    return verdict, []
 
 
 def _play(env: gymnasium.Env, seed: int, actions: list, end: float) -> list[np.ndarray]:

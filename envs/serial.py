@@ -27,10 +27,21 @@ class SerialVectorEnv(SyncVectorEnv):
     """N environments, each made by a call of `one`; what they return stays valid until the next step.
 
     rebuild: make a new environment for every game, for those whose games depend on the ones before.
+    spare: open environments of the same kind to begin with; those that are used are removed from the list.
     """
 
-    def __init__(self, one: Callable[[], gymnasium.Env], count: int, rebuild: bool = False) -> None:
-        super().__init__([one] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+    def __init__(
+        self,
+        one: Callable[[], gymnasium.Env],
+        count: int,
+        rebuild: bool = False,
+        spare: list[gymnasium.Env] | None = None,
+    ) -> None:
+        def first() -> gymnasium.Env:
+            return spare.pop(0) if spare else one()
+
+        super().__init__([first] * count, copy=False, autoreset_mode=AutoresetMode.DISABLED)
+        self.env_fns = [one] * count
         self.rebuild = rebuild
         self._played = np.zeros(count, bool)
 
@@ -65,6 +76,12 @@ class SerialVectorEnv(SyncVectorEnv):
             self._rewards[n] = _number(n, reward)
             self._terminations[n], self._truncations[n] = bool(terminated), bool(truncated)
         return self._observations, self._rewards, self._terminations, self._truncations, {}
+
+    def release(self) -> list[gymnasium.Env]:
+        """The environments, still open. This vector environment is closed and holds none of them any more."""
+        released, self.envs = list(self.envs), []
+        self.close()
+        return released
 
     def _keep(self, n: int, observation: Any) -> None:
         space = self.single_observation_space

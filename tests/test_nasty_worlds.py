@@ -255,7 +255,8 @@ def test_an_atari_id_means_its_protocol(name, protocol):
 def test_a_few_games_tell_whether_a_seed_determines_them(name, verdict):
     pytest.importorskip("mujoco" if name == "Hopper-v5" else "Box2D")
     before = np.random.get_state()[1].copy()
-    assert probe.probe(lambda: gymnasium.make(name, disable_env_checker=True)) == verdict
+    found, opened = probe.probe(lambda: gymnasium.make(name, disable_env_checker=True))
+    assert found == verdict and len(opened) == (2 if verdict == "seeded" else 0)
     assert np.array_equal(np.random.get_state()[1], before)
 
 

@@ -179,7 +179,7 @@ def identify(name: str) -> str:
     """The Gymnasium id of a world. Raises ValueError on an unknown one, with near matches, and on an Atari game."""
     if identity := gymnasium_world.canonical(name):
         return identity
-    envs.family(name)  # raises where nothing is called that
+    envs.describe(name)  # raises where nothing is called that
     raise ValueError(f"{name} does not publish its model: try FrozenLake, CliffWalking, Taxi or Gridworld")
 
 
