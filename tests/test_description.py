@@ -109,7 +109,7 @@ def test_a_described_world_plays_as_one_that_was_not():
         ("Catch", {}, ("Catch", "saccade/Catch-v0", "catch", None, None, torch.uint8, True)),
         ("cartpole", {}, ("CartPole-v1", "CartPole-v1", "control", None, (4,), torch.float32, True)),
         ("Pendulum", {}, ("Pendulum-v1", "Pendulum-v1", "control", None, (3,), torch.float32, False)),
-        ("CartPole", dict(pixels=True), ("CartPole-v1", "CartPole-v1", "pixels", None, (4, 84, 84), torch.uint8, True)),
+        ("CartPole", dict(pixels=True), ("CartPole-v1",) * 2 + ("pixels", None, (4, 84, 84), torch.uint8, True)),
     ],
 )
 def test_description(name, options, expected):
