@@ -127,16 +127,16 @@ def evaluate_and_save(
     """
     config, found = run.config, None
     where = dict(device=run.device, **options)
-    with run.aside("evaluation"):
+    with run.side_task("evaluation"):
         found = evaluate(
             policy(), config.env, config.evaluate_games, config.seed,
             limit=config.evaluate_steps, say=run.bar.say, **where,
         )  # fmt: skip
-    if found is None or not run.record(found):
+    if found is None or not run.log_evaluation(found):
         return
     with run.writing(backbones.FILENAME) as path:
         backbones.save(backbone, path)
     if config.film_seconds and "film" not in run.failed:  # once without, it is not tried again
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
-        with run.aside("film"):
+        with run.side_task("film"):
             film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)

@@ -36,7 +36,7 @@ from typing import Any
 _MODULES = {
     "Captured": "graph",
     "Finished": "files",
-    "Options": "run",
+    "Options": "options",
     "Run": "run",
     "RunError": "files",
     "Score": "score",

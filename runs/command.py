@@ -72,7 +72,7 @@ def _launch(
         raise SystemExit(130) from None
     except Exception as error:
         if Run.current and not isinstance(error, RunError):
-            Run.current.rescue()
+            Run.current.save_after_error()
         # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
         # their traceback, as does what a world, a device or a library raises.
         mended = () if Run.stepping else (ValueError, ImportError, OSError)

@@ -22,16 +22,16 @@ import os
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, record_function
 
-if TYPE_CHECKING:
-    from runs.log import Log
-    from runs.run import Run
+from runs.log import Log
 
 ACT, SEND, WAIT, OTHER = "act", "emulator: send", "emulator: wait", "other"
 ADD, DRAW, PRIORITIES = "memory: add", "memory: draw", "memory: priorities"
@@ -261,13 +261,30 @@ def describe(title: str, events: Sequence[dict], unrecorded: float) -> str:
 
 
 class Recorder:
-    """Records config.profile iterations of a run, from a little after its first loss on; of 0 it costs nothing.
+    """Profiler of a run's iterations, from a few after its first loss on. A context around the run's loop.
 
-    A context around the run's loop, to be told of each iteration as it begins.
+    Args:
+        iterations: how many to record; 0 costs nothing.
+        title: of the page and the picture.
+        folder: where they are written.
+        parts: tracked parts of the run, whose methods are labeled.
+        device: "cuda" records the accelerator too.
+        say: shows a line.
+        side_task: the run's context for what is no part of learning.
     """
 
-    def __init__(self, run: Run):
-        self.run, self.wanted = run, run.config.profile
+    def __init__(
+        self,
+        iterations: int,
+        title: str,
+        folder: Path,
+        parts: Mapping[str, Any],
+        device: torch.device,
+        say: Callable[[str], None],
+        side_task: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self.wanted, self.title, self.folder = iterations, title, folder
+        self._parts, self._device, self._say, self._side_task = parts, device, say, side_task
         self._profiler: torch.profiler.profile | None = None
         self._labeled: list[tuple[Any, str]] = []
         self._times: list[float] = []  # seconds, when iterations began that were not recorded
@@ -296,15 +313,15 @@ class Recorder:
             self._finish()
         elif self._profiler is not None:  # the run leaves, and is not to be kept by seconds of reading a trace
             self._discard()
-            self.run.bar.say("no profile: the run was left while it was recorded")
+            self._say("no profile: the run was left while it was recorded")
         elif self.wanted:
-            self.run.bar.say(
+            self._say(
                 f"no profile: the run ended before, or less than {SETTLING + 2} iterations after, its first loss"
             )
 
     def _start(self) -> None:
         os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # read when its library first records: no lines of its own
-        for name, part in self.run.parts.items():
+        for name, part in self._parts.items():
             if isinstance(part, nn.Module):
                 continue
             for method in LABELS:
@@ -312,7 +329,7 @@ class Recorder:
                     setattr(part, method, _label(f"{name}.{method}", getattr(part, method)))
                     self._labeled.append((part, method))
         activities = [ProfilerActivity.CPU]
-        if self.run.device.type == "cuda":
+        if self._device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
         self._profiler = torch.profiler.profile(
             activities=activities,
@@ -326,7 +343,7 @@ class Recorder:
     def _finish(self) -> None:
         """End the recording and write it, which takes seconds: a signal breaks it off."""
         profiler, self.wanted = self._profiler, 0
-        with self.run.aside("profile"):
+        with self._side_task("profile"):
             profiler.stop()  # calls _write
             self._profiler = None
         self._discard()
@@ -344,21 +361,20 @@ class Recorder:
     def _write(self, profiler: torch.profiler.profile) -> None:
         from runs import timeline  # here, because most runs draw nothing
 
-        folder = self.run.folder / "profile"
+        folder = self.folder
         try:
             folder.mkdir(exist_ok=True)
             profiler.export_chrome_trace(str(folder / "trace.json"))
             with open(folder / "trace.json") as file:
                 events = [event for event in json.load(file)["traceEvents"] if event.get("ph") == "X"]
             unrecorded = (self._times[-1] - self._times[0]) / SETTLING * 1000
-            title = f"{self.run.program} on {self.run.world}"
-            page = describe(title, events, unrecorded)
+            page = describe(self.title, events, unrecorded)
             (folder / "profile.txt").write_text(page)
-            timeline.draw(folder / "timeline.png", title, events)
+            timeline.draw(folder / "timeline.png", self.title, events)
         except (OSError, ValueError) as error:  # a full disk, a trace cut short: no reason to end a run
-            self.run.bar.say(f"could not write the profile to {folder}: {error}")
+            self._say(f"could not write the profile to {folder}: {error}")
         else:
-            self.run.bar.say(f"profile, in {folder}:\n{page}")
+            self._say(f"profile, in {folder}:\n{page}")
 
 
 def _label(name: str, method: Callable) -> Callable:

@@ -109,7 +109,7 @@ def main(packages: tuple[str, ...], command: str) -> None:
 
 
 def saccade() -> None:
-    """The console command: any program of any room, as `saccade dqn --env Breakout` or `saccade vision.classification.search`."""
+    """The console command: any program of any room, as in `saccade dqn --env Breakout`."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for worlds in files of one's own; last, so that they hide nothing
     main(ROOMS, "saccade")

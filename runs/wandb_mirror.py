@@ -97,8 +97,8 @@ class WandbMirror:
         except OSError as error:
             self._give_up(str(error))
 
-    def look(self) -> None:
-        """Take in what the process says, if anything. Never waits."""
+    def poll(self) -> None:
+        """Read what the process reports, if anything. Never waits."""
         if self._process is None:
             return
         try:
@@ -107,11 +107,11 @@ class WandbMirror:
             return
         *lines, self._said = self._said.split(b"\n")
         for line in lines:
-            told: dict[str, Any] = json.loads(line)
-            self.mode = told.get("mode", self.mode)
-            self._whole |= "done" in told
-            if "failed" in told:
-                self._give_up(told["failed"])
+            report: dict[str, Any] = json.loads(line)
+            self.mode = report.get("mode", self.mode)
+            self._whole |= "done" in report
+            if "failed" in report:
+                self._give_up(report["failed"])
                 return
 
     def finish(self, whole: bool = True) -> str | None:
@@ -131,7 +131,7 @@ class WandbMirror:
         until = time.monotonic() + PATIENCE
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
-        self.look()
+        self.poll()
         if self._process is None:  # it failed, and that was said
             return None
         self._process = None

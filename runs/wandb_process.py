@@ -1,4 +1,4 @@
-"""The process that copies a run's folder into W&B, beside the run: `runs.wandb_mirror` starts it, nothing waits for it.
+"""The process that uploads a run's folder to W&B: `runs.wandb_mirror` starts it, nothing waits for it.
 
 It reads metrics.jsonl, clock.jsonl and videos/ as they grow, so that no line is ever handed over. It ends when its
 standard input does: the run has left then, or was killed. Where W&B does not answer, or its service hangs, it begins

@@ -29,7 +29,7 @@ def config(tmp_path):
 def judge(run, step):
     """An evaluation at step 10, so that there is a best.pt."""
     if step == 10:
-        run.record({"eval/return": 1.0, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
+        run.log_evaluation({"eval/return": 1.0, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
 
 
 def killed(config, **others):

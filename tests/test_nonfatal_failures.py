@@ -37,7 +37,7 @@ class Config(test_runs.Config):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "WORTH", 0)
+    monkeypatch.setattr(run_module, "EVALUATION_SAVE_RATIO", 0)
     return Config(folder=tmp_path, save_every=300.0)
 
 
@@ -145,7 +145,7 @@ def test_what_is_needed_still_fails_and_so_does_a_full_disk(config):
     for error, needed in ((KeyError("joint"), True), (RunError("no room"), False)):
 
         def act(run, step, error=error, needed=needed):
-            with run.aside("evaluation", needed):
+            with run.side_task("evaluation", needed):
                 raise error
 
         with pytest.raises(type(error)):
@@ -160,14 +160,14 @@ def judge(run, step, what="evaluation", break_at=None, number=signal.SIGINT):
     """Evaluate every ten steps, with draws from every global generator; a signal arrives in that of step break_at."""
     if run.due(10):
         found = None
-        with run.aside(what):
+        with run.side_task(what):
             torch.rand(3), np.random.rand(3), random.random()
             if step == break_at:
                 os.kill(os.getpid(), number)
                 time.sleep(60)
             found = score(step)
         if found:
-            run.record(found)
+            run.log_evaluation(found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -197,7 +197,7 @@ def test_a_signal_leaves_a_film_out_and_the_run_is_saved_as_it_is(config):
 def test_what_is_drawn_aside_is_not_drawn_from_what_is_learned(config, changed):
     def act(run, step):
         if run.due(run.config.evaluate_every):
-            with run.aside("evaluation"):
+            with run.side_task("evaluation"):
                 torch.rand(3), np.random.rand(3), random.random()
 
     _, expected = walk(config, act=act)

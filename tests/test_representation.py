@@ -217,7 +217,7 @@ def test_summary_by_hand():
 def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
     lost = {"eval/return": -21.0, "eval/median": -21.0, "eval/std": 0.0, "eval/games": 1}
     monkeypatch.setattr(
-        dqn, "evaluate_and_save", lambda run, *_, **__: run.record(lost)
+        dqn, "evaluate_and_save", lambda run, *_, **__: run.log_evaluation(lost)
     )  # a game takes a thousand steps
     config = transfer.Config(
         methods=("memory",), seeds=(1,), epochs=1, steps=32, evaluate_every=32, evaluate_games=1,

@@ -290,7 +290,7 @@ def test_a_log_that_lost_its_end_is_reported(config):
 def test_a_resumed_run_knows_its_best_and_its_time(config):
     def judge(run, step):
         if step in (10, 34):
-            run.record({"eval/return": 3.0 - step / 34, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
+            run.log_evaluation({"eval/return": 3.0 - step / 34, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
         run.seconds += 100  # as if it took so long
 
     with pytest.raises(MemoryError):
@@ -348,12 +348,12 @@ def test_best_is_kept(config):
         if step in (10, 20, 30):
             score = {10: 1.0, 20: 3.0, 30: 2.0}[step]
             spread = {"eval/median": score, "eval/std": 0.0, "eval/games": 1}
-            assert run.record({"eval/return": score} | spread) == (step < 30)
+            assert run.log_evaluation({"eval/return": score} | spread) == (step < 30)
 
     run, _ = walk(config, act=judge)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
-    assert "evaluation return 2.00 at the end, 3.00 at best" in run.score()
+    assert "evaluation return 2.00 at the end, 3.00 at best" in run.result()
 
 
 @pytest.mark.parametrize("better, best", [("min", 1.5), ("max", 3.0)])
@@ -363,7 +363,7 @@ def test_a_program_names_the_score_of_its_runs(config, capsys, better, best):
 
     def judge(run, step):
         if step in nats:
-            run.record({"eval/nats": nats[step], "eval/images": 1_200, "eval/return": 100.0 - step})
+            run.log_evaluation({"eval/nats": nats[step], "eval/images": 1_200, "eval/return": 100.0 - step})
 
     with pytest.raises(MemoryError):
         walk(config, die_at=24, act=judge, about=about)
@@ -395,7 +395,7 @@ def test_a_best_by_another_metric_is_not_resumed(config, capsys):
     run.track()
     for _ in run.steps(10, stride=10):
         pass
-    assert "finished 10 images in" in capsys.readouterr().err and run.score() == "not evaluated"
+    assert "finished 10 images in" in capsys.readouterr().err and run.result() == "not evaluated"
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
@@ -403,13 +403,13 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
     def judge(run, step):
         if step in (10, 20, 30):
             score = {10: spoilt, 20: 3.0, 30: 2.0}[step]
-            run.record({"eval/return": score, "eval/median": score, "eval/std": 0.0, "eval/games": 1})
+            run.log_evaluation({"eval/return": score, "eval/median": score, "eval/std": 0.0, "eval/games": 1})
         run.log({"value/mean": spoilt if step == 10 else 1.0, "value/sum": [math.inf, -math.inf, 1e308, 1e308]})
 
     run, _ = walk(config, act=judge)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
-    assert "evaluation return 2.00 at the end, 3.00 at best" in run.score()
+    assert "evaluation return 2.00 at the end, 3.00 at best" in run.result()
     for name in ("metrics.jsonl", "clock.jsonl"):
         text = (run.folder / name).read_text()
         assert not any(word in text for word in ("NaN", "Infinity"))

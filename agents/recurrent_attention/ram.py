@@ -242,9 +242,9 @@ def world_name(config: Config) -> str:
 def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> None:
     """Evaluate on the validation images, and keep the eyes of the best so far."""
     config = run.config
-    with run.aside("evaluation", needed=True):
+    with run.side_task("evaluation", needed=True):
         found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)
-    if run.record({f"eval/{word}": value for word, value in found.items()}):
+    if run.log_evaluation({f"eval/{word}": value for word, value in found.items()}):
         with run.writing(backbones.FILENAME) as path:
             backbones.save(network.backbone, path)
 
@@ -255,9 +255,9 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
     network = copy.deepcopy(network)
     network.load_state_dict(best["parts"]["averaged"])
     several = run.config.test_rollouts
-    with run.aside("evaluation", needed=True):
+    with run.side_task("evaluation", needed=True):
         one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
-    run.record(
+    run.log_evaluation(
         {
             "test/error": one["error"],
             "test/loss": one["loss"],
@@ -268,7 +268,7 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
         }
     )
     if run.config.film:
-        with run.aside("film"):
+        with run.side_task("film"):
             show(network, world, run.folder / "videos", seed=run.config.seed)
     run.bar.say(
         f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"

@@ -264,12 +264,12 @@ def train(config: Config) -> None:
             figures["value/start"] = reached.item()
             worth = f"is worth {reached:.6f}"
         played: dict[str, float] = {}
-        with run.aside("evaluation"):
+        with run.side_task("evaluation"):
             played = evaluate(
                 table_policy(policy), config.env, config.evaluate_games, config.seed, device,
                 limit=config.evaluate_steps, say=run.bar.say, **chosen,
             )  # fmt: skip
-        run.record(played | figures)
+        run.log_evaluation(played | figures)
         run.bar.say(f"from the start the greedy policy {worth}, the optimal one is worth {best:.6f}")
 
     if config.method in DYNAMIC_PROGRAMMING:
@@ -281,7 +281,7 @@ def train(config: Config) -> None:
             run.log({"loss/residual": changes[step]})
             if step + 1 == len(changes):  # before the last save: a run that is killed draws it when it goes on
                 assess()
-                with run.aside("picture"):
+                with run.side_task("picture"):
                     picture(run, env, table, exact)
         return
 
@@ -313,7 +313,7 @@ def train(config: Config) -> None:
         if run.due(config.evaluate_every) or last:
             assess()
         if last:
-            with run.aside("picture"):
+            with run.side_task("picture"):
                 picture(run, env, table, exact)
 
 

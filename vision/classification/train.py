@@ -278,10 +278,10 @@ def world_name(config: Config) -> str:
 
 def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> float:
     """Evaluate on the validation images, and keep the eyes of the best so far. Returns the error in percent."""
-    with run.aside("evaluation", needed=True):
+    with run.side_task("evaluation", needed=True):
         found = score(probabilities(run.config, model, validation.images), validation.labels)
     line = {"eval/error": found["error"], "eval/loss": found["loss"], "eval/images": len(validation.labels)}
-    if run.record(line):
+    if run.log_evaluation(line):
         with run.writing(backbones.FILENAME) as path:
             backbones.save(model.backbone, path)
     return found["error"]
@@ -293,13 +293,13 @@ def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
     model = copy.deepcopy(model)
     model.load_state_dict(best["parts"]["averaged"])
     images, labels = (field.to(run.device) for field in unseen)
-    with run.aside("evaluation", needed=True):
+    with run.side_task("evaluation", needed=True):
         found = score(probabilities(run.config, model, images), labels)
         line = {f"test/{word}": value for word, value in found.items()}
         if run.config.views > 1:
             found = score(probabilities(run.config, model, images, run.config.views), labels)
             line |= {f"test/{word}_{run.config.views}": value for word, value in found.items()}
-    run.record(line | {"test/images": len(labels), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(labels), "test/of_step": best["step"]})
     errors = ", ".join(f"{value:.2f}% ({word})" for word, value in line.items() if "error" in word)
     run.bar.say(f"errors of {len(labels):,} images, weights of step {best['step']:,}: {errors}")
 
