@@ -1,15 +1,16 @@
-"""A2C: the policy gradient every few steps, with a learned value instead of the rest of the episode.
+"""A2C: synchronous advantage actor-critic.
 
-Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", algorithm S3, with its workers in step.
+A policy gradient every few steps, with advantages from n-step returns that a learned value bootstraps. Mnih et al.
+2016, "Asynchronous methods for deep reinforcement learning", algorithm S3.
 
     python -m agents.a2c --env Breakout
     python -m agents.a2c --env CartPole
-    python -m agents.a2c --env Pong --lstm-units 128 --stack 1        # remembers, instead of seeing four frames
+    python -m agents.a2c --env Pong --lstm-units 128 --stack 1        # an LSTM instead of four stacked frames
 
 Deviations from the paper:
-1. Synchronous: one network plays N worlds and learns from all of them at once.
-2. Advantages by generalized advantage estimation; --trace 1 is the paper's n-step return.
-3. A time limit is no end: the return goes on with the value of where it led.
+1. Synchronous instead of asynchronous: one network plays N worlds and learns from all of them at once.
+2. Advantages by generalized advantage estimation; --gae-lambda 1 is the paper's n-step return.
+3. A time limit is not an end: the return bootstraps from the value of the episode's last observation.
 4. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
 5. In control worlds other than Acrobot rewards are scaled and advantages normalized.
 """
@@ -53,13 +54,15 @@ __all__ = ["Config", "load", "world_options", "recipe", "train"]
 class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     rollout: Count = 5  # steps each world plays between two updates
-    gae_lambda: Share = 1.0  # lambda of generalized advantage estimation: 0 trusts the value, 1 the rewards
+    gae_lambda: Share = (
+        1.0  # lambda of generalized advantage estimation, from 0 (trusts the value) to 1 (the rewards)
+    )
     learning_rate: NonNegative = 7e-4  # RMSprop
     scale_rewards: bool = False  # divided by the deviation of the discounted return
-    lstm_units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
+    lstm_units: Whole = 0  # of an LSTM between backbone and heads; 0 for none
     decay: Share = 0.99  # of RMSprop's mean of squared gradients
     normalize_advantages: bool = False  # advantages are divided by their root mean square
-    evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
+    evaluate_greedy: bool = False  # evaluations take the most probable action instead of sampling
 
 
 CONTROL = reinforce.CONTROL | dict(
@@ -79,9 +82,9 @@ ACROBOT = CONTROL | dict(  # by CONTROL's numbers seed 2 never finds the goal in
 LUNAR_LANDER = CONTROL | dict(
     steps=1_500_000,
     worlds=16,
-    discount=0.999,  # landing comes hundreds of steps after what led to it
+    discount=0.999,  # the landing's reward comes hundreds of steps after what led to it
     gae_lambda=0.98,
-    entropy=0.0,  # a lander only comes to rest if it does nothing many times in a row
+    entropy=0.0,  # landing takes the same action, nothing, many times in a row
     evaluate_every=250_000,
 )
 CATCH = reinforce.CATCH | dict(
@@ -90,7 +93,7 @@ CATCH = reinforce.CATCH | dict(
     gae_lambda=0.95,
     learning_rate=3e-3,
     max_grad_norm=0.5,
-    entropy=0.08,  # with 0.02 it is certain too soon: 0.6 and 0.3 in seeds 1 and 2, with this 1.0 in both
+    entropy=0.08,  # with 0.02 the entropy collapses: 0.6 and 0.3 in seeds 1 and 2, with this 1.0 in both
     normalize_advantages=True,
 )
 RECIPES = {  # by world where it has one of its own, else by family

@@ -1,17 +1,18 @@
-"""PPO: several steps along the policy gradient from the same experience, each held back where it would go too far.
+"""PPO: proximal policy optimization with a clipped surrogate objective.
 
-Schulman et al. 2017, "Proximal policy optimization algorithms", with the details that Huang et al. 2022, "The 37
-implementation details of proximal policy optimization", found to matter.
+Several epochs of policy-gradient updates on each rollout; the clipped probability ratio takes away the gain of going
+far from the policy that collected it. Schulman et al. 2017, "Proximal policy optimization algorithms", with details
+that Huang et al. 2022, "The 37 implementation details of proximal policy optimization", found to matter.
 
     python -m agents.ppo --env Breakout
     python -m agents.ppo --env LunarLander
     python -m agents.ppo --env HalfCheetah
-    python -m agents.ppo --env Pong --lstm-units 128 --stack 1        # remembers, instead of seeing four frames
+    python -m agents.ppo --env Pong --lstm-units 128 --stack 1        # an LSTM instead of four stacked frames
 
 Deviations from the paper:
-1. A time limit is no end: the return goes on with the value of where it led.
-2. Observations are normalized, and rewards divided by the deviation of the return, by the statistics of all rollouts
-   before the present one (Huang's per step), so that a rollout is judged by one and the same network.
+1. A time limit is not an end: the return bootstraps from the value of the episode's last observation.
+2. Observations and rewards are normalized by the statistics of all rollouts before the present one (Huang's are
+   updated every step), so that the network is one function throughout a rollout.
 3. bf16 in the convolutions where the device is fast at it; weights, targets and the last layers stay fp32.
 """
 
@@ -55,16 +56,18 @@ __all__ = ["Config", "load", "policy_loss", "recipe", "train", "value_loss", "wo
 class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
     worlds: Count = 8  # games side by side
-    rollout: Count = 128  # steps each of them plays between two rounds of learning
+    rollout: Count = 128  # steps each of them plays between updates
     epochs: Count = 4  # passes over a rollout
-    minibatches: Count = 4  # updates a pass
-    gae_lambda: Share = 0.95  # lambda of generalized advantage estimation: 0 trusts the value, 1 the rewards
-    clip: float = 0.1  # of the ratio of new to old probability, around 1
-    clip_value: bool = True  # the new value is clipped around the old one likewise
-    normalize_advantages: bool = True  # advantages are less their mean, and divided by their deviation
-    scale_rewards: bool = False  # divided by the deviation of the discounted return
-    lstm_units: Whole = 0  # of an LSTM between what is seen and what is decided; 0 for none
-    evaluate_greedy: bool = False  # evaluations take the likeliest action instead of drawing one
+    minibatches: Count = 4  # updates an epoch
+    gae_lambda: Share = (
+        0.95  # lambda of generalized advantage estimation, from 0 (trusts the value) to 1 (the rewards)
+    )
+    clip: float = 0.1  # epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon
+    clip_value: bool = True  # the new value is clipped to the old one +- epsilon
+    normalize_advantages: bool = True  # advantages less their mean, divided by their standard deviation
+    scale_rewards: bool = False  # divided by the standard deviation of the discounted return
+    lstm_units: Whole = 0  # of an LSTM between backbone and heads; 0 for none
+    evaluate_greedy: bool = False  # evaluations take the most probable action instead of sampling
 
     def validate(self) -> None:
         super().validate()
@@ -93,7 +96,7 @@ LUNAR_LANDER = CONTROL | dict(
     rollout=256,
     minibatches=16,
     learning_rate=5e-4,
-    discount=0.999,  # landing comes hundreds of steps after what led to it
+    discount=0.999,  # the landing's reward comes hundreds of steps after what led to it
     gae_lambda=0.98,
     evaluate_every=50_000,
     evaluate_games=20,
@@ -112,7 +115,7 @@ CONTINUOUS = CONTROL | dict(
     evaluate_every=50_000,
     evaluate_games=10,
 )
-ANT = CONTINUOUS | dict(  # with the contact forces that v5 shows it falls soon, and ends at 91 instead of 1,300
+ANT = CONTINUOUS | dict(  # with v5's contact forces in the observation it ends at 91 instead of 1,300
     env_kwargs=("include_cfrc_ext_in_observation=False",)
 )
 RECIPES = {  # by world where it has one of its own, else by family
@@ -132,13 +135,19 @@ def recipe(asked: Config) -> Config:
 
 
 def policy_loss(log_prob: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """-min(ratio A, clip(ratio, 1 - clip, 1 + clip) A), the mean over (B,). Schulman 2017, equation 7."""
+    """Clipped surrogate objective, negated: the mean of -min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) over (B,).
+
+    Schulman 2017, equation 7.
+    """
     ratio = (log_prob - old).exp()
     return -torch.min(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
 def value_loss(value: Tensor, old: Tensor, target: Tensor, clip: float | None) -> Tensor:
-    """Half the mean squared error (B,), and where clipped the larger of it and that of old + clip(value - old)."""
+    """Half the mean squared error over (B,); with `clip` the larger of it and that of the clipped value.
+
+    The clipped value is old + clamp(value - old, -clip, clip). Huang 2022, detail 9.
+    """
     error = (value - target).square()
     if clip is not None:
         error = torch.max(error, (old + (value - old).clamp(-clip, clip) - target).square())
@@ -148,7 +157,7 @@ def value_loss(value: Tensor, old: Tensor, target: Tensor, clip: float | None) -
 def train(
     config: Config, program: str = "agents.ppo", build: Callable[[Config, World], ActorCritic] = actor_critic.build
 ) -> None:
-    """Train what `build` makes; agents/attention.py and gaze.py have networks of their own."""
+    """Train the network that `build` makes; soft_attention.py and hard_attention.py bring their own."""
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
@@ -176,7 +185,7 @@ def train(
     batch = config.rollout * world.count
     if network.is_recurrent and config.minibatches > world.count:
         raise ValueError(
-            f"--minibatches {config.minibatches}: with --lstm-units each needs a world, and {world.count} play"
+            f"--minibatches {config.minibatches}: with an LSTM each needs a world, and there are {world.count}"
         )
 
     @torch.inference_mode()

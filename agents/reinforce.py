@@ -1,20 +1,21 @@
-"""REINFORCE: what was followed by much reward is made more likely, by the gradient of its log-probability.
+"""REINFORCE: the Monte Carlo policy gradient, with switches for what reduces its variance.
 
-Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning"; the steps
-that make its gradient less noisy are switches: --credit and --baseline (Sutton & Barto 2018, sections 13.3 and 13.4).
+The gradient of an action's log-probability is weighted by the return that followed the action, less a baseline.
+Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning"; --credit
+and --baseline are steps of variance reduction (Sutton & Barto 2018, sections 13.3 and 13.4).
 
     python -m agents.reinforce --env CartPole
-    python -m agents.reinforce --env CartPole --credit return --baseline none     # as plain as it gets
+    python -m agents.reinforce --env CartPole --credit return --baseline none     # without variance reduction
     python -m agents.reinforce --env Pendulum --squash
 
 Deviations from the paper:
-1. Adam instead of plain gradient ascent; several games at once, and one update for all of them.
-2. The mean over steps instead of the sum over each episode, and a small bonus for entropy.
-3. After an update all games begin anew, so that every episode was played by one policy throughout. A game that is
-   over before the others plays on unused, and its score is counted nowhere.
-4. Where a time limit cuts an episode short, the learned baseline stands for the rest; the other baselines know none.
-5. A learned baseline with eyes of its own is fitted by several steps an update (--value-updates), after what it was
-   compared with: one leaves it worse than a constant.
+1. Adam instead of plain gradient ascent; several worlds at once, and one update for all of them.
+2. The mean over steps instead of the sum over each episode, and a small entropy bonus.
+3. All games start again after an update, so that one policy plays an episode from start to end. Only the first
+   episode of each world counts: what it plays on while others finish is neither learned from nor scored.
+4. Where a time limit cuts an episode short, the learned baseline bootstraps the return; the other baselines cannot.
+5. A learned baseline with a backbone of its own takes several steps an update (--value-updates), after its values
+   were used: a single step leaves it worse than a constant.
 """
 
 from __future__ import annotations
@@ -65,12 +66,14 @@ __all__ = [
 @dataclasses.dataclass(frozen=True)
 class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
-    steps: Count = 10_000_000  # agent steps, those of games that wait for the others included
+    steps: Count = 10_000_000  # agent steps, those played while other worlds finish included
     worlds: Count = 16  # games side by side: episodes an update
-    credit: Literal["return", "reward_to_go"] = "reward_to_go"  # a step answers for all rewards, or for later ones
-    baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # what a return is compared with
-    baseline_decay: Share = 0.9  # of the moving baseline: weight of what it was an update before
-    value_updates: Count = 1  # of a learned baseline with --separate-critic, for one of the policy
+    credit: Literal["return", "reward_to_go"] = (
+        "reward_to_go"  # weight of a step: the whole episode's return, or that of later rewards
+    )
+    baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # subtracted from the return
+    baseline_decay: Share = 0.9  # of the moving baseline: weight of its value before an update
+    value_updates: Count = 1  # of a learned baseline with --separate-critic: steps for one of the policy
 
 
 CONTROL = dict(
@@ -111,36 +114,36 @@ def recipe(asked: Config) -> Config:
 
 
 class Episodes:
-    """The first episode of each of N worlds since the last update, and how many updates there were.
+    """The first episode of each of N worlds since the last update, and the number of updates.
 
-    Part of a checkpoint: an update may lie many steps ahead.
+    It is part of a checkpoint, since an update may be many steps away.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.updates = 0
-        self.steps: list[Transition] = []  # (N, ...) each; action is what was drawn
-        self.over: Tensor | None = None  # (N,) bool, the world's first episode has ended
+        self.steps: list[Transition] = []  # (N, ...) each; action as sampled
+        self.ended: Tensor | None = None  # (N,) bool, the world's first episode has ended
 
-    def add(self, transition: Transition, drawn: Tensor) -> Tensor:
-        """Take in a step. Returns (N,) bool: the worlds whose first episode ended with it."""
-        self.steps.append(transition._replace(action=drawn))
-        before = torch.zeros_like(transition.last) if self.over is None else self.over
-        self.over = before | transition.last
+    def add(self, transition: Transition, action: Tensor) -> Tensor:
+        """Add a step and its action as sampled. Returns (N,) bool: the worlds whose first episode ended with it."""
+        self.steps.append(transition._replace(action=action))
+        before = torch.zeros_like(transition.last) if self.ended is None else self.ended
+        self.ended = before | transition.last
         return transition.last & ~before
 
     @property
-    def whole(self) -> bool:
-        """Whether every world has come to the end of an episode."""
-        return self.over is not None and bool(self.over.all())
+    def complete(self) -> bool:
+        """Whether the first episode of every world has ended."""
+        return self.ended is not None and bool(self.ended.all())
 
     def take(self) -> tuple[Transition, Tensor]:
-        """All of it, every field (T, N, ...), and which steps are of a first episode (T, N) bool; forgets it."""
+        """Remove and return all steps, every field (T, N, ...), and which are of a first episode, (T, N) bool."""
         record = Transition(*(torch.stack(field) for field in zip(*self.steps, strict=True)))
-        over = record.last.cumsum(0) - record.last.long()
-        self.steps, self.over = [], None
+        ended_before = record.last.cumsum(0) - record.last.long()
+        self.steps, self.ended = [], None
         self.updates += 1
-        return record, over == 0
+        return record, ended_before == 0
 
     def state_dict(self) -> dict:
         fields = [torch.stack(field) for field in zip(*self.steps, strict=True)]
@@ -150,18 +153,18 @@ class Episodes:
         self.updates = state["updates"]
         fields = (field.to(self.device).unbind(0) for field in state["fields"])
         self.steps = [Transition(*step) for step in zip(*fields, strict=True)]
-        self.over = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
+        self.ended = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
 
     def truncate_episodes(self, worlds: Tensor) -> None:
-        """Mark the newest step of the worlds in (N,) bool `last`, and not over: other games begin there."""
+        """Set `last` of the newest step of the worlds in (N,) bool: a resumed run begins other games there."""
         if self.steps:
             worlds = worlds.to(self.device)
             self.steps[-1] = self.steps[-1]._replace(last=self.steps[-1].last | worlds)
-            self.over = self.over | worlds
+            self.ended = self.ended | worlds
 
 
 class MovingAverage(nn.Module):
-    """A moving average of returns, kept with the run."""
+    """Exponential moving average of returns, part of a checkpoint."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,28 +174,29 @@ class MovingAverage(nn.Module):
         self.mean.copy_(value if first else baseline_decay * self.mean + (1 - baseline_decay) * value)
 
 
-def step_returns(config: Config, reward: Tensor, used: Tensor, final: Tensor) -> Tensor:
-    """What each step is weighted by before a baseline: the return of its whole episode, or of what came after.
+def step_returns(config: Config, reward: Tensor, used: Tensor, final_value: Tensor) -> Tensor:
+    """The return by which each step's gradient is weighted: its whole episode's, or its reward to go.
 
     Args:
-        reward: (T, N). used: (T, N) bool, the steps of each world's first episode. final: (N,) the value of where a
-            time limit cut it short, else 0.
+        reward: (T, N).
+        used: (T, N) bool, the steps of each world's first episode.
+        final_value: (N,), the value of the last observation where a time limit cut the episode short, else 0.
 
     Returns:
         (T, N), 0 where not used.
     """
     reward = reward * used
     ends = used & ~F.pad(used[1:], (0, 0, 0, 1))  # each episode's last step
-    reward = reward + config.discount * final * ends
-    going = config.discount * (used & ~ends)
-    returns = reward_to_go(reward, going)
+    reward = reward + config.discount * final_value * ends
+    returns = reward_to_go(reward, config.discount * (used & ~ends))
     return (returns if config.credit == "reward_to_go" else returns[:1].expand_as(returns)) * used
 
 
 def baselines(config: Config, weight: Tensor, used: Tensor, value: Tensor, moving: Tensor) -> Tensor:
-    """What the weights (T, N) are compared with, (T, N). None of them depends on the action that is rated.
+    """The baseline subtracted from each step's weight, (T, N) both. It never depends on the step's own action.
 
-    none: 0. constant: the mean weight in the other episodes. moving: of the updates before. learned: the value.
+    none: 0. constant: the mean weight of the other episodes. moving: the moving average over earlier updates.
+    learned: the critic's value.
     """
     if config.baseline == "learned":
         return value
@@ -208,10 +212,10 @@ class Batch(NamedTuple):
     """The steps of whole episodes, M of them."""
 
     observation: Tensor  # (M, ...)
-    action: Tensor  # (M, ...) as drawn
-    weight: Tensor  # (M,) the return that counts
+    action: Tensor  # (M, ...) as sampled
+    weight: Tensor  # (M,) the return by --credit
     baseline: Tensor  # (M,)
-    return_to_go: Tensor  # (M,) the return that followed, which the learned baseline predicts
+    return_to_go: Tensor  # (M,) the target of the learned baseline
 
 
 def train(config: Config) -> None:
@@ -233,9 +237,7 @@ def train(config: Config) -> None:
     network = actor_critic.build(config, world)
     estimate_mean_observation(config, network, run)
     optimizer = optimization.adam(config, network)
-    parts = (
-        network.parts() if config.separate_critic else [list(network.parameters())]
-    )  # whose gradients are clipped apart
+    groups = network.parameter_groups() if config.separate_critic else [list(network.parameters())]
     episodes, moving = Episodes(device), MovingAverage().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
@@ -246,7 +248,7 @@ def train(config: Config) -> None:
         return network.head.sample(parameters)
 
     @torch.inference_mode()
-    def critic_encoder(observation: Tensor) -> Tensor:
+    def critic(observation: Tensor) -> Tensor:
         with precision(config, device):
             return network(observation)[1]
 
@@ -275,7 +277,9 @@ def train(config: Config) -> None:
     def descend(loss: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()
-        for weights in parts if config.max_grad_norm else ():  # the value's gradient is a thousand times the policy's
+        for weights in (
+            groups if config.max_grad_norm else ()
+        ):  # the value's gradient is a thousand times the policy's
             nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
         optimizer.step()
 
@@ -283,42 +287,32 @@ def train(config: Config) -> None:
         act, learn, fit = optimization.compile_policy(act), torch.compile(learn), torch.compile(fit)
 
     for step in run.steps(config.steps, stride=world.count):
-        drawn = act(world.observation)
-        counted = episodes.add(world.step(network.head.environment_action(drawn)), drawn).tolist()
-        run.log(
-            {
-                word: [x for n, x in zip(world.finished_worlds, told, strict=True) if counted[n]]
-                for word, told in world.finished.items()
-            }
-        )
-        if episodes.whole:
+        action = act(world.observation)
+        ended = episodes.add(world.step(network.head.environment_action(action)), action).tolist()
+        first = [k for k, n in enumerate(world.finished_worlds) if ended[n]]  # of the games that ended in this step
+        run.log({name: [numbers[k] for k in first] for name, numbers in world.finished.items()})
+        if episodes.complete:
             record, used = episodes.take()
             reward = record.reward.sign() if config.clip_reward else record.reward
             learned = config.baseline == "learned"
-            ends = used & record.last
-            led = record.next_observation[ends.long().argmax(0), torch.arange(world.count, device=device)]
-            final = (
-                critic_encoder(led) * (ends & (record.discount > 0)).any(0)
-                if learned
-                else torch.zeros_like(reward[0])
-            )
-            weight = step_returns(config, reward, used, final)
-            return_to_go = step_returns(dataclasses.replace(config, credit="reward_to_go"), reward, used, final)
-            value = torch.zeros_like(reward)
+            value, final_value = torch.zeros_like(reward), torch.zeros_like(reward[0])
             if learned:
-                value[used] = critic_encoder(record.observation[used])
-            mean = weight.sum() / used.sum()
-            compared = baselines(config, weight, used, value, moving.mean)
-            batch = Batch(
-                record.observation[used], record.action[used], weight[used], compared[used], return_to_go[used]
-            )
+                last = used & record.last
+                final = record.next_observation[last.long().argmax(0), torch.arange(world.count, device=device)]
+                final_value = critic(final) * (last & (record.discount > 0)).any(0)
+                value[used] = critic(record.observation[used])
+            weight = step_returns(config, reward, used, final_value)
+            return_to_go = step_returns(dataclasses.replace(config, credit="reward_to_go"), reward, used, final_value)
+            baseline = baselines(config, weight, used, value, moving.mean)
+            fields = record.observation, record.action, weight, baseline, return_to_go
+            batch = Batch(*(field[used] for field in fields))
             if config.anneal_lr:
                 optimization.set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             run.log(learn(batch))
             for _ in range(config.value_updates - 1 if learned and config.separate_critic else 0):
                 fit(batch)
             network.normalize_observations.update(batch.observation)
-            moving.update(mean, config.baseline_decay, first=episodes.updates == 1)
+            moving.update(weight.sum() / used.sum(), config.baseline_decay, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))
         if run.due(config.evaluate_every, config.evaluate_first):
             evaluate_and_save(

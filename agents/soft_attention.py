@@ -1,21 +1,21 @@
-"""Soft attention that plays: an agent that asks the picture questions, and shows where it looked for the answers.
+"""Soft attention agent: PPO with top-down spatial attention, whose weights show where the agent looks.
 
-Mott et al. 2019, "Towards interpretable reinforcement learning using attention augmented agents": queries that come
-from the agent's memory, keys and values from the backbone's map with a fixed basis of space beside them, and nothing
-of the picture reaches the policy but the answers. It sees one frame at a time. Learned by PPO (agents/ppo.py, whose
-loop and flags these are); agents.watch lays the attention over its films.
+Mott et al. 2019, "Towards interpretable reinforcement learning using attention augmented agents": queries from the
+policy's LSTM, keys and values from the backbone's feature map beside a fixed spatial basis; the answers are all that
+the policy sees of the picture. An observation is a single frame. The loop and its flags are those of agents/ppo.py;
+agents.watch overlays the attention on its films.
 
     python -m agents.soft_attention --env Pong
     python -m agents.soft_attention --env Breakout --queries 2
     python -m agents.soft_attention --env Catch
-    python -m agents.watch results/Pong/attention-1
+    python -m agents.watch results/Pong/soft_attention-1
 
 Deviations from the paper:
 1. PPO on a few worlds instead of IMPALA on many.
-2. The vision core is a backbone of the registry (--backbone), without the convolutional LSTM behind it: movement is
-   seen only by the policy's own LSTM, from one answer to the next.
-3. The policy is not told the last action and reward; attention goes to the map of stride 8 that is finest.
-4. Queries begin with an opinion of what to look for.
+2. The vision core is a backbone of the zoo (--backbone) without the convolutional LSTM behind it: motion is seen by
+   the policy's own LSTM alone, from one answer to the next.
+3. The policy does not receive the last action and reward; attention reads the finest map of stride 8.
+4. Queries are initialized to be distinct.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = ["Config", "load", "world_options", "recipe", "train"]
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
     stack: Whole = 1  # frames in an observation of pictures
-    hidden: Whole = 512  # of no use here: policy and value read the LSTM
-    lstm_units: Count = 256  # of the LSTM that asks and decides
-    queries: Count = 4  # questions a step
-    keys: Count = 8  # channels that are compared with a query, beside those of space
-    values: Count = 64  # channels that an answer is made of, beside those of space
-    basis: Count = 4  # frequencies of the spatial basis, up and across each: its square times 4 channels
+    hidden: Whole = 512  # unused: policy and value read the LSTM
+    lstm_units: Count = 256  # of the LSTM that queries, policy and value read
+    queries: Count = 4  # attention queries a step
+    keys: Count = 8  # channels of a key, beside those of the spatial basis
+    values: Count = 64  # channels of a value, beside those of the spatial basis
+    basis: Count = 4  # frequencies of the spatial basis along each axis: 4 times its square channels
     level: int = -1  # which of the backbone's maps, from fine to coarse
 
 
@@ -57,7 +57,7 @@ ATARI = dict(stack=1, lstm_units=256, level=1)
 CATCH = ppo.CATCH | dict(
     steps=60_000,
     worlds=32,
-    rollout=9,  # the steps of a sequence are learned from one after the other: many short ones are quicker
+    rollout=9,  # the LSTM unrolls step by step: many short sequences are faster
     stack=1,
     lstm_units=64,
     values=32,
@@ -70,12 +70,12 @@ RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 
 def recipe(asked: Config) -> Config:
-    """The config that suits the world asked for. Raises ValueError on one that is unknown or has no picture."""
+    """The config that suits the world asked for. Raises ValueError on an unknown world, or one without pictures."""
     return Config(env=asked.env, **RECIPES[picture_recipe_key(asked, RECIPES)] | implied(asked))
 
 
 def picture_recipe_key(asked: ppo.Config, known: Collection[str]) -> str:
-    """Which of the known recipes suits the world asked for. Raises ValueError on one without a picture."""
+    """Which of the known recipes suits the world asked for. Raises ValueError on a world without pictures."""
     kind = recipe_key(asked, known)
     if kind not in known:
         raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
@@ -83,9 +83,9 @@ def picture_recipe_key(asked: ppo.Config, known: Collection[str]) -> str:
 
 
 def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
-    """Products of waves along both axes, (4 F^2, height, width), within [-1, 1]. Mott 2019, section 2.1.
+    """Fourier basis of space: products of waves along both axes, (4 F^2, height, width), within [-1, 1].
 
-    sin and cos of pi f y, f = 1 .. F, y from 0 to 1 down the map, each times the same of x.
+    sin and cos of pi f y, f = 1 .. F, y from 0 to 1 down the map, each times the same of x. Mott 2019, section 2.1.
     """
 
     def waves(length: int) -> Tensor:  # (2 F, length)
@@ -98,7 +98,9 @@ def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax over places of query . key, and the mean of the values under it. Mott 2019, section 2.2.
+    """Dot-product attention over the P places of a map: softmax(query . key), and the values' mean under it.
+
+    Mott 2019, section 2.2.
 
     Args:
         query: (B, Q, K). keys: (B, K, P). values: (B, P, V).
@@ -111,17 +113,17 @@ def attend(query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]
 
 
 class SoftAttentionNetwork(actor_critic.ActorCritic):
-    """An ActorCritic that reads its backbone's map by soft attention, asked for by its LSTM."""
+    """An ActorCritic that reads its backbone's map by soft attention, with queries from its LSTM."""
 
     is_recurrent = True
 
     def __init__(self, world: World, config: Config) -> None:
         if config.separate_critic:
-            raise ValueError("--separate-critic: policy and value get the same answers here")
+            raise ValueError("--separate-critic: policy and value share the attention here")
         super().__init__(world, dataclasses.replace(config, hidden=0))
 
     def _build_heads(self, width: int, world: World, config: Config) -> None:
-        self.level, self.split, self.queries = config.level, config.keys, config.queries
+        self.level, self.key_channels, self.queries = config.level, config.keys, config.queries
         maps = len(self.backbone.channels)
         if not -maps <= config.level < maps:
             raise ValueError(f"--level {config.level}: {config.backbone} has {maps} maps, from 0 to {maps - 1}")
@@ -130,14 +132,16 @@ class SoftAttentionNetwork(actor_critic.ActorCritic):
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         nn.init.zeros_(self.project.bias)
         with torch.no_grad():
-            _, _, height, width = self._map(world.observation[:1].cpu()).shape  # the network is not there yet
+            _, _, height, width = self._map(
+                world.observation[:1].cpu()
+            ).shape  # the network is on the CPU until it is built
         basis = spatial_basis(height, width, config.basis).flatten(1)  # (S, P)
         self.register_buffer("basis", basis, persistent=False)
         self.shape = (height, width)
         key, value = config.keys + len(basis), config.values + len(basis)
-        self.ask = nn.Sequential(dense(config.lstm_units, 128), nn.Linear(128, config.queries * key))
-        init_distinct_queries(self.ask[1].bias.view(config.queries, key)[:, : config.keys])
-        self.digest = dense(config.queries * (key + value), config.lstm_units)
+        self.query_network = nn.Sequential(dense(config.lstm_units, 128), nn.Linear(128, config.queries * key))
+        init_distinct_queries(self.query_network[1].bias.view(config.queries, key)[:, : config.keys])
+        self.answer_encoder = dense(config.queries * (key + value), config.lstm_units)
         self.core = build_lstm(config.lstm_units, config.lstm_units)
         super()._build_heads(config.lstm_units, world, config)
 
@@ -151,10 +155,10 @@ class SoftAttentionNetwork(actor_critic.ActorCritic):
         return self._unroll(observation.unsqueeze(1), None, state)[:3]
 
     def attention_map(self, observation: Tensor, state: Tensor) -> Tensor:
-        """Where each query looks: observation (N, C, H, W), state (N, S) -> weights (N, Q, H, W), which sum to 1.
+        """Attention of each query: observation (N, C, H, W), state (N, S) -> weights (N, Q, H, W), which sum to 1.
 
-        A place of the map stands for the stride x stride pixels in the middle of what it sees: without padding a
-        map does not reach the edges of its picture. Behind padded convolutions it is up to two pixels off.
+        A place of the map stands for the stride x stride pixels in the middle of its receptive field: without padding
+        a map does not reach the edges of its picture. Behind padded convolutions it is up to two pixels off.
         """
         weights = self._unroll(observation.unsqueeze(1), None, state)[3][:, 0].unflatten(2, self.shape)
         stride = self.backbone.strides[self.level]
@@ -169,22 +173,24 @@ class SoftAttentionNetwork(actor_critic.ActorCritic):
     def _unroll(
         self, observation: Tensor, is_first: Tensor | None, state: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        seen = self._map(observation.flatten(0, 1)).float().flatten(2)  # (B L, K + V, P)
-        basis = self.basis.expand(len(seen), -1, -1)
-        keys = torch.cat([seen[:, : self.split], basis], 1).unflatten(0, observation.shape[:2])
-        values = torch.cat([seen[:, self.split :], basis], 1).transpose(1, 2).unflatten(0, observation.shape[:2])
+        maps = self._map(observation.flatten(0, 1)).float().flatten(2)  # (B L, K + V, P)
+        basis = self.basis.expand(len(maps), -1, -1)
+        keys = torch.cat([maps[:, : self.key_channels], basis], 1).unflatten(0, observation.shape[:2])
+        values = (
+            torch.cat([maps[:, self.key_channels :], basis], 1).transpose(1, 2).unflatten(0, observation.shape[:2])
+        )
         hidden, cell = state.chunk(2, 1)
-        no = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        not_first = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
         outputs, attention = [], []
         with torch.autocast(observation.device.type, enabled=False):
             for t in range(observation.shape[1]):
                 if is_first is not None:
                     kept = (~is_first[:, t : t + 1]).float()
                     hidden, cell = hidden * kept, cell * kept
-                query = self.ask(hidden).unflatten(1, (self.queries, -1))
+                query = self.query_network(hidden).unflatten(1, (self.queries, -1))
                 answer, weights = attend(query, keys[:, t], values[:, t])
-                digested = self.digest(torch.cat([answer.flatten(1), query.flatten(1)], 1))
-                output, hidden, cell = self.core.unroll(digested.unsqueeze(1), no, hidden, cell)
+                encoded = self.answer_encoder(torch.cat([answer.flatten(1), query.flatten(1)], 1))
+                output, hidden, cell = self.core.unroll(encoded.unsqueeze(1), not_first, hidden, cell)
                 outputs.append(output), attention.append(weights)
             flat = torch.cat(outputs, 1).flatten(0, 1)
             after = torch.cat([hidden, cell], 1)
@@ -192,9 +198,9 @@ class SoftAttentionNetwork(actor_critic.ActorCritic):
 
 
 def init_distinct_queries(queries: Tensor) -> None:
-    """Have queries (Q, K) begin by asking for something, each for other things of those that a backbone tells apart.
+    """Initialize the queries' biases (Q, K) far apart, so that each attends to other features from the start.
 
-    Else all places count alike at first, and what an answer tells of one of them drowns in the mean.
+    With small biases attention is uniform at first, and a single place is lost in the mean of all.
     """
     nn.init.normal_(queries, std=2.0)
 
@@ -204,7 +210,7 @@ def build(config: Config, world: World) -> SoftAttentionNetwork:
     return SoftAttentionNetwork(world, config).to(world.device, memory_format=torch.channels_last)
 
 
-load = functools.partial(actor_critic.load, build=build)  # for agents.watch
+load = functools.partial(actor_critic.load, build=build)
 
 
 def train(config: Config) -> None:

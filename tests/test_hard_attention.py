@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import agents.config
 import envs
 from agents import hard_attention
 from agents.config import estimate_mean_observation
@@ -35,7 +36,7 @@ def test_no_location_gradient_into_the_backbone():
     parameters, _, _ = network.step(world.observation, network.initial_state(2))
     parameters[:, -2:].sum().backward(retain_graph=True)
     taught = [name for name, weight in network.named_parameters() if weight.grad is not None and weight.grad.any()]
-    assert taught == ["head.place.weight", "head.place.bias"]
+    assert taught == ["head.location.weight", "head.location.bias"]
     parameters[:, 0].sum().backward()
     assert all(weight.grad.any() for weight in network.backbone.parameters())
 
@@ -96,7 +97,7 @@ def test_a_film_shows_the_location_of_the_same_step():
     config = hard_attention.recipe(hard_attention.Config(env="Catch"))
     world = envs.make("Catch", 1, stack=1)
     network = hard_attention.build(config, world)
-    network.head.place.bias.data.fill_(2.0)  # next to the lower right
+    network.head.location.bias.data.fill_(2.0)  # next to the lower right
     player = actor_critic.StochasticPolicy(config, network, seed=1)
     player(world.observation)
     first = network.attention_map(world.observation, network.initial_state(1)).mean(1)
@@ -112,16 +113,16 @@ def test_subtracts_the_mean_observation(monkeypatch):
     world = envs.make("Catch", 1, stack=1)
     network, glimpses = hard_attention.build(config, world), []
     network.backbone.register_forward_pre_hook(lambda _, inputs: glimpses.append(inputs[0]))
-    monkeypatch.setattr(config, "SAMPLE_STEPS", 40)
+    monkeypatch.setattr(agents.config, "SAMPLE_STEPS", 40)
     estimate_mean_observation(config, network, SimpleNamespace(resumes=True))
-    assert network.picture.max() == 0  # a checkpoint will bring it
+    assert network.mean_observation.max() == 0  # a checkpoint will bring it
     estimate_mean_observation(config, network, SimpleNamespace(resumes=False))
-    assert network.picture.shape == (1, 40, 40) and network.picture.max() > 0
-    network.step(network.picture[None], network.initial_state(1))
-    network.step(network.picture[None] * 0, network.initial_state(1))
+    assert network.mean_observation.shape == (1, 40, 40) and network.mean_observation.max() > 0
+    network.step(network.mean_observation[None], network.initial_state(1))
+    network.step(network.mean_observation[None] * 0, network.initial_state(1))
     assert (glimpses[0] == 0).all()  # beyond the edges too
-    assert torch.allclose(glimpses[1][:, 0], -network.picture[:, 10:30, 10:30].float() / 255)
+    assert torch.allclose(glimpses[1][:, 0], -network.mean_observation[:, 10:30, 10:30].float() / 255)
     another = hard_attention.build(config, world)
-    assert another.picture.max() == 0  # black before its estimate
+    assert another.mean_observation.max() == 0  # black before its estimate
     estimate_mean_observation(dataclasses.replace(config, flicker=0.5), another, SimpleNamespace(resumes=False))
-    assert torch.equal(another.picture, network.picture)  # of frames that are lit
+    assert torch.equal(another.mean_observation, network.mean_observation)  # of frames that are lit

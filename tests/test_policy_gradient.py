@@ -310,7 +310,7 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
     [
         (ppo, dict(minibatches=200), "2 steps or more"),
         (ppo, dict(normalize_observations=True), "it is for vectors"),
-        (ppo, dict(clip=0.1, gae_lambda=1.5), "--trace 1.5: it takes from 0 to 1"),
+        (ppo, dict(clip=0.1, gae_lambda=1.5), "--gae-lambda 1.5: it takes from 0 to 1"),
         (hard_attention, dict(normalize_observations=True), "it is for vectors"),
         (hard_attention, dict(spectral=True), "no option 'spectral'"),
         (hard_attention, dict(context=True, scales=1), "would not move"),
@@ -324,23 +324,23 @@ def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path, program, ch
 
 @pytest.mark.parametrize("name", REMEMBERING)
 def test_what_is_learned_from_is_what_was_done(tmp_path, monkeypatch, name):
-    """Before its first update the policy is as likely to do what it did, and values are what they were."""
+    """Before the first update, probabilities and values are those of the rollout."""
     program, _, changes = REMEMBERING[name]
-    separate_critic, ratio, worth = [], ppo.policy_loss, ppo.value_loss
+    differences, original_policy_loss, original_value_loss = [], ppo.policy_loss, ppo.value_loss
 
     def policy_loss(log_prob, old, *rest):
-        separate_critic.append((log_prob - old).abs().max().item())
-        return ratio(log_prob, old, *rest)
+        differences.append((log_prob - old).abs().max().item())
+        return original_policy_loss(log_prob, old, *rest)
 
     def value_loss(value, old, *rest):
-        separate_critic.append((value - old).abs().max().item())
-        return worth(value, old, *rest)
+        differences.append((value - old).abs().max().item())
+        return original_value_loss(value, old, *rest)
 
     monkeypatch.setattr(ppo, "policy_loss", policy_loss)
     monkeypatch.setattr(ppo, "value_loss", value_loss)
     once = dict(worlds=4, rollout=15, epochs=1, minibatches=1, steps=360, bf16=False, evaluate_every=0)
     program.train(quick(tmp_path, program, **once | changes))  # games of nine steps
-    assert len(separate_critic) == 12 and max(separate_critic) < 1e-4
+    assert len(differences) == 12 and max(differences) < 1e-4
 
 
 def test_a_learned_baseline_explains_what_follows_and_only_first_episodes_count(tmp_path, monkeypatch):
@@ -363,22 +363,16 @@ def test_policy_and_value_are_clipped_apart(tmp_path, monkeypatch):
     asked = quick(tmp_path, reinforce, "CartPole", steps=800, evaluate_every=0)
     reinforce.train(asked)
     network = actor_critic.build(asked, envs.make("CartPole", 1))
-    assert clipped[:2] == [len(part) for part in network.parts()]
+    assert clipped[:2] == [len(part) for part in network.parameter_groups()]
     clipped.clear()
     reinforce.train(dataclasses.replace(asked, separate_critic=False, name="together"))
-    whole = len(
-        list(
-            actor_critic.build(
-                dataclasses.replace(asked, separate_critic=False), envs.make("CartPole", 1)
-            ).parameters()
-        )
-    )
-    assert set(clipped) == {whole}
+    shared = actor_critic.build(dataclasses.replace(asked, separate_critic=False), envs.make("CartPole", 1))
+    assert set(clipped) == {len(list(shared.parameters()))}
 
 
 def test_a_separate_critic_has_its_own_loss():
     network = actor_critic.build(reinforce.recipe(reinforce.Config(env="CartPole")), envs.make("CartPole", 1))
-    policy, value = network.parts()
+    policy, value = network.parameter_groups()
     assert {id(w) for w in policy} | {id(w) for w in value} == {id(w) for w in network.parameters()}
     observation = torch.randn(5, 4)
     network.values(observation).sum().backward()

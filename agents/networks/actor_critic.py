@@ -1,8 +1,8 @@
-"""What the policy-gradient agents decide with: distributions over actions, and networks that propose them.
+"""Actor-critic networks of the policy gradients, and the stochastic policies that play by them.
 
-reinforce.py, a2c.py and ppo.py are the programs. A network proposes the parameters of a distribution and values the
-state; the distribution is its head: Categorical for choices, Gaussian for numbers. With --lstm-units it remembers: an LSTM
-lies between what it sees and what it proposes, and its state is carried from step to step.
+An ActorCritic gives the parameters of an action distribution and the state's value. The distribution is its head
+(agents/networks/distributions.py). With --lstm-units an LSTM lies between backbone and heads, and its state is
+carried from step to step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from vision import backbones
 class ActorCritic(nn.Module):
     """observation (B, ...) -> the parameters of the head's distribution (B, ...) and the state's value (B,).
 
-    `start`, `step`, `aware` and `unroll` are what a network that remembers has besides; this one carries nothing.
+    `initial_state`, `step`, `conditioned_on_action` and `unroll` are the interface of recurrent networks too; this
+    one's state is empty.
     """
 
     is_recurrent = False
@@ -34,20 +35,20 @@ class ActorCritic(nn.Module):
     def __init__(self, world: World, config: PolicyGradientFlags) -> None:
         super().__init__()
         if config.normalize_observations and world.observation.dtype == torch.uint8:
-            raise ValueError(f"--scale: it is for vectors, and {world.name} gives pictures")
+            raise ValueError(f"--normalize-observations: it is for vectors, and {world.name} gives pictures")
         self.normalize_observations = (
             RunningNormalizer(world.observation_shape) if config.normalize_observations else NoNormalizer()
         )
         self.backbone = build_backbone(config, world)
         features = self.backbone.output_size(world.observation_shape)
         self.hidden = dense(features, config.hidden, config.norm)
-        self.critic_encoder = nn.ModuleList()  # the value's own eyes and hidden layer, if it has any
+        self.critic_encoder = nn.ModuleList()  # with --separate-critic: the value's backbone and hidden layer
         if config.separate_critic:
             self.critic_encoder.extend([build_backbone(config, world), dense(features, config.hidden, config.norm)])
         self._build_heads(config.hidden or features, world, config)
 
     def _build_heads(self, width: int, world: World, config: PolicyGradientFlags) -> None:
-        """Make what comes after the features (B, width)."""
+        """Build the layers after the features (B, width)."""
         head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
         self._set_heads(head, width)
 
@@ -65,19 +66,19 @@ class ActorCritic(nn.Module):
             return self.head(features.float()), self.value(values.float()).squeeze(1)
 
     def values(self, observation: Tensor) -> Tensor:
-        """The value alone, (B,), of observations (B, ...), where it has eyes of its own."""
+        """The value alone, (B,), of observations (B, ...), of a network with --separate-critic."""
         values = encode(*self.critic_encoder, self.normalize_observations(observation))
         with torch.autocast(observation.device.type, enabled=False):
             return self.value(values.float()).squeeze(1)
 
-    def parts(self) -> list[list[nn.Parameter]]:
-        """The weights of the policy, and those of a value with eyes of its own."""
-        value = [*self.critic_encoder.parameters(), *self.value.parameters()]
-        ours = {id(weight) for weight in value}
-        return [[weight for weight in self.parameters() if id(weight) not in ours], value]
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters of the policy, and those of the critic, of a network with --separate-critic."""
+        critic = [*self.critic_encoder.parameters(), *self.value.parameters()]
+        known = {id(weight) for weight in critic}
+        return [[weight for weight in self.parameters() if id(weight) not in known], critic]
 
     def initial_state(self, count: int) -> Tensor:
-        """(N, S) zeros: what is carried into the first step of an episode."""
+        """(N, S) zeros: the recurrent state at the start of an episode."""
         return torch.zeros(count, 0, device=self.value.weight.device)
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,25 +86,26 @@ class ActorCritic(nn.Module):
         return *self(observation), state
 
     def conditioned_on_action(self, state: Tensor, action: Tensor) -> Tensor:
-        """The state (N, S) after a step, when it is known which action (N, ...) was drawn."""
+        """The state (N, S) after a step, given the action (N, ...) that was sampled in it."""
         return state
 
     def attention_map(self, observation: Tensor, state: Tensor) -> Tensor | None:
-        """Where it looks in pictures (N, C, H, W) before a step, (N, Q, H, W), if it says so."""
+        """Attention (N, Q, H, W) over pictures (N, C, H, W), given the state before the step; None without any."""
         return None
 
     def unroll(self, observation: Tensor, is_first: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Many steps: observation (B, L, ...), fresh (B, L) bool -> parameters (B * L, ...), value (B * L,).
+        """B sequences of L steps: observation (B, L, ...) -> parameters (B * L, ...), value (B * L,).
 
-        fresh: the step is an episode's first. state: (B, S), before the first step. action: (B, L, ...), as drawn.
+        is_first: (B, L) bool, the step is an episode's first. state: (B, S), before the first step. action:
+        (B, L, ...), as sampled.
         """
         return self(observation.flatten(0, 1))
 
 
 class RecurrentActorCritic(ActorCritic):
-    """An ActorCritic with an LSTM of `units` behind its eyes: one frame at a time may be enough for it.
+    """An ActorCritic with an LSTM between backbone and heads, for partially observable worlds.
 
-    Raises ValueError for --separate-critic: the value reads the same memory.
+    Raises ValueError for --separate-critic: policy and value share the LSTM.
     """
 
     is_recurrent = True
@@ -111,7 +113,7 @@ class RecurrentActorCritic(ActorCritic):
     def __init__(self, world: World, config: PolicyGradientFlags) -> None:
         if config.separate_critic:
             raise ValueError(
-                "--lstm-units: the value reads the memory of the policy, leave --separate-critic out (--no-separate-critic)"
+                "--lstm-units: policy and value share the LSTM; leave --separate-critic out (--no-separate-critic)"
             )
         super().__init__(world, config)
 
@@ -150,13 +152,13 @@ def build(config: PolicyGradientFlags, world: World) -> ActorCritic:
 
 
 class StochasticPolicy:
-    """A policy to play with: the likeliest action, or one drawn from a generator of its own."""
+    """A policy that plays: it samples actions with a generator of its own, or takes the most probable ones."""
 
     def __init__(self, config: PolicyGradientFlags, network: ActorCritic, seed: int) -> None:
         self.config, self.network = config, network
         self.device = network.value.weight.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
-        self._before = self._after = network.initial_state(0)  # the state around the last step
+        self._before = self._after = network.initial_state(0)  # the state before and after the last step
 
     @torch.inference_mode()
     def __call__(self, observation: Tensor, transition: Transition | None = None) -> Tensor:
@@ -176,10 +178,10 @@ class StochasticPolicy:
 
     @torch.inference_mode()
     def attention(self, observation: Tensor) -> Tensor | None:
-        """Where in the observation (N, C, H, W) of the last step it looked, (N, H, W), if its network says so."""
+        """Attention over the observation (N, C, H, W) of the last step, (N, H, W); None without attention."""
         with precision(self.config, self.device):
-            found = self.network.attention_map(observation, self._before)
-        return None if found is None else found.mean(1)
+            attention = self.network.attention_map(observation, self._before)
+        return None if attention is None else attention.mean(1)
 
 
 def load(
@@ -190,7 +192,7 @@ def load(
     seed: int,
     build: Callable[[PolicyGradientFlags, World], ActorCritic] = build,
 ) -> StochasticPolicy:
-    """The policy that a run's saved parts describe, for agents.watch."""
+    """The policy of a saved run, from its config and the parts of its checkpoint."""
     network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["network"])
     return StochasticPolicy(config, network, seed)

@@ -16,7 +16,7 @@ from envs import World
 class Categorical(nn.Module):
     """features (B, F) -> logits (B, A) of discrete actions.
 
-    `dtype` and `shape` say what an action is that was drawn.
+    `dtype` and `shape` are those of a sampled action.
     """
 
     dtype, shape = torch.int64, ()
@@ -36,7 +36,7 @@ class Categorical(nn.Module):
 
     @staticmethod
     def mode(logits: Tensor) -> Tensor:
-        """(B,) int64, the likeliest."""
+        """(B,) int64, the most probable."""
         return logits.argmax(1)
 
     @staticmethod
@@ -52,17 +52,17 @@ class Categorical(nn.Module):
 
     @staticmethod
     def environment_action(action: Tensor) -> Tensor:
-        """What the world is sent: the action as it is."""
+        """The action that the world receives: the sampled one."""
         return action
 
 
 class Gaussian(nn.Module):
-    """features (B, F) -> means and logarithms of standard deviations (B, 2, A) of continuous actions.
+    """Diagonal Gaussian: features (B, F) -> mean and log standard deviation (B, 2, A) of continuous actions.
 
-    What is drawn is unbounded, and in units of the action's range: 0 is the middle of [action_low, action_high] and 1
-    is half of its width, so that a policy begins with the same play whatever the bounds (see `units`). The world is
-    sent it clipped or (squash) squashed, which fills the range. Deviations do not depend on the state (Schulman et
-    al. 2015, arXiv 1506.02438). Probabilities and entropies are those of what is drawn.
+    A sample is unbounded and in units of the action's range: 0 is the middle of [action_low, action_high] and 1 half
+    of its width, so that an untrained policy acts alike whatever the bounds (see `action_units`). The world receives
+    it clipped, or with `squash` through tanh (squashed Gaussian). The standard deviation does not depend on the state
+    (Schulman et al. 2016, arXiv 1506.02438). Probabilities and entropies are of the sample before it is clipped.
     Raises ValueError for squash in a world whose actions have no bounds.
     """
 
@@ -89,60 +89,59 @@ class Gaussian(nn.Module):
 
     @staticmethod
     def sample(parameters: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B, A) float32, before it is bounded."""
+        """(B, A) float32, before it is clipped or squashed."""
         mean, log_std = parameters.unbind(1)
         noise = torch.empty_like(mean).normal_(generator=generator)
         return mean + log_std.exp() * noise
 
     @staticmethod
     def mode(parameters: Tensor) -> Tensor:
-        """(B, A), before it is bounded."""
+        """(B, A), before it is clipped or squashed."""
         return parameters[:, 0]
 
     def log_prob(self, parameters: Tensor, action: Tensor) -> Tensor:
-        """(B,), of what was drawn, or of what it becomes when squashed (Haarnoja et al. 2018, equation 21)."""
+        """(B,), of the sample, or of the squashed sample (Haarnoja et al. 2018, equation 21)."""
         mean, log_std = parameters.unbind(1)
         each = -0.5 * ((action - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
-        if self.squash:  # log(1 - tanh^2 x), written so that it does not vanish
+        if self.squash:  # log(1 - tanh^2 x), in a form that does not underflow
             each = each - 2 * (math.log(2) - action - F.softplus(-2 * action)) - ((self.high - self.low) / 2).log()
         return each.sum(1)
 
     @staticmethod
     def entropy(parameters: Tensor) -> Tensor:
-        """(B,) nats, of the Gaussian: a squashed one's has no closed form."""
+        """(B,) nats, of the Gaussian before squashing: the squashed one's has no closed form."""
         return (parameters[:, 1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
 
     def environment_action(self, action: Tensor) -> Tensor:
-        """What the world is sent: within its bounds."""
+        """The action that the world receives, within its bounds."""
         if self.squash:
             return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
         return torch.clamp(self.center + self.scale * action, self.low, self.high)
 
     def _load_from_state_dict(self, state: dict, prefix: str, *others: Any) -> None:
-        """Weights saved before actions had units were of a policy whose unit was 1 around 0."""
+        """Weights saved before `center` and `scale` existed belong to a policy with center 0 and scale 1."""
         if prefix + "center" not in state and (self.squash or not (self.center.any() or (self.scale != 1).any())):
             state |= {prefix + "center": self.center, prefix + "scale": self.scale}
         super()._load_from_state_dict(state, prefix, *others)
 
 
-UNBOUNDED = 1e6  # what is further from 0 is no bound: many worlds write a large number where they mean none
+UNBOUNDED = 1e6  # larger bounds count as none: many worlds write a large number for unbounded actions
 
 
 def action_units(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a policy begins, and how far its unit reaches: (A,) each, float64.
+    """Center and scale of each action, (A,) each, float64: the middle of [low, high] and half of its width.
 
-    The middle of [low, high] and half of its width. Where only one end is bounded 1 within it, and where none is 0;
-    the unit is 1 there.
+    Where only one end is bounded the center lies 1 inside of it, where none is at 0; the scale is 1 there.
     """
     low, high = low.astype(np.float64), high.astype(np.float64)
     below, above = low > -UNBOUNDED, high < UNBOUNDED
     both = below & above & (high > low)
-    with np.errstate(invalid="ignore", over="ignore"):  # of infinite ends, which are not chosen
+    with np.errstate(invalid="ignore", over="ignore"):  # of infinite bounds, which np.select discards
         center = np.select([below & above, below, above], [(low + high) / 2, low + 1, high - 1], 0.0)
         return center, np.where(both, (high - low) / 2, 1.0)
 
 
 def init_near_zero(layer: nn.Linear) -> None:
-    """Begin with hardly an opinion: orthogonal times 0.01, no bias."""
+    """Near-zero output initialization: orthogonal with gain 0.01, zero bias. Huang et al. 2022, detail 2."""
     nn.init.orthogonal_(layer.weight, gain=0.01)
     nn.init.zeros_(layer.bias)

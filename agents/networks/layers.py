@@ -1,4 +1,4 @@
-"""Dense layers of agents' networks."""
+"""Dense layers of agents' networks, with their initialization."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import nn
 def stream(
     linear: Callable[[int, int], nn.Module], features: int, hidden: int, outputs: int, norm: str = "none"
 ) -> nn.Sequential:
-    """features -> hidden (0 for none), where asked for with a layer norm -> outputs."""
+    """Multilayer perceptron: features -> hidden units (0 for none), norm="layer" with a layer norm -> outputs."""
     layers = [linear(features, hidden), nn.ReLU()] if hidden else []
     layers.append(linear(hidden or features, outputs))
     if linear is nn.Linear:
         if hidden:
             nn.init.kaiming_normal_(layers[0].weight, nonlinearity="relu")
             nn.init.zeros_(layers[0].bias)
-        nn.init.uniform_(layers[-1].weight, -1e-3, 1e-3)  # no opinion at the start
+        nn.init.uniform_(layers[-1].weight, -1e-3, 1e-3)  # near-zero outputs at the start
         nn.init.zeros_(layers[-1].bias)
     if hidden and norm == "layer":
         layers.insert(1, nn.LayerNorm(hidden))
@@ -25,7 +25,7 @@ def stream(
 
 
 def dense(features: int, hidden: int, norm: str = "none") -> nn.Module:
-    """features -> hidden units (0 for none) behind a ReLU, which norm="layer" puts a layer norm before."""
+    """Linear layer, norm (norm="layer": a layer norm) and ReLU: features -> hidden units; identity for 0 units."""
     if not hidden:
         return nn.Identity()
     linear = nn.Linear(features, hidden)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.networks import normalization
-
 
 class RunningNormalizer(nn.Module):
-    """Running mean and variance of rows (B, *shape), in the parallel form of Chan et al. 1983.
+    """Normalizes rows (B, *shape) by their running mean and variance, clipped to [-10, 10].
 
-    Called on rows, it gives them mean 0 and deviation 1, clipped to 10. Nothing changes before the first update.
+    The statistics are updated in the parallel form of Chan et al. 1983, part of a checkpoint, and 0 and 1 before the
+    first update.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -25,37 +24,40 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
-        """Take in rows (B, *shape)."""
+        """Update the statistics with rows (B, *shape)."""
         mean, variance, count = rows.mean(0), rows.var(0, correction=0), len(rows)
         share = count / (self.count + count)
-        separate_critic = mean - self.mean
-        self.variance.lerp_(variance, share).add_(separate_critic.square() * share * (1 - share))
+        difference = mean - self.mean
+        self.variance.lerp_(variance, share).add_(difference.square() * share * (1 - share))
         self.mean.lerp_(mean, share)
         self.count += count
 
 
 class NoNormalizer(nn.Identity):
-    """No normalization: a Normalizer that lets rows pass, and learns nothing from them."""
+    """Identity with the interface of RunningNormalizer."""
 
     def update(self, rows: Tensor) -> None:
-        """Ignore them."""
+        """Do nothing."""
 
 
 class RewardNormalizer(nn.Module):
-    """Divides rewards by the standard deviation of the discounted return, kept with the run. Huang 2022, detail 8."""
+    """Divides rewards by the running standard deviation of the discounted return.
+
+    The statistics are part of a checkpoint. Huang et al. 2022, detail 8 of those for continuous actions.
+    """
 
     def __init__(self, count: int, discount: float) -> None:
         super().__init__()
         self.discount = discount
         self.register_buffer("running", torch.zeros(count))  # (N,) each world's return so far
-        self.statistics = normalization.RunningNormalizer(())
+        self.statistics = RunningNormalizer(())
 
     def truncate_episodes(self, worlds: Tensor) -> None:
-        """Begin the returns of the worlds in (N,) bool anew: other games begin there."""
+        """Reset the returns of the worlds in (N,) bool: a resumed run begins other games there."""
         self.running.mul_(~worlds.to(self.running.device))
 
     def forward(self, reward: Tensor, last: Tensor) -> Tensor:
-        """(T, N) rewards, scaled by what was known before them."""
+        """Rewards (T, N) scaled by the statistics before them, which are then updated. last: (T, N) bool."""
         scaled = (reward / self.statistics.variance.add(1e-8).sqrt()).clamp(-10, 10)
         returns = []
         for t in range(len(reward)):

@@ -1,17 +1,17 @@
-"""How noisy is the policy gradient? Measures what each step of variance reduction in REINFORCE is worth.
+"""Variance of the policy gradient: what each step of variance reduction in REINFORCE is worth.
 
     python -m agents.studies.gradient_variance --env CartPole
     python -m agents.studies.gradient_variance --env Catch --stages 0 8000 40000
 
-A policy is trained by agents/reinforce.py for as many steps as each stage says. Then it plays many episodes that it
-does not learn from, and each episode gives one estimate of the gradient by every estimator: the return of the whole
-episode, or the reward to go, against each of the baselines. All of them estimate the same gradient (--discount is 1,
-and time limits end the sum), so the estimator with the smaller variance is the better one. Printed, drawn and written
-is the variance summed over all weights of the policy, with a 95% interval (bootstrap over episodes), and the number
-of episodes whose mean would be as precise as 100 of the plainest estimator.
+agents/reinforce.py trains a policy for as many steps as each stage says. Then it plays many episodes without
+learning, and each episode gives one estimate of the gradient by every estimator: the return of the whole episode, or
+the reward to go, less each of the baselines. All of them estimate the same gradient (--discount is 1, and time limits
+end the sum), so the estimator with the smaller variance is the better one. The result, as a table, a picture and
+JSON, is the variance summed over all weights of the policy, with a 95% interval (bootstrap over episodes), and the
+number of episodes whose mean is as precise as that of 100 episodes without variance reduction.
 
-The constant baseline is the mean over the other episodes of all measured ones, the moving one the mean over the
-episodes of a measurement made just before, the learned one the value that was trained along.
+The constant baseline is the mean over the other measured episodes, the moving one the mean over episodes that were
+played just before, the learned one the critic that was trained with the policy.
 Source: Sutton & Barto 2018, sections 13.3 and 13.4; Greensmith et al. 2004, "Variance reduction techniques for
 gradient estimates in reinforcement learning".
 """
@@ -39,7 +39,7 @@ from runs import machine, output
 from runs.flag_types import Share
 from runs.printing import compact_json
 
-ESTIMATORS = [  # from the plainest estimator to the best: credit, baseline
+ESTIMATORS = [  # credit and baseline, from no variance reduction to all
     ("return", "none"),
     ("return", "constant"),
     ("reward_to_go", "none"),
@@ -52,34 +52,34 @@ ESTIMATORS = [  # from the plainest estimator to the best: credit, baseline
 @dataclasses.dataclass(frozen=True)
 class Config:
     env: str = "CartPole"  # the world
-    stages: tuple[int, ...] = (0, 20_000, 60_000)  # agent steps that the policy has learned for when it is measured
+    stages: tuple[int, ...] = (0, 20_000, 60_000)  # agent steps of training before each measurement
     episodes: int = 400  # measured at each stage
     discount: Share = 1.0  # of the return, per step; below 1 the two credits estimate different gradients
     seed: int = 1
-    folder: Path = Path("results")  # of the trainings, and of <world>/variance-<seed>/
+    folder: Path = Path("results")  # for the training runs and <world>/variance-<seed>/
 
 
 def collect_episodes(
     network: actor_critic.ActorCritic, world: World, episodes: int, seed: int
 ) -> tuple[Transition, Tensor]:
-    """Play whole episodes, M of them: every field (T, M, ...), and which steps count, (T, M) bool."""
-    found: list[tuple[Transition, Tensor]] = []
+    """Play M whole episodes: every field (T, M, ...), and which steps are theirs, (T, M) bool."""
+    records: list[tuple[Transition, Tensor]] = []
     for k in range(math.ceil(episodes / world.count)):
         world.reset(seed + k)
         played = reinforce.Episodes()
-        while not played.steps or not played.whole:
+        while not played.complete:
             with torch.inference_mode():
-                drawn = network.head.sample(network(world.observation)[0])
-            played.add(world.step(network.head.environment_action(drawn)), drawn)
-        found.append(played.take())
-    max_steps = max(len(used) for _, used in found)
+                action = network.head.sample(network(world.observation)[0])
+            played.add(world.step(network.head.environment_action(action)), action)
+        records.append(played.take())
+    max_steps = max(len(used) for _, used in records)
 
     def join(fields: list[Tensor]) -> Tensor:
         padded = [torch.cat([each, each.new_zeros(max_steps - len(each), *each.shape[1:])]) for each in fields]
         return torch.cat(padded, 1)[:, :episodes]
 
-    record = Transition(*(join(list(field)) for field in zip(*(record for record, _ in found), strict=True)))
-    return record, join([used for _, used in found])
+    record = Transition(*(join(list(field)) for field in zip(*(record for record, _ in records), strict=True)))
+    return record, join([used for _, used in records])
 
 
 def gradients(network: actor_critic.ActorCritic, record: Transition, used: Tensor, weight: Tensor) -> Tensor:
@@ -93,21 +93,21 @@ def gradients(network: actor_critic.ActorCritic, record: Transition, used: Tenso
         kept = used[:, m]
         parameters, _ = network(record.observation[kept, m])
         log_prob = network.head.log_prob(parameters, record.action[kept, m])
-        each = []
+        estimates = []
         for row in weight[:, kept, m]:
             pieces = torch.autograd.grad(log_prob @ row, weights, retain_graph=True)
-            each.append(torch.cat([piece.flatten() for piece in pieces]))
-        result.append(torch.stack(each))
+            estimates.append(torch.cat([piece.flatten() for piece in pieces]))
+        result.append(torch.stack(estimates))
     return torch.stack(result, 1)
 
 
 def total_variance(gradient: Tensor) -> tuple[float, float, float]:
     """Sum over weights of the variance over episodes of gradient (M, P), and its 95% interval by bootstrap."""
-    separate_critic = (
+    squared_deviation = (
         (gradient - gradient.mean(0)).square().sum(1).double().numpy() * len(gradient) / (len(gradient) - 1)
     )
-    drawn = np.random.default_rng(0).choice(separate_critic, (2_000, len(separate_critic))).mean(1)
-    return float(separate_critic.mean()), *(float(x) for x in np.percentile(drawn, [2.5, 97.5]))
+    drawn = np.random.default_rng(0).choice(squared_deviation, (2_000, len(squared_deviation))).mean(1)
+    return float(squared_deviation.mean()), *(float(x) for x in np.percentile(drawn, [2.5, 97.5]))
 
 
 def measure(
