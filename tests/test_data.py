@@ -460,7 +460,7 @@ def test_a_stream_shows_every_image_once_in_an_order_of_its_own(tmp_path):
 def test_a_stream_reads_ahead_and_not_further(tmp_path, monkeypatch):
     listed = data.listing(photographs(tmp_path, ["train", "val", "test"], count=20))
     read, picture = [], image_files.read_image
-    monkeypatch.setattr("vision.data.stream.picture", lambda *given: read.append(given) or picture(*given))
+    monkeypatch.setattr("vision.data.stream.read_image", lambda *given: read.append(given) or picture(*given))
     running = data.Stream(listed.train, 8, 4, ahead=2).epoch()
     next(running)
     end = time.time() + 300

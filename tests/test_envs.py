@@ -532,6 +532,6 @@ def test_a_long_replay_says_so(monkeypatch, capsys):
     again = envs.make("Catch", 2, seed=1)
     again.load_state_dict(played.state_dict())
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("envs.world.LONG", 5)
+    monkeypatch.setattr("envs.world.LONG_REPLAY", 5)
     again.load_state_dict(played.state_dict())
     assert "playing 6 steps again" in capsys.readouterr().out

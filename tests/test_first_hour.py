@@ -24,7 +24,7 @@ from tests.test_runs import Config, walk
     ],
 )
 def test_exploration_ends_before_a_short_run_does(recipe, flags, start, falling):
-    program = rainbow if "rainbow" in recipe.__code__.co_names else r2d2 if recipe is r2d2.recipe else dqn
+    program = {rainbow.recipe: rainbow, r2d2.recipe: r2d2}.get(recipe, dqn)
     config = recipe(program.Config(**flags))
     assert (config.learn_start, config.epsilon_steps) == (start, falling)
     dataclasses.replace(config, **flags).validate()

@@ -82,7 +82,7 @@ def test_acting_and_learning_are_one_function_of_an_observation(name, tmp_path, 
     assert any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in backbone.modules())
     head.logits.weight.data.normal_()  # else all actions are alike whatever is seen
     actor, before = optimization.frozen_copy(config, network), buffers(network)
-    observation, state = world.observation, network.start(4)
+    observation, state = world.observation, network.initial_state(4)
     everything = {key: value.clone() for key, value in network.named_buffers()}
     with torch.inference_mode():
         parameters, value, _ = actor.step(observation, state)
@@ -129,7 +129,7 @@ def test_every_program_learns_and_evaluates_and_leaves_batch_statistics_as_they_
     config = recipe(program.Config(env="Catch"))
     known = {field.name for field in dataclasses.fields(config)}
     few = dict(
-        steps=200, learn_start=100, rollout=9, worlds=4, hidden=32, units=16, capacity=2_000, subtract_mean=False
+        steps=200, learn_start=100, rollout=9, worlds=4, hidden=32, lstm_units=16, capacity=2_000, subtract_mean=False
     )
     few |= dict(evaluate_every=100, evaluate_games=2, film_seconds=0.0, wandb="disabled", log_every=100, width=1.0)
     few |= dict(burn_in=2, length=4, batch=8, norm="none", bf16=name in ("dqn", "pqn"))  # whose copies are rounded
@@ -157,7 +157,7 @@ def test_every_program_learns_and_evaluates_and_leaves_batch_statistics_as_they_
 def test_recurrent_attention_is_evaluated_in_evaluation_mode(tmp_path):
     """Of images in batches of 40 and of 7 the same is said, and no statistics move."""
     path, _ = noisy("small", tmp_path, channels=1)
-    config = ram.Config(images="glyphs", units=16, glimpse_units=8, glimpses=3, backbone=path, attention="center")
+    config = ram.Config(images="glyphs", core_units=16, glimpse_units=8, glimpses=3, backbone=path, attention="center")
     world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     network = ram.build(config, world).train()
     before = buffers(network)
@@ -166,7 +166,7 @@ def test_recurrent_attention_is_evaluated_in_evaluation_mode(tmp_path):
 
 
 def test_backbones_trained_from_scratch_are_probed_in_evaluation_mode(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe.backbones, "fit", lambda *rest: None)
+    monkeypatch.setattr(probe.pretrain, "fit", lambda *rest: None)
     backbone = backbones.build("small", (4, 12, 12), norm="batch", width=0.25)
     before, pictures = buffers(backbone), torch.randint(256, (20, 4, 12, 12), dtype=torch.uint8)
     rows = probe.Split(torch.arange(8), torch.arange(8, 10), torch.arange(10, 20))

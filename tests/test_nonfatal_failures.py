@@ -74,7 +74,7 @@ def test_an_encoder_that_fails_leaves_nothing_and_is_reported_once(tmp_path, cap
         raise BrokenPipeError("ffmpeg died")
 
     monkeypatch.setattr(imageio, "imwrite", fail)
-    monkeypatch.setattr(watch, "evaluate", lambda *_, **__: score(next(better)))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: score(next(better)))
     better = iter(range(100))
     program("dqn")[0](small("dqn", "tests.failing_worlds:failing/Pictures-v0", tmp_path, film_seconds=0.5))
     folder = next(tmp_path.glob("*/*/dqn"))
@@ -134,7 +134,7 @@ def test_an_evaluation_that_fails_is_reported_once(tmp_path, capsys, monkeypatch
     def fail(*_, **__):
         raise KeyError("joint")
 
-    monkeypatch.setattr(watch, "evaluate", fail)
+    monkeypatch.setattr(evaluation, "evaluate", fail)
     program("dqn")[0](small("dqn", "CartPole", tmp_path))
     folder = next(tmp_path.glob("*/dqn"))
     assert (folder / "finished.json").exists() and not told(folder)

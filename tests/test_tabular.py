@@ -26,7 +26,7 @@ RUSSELL_NORVIG = [[0.812, 0.868, 0.918, 0], [0.762, 0, 0.660, 0], [0.705, 0.655,
 @pytest.fixture
 def undrawn(monkeypatch):
     """A picture takes as long as 10,000 steps."""
-    monkeypatch.setattr(tabular.board, "boards", lambda env: [])
+    monkeypatch.setattr(tabular.plots, "grids", lambda env: [])
 
 
 def read(name, **settings):
