@@ -203,11 +203,11 @@ def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = Fals
             raise ValueError(
                 f"published weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave it out"
             )
-    backbone = trained.state_dict()
-    if strange := [key for key in found.state if key not in backbone and key not in head]:
+    known = trained.state_dict()
+    if strange := [key for key in found.state if key not in known and key not in head]:
         raise ValueError(f"{found.name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")
     backbone = build(found.name, shape, **own | options)
-    load_weights(backbone, {key: value for key, value in found.state.items() if key in backbone})
+    load_weights(backbone, {key: value for key, value in found.state.items() if key in known})
     if images is not None:
         backbone.preprocess(images)
     return backbone.freeze() if frozen else backbone
