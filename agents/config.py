@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -173,7 +172,7 @@ def build_backbone(
     """
     options = {}
     if config.backbone in backbones.BACKBONES:
-        known = inspect.signature(backbones.BACKBONES[config.backbone]).parameters
+        known = backbones.default_options(config.backbone).spec()
         usual = {"width": 1.0, "norm": "none", "spectral": False} | ({"stem": stem} if stem else {})
         asked = {key: getattr(config, key, value) for key, value in usual.items()}
         options = {key: value for key, value in asked.items() if key in known or value != usual[key]}

@@ -5,7 +5,6 @@ something, and everything on that is random or looks at the whole batch while tr
 """
 
 import dataclasses
-import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -30,7 +29,7 @@ NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) f
 
 def noisy(name: str, folder, channels: int = 4):
     """A saved backbone with all that noise and batch norms, narrow and small: its path, and the shape of an input."""
-    known = inspect.signature(BACKBONES[name]).parameters
+    known = backbones.default_options(name).spec()
     options = {key: value for key, value in NOISE.items() if key in known}
     options |= {"width": 0.125} if "width" in known else {}
     options |= {"norm": "batch"} if "norm" in known else {}

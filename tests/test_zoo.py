@@ -1,7 +1,6 @@
 """The zoo: parameters, multiply-adds and keys of every published network, equal to the last one."""
 
 import hashlib
-import inspect
 import json
 import re
 from collections.abc import Iterable
@@ -166,7 +165,7 @@ FIRST = {family: name for name, family in reversed([(name, backbones.BACKBONES[n
 def sighted(name: str, stem: str | None, channels: int, **options: object) -> backbones.Backbone:
     """A backbone, for the smallest images that it can see."""
     options |= {} if stem is None else {"stem": stem}
-    if "drop_path" in inspect.signature(backbones.BACKBONES[name]).parameters:
+    if "drop_path" in backbones.default_options(name).spec():
         options["drop_path"] = 0.0  # a weight that is left out has no gradient
     if not backbones.BACKBONES[name].any_size:
         return backbones.build(name, (channels, 28, 28), **options)
@@ -218,7 +217,7 @@ def test_contract_of_all(name, stem, channels):
 @pytest.mark.parametrize("name", sparing(FIRST.values(), *DEEP))
 def test_every_norm_and_activation(name):
     torch.manual_seed(0)
-    known = inspect.signature(backbones.BACKBONES[name]).parameters
+    known = backbones.default_options(name).spec()
     for norm, activation in zip(NORMS, ("prelu", "tanh", "maxout", "elu", "leaky_relu"), strict=True):
         flat = name == "lenet300_100" and norm in ("group", "instance")  # they are for maps
         options = {"norm": norm} if "norm" in known and not flat else {}

@@ -28,7 +28,7 @@ initialization.py, norms in normalization.py, saving and lifting in lifting.py,
 what published weights were trained on in preprocessing.py.
 """
 
-import inspect
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ from vision.backbones.mlp import MLP, MLPS
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
 from vision.backbones.nature import Nature
 from vision.backbones.nin import NiN
+from vision.backbones.options import BackboneOptions
 from vision.backbones.overfeat import OVERFEATS, OverFeat
 from vision.backbones.preact import PREACTS, PreactResNet
 from vision.backbones.preprocessing import Preprocessing
@@ -67,11 +68,13 @@ from vision.backbones.zfnet import ZFNet
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "BackboneOptions",
     "Checkpoint",
     "Preprocessing",
     "build",
     "check",
     "checkpoint",
+    "default_options",
     "load_pretrained",
     "load",
     "save",
@@ -131,13 +134,11 @@ def build(
     contradict lifted eyes.
     """
     if str(name) in BACKBONES:
-        known = inspect.signature(BACKBONES[str(name)]).parameters
-        if lacking := [option for option in options if option not in known]:
-            takes = ", ".join(sorted(known.keys() - {"shape", "name"}))
+        defaults = default_options(str(name))
+        if lacking := [option for option in options if option not in defaults.spec()]:
+            takes = ", ".join(sorted(defaults.spec()))
             raise ValueError(f"backbone {str(name)!r} has no option {lacking[0]!r}: it takes {takes}")
-        if "name" in known:  # a family of many
-            options["name"] = str(name)
-        backbone = BACKBONES[str(name)](shape, **options)
+        backbone = BACKBONES[str(name)](str(name), shape, dataclasses.replace(defaults, **options))
         if preprocessing is not None:
             backbone.preprocess(Preprocessing.of(preprocessing))
         if subtracts_mean:
@@ -158,6 +159,11 @@ def build(
                 raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
     raise unknown(name)
+
+
+def default_options(name: str) -> BackboneOptions:
+    """The options with which a backbone is built where none are given: its paper's. `spec()` of them is a dict."""
+    return BACKBONES[name].defaults(name)
 
 
 def unknown(name: str | Path) -> ValueError:
@@ -192,7 +198,7 @@ def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = Fals
     images, own = found.preprocessing, {}
     if found.name in ("googlenet", "inception_v3"):  # their weights came from elsewhere and want pixels in [-1, 1]
         own["transform_input"] = images is None
-        images = None if images is None else images.subtracts_mean()
+        images = None if images is None else images.centered()
     with torch.device("meta"):
         trained = build(found.name, (3, *shape[1:]), **own)
         asked = build(found.name, (3, *shape[1:]), **own | options)
@@ -203,11 +209,11 @@ def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = Fals
             raise ValueError(
                 f"published weights of {found.name} are for {option}={has!r}, not {wanted!r}: leave it out"
             )
-    known = trained.state_dict()
-    if strange := [key for key in found.state if key not in known and key not in head]:
+    keys = trained.state_dict().keys()
+    if strange := [key for key in found.state if key not in keys and key not in head]:
         raise ValueError(f"{found.name} has no {strange[0]!r} (and {len(strange) - 1} more keys of this file)")
     backbone = build(found.name, shape, **own | options)
-    load_weights(backbone, {key: value for key, value in found.state.items() if key in known})
+    load_weights(backbone, {key: value for key, value in found.state.items() if key in keys})
     if images is not None:
         backbone.preprocess(images)
     return backbone.freeze() if frozen else backbone

@@ -19,12 +19,12 @@ import textwrap
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import runs
 from runs import output, suggestions
-from vision.backbones import BACKBONES
-from vision.classification import classifier
+from vision.backbones import BACKBONES, build, default_options
 
 PAPER = re.compile(r"[A-Z][\w&.' -]*? et al\. \d{4}|[A-Z]\w+ & [A-Z]\w+ \d{4}|arXiv [\d.]+|doi \S+[\w)]")
 
@@ -44,17 +44,18 @@ class Config:
 def measure(name: str, config: Config) -> dict[str, object]:
     """What the table says of a backbone. Raises ValueError where it cannot see such images."""
     with torch.device("meta"):
-        options = {"stem": config.stem} if "stem" in inspect.signature(BACKBONES[name]).parameters else {}
-        model = classifier.build(name, config.shape, config.classes, **options).eval()
+        options = {"stem": config.stem} if default_options(name).stem else {}
+        backbone = build(name, config.shape, **options)
+        model = nn.Sequential(backbone, backbone.head(config.classes)).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(torch.empty(1, *config.shape))
-    maps = model.backbone.imagine(config.shape)
+    maps = backbone.imagine(config.shape)
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "multiply_adds": counter.get_total_flops() / 2,
         "maps": [tuple(m.shape[1:]) for m in maps],
-        "strides": model.backbone.strides,
-        "smallest": model.backbone.smallest,
+        "strides": backbone.strides,
+        "smallest": backbone.smallest,
         "paper": next(iter(PAPER.findall(inspect.getdoc(BACKBONES[name]) or "")), ""),
     }
 

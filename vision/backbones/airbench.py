@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Airbench(Backbone):
@@ -24,34 +25,30 @@ class Airbench(Backbone):
     head has a bias.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "torch",
-        norm: str = "batch",
-        activation: str = "gelu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("airbench", shape, **arguments)
-        self.between = nn.Dropout(dropout)
+    OPTIONS = BackboneOptions(stem="cifar", init="torch", activation="gelu")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
         inputs = 8 * self.shape[0]
-        kernel, stride = {"imagenet": (8, 8), "cifar": (2, 1), "atari": (4, 4)}[stem]
+        kernel, stride = {"imagenet": (8, 8), "cifar": (2, 1), "atari": (4, 4)}[options.stem]
         stage = [
-            PixelConv2d(self.shape[0], width_before(activation, inputs), kernel, stride),
-            activation_layer(activation),
+            PixelConv2d(self.shape[0], width_before(options.activation, inputs), kernel, stride),
+            activation_layer(options.activation),
         ]
-        for channels in widths((64, 256, 256), width):
-            raw = width_before(activation, channels)
+        for channels in widths((64, 256, 256), options.width):
+            raw = width_before(options.activation, channels)
             stage += [
-                identity(inputs, raw, norm),
+                identity(inputs, raw, options.norm),
                 nn.MaxPool2d(2),
-                norm_layer(raw, norm),
-                activation_layer(activation),
+                norm_layer(raw, options.norm),
+                activation_layer(options.activation),
             ]
-            stage += [identity(channels, raw, norm), norm_layer(raw, norm), activation_layer(activation)]
+            stage += [
+                identity(channels, raw, options.norm),
+                norm_layer(raw, options.norm),
+                activation_layer(options.activation),
+            ]
             self.stages.append(nn.Sequential(*stage))
             stage, inputs = [], channels
         self.finish()

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense
+from vision.backbones.options import BackboneOptions
 
 
 class ResponseNorm(nn.Module):
@@ -53,30 +54,21 @@ class AlexNet(Chain):
         atari     11x11 / 4, no pool                              84 -> 20, 9, 4  (84 -> 19, 9, 4)
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "alexnet",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        channels, padding, groups, response, _ = ALEXNETS[name]
-        towers = widths([n // groups for n in channels], width)
-        one, two, three, four, five = (groups * n for n in towers)
-        response = response and norm == "none"
+    OPTIONS = BackboneOptions(norm="none")
 
-        if stem == "cifar":
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        channels, padding, groups, response, _ = ALEXNETS[name]
+        towers = widths([n // groups for n in channels], options.width)
+        one, two, three, four, five = (groups * n for n in towers)
+        response = response and options.norm == "none"
+
+        if options.stem == "cifar":
             self.convolve(one, 3, padding=1)
         else:
             self.convolve(one, 11, stride=4, padding=padding)
         self.features.extend([ResponseNorm()] * response)
-        if stem == "imagenet":
+        if options.stem == "imagenet":
             self.features.append(nn.MaxPool2d(3, 2))
         self.convolve(two, 5, padding=2, groups=groups)
         self.features.extend([ResponseNorm()] * response)
@@ -89,7 +81,7 @@ class AlexNet(Chain):
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5."""
-        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.options.width)
         return Dense.twice(
-            self.channels[-1], 6, features, classes, p, self.spec["activation"], ALEXNETS[self.spec["name"]].early
+            self.channels[-1], 6, features, classes, p, self.options.activation, ALEXNETS[self.spec["name"]].early
         )

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 from vision.backbones.preprocessing import Normalize, Preprocessing
 
 PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
@@ -24,13 +25,15 @@ MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: t
 class Backbone(nn.Module):
     """A network that returns its feature maps. Heads are built from `channels` and `strides`, not names.
 
-    A family's __init__ calls super().__init__ with its name and every argument, makes `self.stages` (one map
-    after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.settle()`.
+    A family's __init__(name, shape, options) calls super().__init__ with the same, makes `self.stages` (one map
+    after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.finish()`. Its paper's
+    options are `OPTIONS`, or `defaults(name)` where its networks differ.
 
     `self.between` is what the next stage's input goes through: a dropout in families whose paper has no other place
     for one (maps for heads come from before it).
 
-    spec:      JSON-able dict, name and every constructor argument: build(**spec) makes the same architecture
+    options:   what it was built with
+    spec:      JSON-able dict of name, shape and options: build(**spec) makes the same architecture
     channels:  list of int, one a map
     strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
     smallest:  int, shortest image side for which every map exists
@@ -42,27 +45,33 @@ class Backbone(nn.Module):
     stems: tuple[str, ...] = ("atari", "cifar", "imagenet")
     any_size = True  # False: dense layers inside, so only inputs of exactly `shape` fit
 
-    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
+    OPTIONS = BackboneOptions()
+
+    @classmethod
+    def defaults(cls, name: str) -> BackboneOptions:
+        """The options with which the paper has the network of that name."""
+        return cls.OPTIONS
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
         super().__init__()
         shape = tuple(int(n) for n in shape)
-        stem = arguments.get("stem")
-        if stem is not None and stem not in self.stems:
-            raise ValueError(f"unknown stem {stem!r} for {name}: choose one of {', '.join(self.stems)}")
+        if options.stem is not None and options.stem not in self.stems:
+            raise ValueError(f"unknown stem {options.stem!r} for {name}: choose one of {', '.join(self.stems)}")
         if self.any_size and len(shape) != 3:
             raise ValueError(f"{name} sees images (C, H, W), got shape {shape}: use 'mlp' for vectors")
         if not shape or min(shape) < 1:
             raise ValueError(f"{name} got shape {shape}: every length must be at least 1")
-        self.shape = shape
-        self.spec = {"name": name, "shape": list(shape), **arguments}
+        self.shape, self.options = shape, options
+        self.spec = {"name": name, "shape": list(shape), **options.spec()}
         self.frozen = self.fixed = False
         self.preprocessing: Preprocessing | None = None
-        self.normalize_advantages = nn.Identity()
+        self.normalize = nn.Identity()
         self.between = nn.Identity()
         self.stages = nn.ModuleList()
 
     def finish(self) -> None:
         """Initializes the weights and measures the maps. The last line of every family's __init__."""
-        initialize(self, self.spec.get("init", "torch"))
+        initialize(self, self.options.init)
         if not self.any_size:
             maps = self.imagine(self.shape)
             side = self.shape[-1] if len(self.shape) == 3 else 1
@@ -84,7 +93,7 @@ class Backbone(nn.Module):
         Raises ValueError when the image is smaller than `smallest` or has another number of channels.
         """
         self._check(tuple(x.shape[1:]))
-        return self.maps(self.normalize_advantages(x))
+        return self.maps(self.normalize(x))
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """The maps of x, unchecked: the output of each stage."""
@@ -103,7 +112,7 @@ class Backbone(nn.Module):
         """
         self.preprocessing = preprocessing.fitted(self.shape[0])
         self.spec["preprocessing"] = self.preprocessing.spec()
-        self.normalize_advantages = Normalize(self.preprocessing.mean, self.preprocessing.std)
+        self.normalize = Normalize(self.preprocessing.mean, self.preprocessing.std)
 
     @property
     def subtracts_mean(self) -> bool:

@@ -1,7 +1,7 @@
 """What the networks before 2014 share: one chain of convolutions and pools, and dense layers on its last map."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -10,24 +10,25 @@ from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_after
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Chain(Backbone):
     """One nn.Sequential, `features`. Its maps are what enters each layer that downsamples, and what comes out last.
 
-    arguments: as Backbone's, with `norm` and `activation`, which every convolution gets. `dropout` is of single
-        numbers, of what each pool leaves to the next convolution.
+    Every convolution has the norm and activation of the options; their dropout is of single numbers, of what each
+    pool leaves to the next convolution.
     """
 
-    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
-        super().__init__(name, shape, **arguments)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         self.features = nn.Sequential()
-        self.between = nn.Dropout(arguments.get("dropout", 0.0))
+        self.between = nn.Dropout(options.dropout)
         self._channels = self.shape[0]  # that the next convolution sees
 
     def convolve(self, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
         """Appends a convolution, its norm and its activation, which leaves `channels`."""
-        norm, activation = self.spec["norm"], self.spec["activation"]
+        norm, activation = self.options.norm, self.options.activation
         kind = nn.Conv2d if len(self.features) else PixelConv2d
         conv = kind(self._channels, width_before(activation, channels), kernel, stride, padding, groups=groups)
         self.features.extend([conv, *norm_after(conv, norm), activation_layer(activation)])

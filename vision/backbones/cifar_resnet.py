@@ -9,6 +9,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 CIFAR_RESNETS: dict[str, int] = {  # blocks in each stage, n of 6 n + 2 layers
     "resnet20": 3,
@@ -32,30 +33,30 @@ class CifarResNet(Backbone):
     Only before a pool is the stem's output a map: else the first stage's has its size.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "resnet20",
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        inputs, *channels = widths((16, 16, 32, 64), width)
-        raw = width_before(activation, inputs)
-        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
-        first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        stage = [first, norm_layer(raw, norm), activation_layer(activation)]
-        if stem == "imagenet":
+    OPTIONS = BackboneOptions(stem="cifar")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        inputs, *channels = widths((16, 16, 32, 64), options.width)
+        raw = width_before(options.activation, inputs)
+        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[options.stem]
+        first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=options.norm == "none")
+        stage = [first, norm_layer(raw, options.norm), activation_layer(options.activation)]
+        if options.stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
         for i, planes in enumerate(channels):
             for j in range(CIFAR_RESNETS[name]):
-                stage.append(Block(inputs, planes, 2 if i > 0 and j == 0 else 1, norm, activation, dropout))
+                stage.append(
+                    Block(
+                        inputs,
+                        planes,
+                        2 if i > 0 and j == 0 else 1,
+                        options.norm,
+                        options.activation,
+                        options.dropout,
+                    )
+                )
                 inputs = planes
             self.stages.append(nn.Sequential(*stage))
             stage = []

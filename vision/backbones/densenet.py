@@ -10,6 +10,7 @@ from vision.backbones.backbone import Backbone, PooledHead, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
@@ -44,46 +45,39 @@ class DenseNet(Backbone):
         atari     3x3 / 2 convolution                    84 -> 42, 21, 10, 5 (42, 21, 10)
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "densenet121",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         variant = DENSENETS[name]
-        channels, growth = widths((variant.first, variant.growth), width)
+        channels, growth = widths((variant.first, variant.growth), options.width)
         self.features = nn.Sequential()
         add = self.features.add_module
-        ready = width_before(activation, channels)  # what the first block's activations shall find
-        if stem == "imagenet":
-            conv = PixelConv2d(self.shape[0], width_before(activation, ready), 7, 2, padding=3, bias=norm == "none")
+        ready = width_before(options.activation, channels)  # what the first block's activations shall find
+        if options.stem == "imagenet":
+            conv = PixelConv2d(
+                self.shape[0], width_before(options.activation, ready), 7, 2, padding=3, bias=options.norm == "none"
+            )
             add("conv0", conv)
-            add("norm0", norm_layer(conv.out_channels, norm))
-            add("relu0", activation_layer(activation))
+            add("norm0", norm_layer(conv.out_channels, options.norm))
+            add("relu0", activation_layer(options.activation))
             add("pool0", nn.MaxPool2d(3, 2, padding=1))
         else:
-            stride = 2 if stem == "atari" else 1
-            add("conv0", PixelConv2d(self.shape[0], ready, 3, stride, padding=1, bias=norm == "none"))
+            stride = 2 if options.stem == "atari" else 1
+            add("conv0", PixelConv2d(self.shape[0], ready, 3, stride, padding=1, bias=options.norm == "none"))
         for i, layers in enumerate(variant.blocks, 1):
             block = nn.Sequential()
             for j in range(1, layers + 1):
-                layer = DenseLayer(channels, growth, variant.bottleneck * growth, norm, activation, dropout)
+                layer = DenseLayer(
+                    channels, growth, variant.bottleneck * growth, options.norm, options.activation, options.dropout
+                )
                 block.add_module(f"denselayer{j}", layer)
                 channels += growth
             add(f"denseblock{i}", block)
             if i < len(variant.blocks):
                 fewer = channels // 2 if variant.halving else channels
-                add(f"transition{i}", Transition(channels, fewer, norm, activation, dropout))
+                add(f"transition{i}", Transition(channels, fewer, options.norm, options.activation, options.dropout))
                 channels = fewer
-        add("norm5", norm_layer(width_before(activation, channels), norm))
-        add("relu5", activation_layer(activation))
+        add("norm5", norm_layer(width_before(options.activation, channels), options.norm))
+        add("relu5", activation_layer(options.activation))
         self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:

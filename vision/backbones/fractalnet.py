@@ -1,5 +1,6 @@
 """A network deep by self-similarity, without shortcuts: columns of 1, 2, 4 convolutions that meet again and again."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -10,10 +11,16 @@ from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 FRACTALNETS: dict[str, tuple[int, ...]] = {"fractalnet20": (64, 128, 256, 512, 512)}  # channels of each block
 COLUMNS = 3  # so that the longest path has 2 ** (COLUMNS - 1) convolutions a block
 GLOBAL = 0.5  # share of the images of a batch that see a single column
+
+
+@dataclasses.dataclass(frozen=True)
+class FractalNetOptions(BackboneOptions):
+    drop_path: float = 0.15  # probability that a join leaves out an input in training
 
 
 class FractalNet(Backbone):
@@ -35,55 +42,40 @@ class FractalNet(Backbone):
     Only before a pool is the stem's output a map: else the first block's has its size.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "fractalnet20",
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.4,
-        drop_path: float = 0.15,
-    ) -> None:
-        super().__init__(
-            name,
-            shape,
-            stem=stem,
-            width=width,
-            init=init,
-            norm=norm,
-            activation=activation,
-            dropout=dropout,
-            drop_path=drop_path,
-        )
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path={drop_path} is no probability below 1")
-        self.drop_path = drop_path
-        channels = widths(FRACTALNETS[name], width)
+    OPTIONS = FractalNetOptions(stem="cifar", dropout=0.4)
+
+    def __init__(self, name: str, shape: Sequence[int], options: FractalNetOptions) -> None:
+        super().__init__(name, shape, options)
+        if not 0 <= options.drop_path < 1:
+            raise ValueError(f"drop_path={options.drop_path} is no probability below 1")
+        self.drop_path = options.drop_path
+        channels = widths(FRACTALNETS[name], options.width)
         inputs = self.shape[0]
         self.stem = nn.Identity()
-        if stem != "cifar":
-            kernel = 7 if stem == "imagenet" else 3
-            self.stem = Layer(inputs, channels[0], norm, activation, 0.0, PixelConv2d, kernel, stride=2)
+        if options.stem != "cifar":
+            kernel = 7 if options.stem == "imagenet" else 3
+            self.stem = Layer(
+                inputs, channels[0], options.norm, options.activation, 0.0, PixelConv2d, kernel, stride=2
+            )
             inputs = channels[0]
         self.pools, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i, outputs in enumerate(channels):
-            pixels = i == 0 and stem == "cifar"
+            pixels = i == 0 and options.stem == "cifar"
             pool = nn.Identity() if i == 0 else nn.MaxPool2d(2, ceil_mode=True)  # no odd line is lost
-            if i == 0 and stem == "imagenet":
+            if i == 0 and options.stem == "imagenet":
                 pool = nn.MaxPool2d(3, 2, padding=1)
-            drop = dropout * i / (len(channels) - 1)
+            drop = options.dropout * i / (len(channels) - 1)
             self.pools.append(pool)
-            self.blocks.append(Fractal(inputs, outputs, norm, activation, drop, drop_path, pixels))
+            self.blocks.append(
+                Fractal(inputs, outputs, options.norm, options.activation, drop, options.drop_path, pixels)
+            )
             inputs = outputs
         self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         column = self._columns(x) if self.training and self.drop_path > 0 else None
         x = self.stem(x)
-        maps = [x] if self.spec["stem"] == "imagenet" else []
+        maps = [x] if self.options.stem == "imagenet" else []
         for pool, block in zip(self.pools, self.blocks, strict=True):
             x = block(pool(x), column)
             maps.append(x)

@@ -1,5 +1,6 @@
 """GoogLeNet, the first Inception: convolutions of several sizes side by side (Szegedy et al. 2014)."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -12,6 +13,7 @@ from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 from vision.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 # table 1: 1x1; 3x3 reduced, 3x3; 5x5 reduced, 5x5; projected pool
@@ -26,6 +28,11 @@ INCEPTIONS = {
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class GoogLeNetOptions(BackboneOptions):
+    transform_input: bool = False  # from ImageNet's normalization to [-1, 1]
 
 
 class GoogLeNet(Backbone):
@@ -44,26 +51,17 @@ class GoogLeNet(Backbone):
         atari     8x8 / 4                    84 -> 20, 10, 5, 5, 5, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        transform_input: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("googlenet", shape, **arguments, transform_input=transform_input)
-        self.between = nn.Dropout(dropout)
-        self.transform = Renormalize(self.shape[0]) if transform_input else nn.Identity()
-        conv = partial(Convolution, norm=norm, activation=activation)
-        one, three = widths((64, 192), width)
-        kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
+    OPTIONS = GoogLeNetOptions()
+
+    def __init__(self, name: str, shape: Sequence[int], options: GoogLeNetOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
+        self.transform = Renormalize(self.shape[0]) if options.transform_input else nn.Identity()
+        conv = partial(Convolution, norm=options.norm, activation=options.activation)
+        one, three = widths((64, 192), options.width)
+        kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[options.stem]
         self.conv1 = conv(self.shape[0], one, kernel, stride, padding, layer=PixelConv2d)
-        self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True) if stem == "imagenet" else nn.Identity()
+        self.maxpool1 = nn.MaxPool2d(3, 2, ceil_mode=True) if options.stem == "imagenet" else nn.Identity()
         self.conv2 = conv(one, one)
         self.conv3 = conv(one, three, 3, padding=1)
         self.maxpool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
@@ -71,7 +69,7 @@ class GoogLeNet(Backbone):
         self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
         channels = three
         for name, row in INCEPTIONS.items():
-            row = widths(row, width)
+            row = widths(row, options.width)
             self.add_module(f"inception{name}", Inception(channels, row, conv))
             channels = row[0] + row[2] + row[4] + row[5]
         self.finish()
@@ -84,12 +82,12 @@ class GoogLeNet(Backbone):
         four_d = self.inception4d(self.inception4c(self.inception4b(four_a)))
         four_e = self.inception4e(four_d)
         five = self.inception5b(self.inception5a(self.between(self.maxpool4(four_e))))
-        finest = [one] if self.spec["stem"] == "imagenet" else []
+        finest = [one] if self.options.stem == "imagenet" else []
         return [*finest, two, three, four_a, four_d, four_e, five]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
-        conv = partial(Convolution, norm=self.spec["norm"], activation=self.spec["activation"])
-        return Head(self.channels, classes, 0.2 if dropout is None else dropout, self.spec["activation"], conv)
+        conv = partial(Convolution, norm=self.options.norm, activation=self.options.activation)
+        return Head(self.channels, classes, 0.2 if dropout is None else dropout, self.options.activation, conv)
 
 
 class Convolution(nn.Module):

@@ -1,5 +1,6 @@
 """The large network of IMPALA: three sections of a convolution, a max pool and two residual blocks."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from vision.backbones.layers import normalization
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_after
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Residual(nn.Module):
@@ -29,6 +31,11 @@ class Residual(nn.Module):
         return x + self.norm2(self.conv2(self.relu2(inner)))
 
 
+@dataclasses.dataclass(frozen=True)
+class ImpalaOptions(BackboneOptions):
+    spectral: bool = False  # spectral normalization of the residual blocks
+
+
 class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
@@ -42,35 +49,29 @@ class Impala(Backbone):
         imagenet  7x7 / 4 convolution before the pool                 224 -> 28, 14, 7
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "atari",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        spectral: bool = False,
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("impala", shape, **arguments, spectral=spectral)
-        self.between = nn.Dropout(dropout)
+    OPTIONS = ImpalaOptions(stem="atari", norm="none")
+
+    def __init__(self, name: str, shape: Sequence[int], options: ImpalaOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
         inputs = self.shape[0]
-        for i, channels in enumerate(widths((16, 32, 32), width)):
-            raw = width_before(activation, channels)  # the next activation halves it, where it is Maxout
+        for i, channels in enumerate(widths((16, 32, 32), options.width)):
+            raw = width_before(options.activation, channels)  # the next activation halves it, where it is Maxout
             conv = (nn.Conv2d if i else PixelConv2d)(inputs, raw, 3, padding=1)
             pool = [nn.MaxPool2d(3, 2, padding=1)]
-            if i == 0 and stem == "cifar":
+            if i == 0 and options.stem == "cifar":
                 pool = []
-            if i == 0 and stem == "imagenet":
+            if i == 0 and options.stem == "imagenet":
                 conv = PixelConv2d(inputs, raw, 7, 4, padding=3)
-            residuals = Residual(channels, norm, activation), Residual(channels, norm, activation)
-            self.stages.append(nn.Sequential(conv, *norm_after(conv, norm), *pool, *residuals))
+            residuals = (
+                Residual(channels, options.norm, options.activation),
+                Residual(channels, options.norm, options.activation),
+            )
+            self.stages.append(nn.Sequential(conv, *norm_after(conv, options.norm), *pool, *residuals))
             inputs = raw
-        self.stages[-1].append(activation_layer(activation))
+        self.stages[-1].append(activation_layer(options.activation))
         self.finish()
-        if spectral:  # of the weights as they begin
+        if options.spectral:  # of the weights as they begin
             for block in list(self.modules()):
                 if isinstance(block, Residual):
                     normalization.spectral_norm(block.conv1)

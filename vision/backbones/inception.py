@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.backbones.backbone import Backbone, widths
-from vision.backbones.googlenet import Convolution, Renormalize
+from vision.backbones.googlenet import Convolution, GoogLeNetOptions, Renormalize
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 Layer = tuple[int, int | tuple[int, int]]  # channels and kernel
 Branches = dict[str, list[Layer | tuple[Layer, Layer]]]  # layers one after another; a pair: both, side by side
@@ -91,16 +91,16 @@ def same(conv: Callable[..., Convolution], channels: int, wide: int, kernel: int
 class Inceptions(Backbone):
     """What the families below share: a stem, and modules by name, before whose reductions the maps end."""
 
-    def __init__(self, name: str, shape: Sequence[int], **arguments: Any) -> None:
-        super().__init__(name, shape, **arguments)
-        self.between = nn.Dropout(arguments["dropout"])
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
 
     def mix(self, channels: int, modules: dict[str, tuple[Branches, Pool]], padding: int = 0) -> None:
         """Adds the modules behind a stem that leaves `channels`."""
-        conv = partial(Convolution, norm=self.spec["norm"], activation=self.spec["activation"])
+        conv = partial(Convolution, norm=self.options.norm, activation=self.options.activation)
         self.reducing = {name: not pool[1] for name, (_, pool) in modules.items()}
         for name, (branches, pool) in modules.items():
-            module = Mixed(channels, branches, pool, self.spec["width"], conv, padding)
+            module = Mixed(channels, branches, pool, self.options.width, conv, padding)
             self.add_module(name, module)
             channels = module.channels
 
@@ -148,25 +148,15 @@ class InceptionV2(Inceptions):
         atari     8x8 / 4        84 -> 20, 10, 5, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("inception_v2", shape, **arguments)
-        conv = partial(Convolution, norm=norm, activation=activation)
-        one, three = widths((64, 192), width)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        conv = partial(Convolution, norm=options.norm, activation=options.activation)
+        one, three = widths((64, 192), options.width)
         seen = self.shape[0]
-        kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
+        kernel, stride, padding = {"imagenet": (7, 2, 3), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[options.stem]
         depthwise = PixelConv2d(seen, 8 * seen, kernel, stride, padding, groups=seen, bias=False)
         self.conv1 = nn.Sequential(depthwise, conv(8 * seen, one))
-        self.pool1 = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else nn.Identity()
+        self.pool1 = nn.MaxPool2d(3, 2, padding=1) if options.stem == "imagenet" else nn.Identity()
         self.conv2 = nn.Sequential(conv(one, one), conv(one, three, 3, padding=1))
         self.pool2 = nn.MaxPool2d(3, 2, padding=1)
         self.mix(three, V2, padding=1)
@@ -175,7 +165,7 @@ class InceptionV2(Inceptions):
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.conv1(x)
         two = self.conv2(self.pool1(one))
-        finest = [one] if self.spec["stem"] == "imagenet" else []
+        finest = [one] if self.options.stem == "imagenet" else []
         return [*finest, two, *self.mixed(self.pool2(two))]
 
 
@@ -233,27 +223,18 @@ class InceptionV3(Inceptions):
         atari     as published, but for the first pool            84 -> 37, 18, 8, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        transform_input: bool = False,
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("inception_v3", shape, **arguments, transform_input=transform_input)
-        self.transform = Renormalize(self.shape[0]) if transform_input else nn.Identity()
-        conv = partial(Convolution, norm=norm, activation=activation)
-        one, two, three, four = widths((32, 64, 80, 192), width)
-        stride, padding = (1, 1) if stem == "cifar" else (2, 0)
+    OPTIONS = GoogLeNetOptions()
+
+    def __init__(self, name: str, shape: Sequence[int], options: GoogLeNetOptions) -> None:
+        super().__init__(name, shape, options)
+        self.transform = Renormalize(self.shape[0]) if options.transform_input else nn.Identity()
+        conv = partial(Convolution, norm=options.norm, activation=options.activation)
+        one, two, three, four = widths((32, 64, 80, 192), options.width)
+        stride, padding = (1, 1) if options.stem == "cifar" else (2, 0)
         self.Conv2d_1a_3x3 = conv(self.shape[0], one, 3, stride, padding, layer=PixelConv2d)
         self.Conv2d_2a_3x3 = conv(one, one, 3, padding=padding)
         self.Conv2d_2b_3x3 = conv(one, two, 3, padding=1)
-        self.maxpool1 = nn.MaxPool2d(3, 2) if stem == "imagenet" else nn.Identity()
+        self.maxpool1 = nn.MaxPool2d(3, 2) if options.stem == "imagenet" else nn.Identity()
         self.Conv2d_3b_1x1 = conv(two, three)
         self.Conv2d_4a_3x3 = conv(three, four, 3, padding=padding)
         self.maxpool2 = nn.MaxPool2d(3, 2)
@@ -263,11 +244,11 @@ class InceptionV3(Inceptions):
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(self.transform(x))))
         two = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(self.maxpool1(one)))
-        finest = [one] if self.spec["stem"] == "imagenet" else []
+        finest = [one] if self.options.stem == "imagenet" else []
         return [*finest, two, *self.mixed(self.maxpool2(two))]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
-        norm, activation = self.spec["norm"], self.spec["activation"]
+        norm, activation = self.options.norm, self.options.activation
         return Head(self.channels, classes, 0.5 if dropout is None else dropout, norm, activation)
 
 

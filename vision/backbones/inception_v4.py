@@ -11,6 +11,7 @@ from vision.backbones.googlenet import Convolution
 from vision.backbones.inception import Branches, Inceptions, Mixed, Pool, join, same
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 A: Branches = {"one": [(96, 1)], "three": [(64, 1), (96, 3)], "double": [(64, 1), (96, 3), (96, 3)]}
 B: Branches = {
@@ -61,8 +62,8 @@ class Stemmed(Inceptions):
 
     def begin(self) -> int:
         """Adds the stem and returns its channels."""
-        conv = partial(Convolution, norm=self.spec["norm"], activation=self.spec["activation"])
-        stem, width = self.spec["stem"], self.spec["width"]
+        conv = partial(Convolution, norm=self.options.norm, activation=self.options.activation)
+        stem, width = self.options.stem, self.options.width
         one, two, three, four = widths((32, 64, 96, 192), width)
         stride, padding = (1, 1) if stem == "cifar" else (2, 0)
         self.conv1 = conv(self.shape[0], one, 3, stride, padding, layer=PixelConv2d)
@@ -84,7 +85,7 @@ class Stemmed(Inceptions):
         one = self.conv3(self.conv2(self.conv1(x)))
         x = self.join1(one)
         two = torch.cat((self.short(x), self.long(x)), 1)
-        finest = [one] if self.spec["stem"] == "imagenet" else []
+        finest = [one] if self.options.stem == "imagenet" else []
         return [*finest, two, *self.mixed(self.join3(two))]
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
@@ -98,18 +99,8 @@ class InceptionV4(Stemmed):
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("inception_v4", shape, **arguments)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         self.mix(self.begin(), V4)
         self.finish()
 
@@ -124,27 +115,19 @@ class InceptionResNetV2(Stemmed):
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("inception_resnet_v2", shape, **arguments)
-        conv = partial(Convolution, norm=norm, activation=activation)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        conv = partial(Convolution, norm=options.norm, activation=options.activation)
         channels = self.begin()
         self.reducing = {}
         for letter, (branches, blocks, scale, reduction) in RESIDUALS.items():
             for i in range(blocks):
-                self.add_module(f"{letter}{i}", Residual(channels, branches, scale, width, conv, activation))
+                self.add_module(
+                    f"{letter}{i}", Residual(channels, branches, scale, options.width, conv, options.activation)
+                )
                 self.reducing[f"{letter}{i}"] = False
             if reduction is not None:
-                module = Mixed(channels, reduction, ("max", 0), width, conv)
+                module = Mixed(channels, reduction, ("max", 0), options.width, conv)
                 self.add_module(f"after_{letter}", module)
                 self.reducing[f"after_{letter}"] = True
                 channels = module.channels

@@ -1,5 +1,6 @@
 """LeNets: the networks that read digits (LeCun et al. 1998), as they were and as compression papers take them."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
@@ -39,23 +41,17 @@ class LeNet5(Chain):
         atari     8x8 / 4                   84 -> 20, 6, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "lenet5",
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str | None = None,
-        dropout: float = 0.0,
-    ) -> None:
+    OPTIONS = BackboneOptions(stem="cifar", norm="none")
+
+    @classmethod
+    def defaults(cls, name: str) -> BackboneOptions:
+        return dataclasses.replace(cls.OPTIONS, activation=LENETS[name].activation)
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         variant = LENETS[name]
-        activation = variant.activation if activation is None else activation
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        one, two = widths(variant.channels, width)
-        kernel, stride = {"imagenet": (8, 8), "cifar": (5, 1), "atari": (8, 4)}[stem]
+        one, two = widths(variant.channels, options.width)
+        kernel, stride = {"imagenet": (8, 8), "cifar": (5, 1), "atari": (8, 4)}[options.stem]
         self.convolve(one, kernel, stride)
         self.features.append(variant.pool(2))
         self.convolve(two, 5)
@@ -69,7 +65,7 @@ class LeNet5(Chain):
         """
         height, width = self.imagine(self.shape)[-1].shape[-2:]
         layers, inputs = [], self.output_size()
-        for features in widths(LENETS[self.spec["name"]].features, self.spec["width"]):
-            layers += dense(inputs, features, self.spec["activation"])
+        for features in widths(LENETS[self.spec["name"]].features, self.options.width):
+            layers += dense(inputs, features, self.options.activation)
             inputs = features
         return Dense((height, width), [*layers, nn.Dropout(dropout or 0.0), nn.Linear(inputs, classes)])

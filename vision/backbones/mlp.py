@@ -1,5 +1,6 @@
 """Dense layers for worlds that are vectors, with a map of one pixel so that any head fits."""
 
+import dataclasses
 from collections.abc import Sequence
 from math import prod
 
@@ -10,8 +11,15 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.dropconnect import DropConnect
 from vision.backbones.layers.normalization import norm_after
+from vision.backbones.options import BackboneOptions
 
 MLPS = {"mlp": (128, 128), "lenet300_100": (300, 100)}  # units of each layer
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPOptions(BackboneOptions):
+    hidden: Sequence[int] = ()  # units of each layer
+    dropconnect: float = 0.0  # probability, of the weights: layers/dropconnect.py
 
 
 class MLP(Backbone):
@@ -28,28 +36,21 @@ class MLP(Backbone):
     stems = ()
     any_size = False
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        hidden: Sequence[int] | None = None,
-        activation: str = "relu",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        name: str = "mlp",
-        dropout: float = 0.0,
-        dropconnect: float = 0.0,
-    ) -> None:
-        hidden = list(MLPS[name] if hidden is None else hidden)
-        arguments = dict(hidden=hidden, activation=activation, width=width, init=init, norm=norm)
-        super().__init__(name, shape, **arguments, dropout=dropout, dropconnect=dropconnect)
-        if not hidden:
+    OPTIONS = MLPOptions(stem=None, norm="none")
+
+    @classmethod
+    def defaults(cls, name: str) -> MLPOptions:
+        return dataclasses.replace(cls.OPTIONS, hidden=MLPS[name])
+
+    def __init__(self, name: str, shape: Sequence[int], options: MLPOptions) -> None:
+        super().__init__(name, shape, options)
+        if not options.hidden:
             raise ValueError("mlp needs at least one hidden layer, got hidden=()")
-        self.between = nn.Dropout(dropout)
+        self.between = nn.Dropout(options.dropout)
         inputs, layers = prod(self.shape), [nn.Flatten()]
-        for features in widths(hidden, width):
-            dense = DropConnect(inputs, width_before(activation, features), dropconnect)
-            layers += [dense, *norm_after(dense, norm), activation_layer(activation)]
+        for features in widths(options.hidden, options.width):
+            dense = DropConnect(inputs, width_before(options.activation, features), options.dropconnect)
+            layers += [dense, *norm_after(dense, options.norm), activation_layer(options.activation)]
             inputs = features
         self.stages.append(nn.Sequential(*layers, nn.Unflatten(1, (inputs, 1, 1))))
         self.finish()

@@ -9,6 +9,7 @@ from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 # channels and stride of each layer of version 1
 SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -35,8 +36,8 @@ class MobileNet(Backbone):
     def begin(self, channels: int, norm: str, activation: str) -> None:
         """An empty chain and its stem, which leaves `channels`."""
         self.features, self.halves = nn.Sequential(), []
-        self.between = nn.Dropout(self.spec["dropout"])
-        kernel, stride = (8, 4) if self.spec["stem"] == "atari" else (3, 1 if self.spec["stem"] == "cifar" else 2)
+        self.between = nn.Dropout(self.options.dropout)
+        kernel, stride = (8, 4) if self.options.stem == "atari" else (3, 1 if self.options.stem == "cifar" else 2)
         padding = 0 if stride == 4 else 1
         conv = PixelConv2d(
             self.shape[0], width_before(activation, channels), kernel, stride, padding, bias=norm == "none"
@@ -64,24 +65,17 @@ class MobileNetV1(MobileNet):
         atari     8x8 / 4, and the first stride after 1   84 -> 20, 10, 5, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("mobilenet_v1", shape, **arguments)
-        channels, *rest = widths((32, *(channels for channels, _ in SEPARABLE)), width)
-        self.begin(channels, norm, activation)
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        channels, *rest = widths((32, *(channels for channels, _ in SEPARABLE)), options.width)
+        self.begin(channels, options.norm, options.activation)
         for i, (wide, (_, stride)) in enumerate(zip(rest, SEPARABLE, strict=True)):
-            stride = 1 if stem == "atari" and i == 1 else stride
-            depthwise = convolution(channels, channels, 3, stride, channels, norm, activation)
-            self.add(nn.Sequential(*depthwise, *convolution(channels, wide, 1, 1, 1, norm, activation)), stride)
+            stride = 1 if options.stem == "atari" and i == 1 else stride
+            depthwise = convolution(channels, channels, 3, stride, channels, options.norm, options.activation)
+            self.add(
+                nn.Sequential(*depthwise, *convolution(channels, wide, 1, 1, 1, options.norm, options.activation)),
+                stride,
+            )
             channels = wide
         self.finish()
 
@@ -98,28 +92,20 @@ class MobileNetV2(MobileNet):
         atari     8x8 / 4, and the first stride after 1   84 -> 20, 10, 5, 3
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu6",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("mobilenet_v2", shape, **arguments)
-        channels, *rest = widths((32, *(row[1] for row in INVERTED)), width)
-        self.begin(channels, norm, activation)
+    OPTIONS = BackboneOptions(activation="relu6")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        channels, *rest = widths((32, *(row[1] for row in INVERTED)), options.width)
+        self.begin(channels, options.norm, options.activation)
         for wide, (expansion, _, layers, stride) in zip(rest, INVERTED, strict=True):
             for i in range(layers):
-                early = len(self.features) == 2 and stem != "imagenet"
+                early = len(self.features) == 2 and options.stem != "imagenet"
                 step = 1 if i > 0 or early else stride
-                self.add(Inverted(channels, wide, expansion, step, norm, activation), step)
+                self.add(Inverted(channels, wide, expansion, step, options.norm, options.activation), step)
                 channels = wide
-        (last,) = widths((1280,), max(1.0, width))
-        self.add(nn.Sequential(*convolution(channels, last, 1, 1, 1, norm, activation)), 1)
+        (last,) = widths((1280,), max(1.0, options.width))
+        self.add(nn.Sequential(*convolution(channels, last, 1, 1, 1, options.norm, options.activation)), 1)
         self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:

@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_after
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Nature(Backbone):
@@ -21,26 +22,24 @@ class Nature(Backbone):
         imagenet  8x8 / 4, then a 3x3 / 2 max pool, for large ones  224 -> 27, 12, 10
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "atari",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("nature", shape, **arguments)
-        self.between = nn.Dropout(dropout)
-        one, two, three = widths((32, 64, 64), width)
-        kernel, stride = (4, 2) if stem == "cifar" else (8, 4)
-        first = PixelConv2d(self.shape[0], width_before(activation, one), kernel, stride)
-        pool = [nn.MaxPool2d(3, 2)] if stem == "imagenet" else []
-        second = nn.Conv2d(one, width_before(activation, two), 4, 2)
-        third = nn.Conv2d(two, width_before(activation, three), 3, 1)
-        self.stages.append(nn.Sequential(first, *norm_after(first, norm), activation_layer(activation), *pool))
-        self.stages.append(nn.Sequential(second, *norm_after(second, norm), activation_layer(activation)))
-        self.stages.append(nn.Sequential(third, *norm_after(third, norm), activation_layer(activation)))
+    OPTIONS = BackboneOptions(stem="atari", norm="none")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
+        one, two, three = widths((32, 64, 64), options.width)
+        kernel, stride = (4, 2) if options.stem == "cifar" else (8, 4)
+        first = PixelConv2d(self.shape[0], width_before(options.activation, one), kernel, stride)
+        pool = [nn.MaxPool2d(3, 2)] if options.stem == "imagenet" else []
+        second = nn.Conv2d(one, width_before(options.activation, two), 4, 2)
+        third = nn.Conv2d(two, width_before(options.activation, three), 3, 1)
+        self.stages.append(
+            nn.Sequential(first, *norm_after(first, options.norm), activation_layer(options.activation), *pool)
+        )
+        self.stages.append(
+            nn.Sequential(second, *norm_after(second, options.norm), activation_layer(options.activation))
+        )
+        self.stages.append(
+            nn.Sequential(third, *norm_after(third, options.norm), activation_layer(options.activation))
+        )
         self.finish()

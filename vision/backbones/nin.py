@@ -8,6 +8,7 @@ from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
+from vision.backbones.options import BackboneOptions
 
 
 class NiN(Chain):
@@ -24,36 +25,28 @@ class NiN(Chain):
         atari     8x8 / 4    84 -> 20, 10, 5
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.5,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("nin", shape, **arguments)
+    OPTIONS = BackboneOptions(stem="cifar", norm="none", dropout=0.5)
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         self.between = nn.Identity()  # `features` has its own dropouts
-        wide, middle, narrow = widths((192, 160, 96), width)
-        kernel, stride, padding = {"imagenet": (11, 4, 0), "cifar": (5, 1, 2), "atari": (8, 4, 0)}[stem]
+        wide, middle, narrow = widths((192, 160, 96), options.width)
+        kernel, stride, padding = {"imagenet": (11, 4, 0), "cifar": (5, 1, 2), "atari": (8, 4, 0)}[options.stem]
         self.convolve(wide, kernel, stride, padding)
         self.convolve(middle, 1)
         self.convolve(narrow, 1)
-        self.features.extend([nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(dropout)])
+        self.features.extend([nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(options.dropout)])
         self.convolve(wide, 5, padding=2)
         self.convolve(wide, 1)
         self.convolve(wide, 1)
-        self.features.extend([nn.AvgPool2d(3, 2, ceil_mode=True), nn.Dropout(dropout)])
+        self.features.extend([nn.AvgPool2d(3, 2, ceil_mode=True), nn.Dropout(options.dropout)])
         self.convolve(wide, 3, padding=1)
         self.convolve(wide, 1)
         self.finish()
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """A map for each class, and its mean. The paper has no dropout here."""
-        return Maps(self.channels[-1], classes, self.spec["activation"], dropout or 0.0)
+        return Maps(self.channels[-1], classes, self.options.activation, dropout or 0.0)
 
 
 class Maps(nn.Module):

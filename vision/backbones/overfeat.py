@@ -7,6 +7,7 @@ from torch import nn
 
 from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense, dense
+from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
@@ -38,26 +39,17 @@ class OverFeat(Chain):
         atari     the paper's, no pool; fast 84 -> 15, 7, 3; accurate 84 -> 33, 16, 5
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "overfeat_fast",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
+    OPTIONS = BackboneOptions(norm="none")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         variant = OVERFEATS[name]
-        one, two, *others = widths(variant.channels, width)
-        if stem == "cifar":
+        one, two, *others = widths(variant.channels, options.width)
+        if options.stem == "cifar":
             self.convolve(one, 3, padding=1)
         else:
             self.convolve(one, *variant.first)
-        if stem == "imagenet":
+        if options.stem == "imagenet":
             self.features.append(nn.MaxPool2d(variant.pools[0]))
         self.convolve(two, variant.second)
         self.features.append(nn.MaxPool2d(variant.pools[1]))
@@ -69,8 +61,8 @@ class OverFeat(Chain):
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Two dense layers, layers 6 and 7 of the fast network (7 and 8 of the other), each with dropout 0.5."""
         p = 0.5 if dropout is None else dropout
-        variant, activation = OVERFEATS[self.spec["name"]], self.spec["activation"]
-        one, two = widths(variant.features, self.spec["width"])
+        variant, activation = OVERFEATS[self.spec["name"]], self.options.activation
+        one, two = widths(variant.features, self.options.width)
         first = dense(self.channels[-1] * variant.side**2, one, activation)
         layers = [*first, nn.Dropout(p), *dense(one, two, activation), nn.Dropout(p), nn.Linear(two, classes)]
         return Dense(variant.side, layers)

@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 PREACTS: dict[str, tuple[int, int, int, int]] = {"preact_resnet18": (2, 2, 2, 2)}  # blocks in each stage
 
@@ -29,36 +30,30 @@ class PreactResNet(Backbone):
     Only before a pool is the stem's output a map: else the first stage's has its size.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "preact_resnet18",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        inputs, *channels = widths((64, 64, 128, 256, 512), width)
-        raw = width_before(activation, inputs)
-        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[stem]
-        stage = [PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")]
-        if stem != "cifar":
-            stage += [norm_layer(raw, norm), activation_layer(activation)]
-        if stem == "imagenet":
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        inputs, *channels = widths((64, 64, 128, 256, 512), options.width)
+        raw = width_before(options.activation, inputs)
+        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[options.stem]
+        stage = [PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=options.norm == "none")]
+        if options.stem != "cifar":
+            stage += [norm_layer(raw, options.norm), activation_layer(options.activation)]
+        if options.stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
         for i, (count, planes) in enumerate(zip(PREACTS[name], channels, strict=True)):
             for j in range(count):
-                activated = j == 0 and (i > 0 or stem != "cifar")
+                activated = j == 0 and (i > 0 or options.stem != "cifar")
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(Block(inputs, planes, stride, norm, activation, activated, dropout))
+                stage.append(
+                    Block(inputs, planes, stride, options.norm, options.activation, activated, options.dropout)
+                )
                 inputs = planes
-            if i < 3 or stem != "cifar":
-                stage += [norm_layer(width_before(activation, planes), norm), activation_layer(activation)]
+            if i < 3 or options.stem != "cifar":
+                stage += [
+                    norm_layer(width_before(options.activation, planes), options.norm),
+                    activation_layer(options.activation),
+                ]
             self.stages.append(nn.Sequential(*stage))
             stage = []
         self.finish()

@@ -44,7 +44,7 @@ class Preprocessing(NamedTuple):
         )
         return self._replace(mean=mean, std=std)
 
-    def subtracts_mean(self) -> Preprocessing:
+    def centered(self) -> Preprocessing:
         """This and then torchvision's transform_input, in one: from ImageNet's means and deviations of 0 and 1 to
         pixels in [-1, 1], z * deviation / 0.5 + (mean - 0.5) / 0.5.
         """

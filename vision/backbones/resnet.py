@@ -5,6 +5,7 @@ for ImageNet: Zagoruyko & Komodakis 2016, arXiv 1605.07146, table 8. Stochastic 
 1603.09382.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
@@ -38,6 +40,11 @@ RESNETS: dict[str, Variant] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class ResNetOptions(BackboneOptions):
+    stochastic_depth: float = 0.0  # probability that the last block is left out in training
+
+
 class ResNet(Backbone):
     """He et al. 2015, but a bottleneck's stride is in its 3x3, as in torchvision (Goyal et al., arXiv 1706.02677).
 
@@ -53,50 +60,31 @@ class ResNet(Backbone):
     Only before a pool is the stem's output a map: else the first stage's has its size.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "resnet50",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        stochastic_depth: float = 0.0,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            name,
-            shape,
-            stem=stem,
-            width=width,
-            init=init,
-            norm=norm,
-            activation=activation,
-            stochastic_depth=stochastic_depth,
-            dropout=dropout,
-        )
-        if not 0 <= stochastic_depth < 1:
-            raise ValueError(f"stochastic_depth={stochastic_depth} is no probability below 1")
+    OPTIONS = ResNetOptions()
+
+    def __init__(self, name: str, shape: Sequence[int], options: ResNetOptions) -> None:
+        super().__init__(name, shape, options)
+        if not 0 <= options.stochastic_depth < 1:
+            raise ValueError(f"stochastic_depth={options.stochastic_depth} is no probability below 1")
         variant = RESNETS[name]
-        first, *channels = widths((64, 64, 128, 256, 512), width)
-        raw = width_before(activation, first)
-        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[stem]
-        self.conv1 = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        self.bn1 = norm_layer(raw, norm)
-        self.relu = activation_layer(activation)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if stem == "imagenet" else None
+        first, *channels = widths((64, 64, 128, 256, 512), options.width)
+        raw = width_before(options.activation, first)
+        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (3, 2)}[options.stem]
+        self.conv1 = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=options.norm == "none")
+        self.bn1 = norm_layer(raw, options.norm)
+        self.relu = activation_layer(options.activation)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if options.stem == "imagenet" else None
         made, inputs = 0, first
         for i, (count, planes) in enumerate(zip(variant.blocks, channels, strict=True)):
             blocks = []
             for j in range(count):
                 made += 1
-                drop = stochastic_depth * made / sum(variant.blocks)  # Huang et al., equation 4
+                drop = options.stochastic_depth * made / sum(variant.blocks)  # Huang et al., equation 4
                 stride = 2 if i > 0 and j == 0 else 1
                 if variant.bottleneck:
-                    blocks.append(Bottleneck(inputs, planes, stride, variant, norm, activation, drop, dropout))
+                    blocks.append(Bottleneck(inputs, planes, stride, variant, options, drop))
                 else:
-                    blocks.append(Basic(inputs, planes, stride, norm, activation, drop, dropout))
+                    blocks.append(Basic(inputs, planes, stride, options, drop))
                 inputs = 4 * planes if variant.bottleneck else planes
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.finish()
@@ -116,21 +104,19 @@ class ResNet(Backbone):
 class Basic(nn.Module):
     """Two 3x3 convolutions beside a shortcut, He et al. 2015, figure 5 left: inputs -> planes channels."""
 
-    def __init__(
-        self, inputs: int, planes: int, stride: int, norm: str, activation: str, drop: float, dropout: float
-    ) -> None:
+    def __init__(self, inputs: int, planes: int, stride: int, options: ResNetOptions, drop: float) -> None:
         super().__init__()
-        bias = norm == "none"
-        raw = width_before(activation, planes)
+        bias = options.norm == "none"
+        raw = width_before(options.activation, planes)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
-        self.bn1 = norm_layer(raw, norm)
-        self.relu1 = activation_layer(activation)
-        self.dropout = nn.Dropout(dropout)
+        self.bn1 = norm_layer(raw, options.norm)
+        self.relu1 = activation_layer(options.activation)
+        self.dropout = nn.Dropout(options.dropout)
         self.conv2 = nn.Conv2d(planes, raw, 3, padding=1, bias=bias)
-        self.bn2 = norm_layer(raw, norm)
-        self.downsample = projection(inputs, raw, stride, norm)
+        self.bn2 = norm_layer(raw, options.norm)
+        self.downsample = projection(inputs, raw, stride, options.norm)
         self.depth = StochasticDepth(drop)
-        self.relu2 = activation_layer(activation)
+        self.relu2 = activation_layer(options.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))
@@ -142,32 +128,24 @@ class Bottleneck(nn.Module):
     """1x1, 3x3 in groups, 1x1 beside a shortcut, He et al. 2015, figure 5 right: inputs -> 4 * planes channels."""
 
     def __init__(
-        self,
-        inputs: int,
-        planes: int,
-        stride: int,
-        variant: Variant,
-        norm: str,
-        activation: str,
-        drop: float,
-        dropout: float,
+        self, inputs: int, planes: int, stride: int, variant: Variant, options: ResNetOptions, drop: float
     ) -> None:
         super().__init__()
-        bias = norm == "none"
+        bias = options.norm == "none"
         narrow = max(1, planes * variant.group // 64) * variant.groups
-        raw, out = width_before(activation, narrow), width_before(activation, 4 * planes)
+        raw, out = width_before(options.activation, narrow), width_before(options.activation, 4 * planes)
         self.conv1 = nn.Conv2d(inputs, raw, 1, bias=bias)
-        self.bn1 = norm_layer(raw, norm)
-        self.relu1 = activation_layer(activation)
+        self.bn1 = norm_layer(raw, options.norm)
+        self.relu1 = activation_layer(options.activation)
         self.conv2 = nn.Conv2d(narrow, raw, 3, stride, padding=1, groups=variant.groups, bias=bias)
-        self.bn2 = norm_layer(raw, norm)
-        self.relu2 = activation_layer(activation)
-        self.dropout = nn.Dropout(dropout)
+        self.bn2 = norm_layer(raw, options.norm)
+        self.relu2 = activation_layer(options.activation)
+        self.dropout = nn.Dropout(options.dropout)
         self.conv3 = nn.Conv2d(narrow, out, 1, bias=bias)
-        self.bn3 = norm_layer(out, norm)
-        self.downsample = projection(inputs, out, stride, norm)
+        self.bn3 = norm_layer(out, options.norm)
+        self.downsample = projection(inputs, out, stride, options.norm)
         self.depth = StochasticDepth(drop)
-        self.relu3 = activation_layer(activation)
+        self.relu3 = activation_layer(options.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))

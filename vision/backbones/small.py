@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_after
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 
 class Small(Backbone):
@@ -21,23 +22,19 @@ class Small(Backbone):
         imagenet  7x7 / 4   224 -> 56, 28
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "atari",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("small", shape, **arguments)
-        self.between = nn.Dropout(dropout)
-        one, two = widths((16, 32), width)
-        kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[stem]
-        first = PixelConv2d(self.shape[0], width_before(activation, one), kernel, stride, padding=kernel // 2)
-        second = nn.Conv2d(one, width_before(activation, two), 3, 2, padding=1)
-        self.stages.append(nn.Sequential(first, *norm_after(first, norm), activation_layer(activation)))
-        self.stages.append(nn.Sequential(second, *norm_after(second, norm), activation_layer(activation)))
+    OPTIONS = BackboneOptions(stem="atari", norm="none")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
+        one, two = widths((16, 32), options.width)
+        kernel, stride = {"atari": (3, 2), "cifar": (3, 1), "imagenet": (7, 4)}[options.stem]
+        first = PixelConv2d(self.shape[0], width_before(options.activation, one), kernel, stride, padding=kernel // 2)
+        second = nn.Conv2d(one, width_before(options.activation, two), 3, 2, padding=1)
+        self.stages.append(
+            nn.Sequential(first, *norm_after(first, options.norm), activation_layer(options.activation))
+        )
+        self.stages.append(
+            nn.Sequential(second, *norm_after(second, options.norm), activation_layer(options.activation))
+        )
         self.finish()

@@ -9,6 +9,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_after
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 
 FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))  # squeeze, each expand
 # first channels, its kernel, and before which fires a pool stands, the stem's pool first
@@ -30,30 +31,21 @@ class SqueezeNet(Backbone):
         atari     8x8 / 4                       84 -> 20, 10, 5
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "squeezenet1_0",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        self.between = nn.Dropout(dropout)
+    OPTIONS = BackboneOptions(norm="none")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        self.between = nn.Dropout(options.dropout)
         first, kernel, pools = SQUEEZENETS[name]
-        (channels,) = widths((first,), width)
-        kernel, stride, padding = {"imagenet": (kernel, 2, 0), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[stem]
-        conv = PixelConv2d(self.shape[0], width_before(activation, channels), kernel, stride, padding)
-        self.features = nn.Sequential(conv, *norm_after(conv, norm), activation_layer(activation))
+        (channels,) = widths((first,), options.width)
+        kernel, stride, padding = {"imagenet": (kernel, 2, 0), "cifar": (3, 1, 1), "atari": (8, 4, 0)}[options.stem]
+        conv = PixelConv2d(self.shape[0], width_before(options.activation, channels), kernel, stride, padding)
+        self.features = nn.Sequential(conv, *norm_after(conv, options.norm), activation_layer(options.activation))
         for i, fire in enumerate(FIRES):
-            if i in pools and (i > 0 or stem == "imagenet"):
+            if i in pools and (i > 0 or options.stem == "imagenet"):
                 self.features.append(nn.MaxPool2d(3, 2, ceil_mode=True))
-            squeezed, expanded = widths(fire, width)
-            self.features.append(Fire(channels, squeezed, expanded, norm, activation))
+            squeezed, expanded = widths(fire, options.width)
+            self.features.append(Fire(channels, squeezed, expanded, options.norm, options.activation))
             channels = 2 * expanded
         self.finish()
 

@@ -1,5 +1,6 @@
 """VGG: nothing but 3x3 convolutions and 2x2 pools (Simonyan & Zisserman 2014, arXiv 1409.1556, table 1)."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from vision.backbones.backbone import PooledHead, widths
 from vision.backbones.chain import Chain, Dense
+from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
@@ -37,25 +39,19 @@ class VGG(Chain):
         atari     8x8 / 4, pools after stages three and four alone     84 -> 20, 10, 5
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "vgg16",
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str | None = None,
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        norm = VGGS[name].norm if norm is None else norm
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__(name, shape, **arguments)
-        channels = widths((64, 128, 256, 512, 512), width)
-        pooled = (3, 4) if stem == "atari" else (1, 2, 3, 4, 5)
+    OPTIONS = BackboneOptions(norm="none")
+
+    @classmethod
+    def defaults(cls, name: str) -> BackboneOptions:
+        return dataclasses.replace(cls.OPTIONS, norm=VGGS[name].norm)
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        channels = widths((64, 128, 256, 512, 512), options.width)
+        pooled = (3, 4) if options.stem == "atari" else (1, 2, 3, 4, 5)
         for stage, (depth, out) in enumerate(zip(VGGS[name].depths, channels, strict=True), start=1):
             for i in range(depth):
-                if stem == "atari" and stage == 1 and i == 0:
+                if options.stem == "atari" and stage == 1 and i == 0:
                     self.convolve(out, 8, stride=4)
                 else:
                     self.convolve(out, 3, padding=1)
@@ -67,7 +63,7 @@ class VGG(Chain):
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5; without the stem imagenet, mean pooling and
         one dense layer, because a map of one place has no use for more.
         """
-        if self.spec["stem"] != "imagenet":
+        if self.options.stem != "imagenet":
             return PooledHead(self.channels[-1], classes, dropout or 0.0, name="classifier")
-        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
-        return Dense.twice(self.channels[-1], 7, features, classes, p, self.spec["activation"])
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.options.width)
+        return Dense.twice(self.channels[-1], 7, features, classes, p, self.options.activation)

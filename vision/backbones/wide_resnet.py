@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.options import BackboneOptions
 from vision.backbones.preact import Block
 
 WIDE_RESNETS: dict[str, tuple[int, int]] = {  # convolutions in the longest path, times the channels 16, 32, 64
@@ -33,37 +34,39 @@ class WideResNet(Backbone):
     Only before a pool is the stem's output a map: else the first stage's has its size.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        name: str = "wrn_28_10",
-        stem: str = "cifar",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "batch",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            name, shape, stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout
-        )
+    OPTIONS = BackboneOptions(stem="cifar")
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
         depth, wide = WIDE_RESNETS[name]
-        inputs, *channels = widths((16, 16 * wide, 32 * wide, 64 * wide), width)
-        raw = width_before(activation, inputs)
-        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[stem]
-        first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=norm == "none")
-        stage = [first, norm_layer(raw, norm), activation_layer(activation)]
-        if stem == "imagenet":
+        inputs, *channels = widths((16, 16 * wide, 32 * wide, 64 * wide), options.width)
+        raw = width_before(options.activation, inputs)
+        kernel, stride = {"imagenet": (7, 2), "cifar": (3, 1), "atari": (5, 4)}[options.stem]
+        first = PixelConv2d(self.shape[0], raw, kernel, stride, kernel // 2, bias=options.norm == "none")
+        stage = [first, norm_layer(raw, options.norm), activation_layer(options.activation)]
+        if options.stem == "imagenet":
             self.stages.append(nn.Sequential(*stage))
             stage = [nn.MaxPool2d(3, 2, padding=1)]
         for i, planes in enumerate(channels):
             for j in range((depth - 4) // 6):
                 stride = 2 if i > 0 and j == 0 else 1
-                stage.append(Block(inputs, planes, stride, norm, activation, activated=j == 0, dropout=dropout))
+                stage.append(
+                    Block(
+                        inputs,
+                        planes,
+                        stride,
+                        options.norm,
+                        options.activation,
+                        activated=j == 0,
+                        dropout=options.dropout,
+                    )
+                )
                 inputs = planes
             self.stages.append(
                 nn.Sequential(
-                    *stage, norm_layer(width_before(activation, planes), norm), activation_layer(activation)
+                    *stage,
+                    norm_layer(width_before(options.activation, planes), options.norm),
+                    activation_layer(options.activation),
                 )
             )
             stage = []

@@ -7,6 +7,7 @@ from torch import nn
 from vision.backbones.alexnet import ResponseNorm
 from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense
+from vision.backbones.options import BackboneOptions
 
 
 class ZFNet(Chain):
@@ -26,26 +27,18 @@ class ZFNet(Chain):
         atari     7x7 / 2, no pool                             84 -> 40, 18, 9, 4
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        stem: str = "imagenet",
-        width: float = 1.0,
-        init: str = "he",
-        norm: str = "none",
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ) -> None:
-        arguments = dict(stem=stem, width=width, init=init, norm=norm, activation=activation, dropout=dropout)
-        super().__init__("zfnet", shape, **arguments)
-        one, two, three, four, five = widths((96, 256, 384, 384, 256), width)
-        response = norm == "none"
+    OPTIONS = BackboneOptions(norm="none")
 
-        if stem == "cifar":
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        one, two, three, four, five = widths((96, 256, 384, 384, 256), options.width)
+        response = options.norm == "none"
+
+        if options.stem == "cifar":
             self.convolve(one, 3, padding=1)
         else:
             self.convolve(one, 7, stride=2, padding=1)
-        if stem == "imagenet":
+        if options.stem == "imagenet":
             self.features.append(nn.MaxPool2d(3, 2, ceil_mode=True))
         self.features.extend([ResponseNorm()] * response)
         self.convolve(two, 5, stride=2)
@@ -59,5 +52,5 @@ class ZFNet(Chain):
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5 after the first two."""
-        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.spec["width"])
-        return Dense.twice(self.channels[-1], 6, features, classes, p, self.spec["activation"])
+        p, (features,) = 0.5 if dropout is None else dropout, widths((4096,), self.options.width)
+        return Dense.twice(self.channels[-1], 6, features, classes, p, self.options.activation)

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -168,8 +167,7 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
     asked["dropout"] = config.body_dropout
     options = {key: value for key, value in asked.items() if value is not None}
     if name in backbones.BACKBONES and "stem" not in options and max(shape[1:]) <= 64:
-        known = inspect.signature(backbones.BACKBONES[name]).parameters
-        options |= {"stem": "cifar"} if "stem" in known and "cifar" in backbones.BACKBONES[name].stems else {}
+        options |= {"stem": "cifar"} if "cifar" in backbones.BACKBONES[name].stems else {}
     model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, **options)
     if config.init:
         initialize(model.head, config.init)

@@ -1,0 +1,27 @@
+"""Options that every backbone is built with: stem, width, initialization, norm, activation and dropout."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneOptions:
+    """Options of a backbone. A family has its paper's values as `OPTIONS`, and extends this class if it takes more."""
+
+    stem: str | None = (
+        "imagenet"  # the first layers, for images of that size: imagenet, cifar, atari; None: no choice
+    )
+    width: float = 1.0  # factor of all channels
+    init: str = "he"  # of the weights: layers/initialization.py
+    norm: str = "batch"  # layers/normalization.py
+    activation: str = "relu"  # layers/activation.py
+    dropout: float = 0.0  # probability, in the body; where, the family says
+
+    def spec(self) -> dict[str, Any]:
+        """The options as saved files have them: JSON-able, and without a stem where there is no choice of one."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        if self.stem is None:
+            del values["stem"]
+        return values
