@@ -405,7 +405,7 @@ def test_a_pretrained_backbone_from_a_run(tmp_path):
         torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="have stem='atari', not 'cifar'"):
         backbones.build(tmp_path, (4, 84, 84), stem="cifar")
-    with pytest.raises(FileNotFoundError, match="no eyes at"):
+    with pytest.raises(FileNotFoundError, match="no backbone at"):
         backbones.build(tmp_path.parent, (4, 84, 84))
     backbones.save(backbones.build("mlp", (4,)), tmp_path / "mlp.safetensors")
     with pytest.raises(ValueError, match="do not fit"):

@@ -343,7 +343,7 @@ def test_what_cannot_be_had_is_said(monkeypatch, tmp_path):
     }.items():
         with pytest.raises(ValueError, match=message):
             backbones.build(name, (3, 64, 64))
-    with pytest.raises(ValueError, match="sees images as its weights were trained on them"):
+    with pytest.raises(ValueError, match="normalizes images as its weights were trained on them"):
         backbones.build("squeezenet1_1:imagenet", (3, 64, 64), subtracts_mean=True)
     for option, value in {"stem": "cifar", "width": 0.5, "norm": "batch", "activation": "tanh"}.items():
         with pytest.raises(ValueError, match=f"published weights of squeezenet1_1 are for {option}="):

@@ -1,24 +1,9 @@
-"""What is seen: backbones, data, tasks (make a model) and studies (examine any model).
+"""Computer vision: backbones, data, training, and a package for each task.
 
-backbones/     architectures under one contract; python -m vision.backbones is their table
-classifier.py  a backbone and the head that names classes
-weights.py     torchvision's names, both ways; backbones/published.py has the weights that it publishes
-data/          image sets: data.load("cifar10") and others, drawn shapes without a download
-
-classification.py  python -m vision.classification: trains a classifier
-batches.py         which images it is shown: order, folds, shots
-losses.py          cross-entropy, hinges, penalties
-optimizers.py      optimizers by name, what learns and how fast
-schedules.py       learning rates by name, early stopping
-checks.py          the sanity checks, --check
-search.py          python -m vision.classification.search: coarse-to-fine random search, cross-validation
-ensembles.py       python -m vision.classification.ensembles: runs and snapshots averaged
-activations.py     python -m vision.classification.activation_study: what initializers do, as a picture
-
-classical.py   python -m vision.classification.classical: neighbors, linear classifiers, two layers, on pixels or features
-neighbors.py  distances, and what the nearest vote for
-features.py    histograms of gradients and of hues
-templates.py   the pictures of those
+backbones/       networks under one contract; python -m vision.backbones is their table
+data/            image data sets, data.load("cifar10"); samples with targets; transforms
+training/        optimizers, schedules, losses, sampling, augmentation: shared by every task
+classification/  python -m vision.classification
 """
 
 import importlib.machinery

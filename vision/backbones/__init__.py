@@ -1,9 +1,9 @@
 """Backbones: networks that turn an input into feature maps, fine to coarse, for any head to read.
 
-    eyes = backbones.build("nature", (4, 84, 84))            # a name, and the shape of one input
-    eyes = backbones.build("results/Breakout/dqn-1", (4, 84, 84), frozen=True)   # eyes lifted out of a run
-    eyes = backbones.build("resnet18:imagenet", (3, 224, 224))     # published weights, or a file of them
-    maps = eyes(images)                                      # list of (B, eyes.channels[i], H_i, W_i)
+    backbone = backbones.build("nature", (4, 84, 84))              # a name, and the shape of one input
+    backbone = backbones.build("results/Breakout/dqn-1", (4, 84, 84), frozen=True)   # pretrained: of a run
+    backbone = backbones.build("resnet18:imagenet", (3, 224, 224))   # published weights, or a file of them
+    maps = backbone(images)                                        # list of (B, backbone.channels[i], H_i, W_i)
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           mlp     vectors
@@ -23,9 +23,9 @@
     inception_v2, _v3   Ioffe & Szegedy 2015, Szegedy et al. 2015
     inception_v4, inception_resnet_v2   Szegedy et al. 2016
 
-A family is a file and a line of BACKBONES. The contract is in backbone.py, the weights' beginning in
-initialization.py, norms in normalization.py, saving and lifting in lifting.py,
-what published weights were trained on in preprocessing.py.
+A family is a file and a line of BACKBONES. backbone.py has the contract, options.py what all can be built with,
+layers/ initialization, norms, activations and other layers, checkpoints.py saving and loading, published.py
+torchvision's weights, preprocessing.py the normalization of the images that weights were trained on.
 """
 
 import dataclasses
@@ -123,15 +123,15 @@ def build(
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
 
     name: a key of BACKBONES; or NAME:imagenet, NAME:imagenet-v2 or NAME:FILE for published weights (see
-        published.read and dress); or a run's folder, or a .safetensors file, whose eyes are then lifted (see load)
-    frozen: no gradients, evaluation mode for ever
-    preprocessing: as a saved spec has it, of weights that were trained on such images; None: inputs as they come
-    centered: a picture is to be taken from every input (Backbone.mean_observation), black until it is given; lifted eyes have
-        their own, or none
-    options: the family's own arguments. With lifted eyes they may only repeat what the file says (`init` is
-        free: the weights are there).
+        published.read and load_pretrained); or a run's folder, or a .safetensors file: its pretrained backbone (load)
+    frozen: no gradients, and evaluation mode permanently
+    preprocessing: Preprocessing.spec() of the images that weights were trained on; None: inputs are not normalized
+    subtracts_mean: subtract a mean observation from every input, zero until Backbone.set_mean_observation; a
+        pretrained backbone has its own, or none
+    options: of BackboneOptions and the family's extension of it. For a pretrained backbone they must be those of the
+        file, but for `init`.
     Raises ValueError for an unknown name, an option that the family lacks, an image too small, or options that
-    contradict lifted eyes.
+    contradict a pretrained backbone.
     """
     if str(name) in BACKBONES:
         defaults = default_options(str(name))
@@ -147,7 +147,7 @@ def build(
     if (found := checkpoint(name)) is not None:
         if subtracts_mean:
             raise ValueError(
-                f"{name} sees images as its weights were trained on them: no picture is taken from those"
+                f"{name} normalizes images as its weights were trained on them: no mean is subtracted beside that"
             )
         return load_pretrained(found, shape, frozen, **options)
     if Path(name).is_dir() or Path(name).suffix == ".safetensors":
@@ -156,24 +156,24 @@ def build(
             wanted = list(wanted) if isinstance(wanted, tuple) else wanted
             if option != "init" and backbone.spec.get(option) != wanted:
                 has = backbone.spec.get(option)
-                raise ValueError(f"the eyes in {name} have {option}={has!r}, not {wanted!r}: leave the option out")
+                raise ValueError(f"the backbone in {name} has {option}={has!r}, not {wanted!r}: leave the option out")
         return backbone
     raise unknown(name)
 
 
 def default_options(name: str) -> BackboneOptions:
-    """The options with which a backbone is built where none are given: its paper's. `spec()` of them is a dict."""
+    """The default options of a backbone, those of its paper; `default_options(name).spec()` has them as a dict."""
     return BACKBONES[name].defaults(name)
 
 
 def unknown(name: str | Path) -> ValueError:
-    """To be raised for a name that stands for no backbone."""
+    """The error for a name that is no backbone's."""
     hint = suggestions.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
     return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
 
 
 def check(name: str | Path) -> None:
-    """Raise ValueError for a name that build() cannot know; reads no weights."""
+    """Raise ValueError for a name that build() does not accept, without reading weights."""
     if (
         str(name).partition(":")[0] not in BACKBONES
         and not Path(name).is_dir()
@@ -189,14 +189,14 @@ def checkpoint(name: str | Path) -> Checkpoint | None:
 
 
 def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = False, **options: Any) -> Backbone:
-    """The backbone of published weights, without their head. Images of any size; where channels are others than
-    three, the first convolution is fitted (see lifting.adapt), and the preprocessing with it.
+    """A backbone with published weights, without their head. Images may have any size; for another number of channels
+    than three, the first convolution is adapted (checkpoints.adapt_channels), and the preprocessing with it.
 
-    options: the family's own, as far as the weights leave them open (dropout, stochastic_depth).
+    options: those that do not depend on the weights (dropout, stochastic_depth).
     Raises ValueError for an option that the weights were not trained with, and where keys or shapes do not fit.
     """
     images, own = found.preprocessing, {}
-    if found.name in ("googlenet", "inception_v3"):  # their weights came from elsewhere and want pixels in [-1, 1]
+    if found.name in ("googlenet", "inception_v3"):  # ported from TensorFlow: trained on pixels in [-1, 1]
         own["transform_input"] = images is None
         images = None if images is None else images.centered()
     with torch.device("meta"):
@@ -220,10 +220,10 @@ def load_pretrained(found: Checkpoint, shape: Sequence[int], frozen: bool = Fals
 
 
 def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = False) -> Backbone:
-    """The backbone that save() wrote to `path` (a file, or a run's folder), weights and all.
+    """Load a pretrained backbone, spec and weights, that save() wrote to `path`, a file or a run's folder.
 
     shape: of the new inputs (default: the saved one). Another image size needs no change; another number of
-    channels changes the first convolution (see lifting.adapt).
+    channels changes the first convolution (checkpoints.adapt_channels).
     Raises FileNotFoundError, or ValueError when the weights cannot fit.
     """
     path = Path(path) / FILENAME if Path(path).is_dir() else Path(path)
@@ -235,8 +235,8 @@ def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = Fa
 
 
 def _check(path: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError where a spec is of no backbone here, or of one with other weights than the file has: found
-    out on the meta device, before anything takes memory."""
+    """Raises ValueError for a spec of an unknown backbone, or where names and shapes of its weights differ from the
+    file's. They are compared on the meta device, which takes no memory."""
     name = spec.get("name")
     if name not in BACKBONES:
         hint = suggestions.one_of(str(name), BACKBONES, "there are")
@@ -244,7 +244,7 @@ def _check(path: Path, spec: dict[str, Any], weights: dict[str, torch.Tensor]) -
     try:
         with torch.device("meta"):
             asked = {key: weight.shape for key, weight in build(**spec).state_dict().items()}
-    except Exception as error:  # whatever a constructor makes of such arguments
+    except Exception as error:  # of any type: the spec is not ours
         raise ValueError(f"{path} has a spec that {name} cannot be built from, {spec}: {error}") from error
     given = {key: weight.shape for key, weight in weights.items()}
     for key in sorted(asked.keys() | given.keys()):

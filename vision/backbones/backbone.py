@@ -1,4 +1,4 @@
-"""The noun every network of eyes is: images in, feature maps out, numbers that describe them."""
+"""Backbone: the base class of all feature extractors, with measured channels and strides of its feature maps."""
 
 import json
 import math
@@ -14,10 +14,8 @@ from vision.backbones.layers.pixel_conv import PixelConv2d
 from vision.backbones.options import BackboneOptions
 from vision.backbones.preprocessing import Normalize, Preprocessing
 
-PROBE = 512  # pixels, side of the imagined images on which maps are measured; no stride is longer
-PROBE_STEP = (
-    9 * PROBE
-)  # pixels, by which an image is widened to measure strides: a multiple of any, as of OverFeat's 36
+PROBE = 512  # pixels, side of the images on the meta device by which maps are measured; no stride is longer
+PROBE_STEP = 9 * PROBE  # pixels added in width to measure strides: a multiple of each stride, OverFeat's 36 included
 
 MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: the large ones take seconds
 
@@ -29,16 +27,16 @@ class Backbone(nn.Module):
     after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.finish()`. Its paper's
     options are `OPTIONS`, or `defaults(name)` where its networks differ.
 
-    `self.between` is what the next stage's input goes through: a dropout in families whose paper has no other place
-    for one (maps for heads come from before it).
+    `self.between` is applied to the input of every stage but the first: the dropout of families whose paper has no
+    other place for one. Maps are taken before it.
 
-    options:   what it was built with
+    options:   BackboneOptions that it was built with
     spec:      JSON-able dict of name, shape and options: build(**spec) makes the same architecture
     channels:  list of int, one a map
     strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
     smallest:  int, shortest image side for which every map exists
-    frozen:    bool, after freeze(): no gradients, and evaluation mode for ever
-    fixed:     bool, after fix_mode(): evaluation mode for ever, and weights that learn
+    frozen:    bool, after freeze(): no gradients, and evaluation mode permanently
+    fixed:     bool, after fix_mode(): evaluation mode permanently, with weights that learn
     preprocessing: what the weights were trained on, or None; see preprocess()
     """
 
@@ -49,7 +47,7 @@ class Backbone(nn.Module):
 
     @classmethod
     def defaults(cls, name: str) -> BackboneOptions:
-        """The options with which the paper has the network of that name."""
+        """The options of the paper's network of that name."""
         return cls.OPTIONS
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
@@ -58,7 +56,7 @@ class Backbone(nn.Module):
         if options.stem is not None and options.stem not in self.stems:
             raise ValueError(f"unknown stem {options.stem!r} for {name}: choose one of {', '.join(self.stems)}")
         if self.any_size and len(shape) != 3:
-            raise ValueError(f"{name} sees images (C, H, W), got shape {shape}: use 'mlp' for vectors")
+            raise ValueError(f"{name} takes images (C, H, W), got shape {shape}: use 'mlp' for vectors")
         if not shape or min(shape) < 1:
             raise ValueError(f"{name} got shape {shape}: every length must be at least 1")
         self.shape, self.options = shape, options
@@ -104,11 +102,11 @@ class Backbone(nn.Module):
         return maps
 
     def preprocess(self, preprocessing: Preprocessing) -> None:
-        """From now on inputs are normalized as the weights' images were. The spec says so too, and so every copy of
-        these weights does it. Callers give uint8 pixels or floats in [0, 1] as ever, and resize by preprocessing.cut.
+        """Normalize every input, uint8 or floats in [0, 1], as the images were on which the weights were trained.
 
-        Where the channels are others, means and deviations follow the weights of the first convolution, as
-        lifting.adapt changes them: fewer channels get the mean of all, more repeat them in turn.
+        It becomes part of the spec, and so of every saved copy. Resizing is left to the caller: preprocessing.cut.
+        For another number of channels, means and deviations are adapted as the weights of the first convolution are
+        (checkpoints.adapt_channels): fewer channels get the mean of all, more repeat them in turn.
         """
         self.preprocessing = preprocessing.fitted(self.shape[0])
         self.spec["preprocessing"] = self.preprocessing.spec()
@@ -116,39 +114,38 @@ class Backbone(nn.Module):
 
     @property
     def subtracts_mean(self) -> bool:
-        """Whether a picture is taken from every input."""
+        """Whether a mean observation is subtracted from every input."""
         return bool(self.spec.get("subtracts_mean"))
 
     def set_mean_observation(self, picture: Tensor) -> None:
-        """From now on `picture`, (C, H, W) uint8 as inputs are, is taken from every input, and zero is what it shows.
+        """Subtract a mean observation, `picture` (C, H, W) uint8, from every input, against dead ReLUs.
 
-        Where most pixels hardly change, what they add to every map drowns what moves: it is many times larger, and
-        Adam's first steps along it leave most units of a dense layer dead. The spec says so, and the picture is among
-        the weights, so that whoever lifts these eyes sees alike.
+        Where most pixels hardly change, their share of every map is many times larger than that of what moves, and
+        Adam's first steps along it leave most ReLUs of a dense layer dead. The picture is saved with the weights.
 
-        Raises ValueError for another shape, and where no PixelConv2d comes first or published weights have a mean of
-        their own.
+        Raises ValueError for another shape, and for a backbone whose first layer is no PixelConv2d or whose published
+        weights have a mean of their own.
         """
         first = next((module for module in self.modules() if isinstance(module, PixelConv2d)), None)
         name, own = self.spec["name"], self.preprocessing or self.spec.get("transform_input")
         if first is None or own:
             why = "its weights have a mean of their own" if own else "it does not begin with a convolution of pixels"
-            raise ValueError(f"no picture can be taken from the inputs of {name}: {why}")
+            raise ValueError(f"no mean observation can be subtracted from the inputs of {name}: {why}")
         if tuple(picture.shape) != self.shape:
-            raise ValueError(f"a picture {tuple(picture.shape)} cannot be taken from inputs {self.shape}")
+            raise ValueError(f"a mean observation {tuple(picture.shape)} does not fit inputs {self.shape}")
         first.mean_observation = picture.to(first.weight.device, torch.uint8, copy=True)
         self.spec["subtracts_mean"] = True
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
-        """What names classes from the maps, as the paper has it: a list of maps -> logits (B, classes).
+        """The paper's classification head: a list of maps -> logits (B, classes).
 
-        A head whose paper has auxiliary classifiers gives their logits too, by `auxiliary(maps)`, a list.
+        Where the paper has auxiliary classifiers, `head.auxiliary(maps)` is the list of their logits.
         dropout: instead of the paper's probability.
         """
         return PooledHead(self.channels[-1], classes, dropout or 0.0)
 
     def imagine(self, shape: Sequence[int]) -> list[Tensor]:
-        """The maps of one input of this shape on the meta device: sizes without numbers, memory or work."""
+        """The maps of one input of this shape on the meta device: their shapes without computing them."""
         state = {k: torch.empty_like(v, device="meta") for k, v in [*self.named_parameters(), *self.named_buffers()]}
         modes = {module: module.training for module in self.modules()}
         for module in modes:
@@ -168,15 +165,15 @@ class Backbone(nn.Module):
         return self.imagine(shape)[-1].numel()
 
     def freeze(self) -> Self:
-        """Takes the weights out of training for good: no gradients, evaluation mode even after train()."""
+        """Freeze the weights permanently: no gradients, and evaluation mode even after train()."""
         self.frozen = True
         self.requires_grad_(False)
         return self.eval()
 
     def fix_mode(self) -> Self:
-        """Has the weights learn in evaluation mode for good, even after train(): batch norms keep their statistics as
-        they are and use them, nothing is dropped, and so an input's maps depend on nothing but it and the weights.
-        Spectral norms alone go on following the weights, because that is no noise: see normalization.Spectral.
+        """Evaluation mode permanently, even after train(), with weights that learn: batch norms use their running
+        statistics and keep them, and nothing is dropped, so that an input's maps depend only on it and the weights.
+        Spectral norms still follow the weights, which adds no noise: normalization.SpectralNorm.
         """
         self.fixed = True
         return self.train()
@@ -203,19 +200,19 @@ class Backbone(nn.Module):
             side = (low + high) // 2
             try:
                 fits = all(min(m.shape[-2:]) > 0 for m in self.imagine((self.shape[0], side, side)))
-            except (RuntimeError, ValueError):  # a kernel does not fit, or a norm has one place to look at
+            except (RuntimeError, ValueError):  # a kernel does not fit, or a norm has a single value
                 fits = False
             low, high = (low, side) if fits else (side, high)
         return high
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        if not self.any_size or self.subtracts_mean:  # the picture that is taken from them has one size
+        if not self.any_size or self.subtracts_mean:  # the mean observation has one size
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return
         if len(shape) != 3 or shape[0] != self.shape[0]:
-            raise ValueError(f"{name} sees images (C, H, W) with C = {self.shape[0]}, got {tuple(shape)}")
+            raise ValueError(f"{name} takes images (C, H, W) with C = {self.shape[0]}, got {tuple(shape)}")
         if shape[1] < self.smallest or shape[2] < self.smallest:
             sides = f"{shape[1]} x {shape[2]}"
             raise ValueError(f"{sides} is too small for {name}: its smallest image side is {self.smallest}")
@@ -236,7 +233,7 @@ class PooledHead(nn.Module):
 
 
 class _Maps(nn.Module):
-    """`maps` as a forward, for functional_call: measuring must not pass the check it serves."""
+    """`maps` as a forward, for functional_call, without the check of sizes that the measurements serve."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

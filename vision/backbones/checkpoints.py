@@ -1,4 +1,4 @@
-"""Saved eyes: a safetensors file with the weights and, in its metadata, a spec to build from."""
+"""Checkpoints of backbones: a safetensors file with the weights and, in its metadata, the spec to build from."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ FILENAME = "backbone.safetensors"  # in a run's folder
 
 
 def save(backbone: Backbone, path: str | Path) -> None:
-    """Writes a backbone's weights and spec to `path`, whole or not at all (temporary file, then rename)."""
+    """Save a backbone's weights and spec to `path`, atomically (temporary file, then rename)."""
     backbone = getattr(backbone, "_orig_mod", backbone)  # torch.compile's wrapper prefixes every key
     path = Path(path)
     weights = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
@@ -43,14 +43,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises FileNotFoundError, or ValueError when the file is damaged or has no spec.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no eyes at {path}: a run writes {FILENAME} into its folder when it saves")
+        raise FileNotFoundError(f"no backbone at {path}: a run writes {FILENAME} into its folder when it saves")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is damaged, or no file of weights: {error}") from error
-    strange = metadata.keys() - {"spec", "sha256", "format"}  # of a name that a flipped bit made another
+    strange = metadata.keys() - {"spec", "sha256", "format"}  # a key that a flipped bit has changed
     if strange or metadata.get("sha256", digest := _digest(metadata.get("spec", ""), weights)) != digest:
         raise ValueError(f"{path} is damaged: it does not match its checksum")
     try:
@@ -65,9 +65,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def adapt_channels(weight: Tensor, channels: int) -> Tensor:
     """A convolution's weight (K, C, h, w) for another number of input channels, (K, channels, h, w).
 
-    Fewer channels: each gets the mean of all old ones. More: the old ones repeat in turn. Both times
-    C / channels, so that the response keeps its size: to an image that is equal in all channels it is the old
-    response, exactly for fewer channels and for multiples of C. (One channel gets the sum.)
+    Fewer channels: each gets the mean of all old ones. More: the old ones repeat in turn. Both are multiplied by
+    C / channels, which keeps the response to an image that is equal in all channels: exactly for fewer channels and
+    for multiples of C. (One channel gets the sum.)
     """
     old = weight.shape[1]
     if channels < old:
@@ -78,18 +78,18 @@ def adapt_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def adapt_mean_observation(picture: Tensor, shape: Sequence[int]) -> Tensor:
-    """A picture (C, H, W) uint8 that is taken from inputs, for inputs of another shape: channels as in adapt, but of
-    the same brightness; and resized."""
+    """A mean observation (C, H, W) uint8 for inputs of another shape: resized, its channels as in adapt_channels, but
+    with the same brightness."""
     x = adapt_channels(picture[None].float(), shape[0]) * (shape[0] / picture.shape[0])
     x = F.interpolate(x, tuple(shape[1:]), mode="bilinear", antialias=True)
     return x[0].round().clamp(0, 255).to(torch.uint8)
 
 
 def load_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:
-    """Loads saved weights into a backbone of the same spec, the first convolution adapted to its channels (but
-    for a depthwise one, inception_v2's, which only fits as many as it had).
+    """Load saved weights into a backbone of the same spec, the first convolution adapted to its input channels (but
+    for inception_v2's depthwise one, which fits only the number that it had).
 
-    Raises ValueError when they do not fit otherwise.
+    Raises ValueError where keys or shapes do not fit.
     """
     name, conv = next(((k, m) for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     first = f"{name}.weight"
@@ -105,5 +105,5 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:
 
 
 def misfit(spec: dict[str, Any], why: object) -> str:
-    """What is said of weights that are another network's."""
+    """The message for weights of another network."""
     return f"these weights do not fit {spec['name']} ({spec}): {why}"

@@ -8,11 +8,9 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class BackboneOptions:
-    """Options of a backbone. A family has its paper's values as `OPTIONS`, and extends this class if it takes more."""
+    """Options of a backbone. A family's `OPTIONS` are its paper's; one with more options extends this class."""
 
-    stem: str | None = (
-        "imagenet"  # the first layers, for images of that size: imagenet, cifar, atari; None: no choice
-    )
+    stem: str | None = "imagenet"  # first layers, by size of image: imagenet, cifar, atari; None: no choice
     width: float = 1.0  # factor of all channels
     init: str = "he"  # of the weights: layers/initialization.py
     norm: str = "batch"  # layers/normalization.py

@@ -1,4 +1,4 @@
-"""What a published network's images were before it saw them: data that travels with the weights."""
+"""Preprocessing of the images that weights were trained on: resize, crop, normalize by mean and deviation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Preprocessing(NamedTuple):
-    """Sizes for whoever prepares images, and the normalization, which a backbone applies by itself."""
+    """Sizes for the caller, who resizes images, and the normalization, which the backbone itself applies."""
 
     resize: int = 256  # pixels of the shorter side
     crop: int = 224  # pixels, side of the square that is then cut out of the middle
@@ -23,16 +23,16 @@ class Preprocessing(NamedTuple):
 
     @classmethod
     def of(cls, spec: dict[str, Any]) -> Self:
-        """From what a spec says, as spec() wrote it."""
+        """The inverse of spec()."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()})
 
     def spec(self) -> dict[str, Any]:
-        """The same, JSON-able."""
+        """As a JSON-able dict."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in self._asdict().items()}
 
     def fitted(self, channels: int) -> Preprocessing:
-        """For another number of channels, as lifting.adapt fits the first convolution: fewer ones get the mean of
-        all, more repeat them in turn.
+        """For another number of channels, as checkpoints.adapt_channels has it for the first convolution:
+        fewer ones get the mean of all, more repeat them in turn.
         """
         old = len(self.mean)
         if channels == old:
@@ -45,8 +45,8 @@ class Preprocessing(NamedTuple):
         return self._replace(mean=mean, std=std)
 
     def centered(self) -> Preprocessing:
-        """This and then torchvision's transform_input, in one: from ImageNet's means and deviations of 0 and 1 to
-        pixels in [-1, 1], z * deviation / 0.5 + (mean - 0.5) / 0.5.
+        """This normalization and torchvision's transform_input after it, as one: pixels in [-1, 1] of images that are
+        normalized with ImageNet's means and deviations, z * deviation / 0.5 + (mean - 0.5) / 0.5.
         """
         both = zip(self.mean, self.std, IMAGENET_MEAN, IMAGENET_STD, strict=True)
         mean, std = zip(*((m - (mean - 0.5) * s / std, s * 0.5 / std) for m, s, mean, std in both), strict=True)
@@ -69,8 +69,8 @@ class Preprocessing(NamedTuple):
 class Normalize(nn.Module):
     """x (B, C, H, W), uint8 pixels (as x / 255) or floats in [0, 1] -> floats, less their mean, by their deviation.
 
-    A step of its own and not a part of the first convolution: zeros that pad its input stand for the mean, and no
-    change of weights could keep that. It has no keys, so that files stay as they are.
+    A module of its own and not folded into the first convolution, because the zeros that pad its input stand for the
+    mean. It has no state-dict keys, so that published files load.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

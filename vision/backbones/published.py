@@ -1,8 +1,8 @@
-"""Weights that torchvision publishes, trained on ImageNet's thousand classes: their files, names and preprocessing.
+"""Pretrained ImageNet weights of torchvision: their files, names and preprocessing.
 
-    eyes = backbones.build("resnet18:imagenet", (3, 224, 224))          # fetched once, then from torch.hub's cache
-    eyes = backbones.build("resnet50:imagenet-v2", (4, 84, 84))         # the later recipe; other channels are fitted
-    eyes = backbones.build("resnet18:files/resnet18-f37072fd.pth", (3, 224, 224))
+    backbone = backbones.build("resnet18:imagenet", (3, 224, 224))      # fetched once, then from torch.hub's cache
+    backbone = backbones.build("resnet50:imagenet-v2", (4, 84, 84))     # the later recipe, adapted to four channels
+    backbone = backbones.build("resnet18:files/resnet18-f37072fd.pth", (3, 224, 224))
 
 Files, digits and sizes are those of github.com/pytorch/vision, torchvision/models/*.py.
 """
@@ -78,11 +78,11 @@ OURS = ("backbone.", "head.")  # a vision.classification.classifier.Classifier's
 
 
 class Checkpoint(NamedTuple):
-    """A classifier's weights in torchvision's names, eyes and head together."""
+    """A classifier's weights, backbone and head, with torchvision's keys."""
 
     name: str  # of the architecture
     state: dict[str, Tensor]
-    preprocessing: Preprocessing | None  # what the weights were trained on; None: what comes is taken as it is
+    preprocessing: Preprocessing | None  # of the images that the weights were trained on; None: no normalization
 
 
 def read(name: str, source: str) -> Checkpoint:

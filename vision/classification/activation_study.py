@@ -1,10 +1,10 @@
-"""How initialization decides what reaches the end of a deep network: histograms of every layer's activations.
+"""Activation histograms of a deep network by initialization: vanishing and saturated activations.
 
     python -m vision.classification.activation_study --out activations.png
 
-The study of CS231n's lecture 6: inputs of mean 0 and deviation 1 pass through a deep dense network that has learned
-nothing. With small weights tanh falls to 0 layer by layer; Xavier's keep it alive (Glorot & Bengio 2010); under ReLU
-they let it shrink, for half of what arrives is lost, and He's factor of 2 keeps it (He et al. 2015).
+After CS231n, lecture 6: inputs of mean 0 and deviation 1 pass through a deep, untrained dense network. With small
+weights tanh activations vanish layer by layer; Xavier initialization keeps their variance (Glorot & Bengio 2010), but
+not under ReLU, which halves it, and He initialization's factor of 2 makes up for that (He et al. 2015).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Config:
 
 
 def activations(activation: str, init: str, config: Config) -> list[Tensor]:
-    """What each layer puts out, (inputs, units), for the same inputs whatever the network."""
+    """Activations (inputs, units) of each layer, for the same inputs whatever the network."""
     torch.manual_seed(config.seed)
     inputs = torch.randn(config.inputs, config.width)
     hidden = (config.width,) * config.layers

@@ -1,11 +1,12 @@
-"""The sanity checks of CS231n, before any training: does a classifier begin, react and learn as it must?
+"""Sanity checks of a classifier before training: initial loss, regularization, overfit one batch, gradient check.
 
     python -m vision.classification --data cifar10 --backbone resnet18 --check
 
-1. Where the head's weights are small, the loss is that of guessing: log C of the cross-entropy, C - 1 of the hinges.
+Those of CS231n (Stanford), "Neural Networks Part 3: Learning and Evaluation":
+1. With small weights in the head, the loss is that at chance: log C for cross-entropy, C - 1 for hinges.
 2. It rises with regularization.
-3. A few images can be learned by heart.
-4. Gradients are those that differences say, in float64.
+3. One small batch can be overfit.
+4. Backpropagation agrees with numerical gradients, in float64.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from vision.classification.objective import LossFlags, objective
 from vision.training import losses
 
 SMALL = 0.01  # times the head's last weights: logits near 0, as in the course
-FEW = 20  # images to be learned by heart
-UPDATES = 200  # in which they have to be
+FEW = 20  # images of the batch to overfit
+UPDATES = 200  # at most, to overfit it
 RATES = (1e-3, 1e-2)  # of Adam: deep networks want the first, logits that are scaled down the second
-STRENGTH = 1e-2  # of the penalty whose effect is looked for
+STRENGTH = 1e-2  # of the penalty whose effect is checked
 PROBED = 24  # weight tensors whose gradients are compared, spread over the network
 STRIDE = 1e-6  # of the difference: a central one in float64 is right to some nine digits, kinks of ReLUs aside
 
@@ -61,20 +62,20 @@ def run_checks(config: LossFlags, model: Classifier, train: data.Labeled) -> lis
 
 
 def initial_loss(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """The loss of small logits is the loss of guessing."""
+    """Initial loss: with small logits it is the loss at chance."""
     model = copy.deepcopy(model)
     last = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
-    as_it_is = _loss(config, model, images, shares).item()
+    unscaled = _loss(config, model, images, shares).item()
     with torch.no_grad():
         for weight in last.parameters():
             weight.mul_(SMALL)
     found, chance = _loss(config, model, images, shares).item(), losses.at_chance(config.loss, shares.shape[1])
-    words = f"{found:.4f} (as initialized {as_it_is:.4f})"
+    words = f"{found:.4f} (as initialized {unscaled:.4f})"
     return Finding("loss at the start", words, f"{chance:.4f} +- 5%", abs(found - chance) < 0.05 * chance)
 
 
 def regularization(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """The loss rises with each penalty."""
+    """Regularization: the loss rises with each penalty."""
     kinds = ({}, {"l2": STRENGTH}, {"l1": STRENGTH}, {"l1": STRENGTH, "l2": STRENGTH})
     found = [_loss(dataclasses.replace(config, **kind), model, images, shares).item() for kind in kinds]
     none, l2, l1, both = found
@@ -83,7 +84,7 @@ def regularization(config: LossFlags, model: Classifier, images: Tensor, shares:
 
 
 def overfit_one_batch(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """A few images are learned to the last one by Adam, without dropout and penalties, at one of two rates."""
+    """Overfit one batch: Adam classifies all of a few images, without dropout and penalties, at one of two rates."""
     goal, words, passed = 0.1 * losses.at_chance(config.loss, shares.shape[1]), "", False
     for rate in RATES:
         learner = copy.deepcopy(model).requires_grad_(True)
@@ -105,15 +106,17 @@ def overfit_one_batch(config: LossFlags, model: Classifier, images: Tensor, shar
         words = f"loss {loss.item():.4f}, {right:.0%} right after {updates} updates at {rate:g}"
         if passed:
             break
-    return Finding(f"{len(images)} images by heart", words, f"< {goal:.3f}, 100% in {UPDATES}", passed)
+    return Finding(f"overfit one batch of {len(images)}", words, f"< {goal:.3f}, 100% in {UPDATES}", passed)
 
 
 def gradient_check(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """Backpropagation agrees with central differences, along a random direction of each of some weight tensors.
+    """Gradient check: backpropagation against central differences, along a random direction of each probed tensor.
 
     On the CPU, in float64, which not every device has.
     """
-    model = model.cpu().double().eval().requires_grad_(True)  # evaluation: nothing is random, no mean moves on
+    model = (
+        model.cpu().double().eval().requires_grad_(True)
+    )  # evaluation: no dropout, and batch norms keep their means
     images, shares = images.cpu().double() / 255, shares.cpu().double()
     generator = torch.Generator().manual_seed(0)
     loss, _ = objective(config, model, images, shares)

@@ -1,20 +1,20 @@
-"""Classifying images without convolutions: nearest neighbors, linear classifiers, and a net of two layers.
+"""Image classification without convolutions: nearest neighbors, SVM, softmax regression, two-layer network.
 
-    python -m vision.classification.classical                                               # softmax on drawn shapes, seconds
-    python -m vision.classification.classical --data cifar10 --method knn --metric l1       # k by cross-validation
-    python -m vision.classification.classical --data cifar10 --method svm --search 8        # learning rate and decay by validation
+    python -m vision.classification.classical                                           # softmax on drawn shapes
+    python -m vision.classification.classical --data cifar10 --method knn --metric l1   # k by cross-validation
+    python -m vision.classification.classical --data cifar10 --method svm --search 8    # random search
     python -m vision.classification.classical --data cifar10 --method two-layer --features hog+color
 
-Sees raw pixels, or histograms of gradients and hues (vision/features.py). The k of neighbors is chosen by k-fold
-cross-validation among training and validation images, which are then all looked through; learning rate and decay are
-chosen on the validation images. The test images are asked once, at the end.
+On raw pixels, or on histograms of gradients and hues (features.py). The k of nearest neighbors is selected by k-fold
+cross-validation on training and validation images, which are then all neighbors; learning rate and weight decay are
+selected on the validation images. The test images are evaluated once, at the end.
 
 The folder <folder>/<data>/<method>-...-<seed> gets result.json (figures, config, command, hardware, commit) and
 pictures: accuracy against k, the templates of a linear classifier or of the first layer, the search.
 
 Sources: CS231n, assignment 1; the hinge of Weston & Watkins 1999, "Support vector machines for multi-class pattern
 recognition"; momentum of Nesterov 1983 as Sutskever et al. 2013; random search of Bergstra & Bengio 2012; dropout of
-Srivastava et al. 2014. It is no runs.Run, since minutes of many small fits have no step at which to go on.
+Srivastava et al. 2014. These many small fits of minutes in all keep no checkpoints, and so are no runs.Run.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Config:
     data: str = "shapes"  # shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or an image folder
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     method: Literal["knn", "svm", "softmax", "two-layer"] = "softmax"
-    features: Literal["pixels", "hog", "color", "hog+color"] = "pixels"  # what it sees of an image
+    features: Literal["pixels", "hog", "color", "hog+color"] = "pixels"  # of an image
     images: Whole = 0  # training images, drawn at random; 0: all of them
     metric: nearest_neighbors.Metric = "l2"  # knn: sum of absolute differences, or of squares
     neighbors: tuple[int, ...] = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)  # knn: k to choose from
@@ -86,7 +86,7 @@ DIGITS = ("mnist", "svhn")  # mirrored, they are others or none
 
 
 def recipe(asked: Config) -> Config:
-    """The config that suits the method, the features and the data asked for."""
+    """The recipe of a method, features and data."""
     known = (PIXELS if asked.features == "pixels" else FEATURES).get(asked.method, {})
     if asked.data in DIGITS:
         known = known | {"mirror": False}
@@ -109,7 +109,7 @@ def build(config: Config, inputs: int, classes: int) -> nn.Module:
 
 
 class Inputs:
-    """A set as a method sees it: inputs (N, D), bytes or floats, labels (N,), and the scale that makes them small."""
+    """A data set as vectors: inputs (N, D), bytes or floats, labels (N,), and their standardization."""
 
     def __init__(self, labeled: data.Labeled, config: Config, device: torch.device, scale: features.Scale | None):
         images, self.labels = labeled.images.to(device), labeled.labels.to(device)
@@ -125,7 +125,7 @@ class Inputs:
 
 
 def fit(config: Config, train: Inputs, validation: Inputs, classes: int) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train by SGD: the model, and of every epoch the mean loss and percent right.
+    """Train by SGD. Returns the model, and of every epoch the mean loss and the accuracy in percent.
 
     Raises ValueError where there is no epoch, or the loss is no longer finite.
     """
@@ -163,7 +163,7 @@ def fit(config: Config, train: Inputs, validation: Inputs, classes: int) -> tupl
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, seen: Inputs) -> float:
-    """Percent of a set's images whose class is right."""
+    """Accuracy on a set's images, in percent."""
     model.eval()
     right = 0
     for rows in torch.arange(len(seen), device=seen.labels.device).split(1_000):
@@ -173,7 +173,7 @@ def accuracy(model: nn.Module, seen: Inputs) -> float:
 
 
 def search(config: Config, train: Inputs, validation: Inputs, classes: int) -> list[dict[str, float]]:
-    """Short fits with other learning rates and decays, the first with the config's own: what each was worth.
+    """Random search: short fits with other learning rates and decays, the first with the config's.
 
     A fit that diverges is worth 0. Bergstra & Bengio 2012.
     """
@@ -196,7 +196,7 @@ def search(config: Config, train: Inputs, validation: Inputs, classes: int) -> l
 
 
 def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Search if asked to, fit, test, draw: the figures of a linear classifier or a net of two layers."""
+    """Search (with --search), fit, test and plot a linear classifier or a two-layer network. Returns its figures."""
     known = sets.train
     if config.mirror:
         known = data.Labeled(torch.cat([known.images, known.images.flip(3)]), known.labels.repeat(2))
@@ -220,7 +220,7 @@ def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -
 
 
 def nearest_neighbor(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
-    """Choose k by cross-validation, ask the test images, draw: the figures of nearest neighbors."""
+    """Nearest neighbors: select k by cross-validation, test and plot. Returns the figures."""
     if min(config.neighbors, default=0) < 1:
         raise ValueError(f"cannot ask {config.neighbors} neighbors: choose --neighbors of 1 or more")
     both = (sets.train, sets.validation)

@@ -1,4 +1,4 @@
-"""A backbone with the head that names classes."""
+"""Classifier: a backbone with a classification head, built by name or from published weights."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from vision.backbones.layers import dropconnect as weight_drop
 class Classifier(nn.Module):
     """images (B, C, H, W), floats or uint8 -> logits (B, classes).
 
-    backbone: any; its own `head` is put on top. classes: how many. dropout: of the head, instead of the paper's.
-    dropconnect: of the weights of the head's dense layers (see backbones/dropconnect.py).
-    preprocessing: of published weights, or None. The backbone normalizes by itself; its `cut` makes the sizes.
+    backbone: any; the head is its own `head`. classes: how many. dropout: of the head, instead of the paper's.
+    dropconnect: of the weights of the head's dense layers (see backbones/layers/dropconnect.py).
+    preprocessing: of published weights, or None. The backbone normalizes images itself; `cut` resizes them.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ def build(
 ) -> Classifier:
     """A classifier with a backbone as vision.backbones.build makes it; options are the backbone's.
 
-    Published weights (resnet18:imagenet) bring their head too, see dress.
+    Published weights (resnet18:imagenet) have a head too, see load_pretrained.
     """
     if (found := backbones.checkpoint(name)) is not None:
         return load_pretrained(found, shape, classes, dropout, dropconnect, **options)
@@ -62,16 +62,17 @@ def load_pretrained(
     dropconnect: float = 0.0,
     **options: Any,
 ) -> Classifier:
-    """The classifier of published weights, eyes and head. Auxiliary heads that a file lacks begin anew.
+    """A pretrained classifier of published weights, backbone and head. Auxiliary heads that a file lacks are newly
+    initialized.
 
-    classes: None: as many as the file has. Another number: the layers that name classes begin anew, and what stands
-        before them in the head (VGG's dense layers) is kept.
-    Raises ValueError as backbones.dress, and where the file has no head or one of other shapes.
+    classes: None: as many as the file has. For another number the last layer is newly initialized, and the head's
+        other layers (VGG's dense ones) are kept.
+    Raises ValueError as backbones.load_pretrained, and where the file has no head or one of other shapes.
     """
     backbone = backbones.load_pretrained(found, shape, **options)
     with torch.device("meta"):
         head, other = (backbone.head(n).state_dict() for n in (1, 2))
-    last = list(head)[-1]  # the bias of the layer that names classes
+    last = list(head)[-1]  # the bias of the last layer
     lacking = [key for key in head if key not in found.state and not key.lower().startswith("aux")]
     if lacking:
         raise ValueError(
@@ -79,13 +80,13 @@ def load_pretrained(
         )
     has = len(found.state[last])
     model = Classifier(backbone, has if classes is None else classes, dropout, dropconnect)
-    is_first = model.head.state_dict()
-    for key, value in is_first.items():
+    own = model.head.state_dict()
+    for key, value in own.items():
         given = found.state.get(key)
         naming = head[key].shape != other[key].shape  # it depends on how many classes there are
         if given is not None and not (naming and len(value) != has):
             if given.shape != value.shape:
                 raise ValueError(f"{found.name}'s {key!r} is {tuple(value.shape)}, in the file {tuple(given.shape)}")
-            is_first[key] = given
-    model.head.load_state_dict(is_first)
+            own[key] = given
+    model.head.load_state_dict(own)
     return model

@@ -1,7 +1,7 @@
-"""Ensembles: the mean of several classifiers' probabilities is better than most of them.
+"""Ensembles: the averaged probabilities of several classifiers, or of one run's snapshots.
 
     python -m vision.classification.ensembles results/cifar10/classification-1 results/cifar10/classification-2
-    python -m vision.classification.ensembles results/cifar10/cycles         # the snapshots of a run with --schedule snapshots
+    python -m vision.classification.ensembles results/cifar10/cycles         # a run with --schedule snapshots
 
 A run counts with the weights that were best on its validation images; a snapshot ensemble (Huang et al. 2017, "Train
 1, get M for free", arXiv 1704.00109) with those at the end of each of its cycles, `--snapshots M` of them.
@@ -39,7 +39,7 @@ def average(members: list[Tensor]) -> Tensor:
 
 
 def main(config: Config) -> list[dict[str, float]]:
-    """Print what each member and all of them together are worth. Returns the scores, the ensemble's last.
+    """Print the scores of each member and of the ensemble. Returns them, the ensemble's last.
 
     Raises ValueError for runs on other data.
     """

@@ -1,4 +1,4 @@
-"""What was seen in images before networks learned to: histograms of gradients and of colors, for a whole batch.
+"""Hand-designed image features: histograms of oriented gradients (HOG) and of hues, for a whole batch.
 
 HOG: Dalal & Triggs 2005, "Histograms of oriented gradients for human detection", section 6, as simple as the features
 of CS231n's first assignment: cells of 8x8 pixels, 9 unsigned orientations, the mean magnitude of each, and no
@@ -85,7 +85,7 @@ def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
 
 
 class Scale(NamedTuple):
-    """Makes inputs small numbers around 0, by what training inputs are like."""
+    """Standardization of inputs by the mean and deviation of training inputs."""
 
     mean: Tensor  # (D,)
     std: Tensor  # (D,), or () for one of all

@@ -1,4 +1,4 @@
-"""The nearest neighbors of images and the class they vote for (Cover & Hart 1967, "Nearest neighbor pattern
+"""k-nearest-neighbor classification of images: distances and votes (Cover & Hart 1967, "Nearest neighbor pattern
 classification").
 
 Distances of bytes are exact whole numbers on an x86 processor: there both come from products of int8 matrices, L1 by
@@ -22,7 +22,7 @@ CACHE = 3 << 18  # bytes of examples that one query is compared with at a time: 
 
 
 def distances(queries: Tensor, examples: Tensor, metric: Metric) -> Tensor:
-    """Of each of the queries (Q, D) to each of the examples (N, D), both uint8 or both float32: (Q, N).
+    """Distances (Q, N) of queries (Q, D) to examples (N, D), both uint8 or both float32.
 
     l1 is the sum of absolute differences, l2 the sum of squares, without its root, which changes no order. int32 of
     bytes on an x86 processor, else float32. Raises ValueError on another metric.
@@ -71,7 +71,7 @@ def vote(labels: Tensor, classes: int) -> Tensor:
 
 
 def accuracies(neighbors: Tensor, labels: Tensor, ks: Sequence[int], classes: int) -> list[float]:
-    """Percent of the labels (Q,) that the first k neighbors' labels (Q, K) vote for, for every k."""
+    """Accuracy in percent, for every k, of the votes of the first k neighbors' labels (Q, K) for labels (Q,)."""
     return [100 * (vote(neighbors[:, :k], classes) == labels).sum().item() / len(labels) for k in ks]
 
 
@@ -84,7 +84,7 @@ def cross_validate(
     memory: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Percent right by k-fold cross-validation, (folds, len(ks)) float64: each fold once asked, the others known.
+    """Accuracy in percent by k-fold cross-validation, (folds, len(ks)) float64.
 
     inputs (N, D), labels (N,); the generator deals them into folds of equal size, give or take one.
     Raises ValueError where the folds are too few or too small for the largest k.
@@ -101,7 +101,7 @@ def cross_validate(
 
 
 def _whole(x: Tensor) -> bool:
-    """Whether whole numbers serve: bytes, few enough for int32, on a processor that multiplies int8 matrices well."""
+    """Whether int8 products are used: for bytes, few enough for int32, on a processor that is fast at them."""
     small = x.shape[1] * 255**2 < 2**31
     return (
         x.dtype == torch.uint8
@@ -112,7 +112,7 @@ def _whole(x: Tensor) -> bool:
 
 
 def _signed(x: Tensor) -> Tensor:
-    """Bytes moved from 0..255 to -128..127, which no distance notices."""
+    """Bytes shifted from 0..255 to -128..127, which changes no distance."""
     return (x ^ 128).view(torch.int8)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what a classifier without convolutions has learned, and of how its numbers were chosen."""
+"""Plots of linear classifiers' templates, of cross-validated k, and of hyperparameter search."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Coarse-to-fine random search: many short runs at random numbers, then fewer and longer ones near the best.
+"""Random search of hyperparameters, coarse to fine: many short runs, then fewer and longer ones near the best.
 
 Bergstra & Bengio 2012, "Random search for hyper-parameter optimization": where few numbers matter, random points try
 more values of each than a grid does. Rates and penalties are drawn evenly in the logarithm.
 
     python -m vision.classification.search --data shapes --learning-rate 1e-3 1 --weight-decay 1e-5 1e-2
-    python -m vision.classification.search --data cifar10 --backbone resnet20 --learning-rate 1e-3 1 --runs 12 --rounds 3 --folds 5
+    python -m vision.classification.search --data cifar10 --backbone resnet20 --runs 12 --rounds 3 --folds 5
 
 Each round keeps the best third of its runs; the next one draws from the range which they span (in the logarithm, a
 little wider), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as

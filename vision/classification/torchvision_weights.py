@@ -1,4 +1,4 @@
-"""Weights in the names of torchvision's published files, both ways.
+"""Conversion of classifiers from and to torchvision's state dicts.
 
 model = classifier.build("resnet18:imagenet", (3, 224, 224), 1000)   # published ones, see backbones/published.py
 model = weights.from_torchvision("resnet18", theirs.state_dict())
@@ -14,7 +14,7 @@ from vision.classification.classifier import Classifier
 
 
 def to_torchvision(model: Classifier) -> dict[str, Tensor]:
-    """A classifier's state by torchvision's keys: our families carry its names, eyes and head apart."""
+    """A classifier's state dict with torchvision's keys: those of backbone and head without their prefixes."""
     state = model.state_dict()
     return {key.removeprefix("backbone.").removeprefix("head."): value for key, value in state.items()}
 

@@ -1,17 +1,17 @@
-"""Image classification: a backbone and a head learn to name what a picture shows.
+"""Image classification with any backbone: training from scratch, fine-tuning and transfer learning.
 
-Lectures 2 to 9 of CS231n in one program: losses, penalties, optimizers, schedules, initializers, augmentation, and
-transfer from published weights, from another run, or from an agent's eyes.
+Lectures 2 to 9 of CS231n in one program: losses, penalties, optimizers, schedules, initialization, augmentation, and
+transfer from published weights, from another run, or from an agent's backbone.
 
     python -m vision.classification                                  # drawn shapes: no download
     python -m vision.classification --data mnist
     python -m vision.classification --data cifar10 --backbone resnet18
-    python -m vision.classification --data cifar10 --backbone resnet18 --check      # the sanity checks, no training
+    python -m vision.classification --data cifar10 --backbone resnet18 --check      # sanity checks, no training
     python -m vision.classification --data cifar10 --shots 100 --backbone results/shapes/classification-1 --train last
 
-Images lie on the device as bytes, are changed there, and enter the backbone as they are: a pixel counts as x / 255,
-as for agents, so that eyes fit both. The weights that are best on validation are tested once, at the end; they are in
-checkpoint/best.pt, and their eyes in backbone.safetensors. vision.classification.search tries numbers, vision.classification.ensembles averages.
+Images are bytes on the device, augmented there, and normalized nowhere: a pixel counts as x / 255, as for agents, so
+that a backbone serves both. The weights of the best validation error are tested once, at the end; they are in
+checkpoint/best.pt, and their backbone in backbone.safetensors. See also vision.classification.search and .ensembles.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ class DataFlags:
     stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
     shots: Whole = 0  # labeled training images a class, drawn by the seed; 0: all
     folds: Whole = 0  # of cross-validation, instead of the set's own validation images; 0: those
-    fold: Whole = 0  # the one to choose on, from 0
+    fold: Whole = 0  # the one for validation, from 0
 
 
 @dataclasses.dataclass(frozen=True)
 class BackboneFlags:
-    """The network that sees them."""
+    """The network."""
 
     GROUP: ClassVar[str] = "backbone"
 
-    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the one that suits the data
+    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the recipe's for the data
     stem: str | None = None  # of a new backbone; None: cifar for images up to 64 pixels
     width: Positive | None = None  # times its channels; None: as published
     norm: str | None = None  # none, batch, layer, group or instance; None: the family's
@@ -68,8 +68,8 @@ class BackboneFlags:
     dropout: Share | None = None  # probability, in the head; None: the paper's
     body_dropout: Share | None = None  # in the backbone; None: the family's
     dropconnect: Share = 0.0  # probability, of the head's weights
-    whiten: bool = False  # the first convolution whitens the images' patches, and its weight stays so (airbench)
-    train: str = "all"  # what learns: all, last-N (the head and the last N stages), head, last (the layer that names)
+    whiten: bool = False  # the first convolution whitens the images' patches, with frozen weights (airbench)
+    train: str = "all"  # trainable weights: all, last-N (head and last N stages), head, last (layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,9 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     )
     stop_after: Whole = 0  # evaluations without a smaller error before the run ends (early stopping); 0: it does not
     ema_decay: Share = 0.0  # of a moving average of the weights, kept an update; what is then evaluated; 0: none
-    augment: str = "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/data/augment.py
+    augment: str = (
+        "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/training/augmentation.py
+    )
     views: Literal[1, 2, 5, 10] = 1  # of each image in the second test: 2, mirrored too; 10, and from the corners
     evaluate_every: Count = 20_000  # images shown between evaluations on validation
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
@@ -101,7 +103,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
 
     @property
     def binding(self) -> tuple[str, ...]:
-        """Where the rate or the end follows from evaluations, how often there is one counts."""
+        """Where the learning rate or the end depends on evaluations, so does the run on their interval."""
         return ("evaluate_every",) if self.schedule == "plateau" or self.stop_after else ()
 
     def validate(self) -> None:
@@ -131,11 +133,11 @@ BACKBONE_RECIPES: dict[str, dict] = {  # where no other backbone is asked for
 }
 SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images; the test's choose nothing
 SAMPLE = 5_000  # training images that whitening is measured on, and colors where images are streamed
-FINETUNE = dict(learning_rate=0.01)  # for eyes that have learned already
+FINETUNE = dict(learning_rate=0.01)  # of pretrained backbones
 
 
 def recipe(asked: Config) -> Config:
-    """The config that suits the data and the backbone asked for. Raises ValueError for unknown data."""
+    """The recipe of the data and the backbone. Raises ValueError for unknown data."""
     if asked.data in data.SETS:
         numbers = RECIPES[asked.data]
     elif Path(asked.data).is_dir():
@@ -152,13 +154,13 @@ def recipe(asked: Config) -> Config:
 
 
 def images_of(config: Config) -> data.Sets:
-    """The part of an image set that a config asks for."""
+    """The image data set of a config, or the subset that it asks for."""
     sets = data.load(config.data, config.data_folder, config.size, config.stream)
     return sampling.subset(sets, config.shots, config.fold, config.folds, config.seed)
 
 
 def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
-    """The classifier of a config for images (C, H, W); eyes that are lifted have their weights already.
+    """The classifier of a config for images (C, H, W), with pretrained weights where the config names some.
 
     Raises ValueError for options that the backbone lacks.
     """
@@ -175,7 +177,7 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
 
 
 def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier:
-    """The classifier of a config as it begins to learn, on the device."""
+    """The classifier of a config, initialized for training, on the device."""
     model = build(config, tuple(sets.train.images.shape[1:]), len(sets.classes))
     if config.whiten:
         first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
@@ -186,7 +188,7 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
 
 @torch.inference_mode()
 def probabilities(config: Config, model: Classifier, images: Tensor, views: int = 1, batch: int = 500) -> Tensor:
-    """Of each class for images (N, C, H, W) uint8, averaged over views as augment.views has them: (N, classes)."""
+    """Class probabilities (N, classes) of images (N, C, H, W) uint8, averaged over views (augmentation.views)."""
     model.eval()
     found = []
     for rows in images.split(batch):
@@ -270,12 +272,12 @@ def train(config: Config) -> None:
 
 
 def world_name(config: Config) -> str:
-    """The folder that a data set's runs lie in."""
+    """The name of the folder of a data set's runs."""
     return Path(config.data).resolve().name  # a set's name, or its folder's
 
 
 def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> float:
-    """Evaluate on the validation images, and keep the eyes of the best so far. Returns the error in percent."""
+    """Evaluate on the validation images, and save the best backbone so far. Returns the error in percent."""
     with run.side_task("evaluation", needed=True):
         found = score(probabilities(run.config, model, validation.images), validation.labels)
     line = {"eval/error": found["error"], "eval/loss": found["loss"], "eval/images": len(validation.labels)}
@@ -286,7 +288,7 @@ def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> floa
 
 
 def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
-    """Test the weights of the best evaluation, once, plainly and as the config's views look."""
+    """Test the weights of the best evaluation, once, without and with test-time augmentation (the config's views)."""
     best = run.best_state()
     model = copy.deepcopy(model)
     model.load_state_dict(best["parts"]["averaged"])
@@ -303,7 +305,7 @@ def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
 
 
 def snapshot(run: runs.Run, model: Classifier) -> None:
-    """Keep the weights at the end of a cycle."""
+    """Save the weights at the end of a cycle."""
     with run.writing(f"snapshots/{run.step + run.stride:012d}.pt") as path:
         checkpoint.save_file({"averaged": model.state_dict()}, path, run.identity)
 
@@ -331,7 +333,7 @@ class Trained(NamedTuple):
         return torch.stack([probabilities(self.config, model, images) for model in self.models]).mean(0)
 
     def predict(self, images: Tensor | Sequence[str | Path]) -> list[str]:
-        """What N images show, by the names of the classes; images as `probabilities` takes them."""
+        """The names of the classes of N images, which are as `probabilities` takes them."""
         return [self.sets.classes[label] for label in self.probabilities(images).argmax(1).tolist()]
 
 
@@ -351,7 +353,9 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     if not files[0].exists():
         raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
     sets = images_of(config)
-    backbone = config.backbone if config.backbone in backbones.BACKBONES else str(folder)  # lifted ones lie here now
+    backbone = (
+        config.backbone if config.backbone in backbones.BACKBONES else str(folder)
+    )  # a pretrained one is saved here
     models = []
     for file in files:
         state = saved.weights(file, described.get("id"))

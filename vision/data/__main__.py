@@ -1,4 +1,4 @@
-"""A set as a picture: for each of its first classes some training images, and below them one of these, augmented.
+"""Contact sheet of a data set: training images of its first classes, and below them augmented versions of one.
 
 python -m vision.data shapes
 python -m vision.data cifar10 --augment flip,crop,cutout --out cifar10.png

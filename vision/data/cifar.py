@@ -50,7 +50,7 @@ INTERLEAVED = {  # SHA-256 of the pixels (N, H, W, C) where the classes take tur
 
 
 def cifar10(folder: str | Path | None = None) -> Sets:
-    """CIFAR-10, (3, 32, 32): 45,000 images to learn from, 5,000 to choose on, 10,000 to test.
+    """CIFAR-10, (3, 32, 32): 45,000 images for training, 5,000 for validation, 10,000 for testing.
 
     folder: has cifar-10-batches-py/, or one of the archives cifar-10-python.tar.gz and cifar-10-binary.tar.gz, or
         the images as strips, {train,test}_NNN.webp of 500 below each other, with labels.npz; the first of these

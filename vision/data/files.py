@@ -1,4 +1,4 @@
-"""Published files: found in a folder, checked against their MD5, fetched if missing. Whole or not at all."""
+"""Downloads of published files: found in a folder, verified by MD5, fetched atomically where they are missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATIENCE = 60  # seconds without an answer
 
 
 def place(name: str) -> Path:
-    """Where a set's files lie unless told otherwise: $SACCADE_DATA/<name>, or ~/.cache/saccade/<name>."""
+    """Where a set's files lie by default: $SACCADE_DATA/<name>, or ~/.cache/saccade/<name>."""
     root = os.environ.get("SACCADE_DATA")
     return (Path(root) if root else Path.home() / ".cache" / "saccade") / name
 

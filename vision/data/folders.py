@@ -34,7 +34,7 @@ LEFT = frozenset(  # what operating systems and archivers leave in folders, besi
 
 
 class ImageFiles(NamedTuple):
-    """Images that are not read yet."""
+    """Paths of images, which are not read yet, and their labels."""
 
     paths: list[Path]  # N
     labels: Tensor  # (N,) int64
@@ -94,7 +94,7 @@ def listing(root: str | Path) -> Listing:
 
 
 def read(files: Listing, size: int = 224) -> Sets:
-    """All images of a listing, (3, size, size) as image_files.picture reads them.
+    """All images of a listing, (3, size, size) as image_files.read_image reads them.
 
     Raises ValueError for files that are no images, and when all would take more than 8 GiB.
     """

@@ -21,13 +21,13 @@ PART = 1_000  # images measured at a time
 
 
 def flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
-    """Mirror images: `chosen` (B,) bool says which, axis 3 is left to right, axis 2 top to bottom."""
+    """Flip the images that are chosen, (B,) bool, along axis 3 (left to right) or axis 2 (top to bottom)."""
     rows = torch.arange(len(images), device=images.device) + len(images) * chosen
     return torch.cat([images, images.flip(axis)]).index_select(0, rows)  # where() is slow on bytes
 
 
 def pad(images: Tensor, tall: int, wide: int, mode: Literal["zero", "reflect"] = "zero", fill: float = 0) -> Tensor:
-    """`tall` rows added above and below, `wide` columns left and right: `fill`, or what lies inside of the edge.
+    """Pad `tall` rows above and below and `wide` columns left and right, with `fill` or by reflection at the edge.
 
     Raises ValueError where a reflection would reach beyond the other edge.
     """
@@ -45,7 +45,7 @@ def pad(images: Tensor, tall: int, wide: int, mode: Literal["zero", "reflect"] =
 
 
 def windows(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Tensor:
-    """A window (h, w) of each image, its corner at top, left (B,) int64, as rows picked out of the whole memory."""
+    """Crop one window (h, w) of each image, with its corner at top, left (B,) int64, by gathering rows of pixels."""
     count, channels, tall, wide = images.shape
     flat = images.contiguous().view(-1)
     rows = flat.as_strided((flat.numel() - size[1] + 1, size[1]), (1, 1))  # one that begins at each pixel
@@ -58,7 +58,7 @@ def windows(images: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) ->
 def resample(
     images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: tuple[int, int]
 ) -> Tensor:
-    """Windows at top, left of height and width (B,) floats, scaled to one size (h, w).
+    """Resample windows at top, left of height and width (B,) floats to one size (h, w).
 
     Pixels are averaged with triangular weights, as wide as what becomes one pixel (bilinear with antialiasing).
     """
@@ -69,7 +69,7 @@ def resample(
 
 
 def nearest(masks: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: tuple[int, int]) -> Tensor:
-    """`resample` of masks (B, 1, H, W): the value of the pixel in which a new pixel's center lies."""
+    """Nearest-neighbor `resample` of masks (B, 1, H, W): of the pixel in which a new one's center lies."""
     places = []
     for begin, length, side, new in zip((top, left), (height, width), masks.shape[2:], size, strict=True):
         center = begin[:, None] + (torch.arange(new, device=begin.device) + 0.5) * (length / new)[:, None]
@@ -79,9 +79,9 @@ def nearest(masks: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Ten
 
 
 def rotate(images: Tensor, angle: Tensor, fill: float | None = None) -> Tensor:
-    """Turned counterclockwise about the center by angles (B,) in radians: bilinear, 0 where nothing is.
+    """Rotate counterclockwise about the center by angles (B,) in radians: bilinear, 0 outside of the image.
 
-    fill: of masks, whose values are not mixed but taken from the nearest pixel, and are `fill` where nothing is.
+    fill: for masks: values are taken from the nearest pixel, and are `fill` outside of the image.
     """
     tall, wide = images.shape[2:]
     cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
@@ -94,7 +94,7 @@ def rotate(images: Tensor, angle: Tensor, fill: float | None = None) -> Tensor:
 
 
 def rotate_points(points: Tensor, angle: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where points (B, P, 2) of images of `size` (H, W) are after `rotate`: x, y from the top left corner."""
+    """Rotate points (B, P, 2), x and y from the top left corner, as `rotate` does images of `size` (H, W)."""
     middle = points.new_tensor([size[1] / 2, size[0] / 2])
     x, y = (points - middle).unbind(2)
     cos, sin = angle.cos()[:, None], angle.sin()[:, None]
@@ -102,8 +102,7 @@ def rotate_points(points: Tensor, angle: Tensor, size: tuple[int, int]) -> Tenso
 
 
 def _weights(begin: Tensor, length: Tensor, side: int, size: int) -> Tensor:
-    """How much each of `side` pixels counts for each of `size` that stretch over begin..begin + length (B,):
-    (B, size, side)."""
+    """Interpolation weights (B, size, side) of `side` pixels for `size` new ones over begin..begin + length (B,)."""
     scale = (length / size)[:, None, None]
     middle = begin[:, None, None] + (torch.arange(size, device=begin.device)[:, None] + 0.5) * scale
     far = (torch.arange(side, device=begin.device) + 0.5 - middle).abs() / scale.clamp(min=1)
@@ -115,10 +114,10 @@ def _weights(begin: Tensor, length: Tensor, side: int, size: int) -> Tensor:
 
 
 def jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor | None) -> Tensor:
-    """Brightness, contrast and saturation times a factor (B, 1, 1), and hue turned by radians (B,) (Howard 2013).
+    """Color jitter: brightness, contrast and saturation times a factor (B, 1, 1), hue rotated by radians (B,).
 
-    contrast: about the image's mean gray. saturation: about each pixel's gray. hue: the chroma plane of YIQ is
-    rotated; None: it is not. In this order, as one matrix for each image, cut off at black and white once.
+    Howard 2013. contrast: about the image's mean gray. saturation: about each pixel's gray. hue: the chroma plane of
+    YIQ is rotated; None: it is not. In this order, as one matrix for each image, clipped at black and white once.
     Images are (B, 3, H, W), or (B, 1, H, W), which have neither saturation nor hue. Raises ValueError for others.
     """
     count, channels = images.shape[:2]
@@ -151,7 +150,7 @@ def hue_rotation(angle: Tensor) -> Tensor:
 
 
 def add_color(images: Tensor, color: Tensor) -> Tensor:
-    """One color (B, C) added to all of an image, where white is 1, and cut off at black and white."""
+    """Add one color (B, C), where white is 1, to all pixels of an image, clipped at black and white."""
     color = color[..., None, None]
     if images.dtype == torch.uint8:
         return as_type(images + color * 255, images)
@@ -159,7 +158,7 @@ def add_color(images: Tensor, color: Tensor) -> Tensor:
 
 
 def erase(images: Tensor, middle: tuple[Tensor, Tensor], size: int, fill: Tensor | float = 0) -> Tensor:
-    """A square of `size` pixels painted over, its middle at rows and columns (B,) int64, so it may hang over.
+    """Fill a square of `size` pixels, its center at rows and columns (B,) int64, cut at the images' edges.
 
     fill: the color, a number or (C,), where white is 1.
     """
@@ -210,5 +209,5 @@ def integers(images: Tensor, count: int, generator: torch.Generator | None) -> T
 
 
 def as_type(found: Tensor, images: Tensor) -> Tensor:
-    """`found` as the images' type; in bytes, rounded, and cut off at black and white."""
+    """`found` in the images' type; as bytes, rounded and clipped at black and white."""
     return found.round_().clamp_(0, 255).byte() if images.dtype == torch.uint8 else found.to(images.dtype)

@@ -46,7 +46,7 @@ CLOTHES = (
 
 
 def mnist(folder: str | Path | None = None) -> Sets:
-    """MNIST (LeCun et al. 1998), digits (1, 28, 28): 55,000 images to learn from, 5,000 to choose on, 10,000 to test.
+    """MNIST (LeCun et al. 1998), digits (1, 28, 28): 55,000 images for training, 5,000 to validate, 10,000 to test.
 
     folder: where the four .gz files lie, and where they are put if they are missing; None: see files.place.
     Raises ValueError when a file is missing and cannot be fetched, or is not the published one.

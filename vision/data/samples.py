@@ -6,7 +6,7 @@
     sample, other = batch.samples()
 
 Coordinates are continuous, in pixels: column i covers x from i to i + 1, so that an image spans (0, 0) to (W, H).
-What a target has nothing of is None, and an image without objects has boxes (0, 4). Transforms are in transforms.py.
+Fields without annotations are None; an image without objects has boxes (0, 4). Transforms are in transforms.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INSTANCES = ("boxes", "labels", "masks", "keypoints")  # one row an object
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is known of an image. K is the number of its objects, and H, W the image's height and width."""
+    """The annotations of an image. K is the number of its objects, H and W are the image's height and width."""
 
     label: int | None = None  # class of the whole image
     boxes: Tensor | None = None  # (K, 4) floats: left, top, right, bottom

@@ -1,4 +1,4 @@
-"""What an image set is: images and labels, in three parts."""
+"""Image data sets: images and labels of a training, a validation and a test part."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from torch import Tensor
 
 
 class Labeled(NamedTuple):
-    """Images and what they show."""
+    """Images and their labels."""
 
     images: Tensor  # (N, C, H, W) uint8
     labels: Tensor  # (N,) int64, indices of the set's classes
 
 
 class Sets(NamedTuple):
-    """One image set in its three parts: learn from `train`, choose on `validation`, report `test` once."""
+    """An image data set in three parts: train on `train`, select on `validation`, report `test` once."""
 
     train: Labeled
     validation: Labeled
     test: Labeled
-    classes: tuple[str, ...]  # what a label is called
+    classes: tuple[str, ...]  # names, in the order of labels
 
 
 def order(count: int, seed: int, epoch: int) -> Tensor:
-    """0..count - 1 (count,) int64 as shuffled in an epoch: a function of the seed and the epoch's number alone."""
+    """The shuffled order of an epoch, 0..count - 1 (count,) int64, which depends only on its number and the seed."""
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
 
 def cut(published: Labeled, count: int) -> tuple[Labeled, Labeled]:
-    """A published training set without its last `count` images, and those, to choose on.
+    """Split a published training set: all but its last `count` images for training, those for validation.
 
-    Raises ValueError where nothing would be left to learn from.
+    Raises ValueError where nothing would be left for training.
     """
     images, labels = published
     if len(images) <= count:

@@ -1,7 +1,7 @@
-"""Drawn shapes: a set of color images that is made instead of fetched, the same every time.
+"""Synthetic data set of drawn shapes: color images that need no download, the same every time.
 
-Ten shapes of random place, size, turn, stretch and colors, before a shaded background with specks and noise. A class
-is nowhere in particular and of no color, so that there is little for a linear classifier to hold on to.
+Ten shapes of random position, size, rotation, aspect and colors, on a shaded background with specks and noise. No
+class has a position or color of its own, so that a linear classifier has little to go by.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from vision.data.sets import Labeled, Sets
 
 SIDE = 32  # pixels
-SIZES = (20_000, 2_000, 4_000)  # images to learn from, to choose on, to test
+SIZES = (20_000, 2_000, 4_000)  # images for training, validation, testing
 RADIUS = (0.25, 0.45)  # of a shape, as a part of the image's side
 SPECKS = 2  # an image
 CHUNK = 1_000  # images drawn together: fits into a cache
@@ -55,7 +55,7 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # how far inside its 
 
 
 def shapes(folder: str | Path | None = None) -> Sets:
-    """Drawn shapes, (3, 32, 32): 20,000 images to learn from, 2,000 to choose on, 4,000 to test.
+    """Drawn shapes, (3, 32, 32): 20,000 images for training, 2,000 for validation, 4,000 for testing.
 
     Raises ValueError for a folder: there are no files.
     """

@@ -1,4 +1,4 @@
-"""Image files that do not fit into memory: read when they are asked for, or sooner, by threads.
+"""Streaming of image files that do not fit into memory: decoded by threads, when needed or ahead of it.
 
 images = data.Pictures(data.listing("imagenet").train.paths, size=224)
 images[rows]                # (B, 3, 224, 224) uint8, rows (B,) int64, as a tensor of them all would give
@@ -25,7 +25,7 @@ from vision.data.sets import Labeled, order
 
 
 class StreamedImages:
-    """N image files as if they were a tensor (N, 3, size, size) uint8, of which rows are read by threads.
+    """N image files as a lazily read tensor (N, 3, size, size) uint8, whose rows are decoded by threads.
 
     paths: of the files. size: pixels, side (as image_files.picture cuts them). workers: threads that decode;
         None: one a core. device: where what is read is put.
@@ -60,7 +60,7 @@ class StreamedImages:
         return images.to(self.device)
 
     def prefetch(self, rows: Tensor | slice) -> None:
-        """Begin to read rows that will be asked for, in just this order."""
+        """Prefetch rows: begin to read them, to be indexed later in the same order."""
         numbers = self._numbers(rows)
         if numbers not in self._begun:
             with torch.inference_mode(False):  # the threads, which write into it, are in no such mode
@@ -71,7 +71,7 @@ class StreamedImages:
             )
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """All of them, `size` at a time, the next ones being read meanwhile."""
+        """All images, `size` at a time, while the next ones are prefetched."""
         parts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
         for part, next_value in zip(parts, [*parts[1:], None], strict=True):
             images = self[part]
@@ -80,7 +80,7 @@ class StreamedImages:
             yield images
 
     def to(self, device: str | torch.device) -> Self:
-        """Read to that device from now on."""
+        """Return images on that device from now on."""
         self.device = torch.device(device)
         return self
 

@@ -21,7 +21,7 @@ CLASSES = tuple("0123456789")
 
 
 def svhn(folder: str | Path | None = None) -> Sets:
-    """SVHN's cropped digits, (3, 32, 32): 68,257 images to learn from, 5,000 to choose on, 26,032 to test.
+    """SVHN's cropped digits, (3, 32, 32): 68,257 images for training, 5,000 for validation, 26,032 for testing.
 
     The 531,131 easier ones that are published as "extra" are left out.
 

@@ -1,4 +1,4 @@
-"""Transforms of images that move boxes, masks and keypoints along: flip, crop, resize, pad, rotate, change of color.
+"""Data augmentation of images with boxes, masks and keypoints: flip, crop, resize, pad, rotate, color jitter.
 
     change = Compose([ScaledCrop((224, 224)), Flip(), ColorJitter(0.4, 0.4, 0.4)])
     sample = change(sample, generator)                     # one, of its own size
@@ -37,7 +37,7 @@ Points = Callable[[Tensor, Tensor], Tensor]  # (x, y (M, P, 2), the samples that
 
 
 class Transform:
-    """Takes a sample, a batch, images or a list of samples, and gives the same: see this module's docstring."""
+    """Base class of transforms: callable on a sample, a batch, images or a list of samples, and returns the same."""
 
     def __call__(self, given: Given, generator: torch.Generator | None = None) -> Given:
         if isinstance(given, Batch):
@@ -53,7 +53,7 @@ class Transform:
 
 
 class Compose(Transform):
-    """Transforms in a row."""
+    """Composition: transforms applied one after the other."""
 
     def __init__(self, steps: Sequence[Transform]) -> None:
         self.steps = list(steps)
@@ -68,7 +68,7 @@ class Compose(Transform):
 
 
 class Flip(Transform):
-    """Mirrored left to right, or top to bottom, each image with the same probability.
+    """Random horizontal or vertical flip, of each image with the same probability.
 
     pairs: keypoints that change places in a mirror, such as (left eye, right eye), by their indices.
     """
@@ -98,7 +98,7 @@ class Flip(Transform):
 
 
 class RandomCrop(Transform):
-    """A window at a random place of the images with `padding` pixels around them (He et al. 2016, 4.2).
+    """Random crop of the images with `padding` pixels around them (He et al. 2016, section 4.2).
 
     size: of the window (h, w); smaller images are padded at the right and bottom first. None: the images' own size.
     mode: what the padding shows: "zero", nothing; "reflect", what lies inside of the edge. A semantic mask is
@@ -120,7 +120,7 @@ class RandomCrop(Transform):
 
 
 class CenterCrop(Transform):
-    """The window (h, w) in the middle of the images. Raises ValueError where it is larger than they are."""
+    """Center crop of a size (h, w). Raises ValueError where images are smaller."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
@@ -137,7 +137,7 @@ class CenterCrop(Transform):
 
 
 class Translate(Transform):
-    """Moved by whole pixels, up to `share` of height and of width in each direction."""
+    """Random translation by whole pixels, up to `share` of height and of width in each direction."""
 
     def __init__(self, share: float = 0.125) -> None:
         self.share = share
@@ -150,7 +150,7 @@ class Translate(Transform):
 
 
 class ScaledCrop(Transform):
-    """A window of random area and aspect, scaled to one size (Szegedy et al. 2014, section 6).
+    """Random resized crop: a window of random area and aspect, scaled to one size (Szegedy et al. 2014, section 6).
 
     size: of the result (h, w); None: the images' own. least: the smallest area, as a part of the image's; areas are
         uniform in [least, 1]. aspect: the largest ratio of width to height, and its inverse the smallest, uniform in
@@ -182,7 +182,7 @@ class ScaledCrop(Transform):
 
 
 class Resize(Transform):
-    """Scaled to one size, bilinear with antialiasing.
+    """Resize, bilinear with antialiasing.
 
     size: (h, w); or pixels of the shorter side, which keeps the aspect. longest: at most that many pixels of the
         longer side, where the aspect is kept (Faster R-CNN: 800 and 1,333).
@@ -209,7 +209,7 @@ class Resize(Transform):
         return _move(batch, pixels, lambda places, rows: places * places.new_tensor([along, down]))
 
     def new_size(self, old: Size) -> Size:
-        """The size (h, w) of an image of `old` afterwards."""
+        """The size (h, w) to which an image of size `old` is resized."""
         if isinstance(self.size, tuple):
             return self.size
         scale = self.size / min(old)
@@ -219,8 +219,7 @@ class Resize(Transform):
 
 
 class Pad(Transform):
-    """Black pixels at the right and at the bottom, up to a size (h, w) where images are smaller, and then up to
-    multiples of a number."""
+    """Zero padding at the right and the bottom, to at least a size (h, w), and then to a multiple of a number."""
 
     def __init__(self, size: Size = (0, 0), multiple: int = 1) -> None:
         self.size, self.multiple = size, multiple
@@ -241,7 +240,7 @@ class Pad(Transform):
 
 
 class Rotate(Transform):
-    """Turned about the center by up to that many degrees either way."""
+    """Random rotation about the center by up to `degrees` in either direction."""
 
     def __init__(self, degrees: float = 15.0) -> None:
         self.degrees = degrees
@@ -260,7 +259,7 @@ class Rotate(Transform):
 
 
 class ColorJitter(Transform):
-    """Brightness, contrast and saturation times factors in 1 +- what is given, and hue turned (Howard 2013).
+    """Color jitter: brightness, contrast, saturation times factors in 1 +- the given ones, hue shifted (Howard 2013).
 
     hue: of a whole turn, at most. Raises ValueError for images of other than 1 or 3 channels; see image_ops.jitter.
     """
@@ -278,7 +277,9 @@ class ColorJitter(Transform):
 
 
 class Lighting(Transform):
-    """One color added to all of an image, along a set's principal axes (Krizhevsky et al. 2012, section 4.1).
+    """PCA color augmentation: one color added to all of an image, along a set's principal axes.
+
+    Krizhevsky et al. 2012, section 4.1.
 
     axes: of image_ops.principal_axes. std: of the normal factor of each. The paper multiplies by eigenvalues, which
         are squares of colors; their roots, which are meant, are in the axes' lengths.
@@ -294,7 +295,8 @@ class Lighting(Transform):
 
 
 class Cutout(Transform):
-    """A square of `size` pixels painted over; its middle is anywhere, so it may hang over (DeVries & Taylor 2017).
+    """Cutout: a square of `size` pixels filled with one color (DeVries & Taylor 2017). Its center is anywhere in the
+    image, so that it may be cut at an edge.
 
     fill: the color, a number or (C,), where white is 1. The paper's is the training set's mean.
     """
@@ -328,7 +330,7 @@ def _windowed(
 
 
 def _move(batch: Batch, pixels: Pixels, points: Points) -> Batch:
-    """Everything that a batch has where the images' content moves to."""
+    """Apply one geometric transform to all fields of a batch, and drop the objects whose boxes become empty."""
     moved: dict[str, Tensor] = {"images": pixels(batch.images, slice(None), None)}
     tall, wide = moved["images"].shape[2:]
     if batch.semantic is not None:

@@ -1,9 +1,9 @@
-"""What a classifier minimizes: losses of logits, and penalties on weights.
+"""Losses of logits (cross-entropy, hinge) with soft targets, and L1 and L2 penalties on weights.
 
     loss = losses.LOSSES["cross_entropy"](logits, losses.targets(labels, classes, smoothing=0.1))
 
-Every loss takes targets (B, classes), how much of each class an image is, so that mixed and smoothed labels need no
-path of their own; for whole labels these are the textbook's.
+Every loss takes soft targets (B, classes), the share of each class in an image, as mixup and label smoothing need;
+for one-hot targets they are the textbook's.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 
 def targets(labels: Tensor, classes: int, smoothing: float = 0.0, mix: Sequence[Tensor] | None = None) -> Tensor:
-    """Labels (B,) int64 as shares of classes (B, classes), each row with the sum 1.
+    """Soft targets (B, classes), each row with the sum 1, of labels (B,) int64.
 
-    smoothing: the share that is spread over all classes alike (Szegedy et al. 2015, arXiv 1512.00567, section 7).
-    mix: other labels (B,), and what the first ones keep, (B,) in [0, 1] (Zhang et al. 2017, arXiv
+    smoothing: label smoothing, the share that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567,
+        section 7).
+    mix: mixup, other labels (B,) and the weight of the first ones, (B,) in [0, 1] (Zhang et al. 2017, arXiv
         1710.09412, equation 1).
     """
     shares = F.one_hot(labels, classes).float()
@@ -62,7 +63,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def at_chance(name: str, classes: int) -> float:
-    """The loss of one of LOSSES where all logits are equal, as they should nearly be before any learning."""
+    """The loss at chance, where all logits are equal, as they nearly are before training; name: of LOSSES."""
     equal = torch.zeros(1, classes)
     return LOSSES[name](equal, F.one_hot(torch.zeros(1, dtype=torch.int64), classes).float()).item()
 

@@ -1,8 +1,10 @@
-"""What a network learns with: optimizers by name, which weights learn at all, and how fast each.
+"""Optimizers by name, frozen layers, parameter groups with layer-wise learning rates, and weight averaging.
 
-optimizers.thaw(model, "last-1")                     # the head and the backbone's last stage learn
-optimizer = optimizers.build("nesterov", optimizers.groups(model, weight_decay=5e-4, layer_decay=0.5))
-optimizers.set_rate(optimizer, 0.1 * factor)         # times each group's own scale
+    optimizers.set_trainable(model, "last-1")            # train the head and the backbone's last stage
+    optimizer = optimizers.build("nesterov", optimizers.groups(model, weight_decay=5e-4, layer_decay=0.5))
+    optimizers.set_learning_rate(optimizer, 0.1 * factor)         # times each group's own scale
+
+A model is a module whose `backbone` is a vision.backbones.Backbone and whose `head` reads its maps.
 """
 
 from __future__ import annotations
@@ -57,17 +59,17 @@ def build(name: str, groups: list[dict[str, Any]], rate: float = 1e-3, momentum:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """The learning rate from now on, times each group's own scale."""
+    """Set the learning rate, times each group's own scale."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group.get("scale", 1.0)
 
 
 @torch.no_grad()
 def ema_update(averaged: nn.Module, model: nn.Module, kept: float, updates: int) -> None:
-    """averaged <- kept * averaged + (1 - kept) * model, weights and norms' means alike.
+    """Exponential moving average: averaged <- kept * averaged + (1 - kept) * model, of weights and norms' statistics.
 
-    updates: made before; after u of them no more than (1 + u) / (10 + u) is kept, so that what was there at the start
-        is soon forgotten.
+    updates: made before; after u of them at most (1 + u) / (10 + u) is kept, against a bias towards the initial
+        weights.
     """
     kept = min(kept, (1 + updates) / (10 + updates))
     pairs = zip(averaged.state_dict().values(), model.state_dict().values(), strict=True)
@@ -76,10 +78,10 @@ def ema_update(averaged: nn.Module, model: nn.Module, kept: float, updates: int)
 
 
 def stages(backbone: Backbone) -> list[list[str]]:
-    """The names of a backbone's weights by the map that each reaches first, fine to coarse.
+    """Group the names of a backbone's weights by the first map that depends on them, fine to coarse.
 
-    What reaches which map is read from the gradients, and so no architecture has to say it. A map without weights of
-    its own, as behind a pool, makes no stage.
+    The dependence is measured from gradients on the meta device, for any architecture. A map without weights of its
+    own, as behind a pool, makes no stage.
     """
     weights = {name: torch.empty_like(w, device="meta").requires_grad_() for name, w in backbone.named_parameters()}
     buffers = {name: torch.empty_like(b, device="meta") for name, b in backbone.named_buffers()}
@@ -99,15 +101,17 @@ def stages(backbone: Backbone) -> list[list[str]]:
 
 
 def set_trainable(model: nn.Module, which: str = "all") -> None:
-    """Choose the weights that learn, of those which do now; the others lose their gradients.
+    """Freeze layers: which of the trainable weights stay so.
 
-    which: all; last-N, the head and the backbone's last N stages; head; last, the layer that names classes.
-    A frozen backbone is in evaluation mode for ever, a stage by `train_mode`.
+    which: all; last-N, the head and the backbone's last N stages; head; last, the head's last layer.
+    A frozen backbone is in evaluation mode permanently, frozen stages by `train_mode`.
     Raises ValueError for another word, and for more stages than there are.
     """
     match = re.fullmatch(r"all|head|last(?:-(\d+))?", which)
     if not match:
-        raise ValueError(f"unknown choice of what learns {which!r}: choose all, last-N (N stages), head or last")
+        raise ValueError(
+            f"unknown choice of trainable weights {which!r}: choose all, last-N (N stages), head or last"
+        )
     if which == "all":
         return
     parts, count = stages(model.backbone), int(match[1] or 0)
@@ -126,7 +130,7 @@ def set_trainable(model: nn.Module, which: str = "all") -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode where something learns: a part of which nothing does keeps its norms' means and drops nothing."""
+    """Training mode for modules with trainable weights, evaluation mode for frozen ones: no dropout, fixed norms."""
     model.train()
     for module in model.modules():
         weights = list(module.parameters())
@@ -141,7 +145,7 @@ def groups(
     layer_decay: float = 1.0,
     bias_scale: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Parameter groups of the weights that learn, for `build`.
+    """Parameter groups of the trainable weights, for `build`.
 
     weight_decay: of the optimizer; decay_biases: of norms and biases too, and not only of what multiplies maps.
     bias_scale: the rate of norms and biases, as a multiple of the others' (Page 2018, "How to train your ResNet",
@@ -149,7 +153,7 @@ def groups(
     layer_decay: the rate of each stage as a share of the next one's, from the head (1) down to the image (ULMFiT's
         discriminative rates, Howard & Ruder 2018, arXiv 1801.06146, section 3.2, are 1 / 2.6). It is the group's
         `scale`.
-    Raises ValueError where nothing learns.
+    Raises ValueError where no weight is trainable.
     """
     backbone = dict(model.backbone.named_parameters())
     parts = [[weight for name, weight in model.named_parameters() if not name.startswith("backbone.")]]

@@ -1,7 +1,7 @@
-"""What a classifier is shown: which images of a set, and in which order.
+"""Sampling of training images: shuffled batches, few-shot subsets, cross-validation folds.
 
-An epoch shows every image once in an order of its own, which follows from the seed and the epoch's number alone, so
-that a resumed run goes on with the very batch at which it was stopped.
+The order of an epoch depends only on the seed and the epoch's number, so that a resumed run continues with the batch
+at which it was stopped.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vision.data.sets import order as shuffled
 
 
 def subset(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int = 1) -> Sets:
-    """The part of a set that a run is to use.
+    """A subset of a data set: a number of images a class (few-shot), or a fold of cross-validation.
 
     shots: labeled training images a class, drawn by the seed; 0 for all.
-    fold, folds: instead of the set's own cut, `fold` of `folds` equal parts of training and validation images is what
-        to choose on, and the others what to learn from (Stone 1974); the parts are the same for every seed.
-    Raises ValueError for a fold that there is not, more shots than images, and either of them with streamed images.
+    fold, folds: instead of the set's own split, part `fold` of `folds` equal parts of training and validation images
+        is for validation, and the others for training (Stone 1974); the parts are the same for every seed.
+    Raises ValueError for a fold that does not exist, more shots than images, and either of them with streamed images.
     """
     train, validation = sets.train, sets.validation
     if (folds or shots) and not isinstance(train.images, Tensor):
@@ -48,7 +48,7 @@ def subset(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int 
 
 
 def batch_indices(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
-    """The rows (batch,) of `count` images to show at a step, counted in images; an epoch's remainder rests."""
+    """Indices (batch,) of the batch at a step, counted in images, of `count`; incomplete batches are left out."""
     epoch, number = divmod(step // batch, count // batch)
     return order(count, seed, epoch, device)[number * batch : (number + 1) * batch]
 

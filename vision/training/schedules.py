@@ -1,9 +1,9 @@
-"""How the learning rate goes: factors of it by name, as functions of progress, 0 at the start and 1 at the end.
+"""Learning-rate schedules: factors by name, as functions of progress, 0 at the start and 1 at the end.
 
     factor = schedules.SCHEDULES["cosine"](progress)
     factor = schedules.at("one_cycle", step / steps, warm_up=0.05)
 
-One of them, `plateau`, looks at what comes out on validation; it has a state and is a class.
+`plateau` depends on validation losses, and so has a state and is a class, PlateauSchedule.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ FLOOR = 0.04  # factor that the one cycle begins with
 
 
 def constant(progress: float) -> float:
-    """1 all the way."""
+    """Always 1."""
     return 1.0
 
 
 def step(progress: float) -> float:
-    """A tenth after half the way, and a tenth of that after three quarters."""
+    """Step decay: a tenth from half of the steps on, a hundredth from three quarters on."""
     return DROP ** sum(progress >= drop for drop in DROPS)
 
 
 def cosine(progress: float) -> float:
-    """From 1 to 0 along half a cosine: Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts."""
+    """Cosine annealing from 1 to 0: Loshchilov & Hutter 2016, arXiv 1608.03983, equation 5 without restarts."""
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
 def one_cycle(progress: float) -> float:
-    """Up in a straight line to 1 at a quarter of the way, down in one to 0: Smith & Topin 2017, arXiv 1708.07120.
+    """One cycle: linearly up to 1 at a quarter of the steps, then down to 0 (Smith & Topin 2017, arXiv 1708.07120).
 
-    Momentum stays as it is, other than theirs.
+    Other than in the paper, momentum is constant.
     """
     if progress < PEAK:
         return FLOOR + (1 - FLOOR) * progress / PEAK
@@ -47,9 +47,9 @@ def one_cycle(progress: float) -> float:
 
 
 def cycles(progress: float, count: int) -> float:
-    """A cosine to 0, begun again `count` times: Huang et al. 2017, arXiv 1704.00109, equation 2.
+    """Cosine annealing with `count` warm restarts (Huang et al. 2017, arXiv 1704.00109, equation 2).
 
-    At the end of each the network is at rest somewhere, and a member of an ensemble.
+    The weights at the end of each cycle are a member of a snapshot ensemble.
     """
     return cosine(progress * count % 1.0)
 
@@ -64,10 +64,10 @@ NAMES = (*SCHEDULES, "plateau", "snapshots")
 
 
 def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1) -> float:
-    """The factor of the learning rate at `progress`, less warm-up: `plateau` counts as constant here.
+    """The factor of the learning rate at `progress`, warm-up included; `plateau` counts as constant here.
 
-    warm_up: share of the whole way on which the factor rises from 0 to the schedule's beginning in a straight line
-        (Goyal et al. 2017, arXiv 1706.02677, section 2.2); the schedule has the rest of the way.
+    warm_up: share of all steps on which the factor rises linearly from 0 to the schedule's first value (Goyal et al.
+        2017, arXiv 1706.02677, section 2.2); the schedule has the other steps.
     snapshots: cycles of the schedule of that name.
     Raises ValueError for an unknown name.
     """
@@ -80,7 +80,7 @@ def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1) -> 
 
 
 class PlateauSchedule:
-    """What follows from validation losses: a rate that drops where they rest, and the end where they rest for long.
+    """Reduce on plateau, and early stopping: a rate that drops where validation losses stop falling.
 
     patience: evaluations without a better loss after which the factor is multiplied by DROP. 0: never.
     stop: evaluations without a better loss after which `done` is true (early stopping). 0: never.
@@ -95,7 +95,7 @@ class PlateauSchedule:
         return 0 < self.stop <= self.resting
 
     def see(self, loss: float) -> None:
-        """Take in the loss of an evaluation."""
+        """Record the loss of an evaluation."""
         better = loss < self.best
         self.best = min(self.best, loss)
         self.resting = 0 if better else self.resting + 1

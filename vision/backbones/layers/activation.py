@@ -1,4 +1,4 @@
-"""What bends: the activations that every published architecture can be built with, chosen by its `activation`."""
+"""Activation functions by name: ReLU, leaky ReLU, ELU, GELU, tanh, Maxout and others."""
 
 from collections.abc import Callable
 

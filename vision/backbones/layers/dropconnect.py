@@ -1,4 +1,4 @@
-"""DropConnect: a dense layer whose weights are dropped in training, where dropout drops what it reads."""
+"""DropConnect: dropout of the weights of a dense layer instead of its inputs (Wan et al. 2013)."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

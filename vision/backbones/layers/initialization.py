@@ -1,4 +1,4 @@
-"""How a backbone's weights begin, chosen in this one place by the `init` argument of every backbone."""
+"""Weight initialization: He, Xavier, orthogonal and others by name, and whitening of a first convolution."""
 
 import math
 
@@ -13,12 +13,12 @@ def initialize(module: nn.Module, init: str = "he") -> None:
     """Sets the weights of every convolution and linear layer in `module`, in place.
 
     he: normal with standard deviation sqrt(2 / fan_in), zero biases (He et al. 2015, equation 10).
-        The default: the signal of sparse pixels keeps its size through ReLU layers.
+        The default: keeps the variance of activations through ReLU layers.
     xavier: normal with standard deviation sqrt(2 / (fan_in + fan_out)), zero biases (Glorot & Bengio 2010, equation
-        12, there uniform): the signal keeps its size through tanh layers.
+        12, there uniform): keeps the variance of activations through tanh layers.
     orthogonal: orthogonal rows times sqrt(2), zero biases (Saxe et al. 2014), the habit of policy gradients.
-    small: normal with standard deviation 0.01, zero biases: the signal dies out in deep networks.
-    zeros: all alike, and so nothing to tell units apart: to show that it does not learn.
+    small: normal with standard deviation 0.01, zero biases: activations vanish in deep networks.
+    zeros: all equal, so that symmetry is not broken and units stay alike: to show that it does not learn.
     torch: left as PyTorch made them (uniform, variance 1 / (3 fan_in)), which shrinks with depth.
 
     Raises ValueError for another word.
@@ -46,12 +46,12 @@ def initialize(module: nn.Module, init: str = "he") -> None:
 
 @torch.no_grad()
 def whiten(layer: nn.Conv2d, images: Tensor, eps: float = 5e-4) -> None:
-    """Makes a first convolution decorrelate the patches of images, and freezes its weight: Page 2018, part 8.
+    """Whitening: a first convolution that decorrelates the patches of images, its weight frozen (Page 2018, part 8).
 
     images: (N, C, H, W), uint8 counting as x / 255. Its filters become the patches' principal components, each
-    divided by the root of its variance (plus eps) and each once more with the other sign, and its biases, which go
-    on learning, take the mean away.
-    Raises ValueError for a layer that has not twice as many filters as a patch has numbers, or no bias.
+    divided by the root of its variance (plus eps), and their negatives; its biases, which still learn, subtract the
+    mean.
+    Raises ValueError for a layer without a bias, or whose filters are not twice as many as a patch has numbers.
     """
     numbers = layer.weight[0].numel()
     if layer.out_channels != 2 * numbers or layer.bias is None:

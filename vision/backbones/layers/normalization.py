@@ -1,7 +1,4 @@
-"""What keeps a network's numbers in bounds: norms between a layer and its ReLU, and of a layer's weights themselves.
-
-Chosen in this one place by the `norm` argument of every backbone, and `spectral` of those that have it.
-"""
+"""Normalization layers by name: batch, layer, group and instance norm; and spectral normalization of weights."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +10,7 @@ INITIAL_ITERATIONS = 15  # power iterations before the first use, as in torch's 
 
 
 def norm_layer(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
-    """What normalizes maps (B, channels, H, W).
+    """A normalization layer for maps (B, channels, H, W), by its name.
 
     none: nothing.
     batch: each channel over images and places (Ioffe & Szegedy 2015, arXiv 1502.03167); running means in evaluation.
@@ -37,7 +34,7 @@ def norm_layer(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
 
 
 def norm_after(layer: nn.Conv2d | nn.Linear, norm: str) -> list[nn.Module]:
-    """The modules that normalize what `layer` puts out: none, or one; of a linear layer's vectors over their units.
+    """The normalization after a layer, as a list of no or one module: of maps, or of a linear layer's vectors.
 
     Raises ValueError for an unknown word, and for one that means nothing for vectors.
     """
@@ -52,7 +49,7 @@ def norm_after(layer: nn.Conv2d | nn.Linear, norm: str) -> list[nn.Module]:
 
 
 def spectral_norm(layer: nn.Conv2d) -> None:
-    """From now on the layer works with weight / (its largest singular value), in place; see Spectral."""
+    """Apply spectral normalization to a convolution, in place; see SpectralNorm."""
     parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
 
 

@@ -1,4 +1,4 @@
-"""The layer by which pixels enter: a convolution that takes them as they lie in memory."""
+"""Convolution of uint8 pixels: the first layer of every backbone, without a conversion to floats in memory."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class PixelConv2d(nn.Conv2d):
     as many channels (Shi et al. 2016, arXiv 1609.05158, figure 1, backwards) and the stride 1: the same sums, in the
     shape that matrix units are made for.
 
-    center: (C, H, W) uint8, a picture that is taken from x, or None. Differences of pixels are exact in bf16 as well.
+    mean_observation: (C, H, W) uint8, subtracted from x, or None. Differences of pixels are exact in bf16 as well.
 
     x: (B, C, H, W) uint8, or floats as nn.Conv2d takes them. Returns maps in channels_last, in autocast's dtype.
     """
@@ -48,14 +48,14 @@ class PixelConv2d(nn.Conv2d):
         return F.conv2d(patches.permute(0, 3, 1, 2), weight, self.bias)
 
     def _patches(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 -> (B, H / s, W / s, C * s * s): what a stride passes over becomes one pixel."""
+        """Space to depth: (B, C, H, W) uint8 -> (B, H / s, W / s, C * s * s), where s is the stride."""
         (batch, channels, height, width), s = x.shape, self.stride[0]
         words = x.contiguous().view(WORDS[s]).view(batch, channels, height // s, s, width // s)
         patches = words.permute(0, 2, 4, 1, 3).contiguous().view(torch.uint8)  # (B, H / s, W / s, C, s * s)
         return patches.view(batch, height // s, width // s, channels * s * s)
 
     def _whole(self, x: Tensor) -> bool:
-        """Whether x falls into whole patches of stride x stride, and the kernel into whole patches too."""
+        """Whether x, and the kernel too, is divided into whole patches of stride x stride."""
         square = len({*self.stride}) == len({*self.kernel_size}) == self.groups == 1
         plain = not any(map(int, self.padding)) and {*self.dilation} == {1}
         s = self.stride[0]
