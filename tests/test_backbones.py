@@ -386,7 +386,7 @@ def test_backbones_saved_before_options_were_known(tmp_path):
         again = backbones.load(tmp_path / "old.safetensors")
         assert again.spec == backbone.spec | later
         assert again.state_dict().keys() == backbone.state_dict().keys()
-    with pytest.raises(ValueError, match="have norm='none', not 'layer'"):
+    with pytest.raises(ValueError, match="has norm='none', not 'layer'"):
         backbones.build(tmp_path / "old.safetensors", (9,), norm="layer")
 
 
@@ -403,7 +403,7 @@ def test_a_pretrained_backbone_from_a_run(tmp_path):
         assert other.spec["shape"] == [channels, 84, 84]
         ours, theirs = other(gray.expand(-1, channels, -1, -1)), backbone(gray.expand(-1, 4, -1, -1))
         torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="have stem='atari', not 'cifar'"):
+    with pytest.raises(ValueError, match="has stem='atari', not 'cifar'"):
         backbones.build(tmp_path, (4, 84, 84), stem="cifar")
     with pytest.raises(FileNotFoundError, match="no backbone at"):
         backbones.build(tmp_path.parent, (4, 84, 84))
@@ -448,7 +448,7 @@ def test_no_mean_observation_without_the_layer():
         backbones.build("mlp", (4,), subtracts_mean=True)
     with pytest.raises(ValueError, match="a mean of their own"):
         backbones.build("inception_v3", (3, 96, 96), transform_input=True, subtracts_mean=True)
-    with pytest.raises(ValueError, match=r"a picture \(1, 84, 84\) cannot be taken from inputs \(4, 84, 84\)"):
+    with pytest.raises(ValueError, match=r"a mean observation \(1, 84, 84\) does not fit inputs \(4, 84, 84\)"):
         backbones.build("nature", (4, 84, 84)).set_mean_observation(torch.zeros(1, 84, 84))
 
 
