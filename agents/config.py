@@ -124,7 +124,10 @@ def from_recipe(
     """
     key = recipe_key(asked, recipes)
     if key not in recipes:
-        raise ValueError(f"no recipe for {asked.env}, a world of the family {key}: there are {', '.join(recipes)}")
+        pixels = "; --pixels learns from its rendered picture" if "pixels" in recipes and key == "control" else ""
+        raise ValueError(
+            f"no recipe for {asked.env}, a world of the family {key}: there are {', '.join(recipes)}{pixels}"
+        )
     opened = dataclasses.replace(asked, env_kwargs=asked.env_kwargs or recipes[key].get("env_kwargs", ()))
     chosen = FAMILIES[describe(opened).family] | recipes[key] | implied(opened)
     if asked.recipe == "paper":

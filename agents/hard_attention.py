@@ -30,11 +30,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from agents import ppo, soft_attention
-from agents.config import build_backbone, implied, world_options
+from agents import ppo
+from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
+    PolicyGradientFlags,
+    WorldFlags,
+    build_backbone,
+    from_recipe,
+    world_options,
+)
 from agents.networks import actor_critic, distributions, normalization
 from agents.networks.layers import dense
 from agents.networks.lstm import build_lstm
+from agents.ppo import PPOFlags
 from envs import World
 from envs.glimpse import Retina
 from runs.flag_types import Count, Positive, Whole
@@ -43,7 +53,7 @@ __all__ = ["Config", "load", "world_options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ppo.Config):
+class Config(WorldFlags, BackboneFlags, PPOFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     stack: Whole = 1  # frames in an observation of pictures
     hidden: Count = 512  # units between the glimpse network and the LSTM
     lstm_units: Count = 256  # of the LSTM that location, policy and value read
@@ -61,15 +71,26 @@ ATARI = dict(
     subtract_mean=True,  # the background is far brighter than a ball of four pixels
     norm="layer",
 )
-CATCH = ppo.CATCH | dict(
-    steps=300_000, lstm_units=64, backbone="mlp", patch_size=10, separate_critic=False, evaluate_every=30_000
+CATCH = dict(
+    steps=300_000,
+    worlds=8,
+    rollout=36,
+    backbone="mlp",
+    hidden=64,
+    lstm_units=64,
+    patch_size=10,
+    learning_rate=2e-3,
+    clip=0.2,
+    evaluate_every=30_000,
+    log_every=2_000,
 )
-RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": ppo.RECIPES["pixels"]}
+PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
+RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world, or one without pictures."""
-    return Config(env=asked.env, **RECIPES[soft_attention.picture_recipe_key(asked, RECIPES)] | implied(asked))
+    return from_recipe(asked, RECIPES)
 
 
 class ActionLocationHead(nn.Module):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents import optimization, reinforce
+from agents import optimization
 from agents.config import (
     BackboneFlags,
     ComputeFlags,
@@ -53,20 +53,18 @@ __all__ = ["Config", "load", "policy_loss", "recipe", "train", "value_loss", "wo
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
-    env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
+class PPOFlags:
+    """The flags of PPO's loop, for the programs that learn by it."""
+
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between updates
     epochs: Count = 4  # passes over a rollout
     minibatches: Count = 4  # updates an epoch
-    gae_lambda: Share = (
-        0.95  # lambda of generalized advantage estimation, from 0 (trusts the value) to 1 (the rewards)
-    )
+    gae_lambda: Share = 0.95  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
     clip: float = 0.1  # epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon
     clip_value: bool = True  # the new value is clipped to the old one +- epsilon
     normalize_advantages: bool = True  # advantages less their mean, divided by their standard deviation
     scale_rewards: bool = False  # divided by the standard deviation of the discounted return
-    lstm_units: Whole = 0  # of an LSTM between backbone and heads; 0 for none
     evaluate_greedy: bool = False  # evaluations take the most probable action instead of sampling
 
     def validate(self) -> None:
@@ -78,17 +76,34 @@ class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, Evalu
             )
 
 
-CONTROL = reinforce.CONTROL | dict(
+@dataclasses.dataclass(frozen=True)
+class Config(WorldFlags, BackboneFlags, PPOFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
+    lstm_units: Whole = 0  # of an LSTM between backbone and heads; 0 for none
+
+
+CONTROL = dict(
     steps=300_000,
+    worlds=8,
     rollout=64,
+    hidden=0,
+    separate_critic=True,
     learning_rate=1e-3,
     clip=0.2,
     clip_value=False,
     evaluate_every=10_000,
+    evaluate_games=50,
     evaluate_greedy=True,
+    log_every=2_000,
 )
-CATCH = reinforce.CATCH | dict(
-    steps=24_000, rollout=36, learning_rate=2e-3, max_grad_norm=0.5, entropy=0.01, clip=0.2, evaluate_every=6_000
+CATCH = dict(
+    steps=24_000,
+    worlds=8,
+    rollout=36,
+    hidden=64,
+    learning_rate=2e-3,
+    clip=0.2,
+    evaluate_every=6_000,
+    log_every=2_000,
 )
 LUNAR_LANDER = CONTROL | dict(
     steps=1_000_000,
@@ -118,6 +133,7 @@ CONTINUOUS = CONTROL | dict(
 ANT = CONTINUOUS | dict(  # with v5's contact forces in the observation it ends at 91 instead of 1,300
     env_kwargs=("include_cfrc_ext_in_observation=False",)
 )
+PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
     "control": CONTROL,
@@ -125,13 +141,39 @@ RECIPES = {  # by world where it has one of its own, else by family
     "LunarLander-v3": LUNAR_LANDER,
     "Ant-v5": ANT,
     "catch": CATCH,
-    "pixels": reinforce.PIXELS,
+    "pixels": PIXELS,
+}
+PAPER = {
+    "atari": dict(  # Schulman 2017, table 5, whose clip is annealed with the learning rate, and this one is not
+        steps=10_000_000,
+        worlds=8,
+        rollout=128,
+        epochs=3,
+        minibatches=4,
+        learning_rate=2.5e-4,
+        clip=0.1,
+        clip_value=False,
+        value_weight=2.0,  # c1 = 1, of a squared error that is halved here
+        entropy=0.01,
+    ),
+    "continuous": dict(  # table 3, and the best clip of table 1
+        steps=1_000_000,
+        worlds=1,
+        rollout=2_048,
+        epochs=10,
+        minibatches=32,
+        learning_rate=3e-4,
+        anneal_lr=False,
+        clip=0.2,
+        clip_value=False,
+        entropy=0.0,
+    ),
 }
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return from_recipe(asked, RECIPES)
+    return from_recipe(asked, RECIPES, PAPER)
 
 
 def policy_loss(log_prob: Tensor, old: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -68,9 +68,7 @@ class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, Evalu
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: Count = 10_000_000  # agent steps, those played while other worlds finish included
     worlds: Count = 16  # games side by side: episodes an update
-    credit: Literal["return", "reward_to_go"] = (
-        "reward_to_go"  # weight of a step: the whole episode's return, or that of later rewards
-    )
+    credit: Literal["return", "reward_to_go"] = "reward_to_go"  # weight: the return of the episode, or to go
     baseline: Literal["none", "constant", "moving", "learned"] = "learned"  # subtracted from the return
     baseline_decay: Share = 0.9  # of the moving baseline: weight of its value before an update
     value_updates: Count = 1  # of a learned baseline with --separate-critic: steps for one of the policy
@@ -79,38 +77,41 @@ class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, Evalu
 CONTROL = dict(
     steps=500_000,
     worlds=8,  # of 16, whole games of 500 steps leave too few updates
-    backbone="mlp",
     hidden=0,
     separate_critic=True,
+    value_updates=20,
     learning_rate=3e-3,
-    clip_reward=False,
     evaluate_every=50_000,
-    evaluate_first=0,
     evaluate_games=50,  # of 20, weights that fall in some games win by chance
-    film_seconds=0.0,  # Gymnasium's screen needs pygame
     log_every=2_000,
-    bf16=False,
-    threads=1,  # a small network waits longer for a second thread than it gains
 )
-CATCH = CONTROL | dict(
+CATCH = dict(
     steps=64_000,
-    backbone="small",
+    worlds=8,
     hidden=64,
-    separate_critic=False,
     learning_rate=4e-3,
     max_grad_norm=0.0,
     entropy=0.03,
     evaluate_every=8_000,
-    evaluate_games=40,
-    film_seconds=6.0,
+    log_every=2_000,
 )
-PIXELS = dict(steps=1_000_000, clip_reward=False, evaluate_every=50_000)
-RECIPES = {"atari": {}, "control": CONTROL | dict(value_updates=20), "catch": CATCH, "pixels": PIXELS}
+PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
+RECIPES = {"atari": {}, "control": CONTROL, "catch": CATCH, "pixels": PIXELS}
+
+EPISODIC = dict(  # Williams 1992: episodic REINFORCE with reinforcement comparison; the paper gives no other numbers
+    credit="return",
+    baseline="moving",
+    normalize_advantages=False,
+    max_grad_norm=0.0,
+    entropy=0.0,
+    anneal_lr=False,
+)
+PAPER = {"control": EPISODIC, "catch": EPISODIC}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return from_recipe(asked, RECIPES)
+    return from_recipe(asked, RECIPES, PAPER)
 
 
 class Episodes:

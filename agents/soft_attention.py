@@ -23,7 +23,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +30,19 @@ from torch.nn import functional as F
 
 import runs
 from agents import ppo
-from agents.config import implied, recipe_key, world_options
+from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
+    PolicyGradientFlags,
+    WorldFlags,
+    from_recipe,
+    world_options,
+)
 from agents.networks import actor_critic
 from agents.networks.layers import dense
 from agents.networks.lstm import build_lstm
+from agents.ppo import PPOFlags
 from envs import World
 from runs.flag_types import Count, Whole
 
@@ -42,7 +50,7 @@ __all__ = ["Config", "load", "world_options", "recipe", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ppo.Config):
+class Config(WorldFlags, BackboneFlags, PPOFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
     stack: Whole = 1  # frames in an observation of pictures
     hidden: Whole = 512  # unused: policy and value read the LSTM
     lstm_units: Count = 256  # of the LSTM that queries, policy and value read
@@ -53,33 +61,26 @@ class Config(ppo.Config):
     level: int = -1  # which of the backbone's maps, from fine to coarse
 
 
-ATARI = dict(stack=1, lstm_units=256, level=1)
-CATCH = ppo.CATCH | dict(
+ATARI = dict(level=1)
+CATCH = dict(
     steps=60_000,
     worlds=32,
     rollout=9,  # the LSTM unrolls step by step: many short sequences are faster
-    stack=1,
+    hidden=64,
     lstm_units=64,
     values=32,
-    level=-1,
+    learning_rate=2e-3,
+    clip=0.2,
     evaluate_every=6_000,
-    separate_critic=False,
+    log_every=2_000,
 )
-PIXELS = ppo.RECIPES["pixels"] | ATARI
+PIXELS = dict(steps=1_000_000, level=1, evaluate_every=50_000)
 RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world, or one without pictures."""
-    return Config(env=asked.env, **RECIPES[picture_recipe_key(asked, RECIPES)] | implied(asked))
-
-
-def picture_recipe_key(asked: ppo.Config, known: Collection[str]) -> str:
-    """Which of the known recipes suits the world asked for. Raises ValueError on a world without pictures."""
-    kind = recipe_key(asked, known)
-    if kind not in known:
-        raise ValueError(f"{asked.env} has no picture to attend to: try --pixels, or an Atari game")
-    return kind
+    return from_recipe(asked, RECIPES)
 
 
 def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:

@@ -156,7 +156,9 @@ def test_every_program_learns_and_evaluates_and_leaves_batch_statistics_as_they_
 def test_recurrent_attention_is_evaluated_in_evaluation_mode(tmp_path):
     """Of images in batches of 40 and of 7 the same is said, and no statistics move."""
     path, _ = noisy("small", tmp_path, channels=1)
-    config = ram.Config(images="glyphs", core_units=16, glimpse_units=8, glimpses=3, backbone=path, attention="center")
+    config = ram.Config(
+        images="glyphs", core_units=16, glimpse_units=8, glimpses=3, backbone=path, attention="center"
+    )
     world = ram.scenes(config, glyphs(40), torch.device("cpu"))
     network = ram.build(config, world).train()
     before = buffers(network)

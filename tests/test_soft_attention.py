@@ -80,7 +80,7 @@ def test_attention_map_covers_the_whole_image():
 
 
 def test_worlds_without_images_are_refused():
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no recipe for CartPole"):
         soft_attention.recipe(soft_attention.Config(env="CartPole"))
 
 

@@ -55,7 +55,7 @@ def refusal(name: str, world: str) -> str | None:
     if name == "tabular":
         return None if world == "table" else "does not publish its"
     if name in ("soft_attention", "hard_attention") and world in ("CartPole", "continuous", "table"):
-        return "has no picture to attend to"
+        return "no recipe for"
     if world == "continuous" and name in ("dqn", "r2d2", "pqn", *RAINBOW):
         return "needs discrete actions.*agents.ppo"
     return None
