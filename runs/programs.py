@@ -34,12 +34,13 @@ def programs(package: str) -> dict[str, str]:
     """The programs of a package and of those in it, "dqn" or "backbones", and the first sentence of each."""
     found = {}
     for place in places(package):
-        for path in place.glob("*.py"):
+        for path in place.rglob("*.py"):
             text = path.read_text(encoding="utf-8")
-            if path.stem != "__main__" and re.search(r"^if __name__ == .__main__.:", text, re.MULTILINE):
-                found[path.stem] = sentence(text)
-        for path in place.glob("*/__main__.py"):
-            found[path.parent.name] = sentence(path.read_text(encoding="utf-8"))
+            inside = path.relative_to(place).with_suffix("").parts
+            if inside[-1] == "__main__" and len(inside) > 1:
+                found[".".join(inside[:-1])] = sentence(text)
+            elif inside[-1] != "__main__" and re.search(r"^if __name__ == .__main__.:", text, re.MULTILINE):
+                found[".".join(inside)] = sentence(text)
     return dict(sorted(found.items()))
 
 
@@ -65,8 +66,10 @@ def listed(packages: tuple[str, ...], command: str) -> str:
         if not found:
             lines = [f"{package} has no programs; what is in it, to be imported:"]
         lines += ["", f"{package}:"] if len(packages) > 1 else []
-        for name, words in (found or modules(package)).items():
-            lines.append(f"  {name:20} {textwrap.shorten(words, WIDTH - 23, placeholder=' ...')}")
+        known = found or modules(package)
+        width = max(20, *map(len, known))
+        for name, words in known.items():
+            lines.append(f"  {name:{width}} {textwrap.shorten(words, WIDTH - width - 3, placeholder=' ...')}")
     return "\n".join(lines)
 
 
@@ -80,10 +83,16 @@ def named(name: str, packages: tuple[str, ...]) -> str:
     if name in full:
         return name
     found = [other for other in full if other.partition(".")[2] == name]
+    found = found or [other for other in full if other.endswith(f".{name}")]
     if len(found) > 1:
         raise ValueError(f"{name!r} may be {' or '.join(found)}")
     if not found:
-        short = [program for programs in known.values() for program in programs]
+        short = [
+            end
+            for programs in known.values()
+            for program in programs
+            for end in (program, program.rpartition(".")[2])
+        ]
         near = suggestions.near_matches(name, full if "." in name else short)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(short)}"
         raise ValueError(f"unknown program {name!r}: {hint}")

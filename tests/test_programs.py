@@ -12,8 +12,8 @@ from runs import programs
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = {
-    "agents": {"dqn", "ppo", "watch", "tabular"},
-    "vision": {"backbones", "classification", "data", "search"},
+    "agents": {"dqn", "ppo", "watch", "tabular", "rainbow", "recurrent_attention.dram"},
+    "vision": {"backbones", "classification", "data", "classification.search"},
     "runs": {"compare", "publish"},
 }
 
@@ -29,7 +29,7 @@ def test_a_room_lists_what_is_in_it(room):
 
 def test_the_list_of_all_rooms_has_every_program_once():
     text = programs.listed(programs.ROOMS, "saccade")
-    names = re.findall(r"^  (\w+) ", text, re.MULTILINE)
+    names = re.findall(r"^  ([\w.]+) ", text, re.MULTILINE)
     assert len(names) == len(set(names)) == sum(len(programs.programs(room)) for room in programs.ROOMS)
 
 

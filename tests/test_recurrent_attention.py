@@ -207,7 +207,9 @@ def test_errors_are_the_same_every_time_and_leave_the_generator_alone():
 
 def test_a_single_rollout_is_deterministic():
     _, network, (maps, _), _ = tiny(glimpses=4)
-    still, again = (network.sample_noise(12, "cpu", torch.Generator().manual_seed(1), still=True) for _ in range(2))
+    still, again = (
+        network.sample_noise(12, "cpu", torch.Generator().manual_seed(1), deterministic=True) for _ in range(2)
+    )
     assert torch.equal(still, again) and still[0].abs().max() > 0.5 and not still[1:].any()
     drawn = network.sample_noise(12, "cpu", torch.Generator().manual_seed(1))
     assert torch.equal(drawn[0], still[0]) and drawn[1:].std() > 0.5
@@ -227,7 +229,7 @@ def test_errors_are_the_mean_over_passes():
         for _ in range(3):
             found = torch.zeros(40, 10)
             for _ in range(rollouts):
-                chance = network.sample_noise(40, "cpu", generator, still=rollouts == 1)
+                chance = network.sample_noise(40, "cpu", generator, deterministic=rollouts == 1)
                 found += network(maps, chance).logits.detach()[:, 0].softmax(1)
             errors.append(100 * (found.argmax(1) != world.labels).float().mean().item())
         assert several["error"] == pytest.approx(sum(errors) / 3) and several["images"] == 40

@@ -112,7 +112,9 @@ def test_truncated_games_count_their_scores_so_far(run, capsys, monkeypatch, err
 
 
 def test_no_film_of_glimpses_unless_wanted_and_none_where_it_cannot_be(tmp_path, capsys):
-    short = dict(images="glyphs", steps=200, batch=100, evaluate_every=200, glimpses=2, units=16, glimpse_units=16)
+    short = dict(
+        images="glyphs", steps=200, batch=100, evaluate_every=200, glimpses=2, core_units=16, glimpse_units=16
+    )
     asked = ram.Config(folder=tmp_path, wandb="disabled", film=False, test_rollouts=2, **short)
     ram.train(asked)
     folder = tmp_path / ram.world_name(asked) / "recurrent_attention-1"

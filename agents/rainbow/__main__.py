@@ -1,4 +1,4 @@
-"""python -m agents.rainbow: all improvements of deep Q-learning, or one alone (--only c51)."""
+"""Rainbow: all improvements of deep Q-learning, or one alone (--only c51)."""
 
 import runs
 from agents.rainbow import loop

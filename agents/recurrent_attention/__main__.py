@@ -1,4 +1,4 @@
-"""python -m agents.recurrent_attention: trains the recurrent attention model."""
+"""RAM: trains the recurrent attention model."""
 
 import runs
 from agents.recurrent_attention import ram

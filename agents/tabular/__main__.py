@@ -1,4 +1,4 @@
-"""python -m agents.tabular: dynamic programming, Q-learning, SARSA and Monte-Carlo control."""
+"""Tabular methods: dynamic programming, Q-learning, SARSA and Monte-Carlo control."""
 
 import runs
 from agents.tabular import q_learning

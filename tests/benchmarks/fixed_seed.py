@@ -32,7 +32,7 @@ PROGRAMS = {
         f"{name}-Catch": f"agents.rainbow --only {name} --env Catch {CONTROL}"
         for name in ("dueling", "prioritized", "n_step", "noisy", "c51", "qr_dqn", "iqn", "munchausen")
     },
-    "double-Catch": f"agents.dqn --double --env Catch {CONTROL}",
+    "double-Catch": f"agents.rainbow --only double --env Catch {CONTROL}",
     "rainbow-Catch": f"agents.rainbow --env Catch {CONTROL}",
     "rainbow-Pong": f"agents.rainbow --env Pong {ATARI}",
     "r2d2-Catch": f"agents.r2d2 --env Catch {CONTROL}",

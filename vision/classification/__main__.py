@@ -1,4 +1,4 @@
-"""python -m vision.classification: trains an image classifier."""
+"""Image classification: trains an image classifier."""
 
 import importlib
 
