@@ -31,6 +31,23 @@ def test_imports(room):
                 assert target != "torchvision", f"{path}: torchvision cannot be installed beside CPU torch"
 
 
+@pytest.mark.parametrize("room", ("envs", "replay", "vision"))
+def test_no_import_circles(room):
+    """No module imports itself by way of others, imports for type checking and inside of functions included."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / room).rglob("*.py")}
+    modules = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    imports: dict[str, set[str]] = {}
+    for name, path in modules.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        named = {(node.module, alias.name) for node in nodes for alias in node.names}
+        targets = {f"{module}.{alias}" if f"{module}.{alias}" in modules else module for module, alias in named}
+        imports[name] = targets & modules.keys() - {name}
+    while leaves := [name for name, targets in imports.items() if not targets & imports.keys()]:
+        for name in leaves:  # what imports nothing that is left is in no circle
+            del imports[name]
+    assert not imports, f"a circle among {sorted(imports)}"
+
+
 def test_top_level_holds_nothing_else():
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= set(ROOMS) | {"tests"}
 

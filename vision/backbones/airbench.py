@@ -14,7 +14,7 @@ from vision.backbones.options import BackboneOptions
 class Airbench(Backbone):
     """Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498, section 3.1 (airbench94).
 
-    shape: (C, H, W); width: multiplies the channels 64, 256, 256; norm, activation: see their files
+    shape: (C, H, W); width: multiplies the channels 64, 256, 256; norm, activation: see options.py
     dropout: of single numbers, of what each stage but the first reads
     init: torch as in the paper: PyTorch's, but the first filters of every 3x3 hand their inputs on as they are
     stem: the first convolution, of 8 C filters; with cifar's initialization.whiten() can make them whiten patches.

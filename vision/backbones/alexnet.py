@@ -45,8 +45,8 @@ class AlexNet(Chain):
         alexnet_2012       two towers, for images of 227 x 227 (the paper says 224, which its maps contradict)
         alexnet_ungrouped  the same without towers, as lectures have it
     shape: (C, H, W); width: multiplies all channels and the head's 4096
-    init, activation: see initialization.py, activation.py
-    norm: see normalization.py; any but none takes the place of local response normalization
+    init, activation: see options.py
+    norm: see options.py; any but none takes the place of local response normalization
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution (alexnet; in brackets, the other two).
         imagenet  11x11 / 4 and a 3x3 / 2 pool, as in the papers  224 -> 55, 27, 13, 6  (227 -> 55, 27, 13, 6)

@@ -23,8 +23,8 @@ CIFAR_RESNETS: dict[str, int] = {  # blocks in each stage, n of 6 n + 2 layers
 class CifarResNet(Backbone):
     """He et al. 2015, "Deep residual learning for image recognition", arXiv 1512.03385, section 4.2.
 
-    shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels; init, norm, activation: see
-        initialization.py, normalization.py, activation.py
+    shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels
+    init, norm, activation: see options.py
     dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
     stem: the first convolution.
         cifar     3x3, as in the paper                                         32 -> 32, 16, 8

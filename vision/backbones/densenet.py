@@ -36,7 +36,7 @@ class DenseNet(Backbone):
 
     name: densenet121, densenet161, densenet169, densenet201, and the CIFAR form's densenet_bc_100_12 (100 layers
         with bottlenecks and compression) and densenet_40_12 (40 layers without), whose stem is "cifar"
-    shape: (C, H, W); width: multiplies the growth and the first channels; init, norm, activation: see their files
+    shape: (C, H, W); width: multiplies the growth and the first channels; init, norm, activation: see options.py
     dropout: probability after each convolution but the first; the paper's is 0.2 for CIFAR without augmentation
     stem: before the first block. The maps are the stem's, where it pools, and each block's, all after their norm and
         activation; below of four blocks, in brackets of the three of the CIFAR form.

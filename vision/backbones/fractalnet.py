@@ -30,8 +30,8 @@ class FractalNet(Backbone):
     paper's 2 x 2). The paper draws paths for a mini-batch, here each image has its own. Widths and the order
     convolution, dropout, norm, activation are those of the authors' generator (github.com/gustavla/fractalnet).
 
-    shape: (C, H, W); name: a key of FRACTALNETS; width: multiplies all channels; init, norm, activation: see
-        initialization.py, normalization.py, activation.py
+    shape: (C, H, W); name: a key of FRACTALNETS; width: multiplies all channels
+    init, norm, activation: see options.py
     dropout: of the last block's layers, from there linear down to 0 in the first (the paper's 0, 0.1 ... 0.4)
     drop_path: the probability that a join leaves out an input in training, for half of the images; the other half
         sees one column, of all blocks the same. 0: every image sees all of it.

@@ -40,7 +40,7 @@ class GoogLeNet(Backbone):
 
     That form has batch norms, and 3x3 convolutions in place of 5x5 ones (github.com/pytorch/vision/issues/906).
 
-    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
     transform_input: the published weights want pixels in [-1, 1]; this turns images normalized with ImageNet's means
         and deviations into those
     dropout: of single numbers, of what each pool but the stem's leaves; the head has its own

@@ -39,10 +39,10 @@ class ImpalaOptions(BackboneOptions):
 class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
-    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm: see initialization.py, normalization.py
-    activation: see activation.py; dropout: of single numbers, of what each section but the first reads
+    shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm, activation: see options.py
+    dropout: of single numbers, of what each section but the first reads
     spectral: the residual blocks' convolutions keep a spectral norm of 1, as by Clark et al. 2024, "Beyond the
-        Rainbow", arXiv 2411.03820 (see normalization.py)
+        Rainbow", arXiv 2411.03820 (layers/normalization.py)
     stem: the first section.
         atari     3x3 convolution, 3x3 / 2 max pool, as in the paper  84 -> 42, 21, 11
         cifar     without its pool, for small images                  32 -> 32, 16, 8

@@ -140,7 +140,7 @@ V2: dict[str, tuple[Branches, Pool]] = {
 class InceptionV2(Inceptions):
     """BN-Inception: Ioffe & Szegedy 2015, arXiv 1502.03167, figure 5, where batch norms began. It has no dropout.
 
-    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     stem: the first convolution, depthwise to 8 maps a channel and then 1x1 to 64, and the first 3x3 / 2 pool.
         imagenet  7x7 / 2, pool  224 -> 112, 56, 28, 14, 7
@@ -214,7 +214,7 @@ V3: dict[str, tuple[Branches, Pool]] = {
 class InceptionV3(Inceptions):
     """Szegedy et al. 2015, arXiv 1512.00567, table 1 and figures 5 to 7, in the form whose weights are published.
 
-    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
     transform_input: see GoogLeNet, whose reason is the same
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     stem: five convolutions, with two 3x3 / 2 max pools as published, or without the first.

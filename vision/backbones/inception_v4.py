@@ -95,7 +95,7 @@ class Stemmed(Inceptions):
 class InceptionV4(Stemmed):
     """Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 9.
 
-    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files; stem: see Stemmed
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py; stem: see Stemmed
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 
@@ -111,7 +111,7 @@ class InceptionResNetV2(Stemmed):
     Channels are what the branches add up to (1152, 2144), where the figures print 1154 and 2048. The authors' later
     code has another stem, twice the blocks and one more convolution: these are the paper's.
 
-    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see their files; stem: see Stemmed
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py; stem: see Stemmed
     dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
     """
 

@@ -32,8 +32,8 @@ class LeNet5(Chain):
                      has a ReLU after the 500 alone, here it is after the convolutions too
         lenet5_1998  the paper's sizes, for 32 x 32: 6 and 16 channels, 120 and 84 units, mean pools and tanh, but
                      the second convolution sees all channels, pools learn nothing, and the last layer is linear
-    shape: (C, H, W); width: multiplies channels and units; init, norm: see initialization.py, normalization.py
-    activation: see activation.py (default: the variant's)
+    shape: (C, H, W); width: multiplies channels and units; init, norm: see options.py
+    activation: see options.py (default: the variant's)
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
         imagenet  8x8 / 8                   224 -> 28, 10, 5

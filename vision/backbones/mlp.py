@@ -28,8 +28,8 @@ class MLP(Backbone):
     name: a key of MLPS. lenet300_100 is LeNet-300-100, LeCun et al. 1998, doi 10.1109/5.726791, section III-C, on
         which Han et al. 2015, arXiv 1506.02626, measured pruning, with ReLU instead of 1998's tanh
     shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer, unless the name's;
-    width: multiplies hidden; activation, init, norm (none, batch or layer): see their files
-    dropout: of what each layer but the first reads; dropconnect: of the weights of all of them, see dropconnect.py
+    width: multiplies hidden; activation, init, norm (none, batch or layer): see options.py
+    dropout: of what each layer but the first reads; dropconnect: of all weights, see layers/dropconnect.py
     Raises ValueError for an unknown activation, or when hidden is empty.
     """
 

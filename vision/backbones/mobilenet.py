@@ -57,7 +57,7 @@ class MobileNet(Backbone):
 class MobileNetV1(MobileNet):
     """Howard et al. 2017, arXiv 1704.04861, table 1: a depthwise 3x3 and a 1x1 convolution in each layer.
 
-    shape: (C, H, W); width: the paper's multiplier alpha; init, norm, activation: see their files
+    shape: (C, H, W); width: the paper's multiplier alpha; init, norm, activation: see options.py
     dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
@@ -84,7 +84,7 @@ class MobileNetV2(MobileNet):
     """Sandler et al. 2018, arXiv 1801.04381, table 2: residuals between narrow maps, which no activation follows.
 
     shape: (C, H, W); width: the paper's multiplier, which leaves the last layer's 1280 channels where it is below 1;
-        init, norm, activation: see their files
+        init, norm, activation: see options.py
     dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7

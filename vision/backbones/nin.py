@@ -17,7 +17,7 @@ class NiN(Chain):
     The last 1x1 convolution, which has a channel for each class, is in the head.
 
     shape: (C, H, W); width: multiplies the channels
-    init, norm, activation: see initialization.py, normalization.py, activation.py
+    init, norm, activation: see options.py
     dropout: between the blocks, of single numbers
     stem: the first convolution.
         imagenet  11x11 / 4  224 -> 54, 27, 13

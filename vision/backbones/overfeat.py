@@ -30,7 +30,7 @@ class OverFeat(Chain):
 
     shape: (C, H, W), in the paper 231 x 231 (fast) and 221 x 221 (accurate); name: a key of OVERFEATS
     width: multiplies all channels and the head's dense layers
-    init, norm, activation: see initialization.py, normalization.py, activation.py
+    init, norm, activation: see options.py
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution.
         imagenet  11x11 / 4 (accurate: 7x7 / 2) and a pool, as in the paper

@@ -18,8 +18,7 @@ class PreactResNet(Backbone):
 
     A block that changes the shape reads an activated map, by its shortcut too, and so that map ends the stage before.
 
-    shape: (C, H, W); name: a key of PREACTS; width: multiplies all channels; init, norm, activation: see
-        initialization.py, normalization.py, activation.py
+    shape: (C, H, W); name: a key of PREACTS; width: multiplies all channels; init, norm, activation: see options.py
     dropout: of single numbers, before each block's second convolution, as in wide residual networks
     stem: what comes before the four stages.
         imagenet  7x7 / 2, norm, activation, then a 3x3 / 2 max pool           224 -> 112, 56, 28, 14, 7

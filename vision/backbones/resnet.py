@@ -48,8 +48,7 @@ class ResNetOptions(BackboneOptions):
 class ResNet(Backbone):
     """He et al. 2015, but a bottleneck's stride is in its 3x3, as in torchvision (Goyal et al., arXiv 1706.02677).
 
-    shape: (C, H, W); name: a key of RESNETS; width: multiplies all channels; init, norm, activation: see
-        initialization.py, normalization.py, activation.py
+    shape: (C, H, W); name: a key of RESNETS; width: multiplies all channels; init, norm, activation: see options.py
     stochastic_depth: the probability that the last block is left out in training, from there linear down to 0 at
         the image (Huang et al.: 0.5)
     dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs

@@ -14,8 +14,8 @@ from vision.backbones.options import BackboneOptions
 class Small(Backbone):
     """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
 
-    shape: (C, H, W); width: multiplies the channels 16, 32; init, norm: see initialization.py, normalization.py
-    activation: see activation.py; dropout: of single numbers, of what each stage but the first reads
+    shape: (C, H, W); width: multiplies the channels 16, 32; init, norm, activation: see options.py
+    dropout: of single numbers, of what each stage but the first reads
     stem: the first convolution.
         atari     3x3 / 2   40 -> 20, 10
         cifar     3x3 / 1   32 -> 32, 16

@@ -23,7 +23,7 @@ class SqueezeNet(Backbone):
     """Iandola et al. 2016, arXiv 1602.07360, table 1; 1_1 is the authors' later release, with pools further forward.
 
     name: squeezenet1_0, squeezenet1_1; shape: (C, H, W); width: multiplies all channels; init, norm, activation: see
-        their files. The paper has no norms; others stand after each convolution.
+        options.py. The paper has no norms; others stand after each convolution.
     dropout: of single numbers, of what each pool leaves; the head has its own
     stem: the first convolution and pool; all pools are 3x3 / 2.
         imagenet  7x7 / 2 (1_1: 3x3 / 2), pool  224 -> 109, 54, 27, 13 (1_1: 111, 55, 27, 13)

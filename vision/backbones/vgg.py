@@ -31,7 +31,7 @@ class VGG(Chain):
     """Simonyan & Zisserman 2014, "Very deep convolutional networks for large-scale image recognition".
 
     shape: (C, H, W); name: a key of VGGS; width: multiplies the channels 64, 128, 256, 512, 512 and the head's 4096
-    init, activation: see initialization.py, activation.py; norm: see normalization.py (default: the variant's)
+    init, activation: see options.py; norm: see options.py (default: the variant's)
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution, and where pools are.
         imagenet  3x3 / 1, a pool after each stage, as in the paper    224 -> 224, 112, 56, 28, 14, 7

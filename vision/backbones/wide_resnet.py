@@ -24,7 +24,7 @@ class WideResNet(Backbone):
     """Zagoruyko & Komodakis 2016, arXiv 1605.07146, table 1: blocks of two 3x3, norm and activation before each.
 
     shape: (C, H, W); name: a key of WIDE_RESNETS; width: multiplies all channels once more; init, norm, activation:
-        see initialization.py, normalization.py, activation.py
+        see options.py
     dropout: between a block's convolutions (section 2.4). 0 as in most of the paper's tables; with it the authors
         take 0.3 for CIFAR and 0.4 for SVHN.
     stem: the first convolution.

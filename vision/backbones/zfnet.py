@@ -18,8 +18,8 @@ class ZFNet(Chain):
     first two pools, are not given: AlexNet's are taken.
 
     shape: (C, H, W); width: multiplies the channels 96, 256, 384, 384, 256 and the head's 4096
-    init, activation: see initialization.py, activation.py
-    norm: see normalization.py; any but none takes the place of contrast normalization
+    init, activation: see options.py
+    norm: see options.py; any but none takes the place of contrast normalization
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
     stem: the first convolution; the second is 5x5 / 2.
         imagenet  7x7 / 2 and a 3x3 / 2 pool, as in the paper  224 -> 110, 55, 26, 13, 6

@@ -99,7 +99,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
     compile: bool = False  # torch.compile the network
-    check: bool = False  # the sanity checks of vision/checks.py instead of training
+    check: bool = False  # the sanity checks of checks.py instead of training
 
     @property
     def binding(self) -> tuple[str, ...]:
