@@ -179,7 +179,8 @@ class Tracked:
         if (metric := state.get("metric", RETURN.metric)) != self._score.metric:
             raise RunError(
                 f"the best of {self._place.path} was chosen by {metric}, and now it would be by "
-                f"{self._score.metric}: an older version began it. Go on with that version (config.json names its commit), or choose --name."
+                f"{self._score.metric}: an older version began it. Go on with that version (config.json names its "
+                "commit), or choose --name."
             )
         for name, part in self.parts.items():
             own = lost.keys() & state["parts"][name].get("files", {}).keys()

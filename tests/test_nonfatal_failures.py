@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents import evaluation, film, watch
+from agents import evaluation, film
 from runs import RunError
 from runs import run as run_module
 from runs.progress import Lasting

@@ -8,8 +8,8 @@ Both train the Nature network with all six components (double, dueling, prioriti
 atoms in -10 .. 10) on the same game (84 x 84 grayscale, stack 4, frame skip 4), and learn from 8 samples for every
 agent step, as Hessel et al. 2018 do. What is measured is the whole loop after warm-up, in turns; see dqn_speed.py.
 
-- saccade: `agents.rainbow` as its recipe has it, less --subtract-mean and layer norms, for the network to be the peer's; and
-  without evaluations and checkpoints, which the peer does not make.
+- saccade: `agents.rainbow` as its recipe has it, less --subtract-mean and layer norms, for the network to be the
+  peer's; and without evaluations and checkpoints, which the peer does not make.
 - saccade-256, saccade-512: the same with batches of 256 every 32 steps and of 512 every 64, and as many worlds.
 - tianshou: Tianshou's atari_rainbow.py example (RainbowNet, C51Policy, RainbowDQN, PrioritizedVectorReplayBuffer of
   single frames, OffPolicyTrainer), 8 worlds, 2 updates of 32 after every step of all. Its example has 10 worlds and

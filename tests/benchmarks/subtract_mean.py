@@ -1,12 +1,12 @@
 """What --subtract-mean does to the first updates: units of the dense layers that are still alive, values that differ.
 
-    python tests/benchmarks/center.py
-    python tests/benchmarks/center.py --games Pong Breakout --seeds 2 --json results/center.json
+    python tests/benchmarks/subtract_mean.py
+    python tests/benchmarks/subtract_mean.py --games Pong Breakout --seeds 2 --json results/center.json
 
 agents.rainbow trains for a few hundred updates, as it is: with every component off (DQN), and with all of them by the
-paper's network (no layer norms, sigma 0.5), with and without --subtract-mean. Then, on 256 observations of random play: the
-share of hidden units in the dense layers that are above 0 in any of them, and how far the values of states lie apart
-(their standard deviation).
+paper's network (no layer norms, sigma 0.5), with and without --subtract-mean. Then, on 256 observations of random
+play: the share of hidden units in the dense layers that are above 0 in any of them, and how far the values of states
+lie apart (their standard deviation).
 """
 
 import argparse
