@@ -134,8 +134,17 @@ ANT = CONTINUOUS | dict(  # with v5's contact forces in the observation it ends 
     env_kwargs=("include_cfrc_ext_in_observation=False",)
 )
 PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
+ATARI = dict(  # Pong: 20 in two seeds (runs/published/atari), 33 minutes of one thread
+    steps=1_000_000,
+    worlds=16,
+    rollout=64,
+    minibatches=8,
+    width=0.5,
+    norm="layer",
+    learning_rate=5e-4,
+)
 RECIPES = {  # by world where it has one of its own, else by family
-    "atari": {},
+    "atari": ATARI,
     "control": CONTROL,
     "continuous": CONTINUOUS,
     "LunarLander-v3": LUNAR_LANDER,
@@ -150,6 +159,8 @@ PAPER = {
         rollout=128,
         epochs=3,
         minibatches=4,
+        width=1.0,
+        norm="none",
         learning_rate=2.5e-4,
         clip=0.1,
         clip_value=False,

@@ -226,7 +226,9 @@ def test_unrolls_with_resets_like_single_steps(name):
 @pytest.mark.parametrize("name", ["a2c", "ppo"])
 def test_recurrent_policies_learn_and_play(tmp_path, name):
     program = PROGRAMS[name]
-    config = quick(tmp_path, program, "Breakout", steps=96, worlds=4, rollout=8, lstm_units=16, stack=1)
+    changes = dict(steps=96, worlds=4, rollout=8, lstm_units=16, stack=1)
+    changes |= dict(minibatches=4) if name == "ppo" else {}
+    config = quick(tmp_path, program, "Breakout", **changes)
     program.train(config)
     folder = tmp_path / f"Breakout/{name}-1"
     end = torch.load(folder / "checkpoint/000000000096.pt", weights_only=True)["parts"]["network"]

@@ -43,15 +43,14 @@ def test_attend_by_hand():
 
 
 def test_every_weight_is_learned(tmp_path):
-    config = quick(tmp_path, "Breakout", steps=96, worlds=4, rollout=8)
+    config = quick(tmp_path, "Breakout", steps=96, worlds=4, rollout=8, minibatches=4)
     soft_attention.train(config)
     end = torch.load(tmp_path / "Breakout/soft_attention-1/checkpoint/000000000096.pt", weights_only=True)
     end = end["parts"]["network"]
     torch.manual_seed(config.seed)
     begin = soft_attention.build(config, envs.make("Breakout", 1, stack=1)).state_dict()
     still = [key for key in begin if torch.equal(begin[key], end[key])]
-    unread = [key for key in still if key.startswith("backbone")]  # maps coarser than the one that is read
-    assert set(still) == set(unread) and len(unread) <= 2, f"not learned: {still}"
+    assert all(key.startswith("backbone.stages.2") for key in still), f"not learned: {still}"  # behind --level 1
 
 
 def test_initial_queries_are_selective_and_distinct():
