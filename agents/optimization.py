@@ -1,4 +1,4 @@
-"""How an agent calculates: in which numbers, by which optimizer, compiled or captured."""
+"""Optimizers, learning rates, low-precision copies, and compiled or captured updates."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from runs import machine
 from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.preprocessing import Normalize
 
-Optimizer = TypeVar("Descent", bound=torch.optim.Optimizer)
+Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
 
 def uses_bf16(config: Any, device: torch.device) -> bool:
-    """Whether to calculate in bf16: where asked for, and the device is fast at it (runs.machine.fast_bf16).
+    """Whether networks compute in bf16: with --bf16, where the device is fast at it (runs.machine.fast_bf16).
 
-    config: a Setting, or other options with a flag bf16.
+    config: with a flag bf16.
     """
     return config.bf16 and machine.fast_bf16(device)
 
@@ -32,9 +32,9 @@ EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.P
 
 
 def frozen_copy(config: ComputeFlags, network: nn.Module) -> nn.Module:
-    """A copy that does not learn, its eyes and hidden layers in bf16: rounded once a copy, not at every use.
+    """A copy without gradients, its backbone and hidden layers in bf16: rounded once a copy, not at every use.
 
-    Statistics, and weights that are worked out at every use, stay as they are (EXACT): autocast does not round them
+    Statistics of norms, and weights that are computed at every use, stay fp32 (EXACT): autocast does not round them
     either.
     """
     result = copy.deepcopy(network).requires_grad_(False)
@@ -47,9 +47,9 @@ def frozen_copy(config: ComputeFlags, network: nn.Module) -> nn.Module:
 
 
 def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
-    """Adam over the weights that are to learn.
+    """Adam over the weights that require gradients.
 
-    config: a Setting that has a learning_rate and an adam_epsilon.
+    config: with learning_rate, adam_epsilon, compile and capture.
     """
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     device = next(network.parameters()).device
@@ -66,7 +66,7 @@ def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
 
 
 def initial_learning_rate(config: Any, device: torch.device) -> float | Tensor:
-    """The learning rate as an optimizer is to hold it: compiled and captured updates read it from a tensor."""
+    """The learning rate for an optimizer: a tensor for compiled and captured updates, which read it from there."""
     return (
         torch.tensor(config.learning_rate, device=device)
         if config.compile or config.capture
@@ -75,9 +75,9 @@ def initial_learning_rate(config: Any, device: torch.device) -> float | Tensor:
 
 
 def keep_on_device(optimizer: Optimizer) -> Optimizer:
-    """The optimizer, whose learning rate, where it is a tensor, stays on its device when a checkpoint is loaded.
+    """Keep learning rates that are tensors on their device when a checkpoint is loaded. Returns the optimizer.
 
-    A captured update would read a tensor of the CPU once and for all.
+    A captured update would read a tensor of the CPU only once.
     """
     where = [getattr(group["lr"], "device", None) for group in optimizer.param_groups]
 
@@ -90,29 +90,29 @@ def keep_on_device(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, initial_learning_rate: float) -> None:
-    """The learning rate from now on."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(initial_learning_rate)
+            group["lr"].fill_(learning_rate)
         else:
-            group["lr"] = initial_learning_rate
+            group["lr"] = learning_rate
 
 
 def compile_policy(act: Callable) -> Callable:
-    """What an agent plays by, compiled: without gradients; in inference mode it could take no views of a state."""
+    """torch.compile of `act`, without gradients: compiled in inference mode it could take no views of a state."""
     return torch.compile(torch.no_grad()(inspect.unwrap(act)))
 
 
 def compile_or_capture(
     config: ComputeFlags, device: torch.device, act: Callable, learn: Callable
 ) -> tuple[Callable, Callable]:
-    """act and learn as the flags --compile and --capture want them."""
+    """act and learn, compiled with --compile; learn captured as a CUDA graph with --capture."""
     if config.compile:
         act, learn = compile_policy(act), torch.compile(learn)
     return act, runs.Captured(learn, device) if config.capture else learn
 
 
 def mean_metrics(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Of several updates' metrics."""
+    """The mean of several updates' metrics."""
     return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}
