@@ -1,7 +1,6 @@
 """DQN: its equations by hand, its schedule, its learning, its resume."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import os
@@ -195,21 +194,20 @@ def test_transfers_a_backbone_into_another_run(tmp_path):
 @pytest.mark.parametrize("program", ["dqn", "rainbow", "r2d2", "pqn", "ppo", "a2c", "reinforce", "soft_attention"])
 def test_every_agent_subtracts_the_mean_observation(tmp_path, capsys, program):
     module = importlib.import_module(f"agents.{program}")
-    recipe, train = module.recipe, module.train
-    if program == "rainbow":  # a family of programs
-        recipe, train = functools.partial(recipe, program), functools.partial(train, program)
-    asked = quick(tmp_path, "Catch", recipe, subtract_mean=True, steps=1_600, evaluate_every=800, evaluate_games=2)
-    train(asked)
+    short = dict(steps=1_600, evaluate_every=800, evaluate_games=2)
+    asked = module.recipe(module.Config(env="Catch"))
+    asked = dataclasses.replace(asked, folder=tmp_path, wandb="disabled", subtract_mean=True, **short)
+    module.train(asked)
     (folder,) = (tmp_path / "Catch").iterdir()
     backbone = backbones.load(folder)
-    (picture,) = (m.subtract_mean for m in backbone.modules() if isinstance(m, PixelConv2d))
+    (picture,) = (m.mean_observation for m in backbone.modules() if isinstance(m, PixelConv2d))
     shown = picture[-1, ::4, ::4].float()  # 10 x 10 cells; the ball is anywhere, the paddle in the last row
     assert backbone.spec["subtracts_mean"] and (shown[:-1] > 0).all() and shown[-1].sum() > 128 * 0.9
     watch.main(watch.Config(folder, games=2, film=False))
     assert "best weights, of step" in capsys.readouterr().out
-    train(dataclasses.replace(asked, backbone=str(folder), name="transferred", steps=800, subtract_mean=False))
+    module.train(dataclasses.replace(asked, backbone=str(folder), name="transferred", steps=800, subtract_mean=False))
     (again,) = (
-        m.subtract_mean
+        m.mean_observation
         for m in backbones.load(tmp_path / "Catch/transferred").modules()
         if isinstance(m, PixelConv2d)
     )

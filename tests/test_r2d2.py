@@ -207,6 +207,7 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
     changes = dict(
         steps=1600,
         learn_start=400,
+        epsilon_steps=800,
         burn_in=3,
         length=9,
         worlds=4,
@@ -218,7 +219,7 @@ def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
     kill("agents.r2d2", env="Catch", **changes)
     for name in ("killed", "whole"):
         r2d2.train(quick(tmp_path, name=name, **changes))
-    same_ends("online", "target", "optimizer", "carried")
+    same_ends("online", "target", "optimizer", "recurrent_state")
 
 
 @pytest.mark.slow
