@@ -1,12 +1,13 @@
-"""What is remembered, and what it was worth.
+"""Replay memories, and the rollout buffer of on-policy agents.
 
-memory.py       Memory: what every memory shares (checks, storage, n-step windows, incremental save and load)
-rows.py         RowReplay: uniform replay of whole rows, for vectors and small pictures
-frames.py       FrameReplay: uniform replay of stacked frames, every frame stored once
-prioritized.py  PrioritizedReplay: draws from either of them by surprise
-priorities.py   Priorities: the sum tree that it draws with
-segments.py     the file format of a save
-mapping.py      storage on a disk instead of in RAM
+memory.py         Memory: what every memory shares (checks, storage, n-step windows, incremental save and load)
+row_replay.py     RowReplay: uniform replay of whole rows, for vectors and small pictures
+frame_replay.py   FrameReplay: uniform replay of stacked frames, every frame stored once
+prioritized.py    PrioritizedReplay: prioritized replay over either of them
+sum_tree.py       SumTree: the sum tree of its priorities
+rollout.py        Rollout: T steps of N worlds, and minibatches of them, for A2C, PPO and PQN
+segments.py       the file format of a save
+mapping.py        storage on a disk instead of in RAM
 """
 
 from replay.frame_replay import FrameReplay
