@@ -5,9 +5,9 @@ look first; two LSTMs, one upon the other, keep apart what was read and where to
 digit is named. The loop and the flags are those of agents/recurrent_attention.py.
 
     python -m agents.recurrent_attention.dram --env Pairs
-    python -m agents.recurrent_attention.dram --env Pairs --images glyphs                   # drawn digits, no download
-    python -m agents.recurrent_attention --env Pairs                    # the simpler model, for comparison
-    python -m agents.recurrent_attention.dram --env Cluttered100                            # one digit is read as well
+    python -m agents.recurrent_attention.dram --env Pairs --images glyphs     # drawn digits, no download
+    python -m agents.recurrent_attention.dram --env Cluttered100              # a single digit
+    python -m agents.recurrent_attention --env Pairs                          # RAM, for comparison
 
 Deviations from the paper:
 1. Its pairs are to be named as one of 55 sets of two; here they are read from left to right, as its house numbers

@@ -1,18 +1,18 @@
-"""Eyes that were trained before the agent: on frames of a game with what the console's memory says, or without.
+"""Pretraining of an agent's backbone: on frames labeled by the console's memory, as an autoencoder, or on photographs.
 
     python -m agents.studies.representation.collect --env Pong --agent results/Pong/pqn-1
-    python -m agents.studies.representation.pretrain --method memory --frames results/eyes/Pong.safetensors --seed 1
-    python -m agents.studies.representation.pretrain --method autoencoder --frames results/eyes/Pong.safetensors --seed 1
+    python -m agents.studies.representation.pretrain --method memory --seed 1
+    python -m agents.studies.representation.pretrain --method autoencoder --seed 1
     python -m agents.studies.representation.pretrain --method photographs --seed 1
     python -m agents.dqn --env Pong --backbone results/eyes/Pong-memory-1 --norm layer
 
-Each writes a folder whose eyes any agent or vision task can lift:
-    memory       names where the game's variables are (Anand et al. 2019): one softmax over bins a variable
-    autoencoder  paints the frames again from the last map, by transposed convolutions. A pixel counts by its
-                 standard deviation over the frames, so that a ball is not lost beside the field
-    photographs  names what is on CIFAR-10's photographs, made gray and 84 x 84: a small stand-in for eyes that are
-                 trained on ImageNet. The same picture fills every frame of the stack
-Of the games, only those that `frames.split` gives to training are learned from: probes can be tested on the rest.
+Each writes a folder that any agent or vision task takes as --backbone:
+    memory       classifies the game's variables (Anand et al. 2019): one softmax over bins a variable
+    autoencoder  reconstructs the frames from the last map by transposed convolutions. A pixel's error is divided by
+                 its standard deviation over the frames, so that a ball is not lost beside the field
+    photographs  classifies CIFAR-10's photographs, made gray and 84 x 84: a small stand-in for ImageNet. The same
+                 picture fills every frame of the stack
+Only games of the training split of `collect.split` are used, so that probes can be tested on the others.
 """
 
 from __future__ import annotations

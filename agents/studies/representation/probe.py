@@ -1,15 +1,15 @@
-"""What do eyes know? A linear layer on frozen features names what the console's memory holds, or a frame's game.
+"""Linear probes of backbones: what frozen features tell of the console's memory, or which game a frame is from.
 
-    python -m agents.studies.representation.probe memory --frames results/eyes/Pong-1.safetensors --eyes random own=results/Pong/pqn-1
-    python -m agents.studies.representation.probe games --eyes random own=results/Pong/pqn-1 scratch
+    python -m agents.studies.representation.probe memory --backbones random own=results/Pong/pqn-1
+    python -m agents.studies.representation.probe games --backbones random own=results/Pong/pqn-1 scratch
 
-memory: for each variable of the game one softmax over bins of what it holds, on the standardized last map (Anand et
+memory: for each variable of the game one softmax over bins of its value, on the standardized last map (Anand et
 al. 2019, "Unsupervised state representation learning in Atari"; Alain & Bengio 2016). Trained on some games, stopped
-on others and tested on yet others, and a frame that was seen before does not count again.
+early on others and tested on the rest; duplicates of frames are left out.
 games: the same with one label a frame, the game, from few labels a class. Games are played at random and split the
 same way.
 
-Eyes are name=folder, or one of
+A backbone is name=folder, or one of
     random   as initialized
     scratch  (games) as initialized, and trained together with the linear layer
 """

@@ -1,15 +1,15 @@
-"""Does it help an agent to have learned to see before? And what are an agent's eyes good for elsewhere?
+"""Transfer study: does a pretrained backbone help an agent, and what is an agent's backbone good for elsewhere?
 
     python -m agents.studies.representation.transfer --agent results/Pong/pqn-1 --seeds 1 2 3
 
-DQN learns a game with eyes that come from four places, everything else being equal, seed by seed:
+DQN learns a game with backbones from four sources, everything else being equal, seed by seed:
     scratch      as initialized
-    memory       trained to name what the console's memory says     agents.studies.representation.pretrain, on frames of that seed
-    autoencoder  trained to paint the frames again                  the same
-    agent        of an agent that has learned the game already      --agent; one and the same for every seed
-Lifted eyes stay as they are, or learn on with --no-frozen. What is missing is collected, trained and run; what is
-there is used. Then the evaluations are compared, and with what agents.studies.representation.probe has written, memory.json and games.json,
-are written to study.json, drawn to study.png and told in study.md.
+    memory       trained to classify the console's memory, on frames of that seed (agents.studies.representation.pretrain)
+    autoencoder  trained to reconstruct the same frames
+    agent        of an agent that has learned the game (--agent), one and the same for every seed
+Pretrained backbones are frozen, or learn on with --no-frozen. Missing frames, backbones and runs are made; those that
+exist are used. The evaluations are compared; with them, and with memory.json and games.json of
+agents.studies.representation.probe, study.json, study.png and study.md are written.
 
 The area under the curve is the mean of all evaluations, the end the mean of the last `last` of them. Intervals are of
 the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
