@@ -10,7 +10,7 @@ observable MDPs").
 
 Deviations from the paper: those of agents/dqn.py, and
 1. On Atari sequences of 4 + 16 steps instead of 40 + 80, 8 an update, which is 8 steps learned from per step played.
-   The mean observation is subtracted (--subtract-mean), and layer norms stand before the ReLUs, as in agents/rainbow/.
+   The mean observation is subtracted (--subtract-mean), and layer norms stand before ReLUs, as in agents/rainbow/.
 2. One player with falling exploration instead of 256 with constant ones.
 3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: where
    that one led is not kept.

@@ -1,4 +1,4 @@
-"""Pretraining of an agent's backbone: on frames labeled by the console's memory, as an autoencoder, or on photographs.
+"""Pretraining of an agent's backbone: on the console's memory, as an autoencoder, on photographs.
 
     python -m agents.studies.representation.collect --env Pong --agent results/Pong/pqn-1
     python -m agents.studies.representation.pretrain --method memory --seed 1

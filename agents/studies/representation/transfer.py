@@ -4,7 +4,7 @@
 
 DQN learns a game with backbones from four sources, everything else being equal, seed by seed:
     scratch      as initialized
-    memory       trained to classify the console's memory, on frames of that seed (agents.studies.representation.pretrain)
+    memory       trained to classify the console's memory, on frames of that seed (pretrain.py)
     autoencoder  trained to reconstruct the same frames
     agent        of an agent that has learned the game (--agent), one and the same for every seed
 Pretrained backbones are frozen, or learn on with --no-frozen. Missing frames, backbones and runs are made; those that
