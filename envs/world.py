@@ -7,7 +7,6 @@ It is also its own tape recorder: a game is a function of its seed and its actio
 """
 
 import warnings
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from envs import checks
+from envs import checks, tape
 from envs.transition import StepResult, Transition, WorldError
 
 __all__ = ["StepResult", "Transition", "World", "WorldError"]
@@ -215,11 +214,11 @@ class World:
             "seed": self._seed,
             "seedings": torch.from_numpy(self._seedings.copy()),
             "taped": torch.from_numpy(self._taped.copy()),
-            "tape": _storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
+            "tape": tape.storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
             "return": torch.from_numpy(self._return.copy()),
             "length": torch.from_numpy(self._length.copy()),
             "lit": torch.from_numpy(self._lit.copy()),
-            "present": _checksums(self.observation),
+            "present": tape.checksums(self.observation),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -252,7 +251,7 @@ class World:
             if (steps := self.count * int(self._taped.max())) > LONG_REPLAY:
                 print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
             self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
-            lost = np.array(_checksums(self.observation)) != np.array(state["present"])
+            lost = np.array(tape.checksums(self.observation)) != np.array(state["present"])
         self.interrupted = torch.from_numpy(lost.copy())
         if lost.any():
             warnings.warn(
@@ -352,8 +351,10 @@ class World:
         start: 1 for the first frame of a game, which is not the one that ended the game before in the same step.
         """
         if self.flicker:
-            tape = _mix(_mix(np.uint64(self._seed) + self._rows.astype(np.uint64)) + self._seedings.astype(np.uint64))
-            drawn = _mix(tape + np.uint64(2) * self._taped.astype(np.uint64) + np.uint64(start))
+            key = tape.mix(
+                tape.mix(np.uint64(self._seed) + self._rows.astype(np.uint64)) + self._seedings.astype(np.uint64)
+            )
+            drawn = tape.mix(key + np.uint64(2) * self._taped.astype(np.uint64) + np.uint64(start))
             self._lit[mask, -1] = ((drawn >> np.uint64(11)) * 2.0**-53 >= self.flicker)[mask]
 
     def _shade(self, picture: np.ndarray) -> np.ndarray:
@@ -395,22 +396,3 @@ class World:
     def _clear_finished(self) -> None:
         self.finished_worlds: list[int] = []
         self.finished: dict[str, list[float]] = {"episode/return": [], "episode/length": []}
-
-
-def _mix(key: np.ndarray) -> np.ndarray:
-    """uint64 -> uint64, each bit a coin: SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
-    generators", figure 16)."""
-    key = key + np.uint64(0x9E3779B97F4A7C15)
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-def _checksums(observation: Tensor) -> list[int]:
-    """One for each world."""
-    return [zlib.crc32(row) for row in observation.cpu().contiguous().numpy()]
-
-
-def _storable(tape: np.ndarray) -> Tensor:
-    # Older torch files know no unsigned integers above 8 bits.
-    return torch.from_numpy(tape.astype(np.int32) if tape.dtype in (np.uint16, np.uint32) else tape)

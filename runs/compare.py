@@ -29,7 +29,7 @@ from rich.text import Text
 
 from runs import flag_types, flags, suggestions
 from runs.flag_types import Count
-from runs.groups import Group, group
+from runs.groups import Group, group, interval
 from runs.printing import printable
 from runs.progress import duration
 from runs.reader import METRICS, RECENT, RECORDS, RunRecord, read_records, read_run
@@ -49,17 +49,6 @@ class Config:
     markdown: bool = False  # print the table as Markdown
     csv: Path | None = None  # file for a line a run
     json: Path | None = None  # file for the groups, their scores and runs
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of N >= 2 values and half the width of its 95% interval: Student's t, N - 1 degrees of freedom.
-
-    Of two values it is 12.7 standard errors wide, and says nothing.
-    """
-    from scipy.special import stdtrit  # a quarter of a second to import; only seeds need it
-
-    half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return float(np.mean(values)), float(half)
 
 
 def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str], list[list[str]]]:

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from runs.compare import interval
-from runs.groups import Group
+from runs.groups import Group, interval
 from runs.printing import printable
 from runs.reader import RunRecord
 

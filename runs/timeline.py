@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from runs.profile import COLORS, TOP, Span, bottleneck, elsewhere, iterations, operations, playing, spans, totals
+from runs.trace import COLORS, TOP, Span, bottleneck, elsewhere, iterations, operations, playing, spans, totals
 
 DENSE = 150  # bars that can still be told apart
 

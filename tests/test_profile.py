@@ -11,8 +11,8 @@ import pytest
 
 from agents import dqn, pqn
 from agents.rainbow import loop as rainbow
-from runs import profile, timeline
-from runs.profile import Span
+from runs import profile, timeline, trace
+from runs.trace import Span
 from tests.test_runs import ROOT, Config, Walk, walk
 
 
@@ -48,7 +48,7 @@ EVENTS = [  # in microseconds: one iteration that learns, and one that does not
 
 
 def test_spans_by_hand():
-    assert profile.spans(EVENTS) == [
+    assert trace.spans(EVENTS) == [
         Span(0, 10, "act"),
         Span(10, 12, "emulator: send"),
         Span(12, 15, "other"),
@@ -68,18 +68,18 @@ def test_spans_by_hand():
         Span(115, 125, "emulator: wait"),
         Span(125, 130, "other"),
     ]
-    sums = profile.totals(profile.spans(EVENTS))
+    sums = trace.totals(trace.spans(EVENTS))
     assert sum(sums.values()) == 130 and next(iter(sums.items())) == ("learn: backward", 26)
 
 
 def test_emulator_other_threads_and_streams_by_hand():
-    assert profile.playing(EVENTS) == [
+    assert trace.playing(EVENTS) == [
         Span(12, 85, "emulator: beside"),
         Span(85, 90, "emulator: wait"),
         Span(111, 115, "emulator: beside"),
         Span(115, 125, "emulator: wait"),
     ]
-    assert profile.elsewhere(EVENTS, profile.spans(EVENTS)) == {
+    assert trace.elsewhere(EVENTS, trace.spans(EVENTS)) == {
         "thread 2": [Span(44, 54, "learn: backward"), Span(60, 70, "learn: backward")],
         "CUDA stream 7": [Span(82, 98, "learn: backward")],  # it was launched at 65
     }
@@ -88,7 +88,7 @@ def test_emulator_other_threads_and_streams_by_hand():
 def test_waiting_for_the_device_by_hand():
     waits = [(3, 5), (9, 11), (50, 60)]  # within acting, across its end, in the backward pass
     events = EVENTS + [event("cudaStreamSynchronize", *wait, "cuda_runtime") for wait in waits]
-    cut = profile.spans(events)
+    cut = trace.spans(events)
     assert cut[:6] == [
         Span(0, 3, "act"),
         Span(3, 5, "wait for the device"),
@@ -97,16 +97,16 @@ def test_waiting_for_the_device_by_hand():
         Span(10, 11, "wait for the device"),
         Span(11, 12, "emulator: send"),
     ]
-    before, after = profile.totals(profile.spans(EVENTS)), profile.totals(cut)
+    before, after = trace.totals(trace.spans(EVENTS)), trace.totals(cut)
     assert after["wait for the device"] == 14 and sum(after.values()) == 130
     assert after["learn: backward"] == before["learn: backward"] - 10
 
 
 def test_operations_by_hand():
-    found = profile.spans(EVENTS)
-    assert profile.operations(EVENTS, found) == {"convolve": {"learn: backward": 16}}
+    found = trace.spans(EVENTS)
+    assert trace.operations(EVENTS, found) == {"convolve": {"learn: backward": 16}}
     without = [each for each in EVENTS if each["cat"] != "kernel"]
-    assert profile.operations(without, found) == {
+    assert trace.operations(without, found) == {
         "aten::conv2d": {"act": 2, "learn: forward": 8},  # without the convolution that it calls
         BACKWARD + "ConvolutionBackward": {"learn: backward": 10},
         "aten::mul": {"learn: backward": 5},
@@ -117,14 +117,14 @@ def test_operations_by_hand():
 
 def test_bottleneck_in_words():
     shares = {"learn: forward": 0.3, "act": 0.35, "learn: backward": 0.25, "other": 0.1}
-    assert profile.bottleneck(shares) == "learn takes 55% of the time, forward alone 30%"
-    assert profile.bottleneck({"act": 0.6, "learn: forward": 0.4}) == "act takes 60% of the time"
+    assert trace.bottleneck(shares) == "learn takes 55% of the time, forward alone 30%"
+    assert trace.bottleneck({"act": 0.6, "learn: forward": 0.4}) == "act takes 60% of the time"
 
 
 def test_picture_of_a_trace(tmp_path):
     timeline.draw(tmp_path / "timeline.png", "by hand", EVENTS)
     assert (tmp_path / "timeline.png").stat().st_size > 10_000
-    page = profile.describe("by hand", EVENTS, 0.05)
+    page = trace.describe("by hand", EVENTS, 0.05)
     assert page.startswith("by hand: 2 iterations of 0.07 ms (0.05 ms before the recording began)")  # 130 us
     assert " 12.3%  of it CUDA stream 7 was busy" in page  # 16 of 130
 

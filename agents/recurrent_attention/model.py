@@ -1,22 +1,40 @@
-"""The recurrent attention model as a network, and the loss it learns by. No program: recurrent_attention.py, dram.py.
+"""Recurrent attention model (RAM): glimpse network, core, location network, and the hybrid loss.
 
 Equations and figures are those of Mnih et al. 2014, "Recurrent models of visual attention".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import dataclasses
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from envs.glimpse import Retina, Scenes
+from runs.flag_types import Count, Positive
 from runs.machine import precision
 from vision import backbones
 
-if TYPE_CHECKING:
-    from agents.recurrent_attention.ram import Config
+
+@dataclasses.dataclass(frozen=True)
+class GlimpseFlags:
+    """Flags of the recurrent attention model."""
+
+    GROUP: ClassVar[str] = "network"
+
+    glimpses: Count = 6  # looks at an image for each digit in it, the very first at a random place
+    patch_size: Count = 8  # pixels, side of a patch
+    scales: Count = 1  # patches a glimpse, each twice as wide as the one before
+    attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how places are chosen
+    std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
+    backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
+    glimpse_units: Count = 128  # units of the mlp for what is seen, and of the layer for where
+    core_units: Count = 256  # of a glimpse, and of the core
+    core: Literal["relu", "lstm"] = "relu"  # the recurrent core
+    location_network: Count = 128  # hidden units of the location network
+    location_gradient: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
 
 
 class Glimpses(NamedTuple):
@@ -37,7 +55,7 @@ class RecurrentAttention(nn.Module):
 
     chooses_first = False  # where to look first; else that is a matter of chance
 
-    def __init__(self, config: Config, retina: Retina, world: Scenes) -> None:
+    def __init__(self, config: GlimpseFlags, retina: Retina, world: Scenes) -> None:
         super().__init__()
         self.config, self.retina, self.digits = config, retina, world.task.digits
         options = {"hidden": (config.glimpse_units,)} if config.backbone == "mlp" else {}

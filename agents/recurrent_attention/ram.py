@@ -40,36 +40,25 @@ from torch import Tensor, nn
 import runs
 from agents.config import load_backbone
 from agents.recurrent_attention import plots
-from agents.recurrent_attention.model import RecurrentAttention, classification_reward, hybrid_loss
+from agents.recurrent_attention.model import GlimpseFlags, RecurrentAttention, classification_reward, hybrid_loss
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
 from runs import suggestions
-from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.flag_types import Count, NonNegative, Share, Whole
 from vision import backbones, data
 from vision.training import optimizers, sampling
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(runs.Options):
+class Config(GlimpseFlags, runs.Options):
     env: str = "MNIST"  # the task: MNIST, Translated, Cluttered, Cluttered100 or Pairs
     images: Literal["mnist", "glyphs"] = "mnist"  # MNIST, or drawn digits that need no download
     data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
     steps: Count = 4_400_000  # images shown; 55,000 are an epoch of MNIST
     batch: Count = 100  # images an update
     rollouts: Count = 1  # M, passes over each of them with other glimpses
-    glimpses: Count = 6  # looks at an image for each digit in it, the very first at a random place
-    patch_size: Count = 8  # pixels, side of a patch
-    scales: Count = 1  # patches a glimpse, each twice as wide as the one before
-    attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how places are chosen
-    std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
-    backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
-    glimpse_units: Count = 128  # units of the mlp for what is seen, and of the layer for where
-    core_units: Count = 256  # of a glimpse, and of the core
-    core: Literal["relu", "lstm"] = "relu"  # the recurrent core
-    location_network: Count = 128  # hidden units of the location network
     reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
-    location_gradient: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
     learning_rate: NonNegative = 1e-3  # Adam, at the start
     location_lr_scale: NonNegative = 1.0  # of that, for the location network
     weight_decay: NonNegative = 0.0  # decoupled (Loshchilov & Hutter 2019)

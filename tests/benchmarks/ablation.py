@@ -25,7 +25,7 @@ from paired import circumstances, report
 from rich.progress import track
 
 from agents.rainbow.loop import COMPONENTS
-from runs.compare import interval
+from runs.groups import interval
 from runs.reader import read_run
 
 ROOT = Path(__file__).resolve().parents[2]

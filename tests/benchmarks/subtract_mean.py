@@ -23,7 +23,7 @@ import envs
 from agents.config import world_options
 from agents.loading import load_checkpoint
 from agents.rainbow import loop as rainbow
-from runs.compare import interval
+from runs.groups import interval
 
 BEFORE = 5_000  # steps of random play before the first update
 
