@@ -1,31 +1,28 @@
-"""What decides. A file is a program, unless it says that it is none: python -m agents.<file> --env <world>
+"""Agents: programs that learn to act, `python -m agents.<name> --env <world>`.
 
-tabular.py   value and policy iteration, Q-learning, SARSA and Monte-Carlo control over tables; no program: the
-             model that is planned with, planning.py
-dqn.py       deep Q-learning (Mnih et al. 2015), Double DQN as a switch
-rainbow.py   its improvements together (Hessel et al. 2018) or alone, each with its equation in a file of its own:
-             double.py dueling.py prioritized.py n_step.py noisy.py c51.py qr_dqn.py iqn.py munchausen.py
-r2d2.py      recurrent Q-learning from sequences (Kapturowski et al. 2019), also where frames are missing
-recurrent_attention.py   images read in a few glimpses (Mnih et al. 2014); no programs: its network and loss,
-             glimpses.py, its pictures, saccades.py
-dram.py      two digits in one image, one after the other (Ba et al. 2015)
-pqn.py       Q-learning without replay or target network (Gallici et al. 2024)
-reinforce.py the policy gradient from whole episodes (Williams 1992), its steps of variance reduction as switches
-a2c.py       the same every few steps, with a learned value (Mnih et al. 2016)
-ppo.py       several steps from the same experience, held back (Schulman et al. 2017); --lstm-units remembers
-attention.py an agent that attends softly to single frames (Mott et al. 2019), and shows where
-gaze.py      an agent that sees sharply only where it points its eye (Mnih et al. 2014)
-variance.py  how much noise each estimator of the policy gradient has
-frames.py    plays for frames of an Atari game and, beside each, what the console's memory says
-eyes.py      eyes trained on such frames before any agent: on the memory, as an autoencoder, on photographs
-probe.py     what eyes know: the memory, or which game a frame is of, by a linear layer
-shared_eyes.py   the study that compares them, in DQN and elsewhere; its picture and page: eyes_page.py, no program
-setting.py   no program: the flags for world and eyes, and what they mean
-recurrent.py no program: the LSTM of agents that remember, and the state they carry from step to step
-arithmetic.py no program: precision, optimizer, compiling
-policies.py  no program: the networks and the distributions over actions that the policy gradients share
-watch.py     plays, scores and films the agent of any run
-loading.py   no program: agents.load(run) and agents.play(run), the same from Python
+dqn.py                 deep Q-learning (Mnih et al. 2015), Double DQN as a flag
+rainbow/               its improvements, together (Hessel et al. 2018) or one alone
+pqn.py                 Q-learning without replay or target network (Gallici et al. 2024)
+r2d2.py                recurrent Q-learning from stored sequences (Kapturowski et al. 2019)
+reinforce.py           REINFORCE: policy gradients from whole episodes (Williams 1992)
+a2c.py                 advantage actor-critic (Mnih et al. 2016)
+ppo.py                 proximal policy optimization (Schulman et al. 2017), with an LSTM by --lstm-units
+soft_attention.py      PPO with soft spatial attention (Mott et al. 2019)
+hard_attention.py      PPO that sees an image through small patches and chooses where (Mnih et al. 2014)
+recurrent_attention/   RAM and DRAM: images classified in a few glimpses (Mnih et al. 2014, Ba et al. 2015)
+tabular/               dynamic programming, Q-learning, SARSA and Monte-Carlo control
+watch.py               plays, scores and films the agent of any run
+studies/               gradient variance; representation: pretraining, probing and transfer of backbones
+
+Modules that programs share:
+config.py              flags of world, backbone and evaluation; building a world and its backbone
+optimization.py        precision, optimizer, target networks, compiling
+q_learning.py          epsilon-greedy policies and replay memories of the Q-learning programs
+returns.py             discounted returns, generalized advantage estimation
+networks/              actor-critic networks, action distributions, LSTM, normalization
+evaluation.py          whole games, their scores and bootstrap intervals
+film.py                videos of games
+loading.py             agents.load(run) and agents.play(run)
 """
 
 import importlib

@@ -224,7 +224,7 @@ class QNetwork(nn.Module):
         features = backbone.output_size(shape)
         self.hidden = dense(features, hidden, norm)
         self.values = nn.Linear(hidden or features, actions)
-        nn.init.uniform_(self.values.weight, -1e-3, 1e-3)  # no opinion at the start
+        nn.init.uniform_(self.values.weight, -1e-3, 1e-3)  # values near zero at the start
         nn.init.zeros_(self.values.bias)
 
     def forward(self, observation: Tensor) -> Tensor:

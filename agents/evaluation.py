@@ -88,12 +88,12 @@ def evaluate(
     """
     world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     scores: list[tuple[int, float, int, bool]] = []
-    told = time.monotonic()
+    reported = time.monotonic()
     try:
         for steps, ended in enumerate(episodes(policy, world, games, limit), start=1):
             scores += ended
-            if time.monotonic() - told > PLAIN_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - reported > PLAIN_EVERY:
+                reported = time.monotonic()
                 say(f"evaluating: {len(scores)} of {games} games over after {steps:,} steps of each of {world.count}")
     finally:
         world.close()
@@ -121,7 +121,7 @@ def bootstrap_interval(scores: list[float]) -> tuple[float, float]:
 def evaluate_and_save(
     run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object
 ) -> None:
-    """Evaluate a run's agent as its config says; of the best so far, keep the eyes and a film.
+    """Evaluate a run's agent as its config says; of the best so far, save the backbone and a film.
 
     policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
     """

@@ -12,7 +12,7 @@ Deviations from the paper:
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
-4. He initialization, and a last layer that begins with no opinion.
+4. He initialization, and near-zero output initialization.
 5. A time limit is no end: the return goes on with the value of where it led.
 6. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
 """
@@ -58,7 +58,7 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     rollout: Count = 128  # steps each of them plays between two rounds of learning
     epochs: Count = 4  # passes over a rollout
     minibatches: Count = 4  # updates a pass
-    norm: Literal["none", "layer"] = "layer"  # before every ReLU; lifted eyes keep their own
+    norm: Literal["none", "layer"] = "layer"  # before every ReLU; a pretrained backbone keeps its own
     hidden: Whole = 512  # units between backbone and values; 0 for none
     learning_rate: NonNegative = 2.5e-4  # RAdam
     anneal_lr: bool = True  # the learning rate falls linearly to 0 over the run

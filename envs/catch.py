@@ -61,10 +61,10 @@ class CatchVectorEnv(BatchVectorEnv):
         self._paddle[mask] = BOARD // 2
 
     def _observe(self) -> np.ndarray:
-        board = np.zeros((self.num_envs, BOARD, BOARD), np.uint8)
-        board[self._rows, BOARD - 1, self._paddle] = PADDLE
-        board[self._rows, self._ball[0], self._ball[1]] = BALL
-        return board.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, None]
+        pixels = np.zeros((self.num_envs, BOARD, BOARD), np.uint8)
+        pixels[self._rows, BOARD - 1, self._paddle] = PADDLE
+        pixels[self._rows, self._ball[0], self._ball[1]] = BALL
+        return pixels.repeat(CELL, axis=1).repeat(CELL, axis=2)[:, None]
 
 
 class CatchEnv(SingleEnv):

@@ -57,13 +57,13 @@ def check_actions(name: str, space: Space) -> None:
     raise ValueError(f"{name} acts by {space}, and a world needs Discrete actions or a vector of numbers: {hint}")
 
 
-def has_channels_last(name: str, shape: tuple[int, ...], told: bool | None) -> bool:
-    """Whether pictures (A, B, C) have channels last: the smaller of the first and the last axis, unless told.
+def has_channels_last(name: str, shape: tuple[int, ...], channels_last: bool | None) -> bool:
+    """Whether pictures (A, B, C) have channels last: the smaller of the first and the last axis, unless given.
 
     Raises ValueError where that cannot be known.
     """
-    if told is not None:
-        return told
+    if channels_last is not None:
+        return channels_last
     first, middle, last = shape
     if first == last or middle < min(first, last):
         raise ValueError(

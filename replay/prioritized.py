@@ -20,6 +20,8 @@ FURTHEST = 100.0  # times that one, it may be: then what made it was an outlier,
 
 
 class PrioritizedBatch(NamedTuple):
+    """A batch of prioritized replay, with importance weights."""
+
     record: NamedTuple  # what the memory's own sample() or sequences() returns
     index: Tensor  # (B,) int64, the transitions' own numbers, counted from the first ever added: for update()
     weight: Tensor  # (B,) float32 importance weights, the largest of the batch is 1

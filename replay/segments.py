@@ -24,6 +24,8 @@ BLOCK = 4 << 20  # bytes of a block before compression: small enough to share a 
 
 
 class Segment(NamedTuple):
+    """A file of a saved memory."""
+
     name: str  # of the file, in its folder
     sha256: str  # of the file as it lies there, in hexadecimal
     spans: dict[str, tuple[int, int]]  # ring -> the positions [start, stop) it holds

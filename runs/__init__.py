@@ -1,33 +1,37 @@
-"""What was tried, how far it got, how it compares.
+"""Runs as folders: checkpoints, resume, logs, W&B, comparison and publishing.
 
-run.py         Run, Options: a folder, a clock, a log, checkpoints
-folder.py      that folder: whose it is, who has it, what it holds
-command.py     from a command line to a running program
-flags.py       whole numbers as people write them, --help in groups
-machine.py     the device and its settings, random states, hardware in words
-threads.py     how many of them torch computes with: as many as cores are free
-log.py         metrics.jsonl and clock.jsonl
-files.py       how its files are written and read: whole, with a checksum, no links followed
-checkpoint.py  all that a run needs to go on
-wandb_mirror.py   the folder's copy in W&B, which a process beside the run makes
-wandb_process.py  that process
-progress.py    what a person sees meanwhile
-graph.py       updates as CUDA graphs
-profile.py     where the time of its iterations goes
-timeline.py    the picture of that
-reader.py      runs, read back from their folders or their published records
-groups.py      which of them are seeds of one configuration
-score.py       what a run is judged by, and how numbers are shown
-flag_types.py  what numbers a flag takes
-printing.py    text that a terminal does not obey
-programs.py    what programs there are; the command saccade
-suggestions.py near matches of a name that is unknown
-compare.py     python -m runs.compare: a table and a picture of many runs
-curves.py      that picture
-export.py      that table as CSV and JSON
-publish.py     python -m runs.publish: the small record of a finished run
-published/     those records
-pages.py       what READMEs quote of them
+run.py             Run: iterates, times, saves, resumes and logs a training run
+options.py         Options: the flags that every program has for its run
+tracked.py         Tracked: the parts of a run that its checkpoints hold
+summary.py         results and latest metrics in words
+score.py           Score: the metric that runs are compared by, and how numbers are shown
+folder.py          a run's folder: its lock, its config.json, its writes
+checkpoint.py      checkpoint files: atomic, with checksums
+files.py           files written whole, with checksums, no links followed
+log.py             metrics.jsonl and clock.jsonl
+signals.py         Ctrl-C, SIGTERM and SIGHUP
+progress.py        progress bar and time left
+machine.py         device, hardware, random states, mixed precision
+threads.py         number of torch threads: as many as cores are free
+graph.py           updates captured as CUDA graphs
+profile.py         profiler of a run's iterations; trace.py reads its trace, timeline.py draws it
+wandb_mirror.py    a copy of the run in W&B, uploaded by a process of its own, wandb_process.py
+command.py         launch: from a command line to a running program
+flags.py           command-line flags: parsing, --help in groups
+flag_types.py      ranges of numbers as types: Count, Share, Positive
+suggestions.py     near matches of unknown names
+printing.py        text without terminal escapes
+output.py          files that programs write beside their runs
+programs.py        lists all programs; the command saccade
+saved.py           config and weights of a run's folder
+reader.py          metrics of runs, from their folders or from published records
+groups.py          seeds of one configuration, and their confidence intervals
+compare.py         `python -m runs.compare`: a table and learning curves of many runs
+curves.py          learning curves
+export.py          the comparison as CSV and JSON
+publish.py         `python -m runs.publish`: a small record of a finished run
+published/         published records
+pages.py           tables of published records in READMEs
 """
 
 from importlib import import_module

@@ -77,8 +77,8 @@ def _launch(
         # their traceback, as does what a world, a device or a library raises.
         mended = () if Run.stepping else (ValueError, ImportError, OSError)
         words = out_of_memory(error)
-        told = isinstance(error, (RunError, MemoryError, *mended)) or getattr(error, "sentence", False)
-        if not words and not told:
+        in_a_sentence = isinstance(error, (RunError, MemoryError, *mended)) or getattr(error, "sentence", False)
+        if not words and not in_a_sentence:
             raise
         words = escape(printable(words or str(error) or repr(error)))
         Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)

@@ -188,11 +188,11 @@ def over_seeds(values: Sequence[float | None], suffix: str = "") -> str:
 
 
 def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
-    told = over_seeds([line and line[score.metric] for line in lines], score.suffix)
+    shown = over_seeds([line and line[score.metric] for line in lines], score.suffix)
     if len(lines) == 1 and lines[0] and "eval/std" in lines[0]:
         games = f", {lines[0]['eval/games']:.0f} games" if "eval/games" in lines[0] else ""
-        return f"{told} (sd {number(lines[0]['eval/std'], lines[0][score.metric])}{games})"
-    return told
+        return f"{shown} (sd {number(lines[0]['eval/std'], lines[0][score.metric])}{games})"
+    return shown
 
 
 def tested(each: Group, suffix: str) -> str:

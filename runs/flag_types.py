@@ -54,7 +54,7 @@ def check(config: Any) -> None:
 
 @functools.cache
 def _ranges(kind: type) -> list[tuple[str, Range]]:
-    hints = get_type_hints(kind, include_extras=True).items()
-    said = [(name, each) for name, hint in hints for each in (hint, *get_args(hint))]  # Count, Count | None
+    types = get_type_hints(kind, include_extras=True).items()
+    said = [(name, each) for name, hint in types for each in (hint, *get_args(hint))]  # Count, Count | None
     known = [(name, data) for name, each in said for data in getattr(each, "__metadata__", ())]
     return [(name, data) for name, data in known if isinstance(data, Range)]

@@ -46,10 +46,10 @@ class Captured:
             with torch.cuda.graph(self.graph):  # records, and does nothing yet
                 self.outputs = self.function(*self.inputs)
         else:
-            for place, is_first in zip(leaves(self.inputs), leaves(inputs), strict=True):
-                if place.shape != is_first.shape:
-                    raise ValueError(f"captured for {tuple(place.shape)}, called with {tuple(is_first.shape)}")
-                place.copy_(is_first)
+            for place, new in zip(leaves(self.inputs), leaves(inputs), strict=True):
+                if place.shape != new.shape:
+                    raise ValueError(f"captured for {tuple(place.shape)}, called with {tuple(new.shape)}")
+                place.copy_(new)
         self.graph.replay()
         return each(Tensor.clone, self.outputs)  # the next launch writes over the places
 

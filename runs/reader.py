@@ -65,8 +65,8 @@ class RunRecord:
     def inexact(self) -> str:
         """Why it is not what it would be had nothing happened to it: "from step 40: ..."; empty where it is."""
         notes = self.about.get("inexact")
-        told = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
-        return one_line("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in told))
+        shown = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
+        return one_line("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in shown))
 
     @property
     def unfinished(self) -> str:

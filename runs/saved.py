@@ -32,13 +32,13 @@ def config(kind: type[C], folder: Path, found: dict[str, Any]) -> C:
 
     Raises RunError where a value is none that its flag takes.
     """
-    hints = get_type_hints(kind, include_extras=True)
+    types = get_type_hints(kind, include_extras=True)
     values = {}
     for field in dataclasses.fields(kind):
         if field.name in found["config"]:
             value = found["config"][field.name]
             try:
-                values[field.name] = _as(hints[field.name], value)
+                values[field.name] = _as(types[field.name], value)
             except TypeError:
                 flag = field.name.replace("_", "-")
                 raise Damaged(f"{folder / 'config.json'}: --{flag} takes no {printable(repr(value))[:60]}") from None

@@ -31,7 +31,7 @@ def test_imports(room):
                 assert target != "torchvision", f"{path}: torchvision cannot be installed beside CPU torch"
 
 
-@pytest.mark.parametrize("room", ("envs", "replay", "vision"))
+@pytest.mark.parametrize("room", ROOMS)
 def test_no_import_circles(room):
     """No module imports itself by way of others, imports for type checking and inside of functions included."""
     paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / room).rglob("*.py")}
@@ -46,6 +46,43 @@ def test_no_import_circles(room):
         for name in leaves:  # what imports nothing that is left is in no circle
             del imports[name]
     assert not imports, f"a circle among {sorted(imports)}"
+
+
+def test_no_program_imports_another():
+    """What two programs share lives in a module that is no program; a study of programs names those it is about."""
+    files = {path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    sources = {".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text() for path in files}
+    programs = {name for name, text in sources.items() if '__name__ == "__main__"' in text}
+    families = {name.rpartition(".")[0] for name in programs if name.count(".") > 1}
+    for name in programs:
+        for node in ast.walk(ast.parse(sources[name])):
+            if isinstance(node, ast.ImportFrom):
+                for target in {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & programs:
+                    family = target.rpartition(".")[0]
+                    allowed = family in families and name.startswith(f"{family}.")  # members of a family
+                    allowed |= name.startswith("agents.studies.") or (name, target) in PROGRAM_IMPORTS
+                    assert allowed, f"{name} imports the program {target}"
+
+
+PROGRAM_IMPORTS = {  # those that are left, each to become a module that is no program
+    ("agents.pqn", "agents.dqn"),  # the Q-network
+    ("agents.r2d2", "agents.dqn"),
+    ("agents.soft_attention", "agents.ppo"),  # the training loop of PPO, with a network of its own
+    ("agents.hard_attention", "agents.ppo"),
+    ("agents.__main__", "runs.programs"),  # a list of a room's programs
+    ("vision.__main__", "runs.programs"),
+    ("runs.__main__", "runs.programs"),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_file_is_long(room):
+    for path in (ROOT / room).rglob("*.py"):
+        most = LONGER.get(path.relative_to(ROOT).as_posix(), 400)
+        assert len(path.read_text().splitlines()) <= most, f"{path} has more than {most} lines: split it by noun"
+
+
+LONGER = {"agents/r2d2.py": 405}  # to shrink
 
 
 def test_top_level_holds_nothing_else():

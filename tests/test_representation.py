@@ -144,7 +144,7 @@ def test_pretraining_helps_and_its_backbone_loads(tmp_path, pong, method):
     config = pretrain.Config(method, path, seed=1, width=0.25, epochs=5, batch=16, learning_rate=3e-3, threads=1)
     folder, losses = pretrain.train(config)
     assert folder == tmp_path / f"Pong-{method}-1" and losses[-1] < 0.9 * losses[0]
-    about = json.loads((folder / "eyes.json").read_text())
+    about = json.loads((folder / "pretraining.json").read_text())
     assert about["loss"] == losses and about["config"]["width"] == 0.25
     asked = dqn.Config(
         env="Pong", backbone=str(folder), frozen=True, norm="layer", hidden=16, steps=32, worlds=2, learn_start=8,
@@ -184,7 +184,7 @@ def test_random_backbones_classify_games():
     )
     found = probe.probe_games(config)["accuracy"]["random"][5]
     assert len(found) == 1 and found[0] > 0.9
-    with pytest.raises(ValueError, match="eyes 'mine': give name=folder"):
+    with pytest.raises(ValueError, match="backbone 'mine': give name=folder"):
         probe.find_backbone("mine", config, 1)
 
 
@@ -237,5 +237,5 @@ def test_study_of_a_few_steps(tmp_path, pong, monkeypatch):
     assert (tmp_path / "study.png").stat().st_size < 200_000
     with pytest.raises(ValueError, match="was begun with --steps 32: choose another --folder for 64"):
         transfer.main(dataclasses.replace(config, steps=64))
-    with pytest.raises(ValueError, match="unknown eyes 'mine'"):
+    with pytest.raises(ValueError, match="unknown method 'mine'"):
         transfer.main(dataclasses.replace(config, methods=("mine",)))

@@ -12,7 +12,7 @@ digit is named. The loop and the flags are those of agents/recurrent_attention.p
 Deviations from the paper:
 1. Its pairs are to be named as one of 55 sets of two; here they are read from left to right, as its house numbers
    are, and an image counts as right if both digits are.
-2. The eye is a backbone of the registry, by default one layer; the paper has three convolutions.
+2. The glimpse network is a backbone of the registry, by default one layer; the paper has three convolutions.
 3. What is there is multiplied by one more than the features of where it is; by those alone, it learns far slower.
 4. And those of agents/recurrent_attention.py.
 """

@@ -29,12 +29,12 @@ class GlimpseFlags:
     scales: Count = 1  # patches a glimpse, each twice as wide as the one before
     attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how places are chosen
     std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
-    backbone: str = "mlp"  # that sees the patches: mlp, small, ..., or a run's folder whose eyes are lifted
+    backbone: str = "mlp"  # over the patches: mlp, small, ..., or a run's folder to transfer from
     glimpse_units: Count = 128  # units of the mlp for what is seen, and of the layer for where
     core_units: Count = 256  # of a glimpse, and of the core
     core: Literal["relu", "lstm"] = "relu"  # the recurrent core
     location_network: Count = 128  # hidden units of the location network
-    location_gradient: bool = False  # REINFORCE teaches the core too, and its eye; else the location network alone
+    location_gradient: bool = False  # REINFORCE trains core and backbone too; else only the location network
 
 
 class Glimpses(NamedTuple):

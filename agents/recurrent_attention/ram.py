@@ -229,7 +229,7 @@ def world_name(config: Config) -> str:
 
 
 def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> None:
-    """Evaluate on the validation images, and keep the eyes of the best so far."""
+    """Evaluate on the validation images, and save the backbone of the best so far."""
     config = run.config
     with run.side_task("evaluation", needed=True):
         found = errors(network, validation, config.evaluate_rollouts, seed=1_000_000, passes=config.evaluate_passes)

@@ -1,1 +1,1 @@
-"""Programs about agents."""
+"""Studies of agents: gradient variance, representation."""

@@ -41,13 +41,13 @@ def model(env: gymnasium.Env) -> Model:
     reward = torch.zeros(states, actions, dtype=torch.float64)
     for state, choices in world.P.items():
         for action, outcomes in choices.items():
-            for probability, next_value, gain, terminated in outcomes:
+            for probability, next_state, gain, terminated in outcomes:
                 reward[state, action] += probability * gain
                 if not terminated:
-                    transition[state, action, next_value] += probability
+                    transition[state, action, next_state] += probability
     start = torch.as_tensor(world.initial_state_distrib, dtype=torch.float64)
-    unroll_inputs = reaches(transition.sum(1) > 0)[start > 0].any(0)
-    return Model(transition * unroll_inputs[:, None, None], reward * unroll_inputs[:, None], start)
+    reachable = reaches(transition.sum(1) > 0)[start > 0].any(0)
+    return Model(transition * reachable[:, None, None], reward * reachable[:, None], start)
 
 
 def reaches(leads: Tensor) -> Tensor:

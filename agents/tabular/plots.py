@@ -52,7 +52,7 @@ def grids(env: gymnasium.Env) -> list[Grid]:
     return [Grid("", np.arange(letters.size).reshape(letters.shape), letters, moves, {}, [])]
 
 
-def draw(path: Path, title: str, table: Tensor, unroll_inputs: np.ndarray, maps: list[Grid]) -> None:
+def draw(path: Path, title: str, table: Tensor, reachable: np.ndarray, maps: list[Grid]) -> None:
     """Write V as colors and numbers, Q as triangles on the side a move means to go to, the policy as arrows.
 
     table: (S, A). lived: (S,) bool, the states in which there is something to choose.
@@ -65,31 +65,31 @@ def draw(path: Path, title: str, table: Tensor, unroll_inputs: np.ndarray, maps:
     figure = Figure((columns * (width * cell + 0.5) + 0.9, rows * (height * cell + 0.6) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=12)
     values = table.numpy()
-    shown = values[np.concatenate([board.states[unroll_inputs[board.states]] for board in maps])]
+    shown = values[np.concatenate([grid.states[reachable[grid.states]] for grid in maps])]
     # A few moves that are far worse than all else, as off the cliff, would leave no colors for the rest.
     lowest = min(shown.max(1).min(), np.quantile(shown, 0.1))
     colors = ScalarMappable(Normalize(lowest, shown.max()), "viridis")
     axes = figure.subplots(rows, columns, squeeze=False).reshape(len(maps), len(panels))
-    for board, line in zip(maps, axes, strict=True):
+    for grid, line in zip(maps, axes, strict=True):
         for panel, (ax, name) in enumerate(zip(line, panels, strict=True)):
-            ground(ax, board, unroll_inputs, cell)
-            ax.set_title(f"{name}\n{board.title}" if board.title else name, fontsize=10)
-            for (row, column), state in np.ndenumerate(board.states):
-                if unroll_inputs[state]:
-                    (value_cell, triangles, arrows)[panel](ax, row, column, values[state], board, colors, cell)
+            ground(ax, grid, reachable, cell)
+            ax.set_title(f"{name}\n{grid.title}" if grid.title else name, fontsize=10)
+            for (row, column), state in np.ndenumerate(grid.states):
+                if reachable[state]:
+                    (value_cell, triangles, arrows)[panel](ax, row, column, values[state], grid, colors, cell)
     figure.colorbar(
         colors, ax=axes, shrink=0.8 if stacked else 0.9, aspect=40 if stacked else 25, pad=0.01, extend="min"
     )
     figure.savefig(path, dpi=130)
 
 
-def ground(ax: Axes, board: Grid, unroll_inputs: np.ndarray, cell: float) -> None:
+def ground(ax: Axes, grid: Grid, reachable: np.ndarray, cell: float) -> None:
     """The map itself: walls, ends, the grid."""
-    height, width = board.states.shape
+    height, width = grid.states.shape
     plain, falls = "#f4f4f0", dict.fromkeys("PHC", "#d66e64")
-    for (row, column), letter in np.ndenumerate(board.letters):
+    for (row, column), letter in np.ndenumerate(grid.letters):
         color = {"#": "#464a54", "G": "#78be78"}.get(letter, falls.get(letter, plain))
-        if not unroll_inputs[board.states[row, column]]:
+        if not reachable[grid.states[row, column]]:
             ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color, edgecolor="none"))
             if letter not in "#.":
                 ax.text(
@@ -104,7 +104,7 @@ def ground(ax: Axes, board: Grid, unroll_inputs: np.ndarray, cell: float) -> Non
     ax.set_yticks(np.arange(height + 1) - 0.5, [])
     ax.grid(color="#dcdcd8", linewidth=0.8, zorder=3)
     ax.tick_params(length=0)
-    rows, columns = np.array(board.fences).reshape(-1, 2).T
+    rows, columns = np.array(grid.fences).reshape(-1, 2).T
     ax.vlines(columns + 0.5, rows - 0.5, rows + 0.5, color="black", linewidth=3, zorder=5)
 
 
@@ -116,17 +116,19 @@ def number(ax: Axes, x: float, y: float, value: float, color: tuple[float, ...],
 
 
 def value_cell(
-    ax: Axes, row: int, column: int, values: np.ndarray, board: Grid, colors: ScalarMappable, cell: float
+    ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
+    """Draw the largest action value of a cell."""
     color = colors.to_rgba(values.max())
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color))
     number(ax, column, row, values.max(), color, 12 * cell)
 
 
 def triangles(
-    ax: Axes, row: int, column: int, values: np.ndarray, board: Grid, colors: ScalarMappable, cell: float
+    ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
-    for action, (down, right) in board.moves.items():
+    """Draw the action values of a cell, a triangle each."""
+    for action, (down, right) in grid.moves.items():
         x, y, color = column + right / 2, row + down / 2, colors.to_rgba(values[action])
         corners = [(column, row), (x - down / 2, y - right / 2), (x + down / 2, y + right / 2)]
         ax.add_patch(Polygon(corners, facecolor=color, edgecolor="white", linewidth=0.4))
@@ -134,8 +136,9 @@ def triangles(
 
 
 def arrows(
-    ax: Axes, row: int, column: int, values: np.ndarray, board: Grid, colors: ScalarMappable, cell: float
+    ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
+    """Draw the greedy actions of a cell as arrows."""
     best = np.flatnonzero(values >= values.max() - 1e-9 * max(np.abs(values).max(), 1e-9))
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="#f4f4f0"))
     if len(best) == len(values):  # all the same: nothing was learned here, or nothing matters
@@ -143,11 +146,11 @@ def arrows(
         return
     begin = 0.05 if len(best) > 1 else -0.2  # one arrow stands in the middle, several leave it
     for action in best:
-        if action in board.names:
-            name = board.names[action].replace(" ", "\n")
+        if action in grid.names:
+            name = grid.names[action].replace(" ", "\n")
             ax.text(column, row, name, ha="center", va="center", fontsize=9 * cell, zorder=4)
             continue
-        down, right = board.moves[action]
+        down, right = grid.moves[action]
         x, y, length = column + right * begin, row + down * begin, 0.35 if len(best) > 1 else 0.4
         shape = dict(width=0.05, head_width=0.2, head_length=0.14, length_includes_head=True)
         ax.add_patch(FancyArrow(x, y, right * length, down * length, color="#325aaa", zorder=4, **shape))

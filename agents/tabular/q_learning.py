@@ -321,6 +321,6 @@ def picture(run: runs.Run, env: gymnasium.Env, table: Table, exact: dynamic_prog
     """Draw the finished table into the run's folder, where the world has a map."""
     if maps := plots.grids(env):
         path = run.folder / "values.png"
-        unroll_inputs = (exact.transition.sum((1, 2)) + exact.reward.abs().sum(1) > 0).numpy()
-        plots.draw(path, f"{run.world}, {run.config.method.replace('_', ' ')}", table.values, unroll_inputs, maps)
+        reachable = (exact.transition.sum((1, 2)) + exact.reward.abs().sum(1) > 0).numpy()
+        plots.draw(path, f"{run.world}, {run.config.method.replace('_', ' ')}", table.values, reachable, maps)
         print(f"picture {path}")

@@ -23,6 +23,8 @@ class ResponseNorm(nn.Module):
 
 
 class Variant(NamedTuple):
+    """The sizes of an AlexNet."""
+
     channels: tuple[int, int, int, int, int]
     padding: int  # of the first convolution
     groups: int = 1  # towers that convolutions two, four and five do not look out of

@@ -14,6 +14,8 @@ from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
+    """The sizes of a DenseNet."""
+
     first: int  # channels before the first block
     growth: int  # channels that each layer adds, the paper's k
     blocks: tuple[int, ...]  # layers of each

@@ -20,6 +20,8 @@ GLOBAL = 0.5  # share of the images of a batch that see a single column
 
 @dataclasses.dataclass(frozen=True)
 class FractalNetOptions(BackboneOptions):
+    """Options of a FractalNet."""
+
     drop_path: float = 0.15  # probability that a join leaves out an input in training
 
 

@@ -32,6 +32,8 @@ INCEPTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class GoogLeNetOptions(BackboneOptions):
+    """Options of a GoogLeNet."""
+
     transform_input: bool = False  # from ImageNet's normalization to [-1, 1]
 
 

@@ -33,6 +33,8 @@ class Residual(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class ImpalaOptions(BackboneOptions):
+    """Options of an IMPALA network."""
+
     spectral: bool = False  # spectral normalization of the residual blocks
 
 

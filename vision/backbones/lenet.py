@@ -12,6 +12,8 @@ from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
+    """The sizes of a LeNet."""
+
     channels: tuple[int, int]
     features: tuple[int, ...]  # of the head's dense layers
     pool: type[nn.Module]

@@ -18,6 +18,8 @@ MLPS = {"mlp": (128, 128), "lenet300_100": (300, 100)}  # units of each layer
 
 @dataclasses.dataclass(frozen=True)
 class MLPOptions(BackboneOptions):
+    """Options of a multilayer perceptron."""
+
     hidden: Sequence[int] = ()  # units of each layer
     dropconnect: float = 0.0  # probability, of the weights: layers/dropconnect.py
 

@@ -11,6 +11,8 @@ from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
+    """The sizes of an OverFeat network."""
+
     channels: tuple[int, ...]
     first: tuple[int, int]  # kernel and stride of the first convolution
     second: int  # kernel of the second one; all others are 3x3 with a border

@@ -26,6 +26,8 @@ ROOT = "https://download.pytorch.org/models/"
 
 
 class File(NamedTuple):
+    """A published file of weights, and the preprocessing that it was trained with."""
+
     stem: str  # of the file's name, .pth; its last eight digits begin the file's SHA-256
     resize: int = 256  # pixels
     crop: int = 224

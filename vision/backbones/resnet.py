@@ -20,6 +20,8 @@ from vision.backbones.options import BackboneOptions
 
 
 class Variant(NamedTuple):
+    """The sizes of a ResNet."""
+
     blocks: tuple[int, int, int, int]  # in each stage
     bottleneck: bool = True  # 1x1, 3x3, 1x1 instead of two 3x3
     groups: int = 1  # of a bottleneck's 3x3
@@ -42,6 +44,8 @@ RESNETS: dict[str, Variant] = {
 
 @dataclasses.dataclass(frozen=True)
 class ResNetOptions(BackboneOptions):
+    """Options of a ResNet."""
+
     stochastic_depth: float = 0.0  # probability that the last block is left out in training
 
 

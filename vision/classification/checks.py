@@ -36,6 +36,8 @@ STRIDE = 1e-6  # of the difference: a central one in float64 is right to some ni
 
 
 class Finding(NamedTuple):
+    """The result of one sanity check."""
+
     check: str
     found: str
     expected: str

@@ -57,6 +57,7 @@ def sheet(sets: data.Sets, augment: str, rows: int, seed: int) -> Tensor:
 
 
 def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
+    """Draw images of each class as a picture."""
     from matplotlib.figure import Figure
 
     down, across, _, tall, wide = grid.shape

@@ -69,7 +69,7 @@ class Split(NamedTuple):
 
 
 def split(frames: LabeledFrames, seed: int) -> Split:
-    """Three fifths of the games, a fifth and a fifth; of frames that look the same only the first one of all.
+    """Three fifths of the games, a fifth and a fifth; of frames that are the same only the first one of all.
 
     Random play and an agent's alternate, and each of the parts gets its share of both.
     """
@@ -83,7 +83,7 @@ def split(frames: LabeledFrames, seed: int) -> Split:
     for part in range(3):
         rows = torch.from_numpy(np.flatnonzero(part_of[frames.episode.numpy()] == part))
         looks = [frames.frame[row].numpy().tobytes() for row in rows]
-        new = [look not in seen and not seen.add(look) for look in looks]
+        new = [each not in seen and not seen.add(each) for each in looks]
         parts.append(rows[torch.tensor(new, dtype=torch.bool)])
     return Split(*parts)
 
@@ -156,7 +156,7 @@ class Config:
     games: Count = 20
     max_steps: Whole = 0  # steps after which a game is left; 0: at its end
     seed: int = 1
-    out: Path | None = None  # None: results/eyes/<game>.safetensors
+    out: Path | None = None  # None: results/representation/<game>.safetensors
 
 
 def main(config: Config) -> Path:
@@ -168,7 +168,7 @@ def main(config: Config) -> Path:
         if played != game:
             raise ValueError(f"the agent of {config.agent} plays {played}, not {game}")
     frames = collect(game, config.games, config.seed, policy, config.max_steps)
-    path = config.out or Path(f"results/eyes/{game}.safetensors")
+    path = config.out or Path(f"results/representation/{game}.safetensors")
     about = {"env": game, "games": config.games, "agent": config.agent and config.agent.name, "seed": config.seed}
     frames.save(path, about | machine.circumstances("agents.studies.representation.collect", device))
     print(f"{len(frames.frame):,} frames of {config.games} games in {path}")

@@ -4,7 +4,7 @@
     python -m agents.studies.representation.pretrain --method memory --seed 1
     python -m agents.studies.representation.pretrain --method autoencoder --seed 1
     python -m agents.studies.representation.pretrain --method photographs --seed 1
-    python -m agents.dqn --env Pong --backbone results/eyes/Pong-memory-1 --norm layer
+    python -m agents.dqn --env Pong --backbone results/representation/Pong-memory-1 --norm layer
 
 Each writes a folder that any agent or vision task takes as --backbone:
     memory       classifies the game's variables (Anand et al. 2019): one softmax over bins a variable
@@ -53,10 +53,10 @@ class Decoder(nn.Module):
     def __init__(self, backbone: backbones.Backbone) -> None:
         super().__init__()
         if len(backbone.channels) != 3:
-            raise ValueError(f"the painter undoes three stages, {backbone.spec['name']} has {len(backbone.channels)}")
+            raise ValueError(f"the decoder undoes three stages, {backbone.spec['name']} has {len(backbone.channels)}")
         self.backbone = backbone
         one, two, three = backbone.channels
-        self.paint = nn.Sequential(
+        self.decoder = nn.Sequential(
             nn.ConvTranspose2d(three, two, 3, 1),  # 7 -> 9
             nn.ReLU(),
             nn.ConvTranspose2d(two, one, 4, 2),  # 9 -> 20
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.paint(self.backbone(observation)[-1])
+        return self.decoder(self.backbone(observation)[-1])
 
 
 def ram_loss(logits: Tensor, label: Tensor, bins: list[int]) -> Tensor:
@@ -104,7 +104,7 @@ def fit(config: Config, model: nn.Module, rows: int, loss_of: Callable[[Tensor],
 class Config:
     method: Literal["memory", "autoencoder", "photographs"]
     frames: Path = Path(
-        "results/eyes/Pong.safetensors"
+        "results/representation/Pong.safetensors"
     )  # that agents.studies.representation.collect wrote; photographs need none
     folder: Path | None = None  # to write; None: beside the frames, <game>-<way>-<seed>
     seed: int = 1
@@ -159,7 +159,7 @@ def frame_model(config: Config) -> tuple[str, nn.Module, int, Callable[[Tensor],
 
 
 def train(config: Config) -> tuple[Path, list[float]]:
-    """Train eyes and save them. Returns their folder and the loss of every epoch."""
+    """Pretrain a backbone and save it. Returns its folder and the loss of every epoch."""
     device = runs.prepare("cpu", config.seed, config.threads)
     if config.method == "photographs":
         game, (model, rows, loss_of) = "any", photographs(config)
@@ -172,8 +172,8 @@ def train(config: Config) -> tuple[Path, list[float]]:
         backbones.save(model.backbone, folder / "backbone.safetensors")
     about = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str)), "rows": rows, "loss": losses}
     about |= machine.circumstances("agents.studies.representation.pretrain", device)
-    output.write(folder / "eyes.json", json.dumps(about, indent=1) + "\n", "--folder")
-    print(f"eyes in {folder}: --backbone {folder} lifts them")
+    output.write(folder / "pretraining.json", json.dumps(about, indent=1) + "\n", "--folder")
+    print(f"backbone in {folder}: --backbone {folder} takes it")
     return folder, losses
 
 

@@ -119,15 +119,15 @@ def subsample(rows: Tensor, most: int) -> Tensor:
 
 
 def find_backbone(asked: str, config: RamConfig | GamesConfig, seed: int) -> tuple[str, backbones.Backbone]:
-    """The eyes that a flag asks for: "random", "scratch", or name=folder, in which "{seed}" stands for the seed.
+    """The backbone that a flag asks for: "random", "scratch", or name=folder, in which "{seed}" stands for the seed.
 
-    Raises ValueError for another word, FileNotFoundError where no eyes are.
+    Raises ValueError for another word, FileNotFoundError where no backbone is.
     """
     name, _, folder = asked.partition("=")
     if folder:
         return name, backbones.load(folder.format(seed=seed), (STACK, 84, 84))
     if name not in ("random", "scratch"):
-        raise ValueError(f"eyes {asked!r}: give name=folder, or random or scratch")
+        raise ValueError(f"backbone {asked!r}: give name=folder, or random or scratch")
     torch.manual_seed(seed)
     return name, pretrain.new_backbone(pretrain.Config("memory", width=config.width, norm=config.norm))
 
@@ -137,13 +137,15 @@ class RamConfig:
     """Name what the console's memory holds."""
 
     backbones: tuple[str, ...] = ("random",)
-    frames: str = "results/eyes/Pong-{seed}.safetensors"  # that agents.studies.representation.collect collected
-    seeds: tuple[int, ...] = (1, 2, 3)  # of frames, of eyes and of the linear layer
+    frames: str = (
+        "results/representation/Pong-{seed}.safetensors"  # that agents.studies.representation.collect collected
+    )
+    seeds: tuple[int, ...] = (1, 2, 3)  # of frames, of backbones and of the linear layer
     most: int = 6_000  # frames to learn from; a third as many each to stop and to test on
     epochs: int = 15  # of the linear layer over them
-    width: float = 0.5  # channels of untrained eyes, times their family's
-    norm: str = "layer"  # of untrained eyes
-    out: Path = Path("results/eyes/memory.json")
+    width: float = 0.5  # channels of untrained backbones, times their family's
+    norm: str = "layer"  # of untrained backbones
+    out: Path = Path("results/representation/memory.json")
     threads: int = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
@@ -154,20 +156,20 @@ class GamesConfig:
     backbones: tuple[str, ...] = ("random", "scratch")
     games: tuple[str, ...] = GAMES
     per_class: tuple[int, ...] = (1, 3, 10, 30)  # labels a class
-    seeds: tuple[int, ...] = (1, 2, 3)  # of games, of eyes and of the linear layer
+    seeds: tuple[int, ...] = (1, 2, 3)  # of games, of backbones and of the linear layer
     episodes: int = 5  # a game, of which three are learned from
     max_steps: int = 300  # steps an episode
     epochs: int = 30  # over the labels, from scratch
-    width: float = 0.5  # channels of untrained eyes, times their family's
-    norm: str = "layer"  # of untrained eyes
-    out: Path = Path("results/eyes/games.json")
+    width: float = 0.5  # channels of untrained backbones, times their family's
+    norm: str = "layer"  # of untrained backbones
+    out: Path = Path("results/representation/games.json")
     threads: int = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 def probe_ram(config: RamConfig) -> dict:
-    """{"variables": [...], "constant": [...], "scores": {eyes: {"accuracy": (seeds, V), "f1": (seeds, V)}}}.
+    """{"variables": [...], "constant": [...], "scores": {backbone: {"accuracy": (seeds, V), "f1": (seeds, V)}}}.
 
-    "blind" among the eyes is a layer that sees nothing and always gives the commonest answer.
+    "blind" is a layer without inputs, which always gives the most common class.
     Raises ValueError where the seeds' frames disagree about which variables change.
     """
     found: dict[str, dict[str, list]] = {}
@@ -196,7 +198,7 @@ def probe_ram(config: RamConfig) -> dict:
 
 
 def probe_games(config: GamesConfig) -> dict:
-    """{"games": [...], "accuracy": {eyes: {labels a class: one for each seed}}}."""
+    """{"games": [...], "accuracy": {backbone: {labels a class: one for each seed}}}."""
     found: dict[str, dict[int, list[float]]] = {}
     for seed in config.seeds:
         pictures, label, parts = game_frames(config, seed)

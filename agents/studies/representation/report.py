@@ -34,6 +34,7 @@ def draw(study: dict, path: Path) -> None:
 
 
 def curves_panel(panel: Axes, part: dict) -> None:
+    """Draw the learning curves of each method."""
     for method, one in part["curves"].items():
         color, values = COLOR[method.removesuffix("-frozen")], np.array(one["returns"])
         style = "-" if method.endswith("-frozen") or method == "scratch" else "--"
@@ -46,6 +47,7 @@ def curves_panel(panel: Axes, part: dict) -> None:
 
 
 def ram_panel(panel: Axes, part: dict) -> None:
+    """Draw the F1 scores of linear probes, a group of bars a variable."""
     width = 0.8 / len(part["scores"])
     for k, (name, one) in enumerate(part["scores"].items()):
         values = np.array(one["f1"])
@@ -59,6 +61,7 @@ def ram_panel(panel: Axes, part: dict) -> None:
 
 
 def games_panel(panel: Axes, part: dict) -> None:
+    """Draw the accuracy of classifying games over labels a class."""
     for name, counts in part["accuracy"].items():
         values, places = np.array(list(counts.values())), list(map(int, counts))
         (line,) = panel.plot(places, values.mean(1), color=COLOR.get(name), label=name, marker="o", ms=3)
@@ -145,4 +148,5 @@ def against_random(scores: dict[str, dict], name: str) -> tuple[str, str]:
 
 
 def plus_minus(one: dict, digits: int = 2) -> str:
+    """A mean and half the width of its interval, 17.30 ± 1.20."""
     return f"{one['mean']:.{digits}f}" + ("" if one["half"] is None else f" ± {one['half']:.{digits}f}")

@@ -37,30 +37,30 @@ BOUND = ("agent", "games", "epochs", "steps", "learning_rate", "evaluate_every",
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    agent: Path = Path("results/Pong/pqn-1")  # a run's folder, whose eyes are lifted and which plays for frames
+    agent: Path = Path("results/Pong/pqn-1")  # a run's folder: its backbone is transferred, and it plays for frames
     env: str = "Pong"  # the game that this agent plays
-    methods: tuple[str, ...] = METHODS  # of WAYS
+    methods: tuple[str, ...] = METHODS
     seeds: tuple[int, ...] = (1, 2, 3)
     games: Count = 10  # played for frames, for each seed
-    epochs: Count = 5  # over their frames, to train eyes
-    frozen: bool = True  # lifted eyes stay as they are
+    epochs: Count = 5  # over their frames, to pretrain backbones
+    frozen: bool = True  # pretrained backbones stay as they are
     steps: Count = 30_000  # agent steps of each run
     learning_rate: NonNegative = 5e-4  # of the agents
     evaluate_every: Count = 7_500  # agent steps
     evaluate_games: Count = 5
     last: Count = 2  # evaluations that the end is a mean of
-    folder: Path = Path("results/eyes")
+    folder: Path = Path("results/representation")
     out: Path | None = None  # folder of study.json and study.png; None: the same
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
 
 
 def variant(config: Config, method: str) -> str:
-    """What the runs of a way are called: "scratch", "memory-frozen", "memory"."""
+    """What the runs of a method are called: "scratch", "memory-frozen", "memory"."""
     return f"{method}-frozen" if config.frozen and method != "scratch" else method
 
 
 def agent_config(config: Config, method: str, seed: int) -> dqn.Config:
-    """DQN's, quickened for a short run. Lifted eyes bring their own width and norm; scratch gets the same."""
+    """DQN's config of a short run. Pretrained backbones bring their own width and norm; scratch gets the same."""
     pretrained = config.folder / (f"{config.env}-agent" if method == "agent" else f"{config.env}-{method}-{seed}")
     return dataclasses.replace(
         dqn.recipe(dqn.Config(env=config.env)),
@@ -90,7 +90,7 @@ def agent_config(config: Config, method: str, seed: int) -> dqn.Config:
 
 
 def prepare(config: Config, seed: int) -> None:
-    """Collect the frames of a seed and train its eyes, where they are missing."""
+    """Collect the frames of a seed and pretrain its backbones, where they are missing."""
     played = config.folder / f"{config.env}-{seed}.safetensors"
     if not played.exists():
         collect.main(collect.Config(config.env, config.agent, config.games, seed=seed, out=played))
@@ -111,15 +111,15 @@ def bind(config: Config) -> None:
 
     Raises ValueError where that was by other flags.
     """
-    told = {name: str(getattr(config, name)) for name in BOUND}
+    saved = {name: str(getattr(config, name)) for name in BOUND}
     file = config.folder / f"{config.env}.json"
-    begun = json.loads(file.read_text()) if file.exists() else told
-    if other := [name for name in BOUND if begun[name] != told[name]]:
+    begun = json.loads(file.read_text()) if file.exists() else saved
+    if other := [name for name in BOUND if begun[name] != saved[name]]:
         flag, before = other[0].replace("_", "-"), begun[other[0]]
         raise ValueError(
-            f"{config.folder} was begun with --{flag} {before}: choose another --folder for {told[other[0]]}"
+            f"{config.folder} was begun with --{flag} {before}: choose another --folder for {saved[other[0]]}"
         )
-    output.write(file, json.dumps(told) + "\n", "--folder")
+    output.write(file, json.dumps(saved) + "\n", "--folder")
 
 
 def curves(config: Config) -> dict[str, dict]:
@@ -185,7 +185,7 @@ def report(config: Config) -> dict:
 
 def main(config: Config) -> None:
     if strange := set(config.methods) - set(METHODS):
-        raise ValueError(f"unknown eyes {sorted(strange)[0]!r}: there are {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {sorted(strange)[0]!r}: there are {', '.join(METHODS)}")
     bind(config)
     for seed in config.seeds:
         prepare(config, seed)
