@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,29 +26,26 @@ from torch.nn import functional as F
 
 import envs
 import runs
+from agents import q_learning
 from agents.config import (
     BackboneFlags,
     ComputeFlags,
     EvaluationFlags,
     WorldFlags,
     build_backbone,
-    duration_note,
     estimate_mean_observation,
-    implied,
+    from_recipe,
     load_backbone,
-    recipe_key,
     world_options,
 )
-from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
+from agents.evaluation import Policy, evaluate_and_save, open_run
 from agents.networks.layers import dense
 from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, set_learning_rate
-from agents.q_learning import build_memory, epsilon_at, epsilon_greedy, require_discrete_actions
+from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
 from envs import Transition, World
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 from vision import backbones
-
-C = TypeVar("C", bound="Config")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,31 +75,17 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
 
     @property
     def window(self) -> int:
-        """Steps in a row that an update needs of every world."""
+        """Consecutive steps of every world that an update needs."""
         return 1
 
     def validate(self) -> None:
         super().validate()
-        if self.capacity < self.batch * self.updates:
-            several = f" times --updates {self.updates}" if self.updates > 1 else ""
-            raise ValueError(
-                f"--capacity {self.capacity}: an update draws --batch {self.batch}{several} transitions, "
-                f"so {self.batch * self.updates:,} or more"
-            )
-        start = -(-self.learn_start // self.worlds) * self.worlds
-        every = self.learn_every * self.updates
-        known = ((start // every + 1) * every - 1) // self.worlds  # steps of each world before the first update
-        if known < self.window:
-            raise ValueError(
-                f"--learn-start {self.learn_start}: the first update needs {self.window} steps of each of "
-                f"{self.worlds} worlds, so {self.window * self.worlds} or more"
-            )
+        q_learning.check_replay(self)
 
 
 CONTROL = dict(
     steps=120_000,
     worlds=4,
-    backbone="mlp",
     hidden=256,
     capacity=100_000,
     learn_start=1_000,
@@ -113,46 +95,29 @@ CONTROL = dict(
     anneal_lr=True,  # without it the last evaluations swing between all and nothing
     adam_epsilon=1e-8,
     target_update_every=500,
-    clip_reward=False,
     huber=False,
     max_grad_norm=10.0,
     epsilon=0.05,
     epsilon_steps=20_000,
     double=True,
     evaluate_every=5_000,
-    evaluate_first=0,
     evaluate_games=20,
     evaluate_epsilon=0.0,
-    film_seconds=0.0,  # Gymnasium's screen needs pygame
     log_every=1_000,
-    bf16=False,
-    threads=1,  # a small network waits longer for a second thread than it gains
 )
 CATCH = CONTROL | dict(
-    steps=16_000,
-    backbone="small",
-    hidden=64,
-    batch=32,
-    epsilon_steps=5_000,
-    evaluate_every=4_000,
-    evaluate_games=40,
-    film_seconds=6.0,
+    steps=16_000, hidden=64, batch=32, epsilon_steps=5_000, evaluate_every=4_000, evaluate_games=40
 )
 CARTPOLE = CONTROL | dict(
     steps=80_000,
-    discount=0.98,  # values up to 50 are soon told apart
+    discount=0.98,  # values of up to 50 are learned sooner than of up to 100
     target_update_every=100,  # a value of 50 grows by one reward a copy
     epsilon_steps=8_000,
 )
 ACROBOT = CONTROL | dict(steps=40_000, target_update_every=100, epsilon_steps=8_000)
-LUNAR_LANDER = CONTROL | dict(
-    steps=250_000,
-    learning_rate=5e-4,
-    epsilon_steps=30_000,
-    evaluate_every=12_500,
-)
+LUNAR_LANDER = CONTROL | dict(steps=250_000, learning_rate=5e-4, epsilon_steps=30_000, evaluate_every=12_500)
 MOUNTAIN_CAR = CONTROL | dict(
-    capacity=10_000,  # what led to the top is met often
+    capacity=10_000,  # the few transitions that led to the top are drawn often
     learn_every=2,
     batch=128,
     learning_rate=4e-3,
@@ -161,7 +126,7 @@ MOUNTAIN_CAR = CONTROL | dict(
     epsilon=0.07,
     epsilon_steps=25_000,
 )
-PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, clip_reward=False, huber=False, evaluate_every=50_000)
+PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, huber=False, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
     "control": CONTROL,
@@ -176,41 +141,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return shortened(Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked)), asked)
-
-
-def shortened(config: C, asked: C) -> C:
-    """A recipe whose exploration ends before the run does, where a run is asked for that is shorter than it.
-
-    Where the random steps and those in which exploration falls are more than asked.steps, they become a tenth and
-    half of these: the command that tries a program for some thousand steps then shows it learning.
-    """
-    steps = config.steps if asked.steps == type(asked).steps else asked.steps
-    if config.learn_start + config.epsilon_steps <= steps:
-        return config
-    worlds = config.worlds if asked.worlds == type(asked).worlds else asked.worlds
-    least = -(-steps // 10 // worlds) * worlds
-    return dataclasses.replace(
-        config,
-        learn_start=min(config.learn_start, max(least, config.window * worlds)),
-        epsilon_steps=min(config.epsilon_steps, steps // 2),
-    )
-
-
-def phases(config: Config, world: World) -> str:
-    """What a run's first steps are, for its start: nothing is learned in them."""
-    if config.learn_start >= config.steps:
-        return (
-            f"nothing will be learned: --steps {config.steps:,} end before --learn-start {config.learn_start:,}, and "
-            "the actions are random until then"
-        )
-    said = [f"random actions up to step {config.learn_start:,}"]
-    if not getattr(config, "noisy", False):
-        said.append(f"exploration falls to {config.epsilon:g} by step {config.learn_start + config.epsilon_steps:,}")
-    if config.evaluate_every:
-        first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
-        said.append(f"first evaluation at step {first:,}")
-    return "\n".join(filter(None, (", ".join(said), duration_note(world))))
+    return q_learning.shortened(from_recipe(asked, RECIPES), asked)
 
 
 class QNetwork(nn.Module):
@@ -242,8 +173,8 @@ def td_target(
     Args:
         reward, discount: (B,).
         next_values: (B, A), the target network's.
-        judge: (B, A), whose argmax chooses the action that next_values then rates; the online network's make
-            it Double DQN (van Hasselt 2016, equation 4). None: next_values choose for themselves.
+        online_next_values: (B, A), the online network's, whose argmax chooses the action for Double DQN (van
+            Hasselt 2016, equation 4). None: next_values choose for themselves.
 
     Returns:
         (B,).
@@ -264,10 +195,9 @@ def td_loss(values: Tensor, action: Tensor, target: Tensor, huber: bool = True) 
 
 def build(config: Config, world: World) -> QNetwork:
     """The network for a world, on its device."""
-    require_discrete_actions(world)
-    network = QNetwork(
-        build_backbone(config, world), world.observation_shape, world.actions, config.hidden, config.norm
-    )
+    q_learning.require_discrete_actions(world)
+    backbone = build_backbone(config, world)
+    network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden, config.norm)
     return network.to(world.device, memory_format=torch.channels_last)
 
 
@@ -275,36 +205,27 @@ def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> 
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["online"])
-    return epsilon_greedy(config, network, config.evaluate_epsilon, seed)
+    return make_policy(config, network, seed)
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        "agents.dqn",
-        world.name,
-        world.protocol,
-        phases(config, world),
-        score=SCORE,
-        follow_up=WATCH_COMMAND,
-    )
+    run = open_run(config, "agents.dqn", world, q_learning.phases(config, world))
 
     online = build(config, world)
     estimate_mean_observation(config, online, run)
     target = frozen_copy(config, online)
     optimizer = adam(config, online)
-    memory = build_memory(config, world, run)
+    memory = q_learning.build_memory(config, world, run)
     run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
 
     @torch.inference_mode()
     def act(observation: Tensor, epsilon: Tensor) -> Tensor:
         with precision(config, device):
             best = online(observation).argmax(1)
-        explore = torch.rand(best.shape, device=device) < epsilon
-        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best)
+        return epsilon_greedy(best, world.actions, epsilon)
 
     def update(batch: Transition) -> dict[str, Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
@@ -329,7 +250,7 @@ def train(config: Config) -> None:
     act, learn = compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
-        epsilon = epsilon_at(config, step)
+        epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
         world.send(act(world.observation, torch.tensor(epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal_lr:
@@ -341,12 +262,7 @@ def train(config: Config) -> None:
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every, config.evaluate_first):
-            evaluate_and_save(
-                run,
-                lambda: epsilon_greedy(config, online, config.evaluate_epsilon, config.seed),
-                online.backbone,
-                **chosen,
-            )
+            evaluate_and_save(run, lambda: make_policy(config, online, config.seed), online.backbone, **chosen)
 
 
 if __name__ == "__main__":

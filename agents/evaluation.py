@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,11 @@ SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
 
 
 WATCH_COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
+
+
+def open_run(config: Any, program: str, world: envs.World, note: str | None = None) -> runs.Run:
+    """The run of a program that plays a world, judged by its evaluations. config: a frozen dataclass of flags."""
+    return runs.Run(config, program, world.name, world.protocol, note, score=SCORE, follow_up=WATCH_COMMAND)
 
 
 # (N, ...) the present, and the step that led there (None at the start) -> (N,) actions

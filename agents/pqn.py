@@ -1,4 +1,4 @@
-"""PQN: Q-learning from what just happened, without replay or target network; layer norms keep it stable.
+"""PQN: parallelized Q-learning from rollouts, without replay or target network; layer norms keep it stable.
 
 Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407.04811), with the numbers of CleanRL's
 pqn_atari_envpool.py for Atari.
@@ -36,15 +36,14 @@ from agents.config import (
     WorldFlags,
     duration_note,
     estimate_mean_observation,
-    implied,
+    from_recipe,
     load_backbone,
-    recipe_key,
     world_options,
 )
 from agents.dqn import build, td_loss
-from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
+from agents.evaluation import Policy, evaluate_and_save, open_run
 from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
-from agents.q_learning import epsilon_greedy
+from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
 from envs import World
 from replay.rollout import Rollout, minibatches
 from runs.flag_types import Count, NonNegative, Share, Whole
@@ -84,45 +83,37 @@ CONTROL = dict(
     steps=200_000,
     worlds=16,
     rollout=32,
-    backbone="mlp",
     hidden=0,
     learning_rate=1e-3,
-    clip_reward=False,
     epsilon=0.05,
     epsilon_fraction=0.3,
     evaluate_every=10_000,
-    evaluate_first=0,
     evaluate_games=20,
     evaluate_epsilon=0.0,
-    film_seconds=0.0,  # Gymnasium's screen needs pygame
     log_every=2_000,
-    bf16=False,
-    threads=1,  # a small network waits longer for a second thread than it gains
 )
 CATCH = CONTROL | dict(
     steps=24_000,
     rollout=16,
-    backbone="small",
     hidden=64,
     learning_rate=2e-3,
     td_lambda=0.8,  # the one reward comes at the end
     epsilon_fraction=0.5,
     evaluate_every=6_000,
     evaluate_games=40,
-    film_seconds=6.0,
 )
 ACROBOT = CONTROL | dict(
     steps=300_000,
     rollout=64,
     minibatches=8,
     learning_rate=2e-3,
-    discount=0.98,  # values settle while nothing is found; from then on every success stands out
+    discount=0.98,  # values settle before the goal is first reached, and its reward then stands out
     td_lambda=0.9,
     epsilon_fraction=0.2,
     evaluate_every=20_000,
 )
 LUNAR_LANDER = CONTROL | dict(steps=1_000_000, evaluate_every=50_000)
-PIXELS = dict(steps=1_000_000, clip_reward=False, evaluate_every=50_000)
+PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": {},
     "control": CONTROL,
@@ -135,7 +126,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
+    return from_recipe(asked, RECIPES)
 
 
 def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, td_lambda: float) -> Tensor:
@@ -175,32 +166,18 @@ def rectification(update: int, beta: float = 0.999) -> float:
     return math.sqrt((length - 4) * (length - 2) * max_steps / ((max_steps - 4) * (max_steps - 2) * length))
 
 
-def epsilon_at(config: Config, step: int) -> float:
-    """Exploration at a step: linearly from 1 to config.epsilon."""
-    fraction = min(step / max(config.epsilon_fraction * config.steps, 1), 1.0)
-    return 1.0 + fraction * (config.epsilon - 1.0)
-
-
 def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["network"])
-    return epsilon_greedy(config, network, config.evaluate_epsilon, seed)
+    return make_policy(config, network, seed)
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        "agents.pqn",
-        world.name,
-        world.protocol,
-        duration_note(world),
-        score=SCORE,
-        follow_up=WATCH_COMMAND,
-    )
+    run = open_run(config, "agents.pqn", world, duration_note(world))
 
     network = build(config, world)
     estimate_mean_observation(config, network, run)
@@ -219,8 +196,7 @@ def train(config: Config) -> None:
     @torch.inference_mode()
     def act(observation: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
         value, best = greedy_value(observation)
-        explore = torch.rand(best.shape, device=device) < epsilon
-        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), value
+        return epsilon_greedy(best, world.actions, epsilon), value
 
     def learn(observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
         with precision(config, device):
@@ -240,7 +216,7 @@ def train(config: Config) -> None:
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
-            epsilon = epsilon_at(config, step + t * world.count)
+            epsilon = epsilon_at(step + t * world.count, 0, config.epsilon_fraction * config.steps, config.epsilon)
             action, value = act(world.observation, torch.tensor(epsilon, device=device))
             world.send(action)
             rollout.store_action(t, world.observation, action, value)  # while the emulator works
@@ -262,12 +238,7 @@ def train(config: Config) -> None:
                 set_learning_rate(optimizer, rate * rectification(update))
                 run.log(learn(observation, action, target))
         if run.due(config.evaluate_every, config.evaluate_first):
-            evaluate_and_save(
-                run,
-                lambda: epsilon_greedy(config, network, config.evaluate_epsilon, config.seed),
-                network.backbone,
-                **chosen,
-            )
+            evaluate_and_save(run, lambda: make_policy(config, network, config.seed), network.backbone, **chosen)
 
 
 if __name__ == "__main__":

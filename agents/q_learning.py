@@ -1,23 +1,52 @@
-"""What the Q-learning programs share: epsilon-greedy policies and replay memories."""
+"""What the Q-learning programs share: epsilon-greedy exploration and play, replay memories, checks and notes."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 import runs
+from agents.config import duration_note
 from agents.evaluation import Policy
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.machine import precision
 
+C = TypeVar("C")
 
-def epsilon_at(config: Any, step: int) -> float:
-    """Exploration at a step: 1 until learning starts, then linearly to config.epsilon in epsilon_steps."""
-    fraction = min(max(step - config.learn_start, 0) / max(config.epsilon_steps, 1), 1.0)
-    return 1.0 + fraction * (config.epsilon - 1.0)
+
+def epsilon_at(step: int, start: int, length: float, end: float) -> float:
+    """Exploration at a step: 1 up to `start`, then linearly to `end` in `length` steps."""
+    fraction = min(max(step - start, 0) / max(length, 1), 1.0)
+    return 1.0 + fraction * (end - 1.0)
+
+
+def epsilon_greedy(
+    best: Tensor, actions: int, epsilon: Tensor | float, generator: torch.Generator | None = None
+) -> Tensor:
+    """The best actions (N,) of `actions`, each replaced by a random one with probability epsilon."""
+    explore = torch.rand(best.shape, generator=generator, device=best.device) < epsilon
+    return torch.where(explore, torch.randint(actions, best.shape, generator=generator, device=best.device), best)
+
+
+def make_policy(config: Any, network: nn.Module, seed: int) -> Policy:
+    """A policy to evaluate: the best action, or by a generator of its own a random one (evaluate_epsilon)."""
+    device = next(network.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+
+    @torch.inference_mode()
+    def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
+        training = network.training
+        network.eval()  # noisy layers without their noise
+        with precision(config, device):
+            best = network(observation).argmax(1)
+        network.train(training)
+        return epsilon_greedy(best, network.actions, config.evaluate_epsilon, generator)
+
+    return policy
 
 
 def require_discrete_actions(world: World) -> None:
@@ -29,23 +58,59 @@ def require_discrete_actions(world: World) -> None:
         )
 
 
-def epsilon_greedy(config: Any, network: nn.Module, epsilon: float, seed: int) -> Policy:
-    """A policy to play with: observation -> action, random with probability epsilon, from its own generator."""
-    device = next(network.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
+def check_replay(config: Any) -> None:
+    """Raises ValueError where --capacity, or the steps before the first update, are too few for an update.
 
-    @torch.inference_mode()
-    def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
-        training = network.training
-        network.eval()  # noise on the weights is for learning
-        with precision(config, device):
-            best = network(observation).argmax(1)
-        network.train(training)
-        shape = best.shape
-        explore = torch.rand(shape, generator=generator, device=device) < epsilon
-        return torch.where(explore, torch.randint(network.actions, shape, generator=generator, device=device), best)
+    config: with `window`, the consecutive steps of each world that an update needs.
+    """
+    if config.capacity < config.batch * config.updates:
+        several = f" times --updates {config.updates}" if config.updates > 1 else ""
+        raise ValueError(
+            f"--capacity {config.capacity}: an update draws --batch {config.batch}{several} transitions, "
+            f"so {config.batch * config.updates:,} or more"
+        )
+    start = -(-config.learn_start // config.worlds) * config.worlds
+    every = config.learn_every * config.updates
+    known = ((start // every + 1) * every - 1) // config.worlds  # steps of each world before the first update
+    if known < config.window:
+        raise ValueError(
+            f"--learn-start {config.learn_start}: the first update needs {config.window} steps of each of "
+            f"{config.worlds} worlds, so {config.window * config.worlds} or more"
+        )
 
-    return policy
+
+def shortened(config: C, asked: C) -> C:
+    """A recipe whose exploration ends before the run does, where --steps asks for a shorter run than the recipe's.
+
+    Where random steps and falling exploration take more than asked.steps, they become a tenth and half of these: a
+    command that tries a program for some thousand steps then shows it learning.
+    """
+    steps = config.steps if asked.steps == type(asked).steps else asked.steps
+    if config.learn_start + config.epsilon_steps <= steps:
+        return config
+    worlds = config.worlds if asked.worlds == type(asked).worlds else asked.worlds
+    least = -(-steps // 10 // worlds) * worlds
+    return dataclasses.replace(
+        config,
+        learn_start=min(config.learn_start, max(least, config.window * worlds)),
+        epsilon_steps=min(config.epsilon_steps, steps // 2),
+    )
+
+
+def phases(config: Any, world: World) -> str:
+    """A note for the start of a run: how long actions are random and exploration falls, and the first evaluation."""
+    if config.learn_start >= config.steps:
+        return (
+            f"nothing will be learned: --steps {config.steps:,} end before --learn-start {config.learn_start:,}, and "
+            "the actions are random until then"
+        )
+    said = [f"random actions up to step {config.learn_start:,}"]
+    if not getattr(config, "noisy", False):
+        said.append(f"exploration falls to {config.epsilon:g} by step {config.learn_start + config.epsilon_steps:,}")
+    if config.evaluate_every:
+        first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
+        said.append(f"first evaluation at step {first:,}")
+    return "\n".join(filter(None, (", ".join(said), duration_note(world))))
 
 
 def build_memory(config: Any, world: World, run: runs.Run, steps: int = 1) -> Memory:

@@ -1,4 +1,4 @@
-"""R2D2: Q-learning with a memory of its own, from sequences of replay that begin in the state it was then in.
+"""R2D2: recurrent Q-learning from prioritized replay of sequences, which begin in the stored recurrent state.
 
 Kapturowski et al. 2019, "Recurrent experience replay in distributed reinforcement learning". One frame at a time is
 enough, also where many of them are black (Hausknecht & Stone 2015, "Deep recurrent Q-learning for partially
@@ -12,8 +12,8 @@ Deviations from the paper: those of agents/dqn.py, and
 1. On Atari sequences of 4 + 16 steps instead of 40 + 80, 8 an update, which is 8 steps learned from per step played.
    The mean observation is subtracted (--subtract-mean), and layer norms stand before ReLUs, as in agents/rainbow/.
 2. One player with falling exploration instead of 256 with constant ones.
-3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: where
-   that one led is not kept.
+3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: the
+   observation after it is not stored.
 4. The value function is not rescaled where rewards are clipped (--clip-reward).
 """
 
@@ -29,23 +29,53 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import dqn, optimization, q_learning
-from agents.config import build_backbone, estimate_mean_observation, implied, load_backbone, recipe_key, world_options
-from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate_and_save
-from agents.networks.layers import dense, stream
-from agents.networks.lstm import RecurrentState, SequenceLSTM
-from agents.q_learning import epsilon_at
-from agents.rainbow.dueling import combine
+from agents import optimization, q_learning
+from agents.config import (
+    BackboneFlags,
+    ComputeFlags,
+    EvaluationFlags,
+    WorldFlags,
+    build_backbone,
+    estimate_mean_observation,
+    from_recipe,
+    load_backbone,
+    world_options,
+)
+from agents.evaluation import Policy, evaluate_and_save, open_run
+from agents.networks.lstm import RecurrentState
+from agents.networks.recurrent_q import R2D2Network, split_state
+from agents.q_learning import epsilon_at, epsilon_greedy
 from agents.rainbow.prioritized import concatenate, split_batches
 from envs import Transition, World
 from replay import PrioritizedReplay
-from runs.flag_types import Count, Share, Whole
+from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
-from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(dqn.Config):
+class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
+    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
+    worlds: Count = 16  # games side by side
+    hidden: Whole = 512  # units before the LSTM, and in each stream after it
+    capacity: Count = 500_000  # transitions remembered: a step's state takes 2 kB beside the frame's 7
+    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
+    learn_start: Whole = 20_000  # steps before the first update
+    learn_every: Count = 16  # steps per update
+    batch: Count = 8  # sequences per update
+    updates: Count = 1  # in one call, from batches that are drawn together
+    learning_rate: NonNegative = 2e-4  # Adam
+    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
+    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
+    discount: Share = 0.997  # of the return, per step
+    target_update_every: Count = 4_000  # steps between copies of online into target
+    clip_reward: bool = False  # learn from the sign of the reward
+    huber: bool = False  # errors beyond 1 count linearly, not squared
+    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
+    double: bool = True  # Double DQN: online chooses the next action, target values it
+    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
+    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     lstm_units: Count = 512  # of the LSTM
     burn_in: Whole = 4  # steps that only bring the state up to date
     length: Count = 16  # steps learned from, after those
@@ -56,38 +86,66 @@ class Config(dqn.Config):
 
     @property
     def window(self) -> int:
+        """Consecutive steps of every world that an update needs."""
         return self.burn_in + self.length
 
+    def validate(self) -> None:
+        super().validate()
+        q_learning.check_replay(self)
 
-PICTURES = dict(
+
+ATARI = dict(stack=1, norm="layer", subtract_mean=True)
+CONTROL = dict(
+    steps=120_000,
+    worlds=4,
+    hidden=128,
+    lstm_units=64,
+    capacity=100_000,
+    learn_start=1_000,
+    batch=16,
+    burn_in=8,
+    n_step=3,
+    priority_exponent=0.6,
+    learning_rate=1e-3,
+    anneal_lr=True,
+    adam_epsilon=1e-8,
+    discount=0.99,
+    target_update_every=500,
+    max_grad_norm=10.0,
+    epsilon=0.05,
+    epsilon_steps=20_000,
+    evaluate_every=5_000,
+    evaluate_games=20,
+    evaluate_epsilon=0.0,
+    log_every=1_000,
+)
+CARTPOLE = dict(steps=80_000, discount=0.98, target_update_every=100, epsilon_steps=8_000)
+ACROBOT = dict(steps=40_000, target_update_every=100, epsilon_steps=8_000)
+CATCH = CONTROL | dict(
+    stack=1,
+    steps=16_000,
+    hidden=64,
+    burn_in=3,
+    length=9,
+    learn_every=8,
+    epsilon_steps=5_000,
+    evaluate_every=4_000,
+    evaluate_games=40,
+)
+PIXELS = dict(
     stack=1,
     norm="layer",
-    double=True,
-    clip_reward=False,
-    huber=False,
-    batch=8,
-    learn_every=16,
-    learning_rate=2e-4,
-    target_update_every=4_000,
+    steps=1_000_000,
+    worlds=8,
+    capacity=200_000,
+    discount=0.99,
+    evaluate_every=50_000,
 )
-ATARI = PICTURES | dict(
-    subtract_mean=True,
-    discount=0.997,
-    capacity=500_000,  # a step's state takes 2 kB beside the frame's 7
-)
-RECURRENT = dict(
-    lstm_units=64, hidden=128, burn_in=8, length=16, n_step=3, batch=16, learn_every=16, priority_exponent=0.6
-)
-CONTROL = dqn.CONTROL | RECURRENT
-CATCH = dqn.CATCH | dict(
-    stack=1, lstm_units=64, burn_in=3, length=9, n_step=3, batch=16, learn_every=8, double=True, priority_exponent=0.6
-)
-PIXELS = dqn.PIXELS | PICTURES | dict(capacity=200_000)
 RECIPES = {
     "atari": ATARI,
     "control": CONTROL,
-    "CartPole-v1": dqn.CARTPOLE | RECURRENT,
-    "Acrobot-v1": dqn.ACROBOT | RECURRENT,
+    "CartPole-v1": CONTROL | CARTPOLE,
+    "Acrobot-v1": CONTROL | ACROBOT,
     "catch": CATCH,
     "pixels": PIXELS,
 }
@@ -95,12 +153,11 @@ RECIPES = {
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    config = Config(env=asked.env, **RECIPES[recipe_key(asked, RECIPES)] | implied(asked))
-    return dqn.shortened(config, asked)
+    return q_learning.shortened(from_recipe(asked, RECIPES), asked)
 
 
 class Step(NamedTuple):
-    """A Transition, and what the agent brought into it."""
+    """A Transition, and the recurrent state before it."""
 
     observation: Tensor
     action: Tensor
@@ -111,68 +168,8 @@ class Step(NamedTuple):
     state: Tensor  # (N, S) float16
 
 
-class R2D2Network(nn.Module):
-    """Observations, and what was done and received before each -> value of each action, float32."""
-
-    def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, config: Config):
-        super().__init__()
-        self.backbone, self.actions, self.lstm_units = backbone, actions, config.lstm_units
-        features, hidden, lstm_units, norm = (
-            backbone.output_size(shape),
-            config.hidden,
-            config.lstm_units,
-            config.norm,
-        )
-        self.hidden = dense(features, hidden, norm)
-        self.recurrent = SequenceLSTM((hidden or features) + actions + 1, lstm_units)
-        self.value = stream(nn.Linear, lstm_units, hidden, 1, norm)
-        self.advantage = stream(nn.Linear, lstm_units, hidden, actions, norm)
-
-    def initial_state(self, count: int) -> Tensor:
-        """(N, S) zeros: the state at the start of an episode."""
-        return F.pad(self.recurrent.initial_state(count), (0, self.actions + 1))
-
-    def encode(self, observation: Tensor) -> Tensor:
-        """(B, L, C, H, W) uint8 or (B, L, D) float -> features (B, L, F)."""
-        coarsest = self.backbone(observation.flatten(0, 1))[-1]
-        return self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1)).unflatten(0, observation.shape[:2])
-
-    def unroll(
-        self, features: Tensor, previous_step: Tensor, is_first: Tensor, hidden: Tensor, cell: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The LSTM's outputs (B, L, U), and its hidden and cell (B, U) after the last step.
-
-        features: (B, L, F). said: (B, L, A + 1), the action (one-hot) and the reward before each step. fresh: (B, L)
-        bool, the step is an episode's first: the state is 0 there. hidden, cell: (B, U), before the first step.
-        """
-        return self.recurrent.unroll(
-            torch.cat([features, previous_step.to(features.dtype)], 2), is_first, hidden, cell
-        )
-
-    def values(self, output: Tensor) -> Tensor:
-        """The LSTM's outputs (B, L, U) -> (B, L, A) float32."""
-        with torch.autocast(output.device.type, enabled=False):
-            flat = output.flatten(0, 1).float()
-            q = combine(self.value(flat).unsqueeze(1), self.advantage(flat).unsqueeze(2)).squeeze(2)
-        return q.unflatten(0, output.shape[:2])
-
-    def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step: observation (N, ...) and state (N, S) -> values (N, A), and hidden and cell (N, U) after it."""
-        hidden, cell, previous_step = split_state(state, self.lstm_units)
-        is_first = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
-        output, hidden, cell = self.unroll(
-            self.encode(observation.unsqueeze(1)), previous_step.unsqueeze(1), is_first, hidden, cell
-        )
-        return self.values(output).squeeze(1), hidden, cell
-
-
-def split_state(state: Tensor, lstm_units: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(..., S) -> hidden and cell (..., U), and what was said: the action one-hot and the reward (..., A + 1)."""
-    return state[..., :lstm_units], state[..., lstm_units : 2 * lstm_units], state[..., 2 * lstm_units :]
-
-
 def previous_step_features(config: Config, action: Tensor, reward: Tensor, actions: int) -> Tensor:
-    """What the network is told of a step: the action (...) one-hot and the reward (...), as (..., A + 1) float32."""
+    """A step as input of the network: the action (...) one-hot and the reward (...), as (..., A + 1) float32."""
     reward_feature = reward.sign() if config.clip_reward else rescale(reward)
     return torch.cat([F.one_hot(action, actions).float(), reward_feature.unsqueeze(-1)], -1)
 
@@ -235,10 +232,11 @@ def next_state(config: Config, hidden: Tensor, cell: Tensor, transition: Transit
 
 
 def unroll_inputs(config: Config, batch: Step, network: R2D2Network) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """What unroll needs to live sequences (B, L, ...) again, and one step more, to where the last one led.
+    """Inputs of `unroll` for sequences (B, L, ...), and one step more, to where the last one led.
 
     Returns:
-        observation (B, L + 1, ...); said (B, L + 1, A + 1) and fresh (B, L + 1); hidden and cell (B, U) as stored.
+        observation (B, L + 1, ...); previous_step (B, L + 1, A + 1) and is_first (B, L + 1); hidden and cell (B, U),
+        as stored.
     """
     observation = torch.cat([batch.observation, batch.next_observation.unsqueeze(1)], 1)
     hidden, cell, before = split_state(batch.state[:, 0].float(), network.lstm_units)
@@ -252,12 +250,12 @@ def unroll_inputs(config: Config, batch: Step, network: R2D2Network) -> tuple[Te
 def sequence_loss(
     config: Config, online: R2D2Network, target: R2D2Network, batch: Step, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What sequences (B, L, ...) teach, after their burn-in of k steps. Section 2.3.
+    """Loss of sequences (B, L, ...), after their burn-in of k steps. Section 2.3.
 
     weight: (B,), of importance.
 
     Returns:
-        The loss; the values of the actions taken (B, L - k); and the sequences' surprise (B,), for their priorities.
+        The loss; the values of the actions taken (B, L - k); and the sequences' priorities (B,).
     """
     k, device = config.burn_in, weight.device
     observation, previous_step, is_first, hidden, cell = unroll_inputs(config, batch, online)
@@ -292,26 +290,22 @@ def sequence_loss(
     return loss, taken, priority
 
 
-def epsilon_greedy(config: Config, network: R2D2Network, epsilon: float, seed: int) -> Policy:
-    """A policy to play with, random with probability epsilon, from its own generator; it remembers its games."""
+def make_policy(config: Config, network: R2D2Network, seed: int) -> Policy:
+    """A policy to evaluate, epsilon-greedy with a recurrent state and a generator of its own."""
     device = network.recurrent.weight_hh.device
     generator = torch.Generator(device).manual_seed(seed)
-    remembered: tuple[Tensor, Tensor] | None = None
+    state_after: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
     def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
-        nonlocal remembered
+        nonlocal state_after
         if transition is None:
             state = network.initial_state(len(observation))
         else:
-            state = next_state(config, *remembered, transition, network.actions)
+            state = next_state(config, *state_after, transition, network.actions)
         with precision(config, device):
-            values, *remembered = network(observation, state)
-        best = values.argmax(1)
-        explore = torch.rand(best.shape, generator=generator, device=device) < epsilon
-        return torch.where(
-            explore, torch.randint(network.actions, best.shape, generator=generator, device=device), best
-        )
+            values, *state_after = network(observation, state)
+        return epsilon_greedy(values.argmax(1), network.actions, config.evaluate_epsilon, generator)
 
     return policy
 
@@ -320,22 +314,14 @@ def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> 
     """The policy that a run's saved parts describe, for agents.watch."""
     network = build(load_backbone(config, folder), world)
     network.load_state_dict(parts["online"])
-    return epsilon_greedy(config, network, config.evaluate_epsilon, seed)
+    return make_policy(config, network, seed)
 
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        "agents.r2d2",
-        world.name,
-        world.protocol,
-        dqn.phases(config, world),
-        score=SCORE,
-        follow_up=WATCH_COMMAND,
-    )
+    run = open_run(config, "agents.r2d2", world, q_learning.phases(config, world))
 
     online = build(config, world)
     estimate_mean_observation(config, online, run)
@@ -354,9 +340,7 @@ def train(config: Config) -> None:
     def act(observation: Tensor, state: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with precision(config, device):
             values, hidden, cell = online(observation, state)
-        best = values.argmax(1)
-        explore = torch.rand(best.shape, device=device) < epsilon
-        return torch.where(explore, torch.randint(world.actions, best.shape, device=device), best), hidden, cell
+        return epsilon_greedy(values.argmax(1), world.actions, epsilon), hidden, cell
 
     def update(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         loss, taken, priority = sequence_loss(config, online, target, batch, weight)
@@ -375,7 +359,7 @@ def train(config: Config) -> None:
     act, learn = optimization.compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
-        epsilon = epsilon_at(config, step)
+        epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
         action, hidden, cell = act(world.observation, recurrent_state.state, torch.tensor(epsilon, device=device))
         world.send(action)
         if step >= config.learn_start:  # while the emulator plays
@@ -393,12 +377,7 @@ def train(config: Config) -> None:
         recurrent_state.state = next_state(config, hidden, cell, transition, world.actions)
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every, config.evaluate_first):
-            evaluate_and_save(
-                run,
-                lambda: epsilon_greedy(config, online, config.evaluate_epsilon, config.seed),
-                online.backbone,
-                **chosen,
-            )
+            evaluate_and_save(run, lambda: make_policy(config, online, config.seed), online.backbone, **chosen)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,8 @@ def test_loss_by_hand():
 
 def test_epsilon_anneals():
     config = dataclasses.replace(dqn.Config(), learn_start=100, epsilon_steps=1000, epsilon=0.1)
-    at = [q_learning.epsilon_at(config, step) for step in (0, 100, 600, 1100, 10**6)]
+    schedule = config.learn_start, config.epsilon_steps, config.epsilon
+    at = [q_learning.epsilon_at(step, *schedule) for step in (0, 100, 600, 1100, 10**6)]
     assert at == pytest.approx([1.0, 1.0, 0.55, 0.1, 0.1])
 
 

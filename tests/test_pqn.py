@@ -84,8 +84,9 @@ def test_rate_is_that_of_radam():
 
 
 def test_epsilon_anneals():
-    config = dataclasses.replace(pqn.Config(), steps=10_000, epsilon_fraction=0.1, epsilon=0.1)
-    assert [pqn.epsilon_at(config, step) for step in (0, 500, 1000, 9999)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    assert [pqn.epsilon_at(step, 0, 0.1 * 10_000, 0.1) for step in (0, 500, 1000, 9999)] == pytest.approx(
+        [1.0, 0.55, 0.1, 0.1]
+    )
 
 
 @pytest.mark.parametrize("env", ["Breakout", "CartPole", "Catch"])

@@ -16,6 +16,7 @@ from agents.rainbow.iqn import FractionEmbedding
 from agents.rainbow.n_step import n_step_return
 from agents.rainbow.noisy import NoisyLinear
 from agents.rainbow.prioritized import concatenate, importance_exponent_at, split_batches
+from agents.rainbow.recipes import COMPONENTS
 from vision import backbones
 
 
@@ -160,10 +161,10 @@ def test_beta_rises_to_one():
     )
 
 
-@pytest.mark.parametrize("program", rainbow.COMPONENTS)
+@pytest.mark.parametrize("program", COMPONENTS)
 def test_every_component_predicts_and_learns_one_batch(program):
     torch.manual_seed(0)
-    config = dataclasses.replace(rainbow.Config(**rainbow.COMPONENTS[program]), hidden=32, quantiles=16)
+    config = dataclasses.replace(rainbow.Config(**COMPONENTS[program]), hidden=32, quantiles=16)
     shape = (4, 36, 36)
     network = rainbow.RainbowNetwork(backbones.build("nature", shape), shape, 3, config)
     observation = torch.randint(256, (16, *shape), dtype=torch.uint8)
@@ -185,21 +186,19 @@ def test_every_component_predicts_and_learns_one_batch(program):
     assert (values - reward).abs().mean() < 0.25, "the values of the taken actions are not the rewards"
 
 
-@pytest.mark.parametrize("program", rainbow.COMPONENTS)
+@pytest.mark.parametrize("program", COMPONENTS)
 def test_every_program_has_its_name_and_recipe(program):
     if program not in ("rainbow", "double"):  # Double DQN's equation is in agents/dqn.py
         module = importlib.import_module(f"agents.rainbow.{program}")
         assert f"python -m agents.rainbow --only {program}" in module.__doc__
     for env in ("Breakout", "CartPole", "Catch"):
         config = rainbow.recipe(rainbow.Config(only=program, env=env))
-        for key, value in rainbow.COMPONENTS[program].items():
+        for key, value in COMPONENTS[program].items():
             assert getattr(config, key) == value
     if program != "rainbow":  # alone means alone
         plain = dataclasses.asdict(rainbow.Config())
         config = dataclasses.asdict(rainbow.recipe(rainbow.Config(only=program, env="Breakout")))
-        assert {key for key in plain if plain[key] != config[key]} - {"only", "name"} == set(
-            rainbow.COMPONENTS[program]
-        )
+        assert {key for key in plain if plain[key] != config[key]} - {"only", "name"} == set(COMPONENTS[program])
 
 
 def test_a_memory_too_small_for_its_steps_is_refused_at_once(tmp_path):
@@ -224,7 +223,7 @@ def test_what_does_not_go_together_is_refused():
         rainbow.RainbowNetwork(backbones.build("mlp", (4,)), (4,), 2, config)
 
 
-@pytest.mark.parametrize("program", rainbow.COMPONENTS)
+@pytest.mark.parametrize("program", COMPONENTS)
 def test_same_seed_same_run(tmp_path, program):
     for name in ("a", "b"):
         changes = dict(
@@ -237,7 +236,7 @@ def test_same_seed_same_run(tmp_path, program):
 
 @pytest.mark.parametrize(
     "program",
-    [pytest.param(program, marks=() if program == "rainbow" else pytest.mark.slow) for program in rainbow.COMPONENTS],
+    [pytest.param(program, marks=() if program == "rainbow" else pytest.mark.slow) for program in COMPONENTS],
 )
 def test_learns_catch(tmp_path, program):
     longer = {"steps": 40_000} if program in ("iqn", "qr_dqn") else {}  # quantiles take their time

@@ -17,11 +17,12 @@ import torch
 import runs
 from agents import dqn, watch
 from agents.rainbow import loop as rainbow
+from agents.rainbow.recipes import COMPONENTS
 from envs import World
 from replay import RowReplay
 from tests.nasty_worlds import Spoilt
 
-RAINBOW = ("rainbow", *(name for name in rainbow.COMPONENTS if name != "rainbow"))
+RAINBOW = ("rainbow", *(name for name in COMPONENTS if name != "rainbow"))
 MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
 ROLLOUT = dict(rollout=10, minibatches=2, epochs=1)
 PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small enough for seconds

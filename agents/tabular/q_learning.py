@@ -33,6 +33,7 @@ from torch import Tensor, nn
 import envs
 import runs
 from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate
+from agents.q_learning import epsilon_greedy
 from agents.tabular import dynamic_programming, plots
 from envs import Transition, gymnasium_world
 from runs.flag_types import Count, NonNegative, Share, Whole
@@ -239,8 +240,7 @@ def train(config: Config) -> None:
 
     def act(state: Tensor, epsilon: float) -> Tensor:
         best = table.values[state].argmax(1)
-        explore = torch.rand(best.shape) < epsilon
-        return torch.where(explore, torch.randint(world.actions, best.shape), best)
+        return epsilon_greedy(best, world.actions, epsilon)
 
     def improve(state: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
         error = target - table.values[state, action]

@@ -24,7 +24,7 @@ import numpy as np
 from paired import circumstances, report
 from rich.progress import track
 
-from agents.rainbow.loop import COMPONENTS
+from agents.rainbow.recipes import COMPONENTS
 from runs.groups import interval
 from runs.reader import read_run
 
