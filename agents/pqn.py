@@ -79,6 +79,14 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
             )
 
 
+ATARI = dict(  # Pong: 18.8 (runs/published/atari), 17 minutes of two cores
+    steps=800_000,
+    worlds=16,
+    rollout=32,
+    width=0.5,
+    learning_rate=5e-4,
+    td_lambda=0.8,
+)
 CONTROL = dict(
     steps=200_000,
     worlds=16,
@@ -115,7 +123,7 @@ ACROBOT = CONTROL | dict(
 LUNAR_LANDER = CONTROL | dict(steps=1_000_000, evaluate_every=50_000)
 PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
-    "atari": {},
+    "atari": ATARI,
     "control": CONTROL,
     "Acrobot-v1": ACROBOT,
     "LunarLander-v3": LUNAR_LANDER,
@@ -124,9 +132,26 @@ RECIPES = {  # by world where it has one of its own, else by family
 }
 
 
+PAPER = {
+    "atari": dict(  # Gallici 2024, as its code has them (purejaxql, config/alg/pqn_atari.yaml)
+        steps=50_000_000,
+        worlds=128,
+        rollout=32,
+        epochs=2,
+        minibatches=32,
+        width=1.0,
+        learning_rate=2.5e-4,
+        anneal_lr=False,
+        td_lambda=0.65,
+        epsilon=0.001,
+        evaluate_epsilon=0.0,
+    )
+}
+
+
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
-    return from_recipe(asked, RECIPES)
+    return from_recipe(asked, RECIPES, PAPER)
 
 
 def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor, td_lambda: float) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def gae(
@@ -35,3 +36,36 @@ def reward_to_go(reward: Tensor, discount: Tensor, next_value: Tensor | float = 
     for t in reversed(range(len(reward))):
         returns[t] = next_value = reward[t] + discount[t] * next_value
     return returns
+
+
+def n_step_targets(
+    reward: Tensor, discount: Tensor, last: Tensor, next_value: Tensor, gamma: float, steps: int
+) -> tuple[Tensor, Tensor]:
+    """For each step of sequences: R + gamma^m V(where it led after m), m = `steps` or what is left.
+
+    Kapturowski et al. 2019 (R2D2), equation 1.
+
+    Args:
+        reward, discount, last: (B, T), as in Transition.
+        next_value: (B, T + 1), V of each step's observation and, at the end, of where the last step led.
+        gamma: discount of the return, per step.
+
+    Returns:
+        The targets (B, T), and whether each of them is known (B, T) bool: not where a time limit lies within.
+    """
+    assert next_value.shape == (reward.shape[0], reward.shape[1] + 1) and reward.shape == last.shape == discount.shape
+    length = reward.shape[1]
+    total, factor = torch.zeros_like(reward), torch.ones_like(reward)
+    going = torch.ones_like(last)
+    known = torch.ones_like(last)
+    where = torch.arange(length, device=reward.device).expand_as(reward).clone()
+    for k in range(min(steps, length)):
+        ahead = [F.pad(field[:, k:].float(), (0, k)) for field in (reward, discount, last)]
+        counts = going & (torch.arange(length, device=reward.device) + k < length)
+        total += factor * ahead[0] * counts
+        factor = torch.where(counts, factor * gamma * ahead[1], factor)
+        where += counts
+        stops = counts & ahead[2].bool()
+        known &= ~(stops & (ahead[1] > 0) & (where < length))
+        going = counts & ~stops
+    return total + factor * next_value.gather(1, where), known

@@ -115,7 +115,7 @@ def test_continuous_actions_are_refused(tmp_path):
 
 
 def test_learning_moves_every_weight(tmp_path):
-    config = quick(tmp_path, "Breakout", steps=128, rollout=16, epochs=2)
+    config = quick(tmp_path, "Breakout", steps=128, worlds=8, rollout=16, epochs=2)
     pqn.train(config)
     end = torch.load(tmp_path / "Breakout/pqn-1/checkpoint/000000000128.pt", weights_only=True)["parts"]["network"]
     torch.manual_seed(config.seed)

@@ -111,7 +111,7 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world and the components asked for. Raises ValueError on an unknown world."""
-    config = from_recipe(asked, recipes.of(asked.only))
+    config = from_recipe(asked, recipes.of(asked.only), recipes.PAPER if asked.only == "rainbow" else None)
     name = None if asked.only == "rainbow" else f"{asked.only}-{asked.seed}"  # of the run's folder
     return q_learning.shortened(dataclasses.replace(config, only=asked.only, name=name), asked)
 
