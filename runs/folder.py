@@ -164,7 +164,7 @@ class Folder:
         except (OSError, Damaged) as error:
             why = f"{path} is missing" if isinstance(error, FileNotFoundError) else str(error)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged ones are told when the run is restored
+            warnings.simplefilter("ignore")  # the restore warns of damaged ones
             found = next((state for _, state in checkpoint.intact(self.path / "checkpoint")), {})
         if "about" not in found:
             raise RunError(

@@ -11,7 +11,7 @@ from runs.printing import one_line
 from runs.reader import RunRecord
 from runs.score import Score
 
-# Flags that make no other experiment; world and protocol are told apart by what was written about the world.
+# Flags that do not distinguish experiments; world and protocol are compared by the description of the world.
 NOT_THE_EXPERIMENT = (
     "seed",
     "folder",

@@ -206,7 +206,7 @@ def circumstances(program: str, device: torch.device) -> dict:
 def package_folder(world: str) -> str | None:
     """Where the package of a world called "package:Id" was imported from, to be found from another directory as well.
 
-    None where it is installed, and where a world is called otherwise. Two packages of one name are told apart by it.
+    None for installed packages and for worlds without one. It distinguishes packages of the same name.
     """
     package, colon, _ = world.partition(":")
     file = getattr(sys.modules.get(package), "__file__", None)

@@ -108,7 +108,7 @@ class Bar:
         return (self.step - before) / max(now - then, 1e-9)
 
     def finish(self) -> None:
-        """The speed up to now was another one: the time left is told from what comes."""
+        """Measure the speed anew: the time left is estimated from the steps that follow."""
         now = time.monotonic()
         self.settled = True
         self.recent.clear()

@@ -14,7 +14,7 @@ from tests.faults.tries import FAULTS, Tried
 
 WORDS = {
     "identical": "ends as an undisturbed run, bit for bit: metrics, weights, optimizer, memory, random states",
-    "named": "refused in a sentence that names the file and the way out, equal once it is mended; or told inexact",
+    "named": "refused in a sentence that names the file and the way out, equal once it is mended; or marked inexact",
     "failed": "anything else: a traceback, a hang, a silent difference, lost data",
     "skipped": "the fault cannot be made to this program, or on this machine",
 }
