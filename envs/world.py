@@ -159,7 +159,7 @@ class World:
             self._lit = np.roll(self._lit, -1, axis=1)
             self._light(self._all, 0)
         before = self.observation
-        next_value = self._moved(before, self._shade(arrival.observation))
+        next_observation = self._moved(before, self._shade(arrival.observation))
         if ended.any():
             self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
@@ -170,11 +170,11 @@ class World:
             self._taped[reseed] = 0
             self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
             self._light(ended, 1)
-        self.observation = next_value
+        self.observation = next_observation
         if present is not arrival.observation:
-            self.observation = self._begun(next_value, self._shade(present), ended)
+            self.observation = self._begun(next_observation, self._shade(present), ended)
         reward, discount, last = self._signals(arrival.reward, ~over, last)
-        return Transition(before, action, reward, discount, next_value, last)
+        return Transition(before, action, reward, discount, next_observation, last)
 
     def step(self, action: Tensor) -> Transition:
         """`send`, then `recv`."""
@@ -379,12 +379,12 @@ class World:
         frame = picture.shape[1] // self.stack
         return torch.cat([before[:, frame:], self._tensor(np.ascontiguousarray(picture[:, -frame:]))], 1)
 
-    def _begun(self, next_value: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
+    def _begun(self, next_observation: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
         """`present` (N, ...) there: `following`, but where a game `ended` (N,) the first frame of its next."""
         if not self._newest_only:
             return self._tensor(present)
-        first = self._moved(torch.zeros_like(next_value), present)
-        return torch.where(self._tensor(ended).view(-1, 1, 1, 1), first, next_value)
+        first = self._moved(torch.zeros_like(next_observation), present)
+        return torch.where(self._tensor(ended).view(-1, 1, 1, 1), first, next_observation)
 
     def _signals(self, reward: np.ndarray, going: np.ndarray, last: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         if self.device.type == "cpu":

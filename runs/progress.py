@@ -107,7 +107,7 @@ class Bar:
         (then, before), now = self.recent[0], time.monotonic()
         return (self.step - before) / max(now - then, 1e-9)
 
-    def finish(self) -> None:
+    def restart_clock(self) -> None:
         """Measure the speed anew: the time left is estimated from the steps that follow."""
         now = time.monotonic()
         self.settled = True

@@ -197,7 +197,7 @@ class Run:
                         self._flush()
                     self.bar.update(self.step, summary.latest(self._log.latest, self.score))
                     if not self.bar.settled and self._log.learned:
-                        self.bar.finish()
+                        self.bar.restart_clock()
                     if estimate := self.bar.estimate():
                         self.bar.say("\n".join(filter(None, (estimate, threads.crowded(load)))))
                     if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:

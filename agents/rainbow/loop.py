@@ -142,32 +142,32 @@ def next_prediction(
     if config.double:
         return target.predict(observation), online(observation)
     if config.distribution == "iqn":
-        next_value, chooser = target.predict(observation, config.fractions + ACTION_FRACTIONS).split(config.fractions)
-        return next_value, target.values(chooser.atoms)
-    next_value = target.predict(observation)
-    return next_value, target.values(next_value.atoms)
+        predicted, chooser = target.predict(observation, config.fractions + ACTION_FRACTIONS).split(config.fractions)
+        return predicted, target.values(chooser.atoms)
+    predicted = target.predict(observation)
+    return predicted, target.values(predicted.atoms)
 
 
 def td_target(
     config: Config,
     network: RainbowNetwork,
-    next_value: Prediction,
+    predicted: Prediction,
     online_next_values: Tensor,
     reward: Tensor,
     discount: Tensor,
 ) -> Tensor:
     """r + discount * what the target network predicts for the next actions, in the form that td_loss takes.
 
-    next_value: the target network's prediction (B, A, Z) at the next state. online_next_values: (B, A), which choose
-    the next action: the online network's in Double DQN, else those of next_value itself.
+    predicted: the target network's prediction (B, A, Z) at the next state. online_next_values: (B, A), which choose
+    the next action: the online network's in Double DQN, else those of predicted itself.
     reward, discount: (B,).
     """
     if config.distribution == "c51":
-        return c51.project(next_value.of(online_next_values.argmax(1)).softmax(1), reward, discount, network.support)
+        return c51.project(predicted.of(online_next_values.argmax(1)).softmax(1), reward, discount, network.support)
     if config.munchausen:
-        future = munchausen.soft_target(next_value.atoms, online_next_values, config.temperature)
+        future = munchausen.soft_target(predicted.atoms, online_next_values, config.temperature)
     else:
-        future = next_value.of(online_next_values.argmax(1))
+        future = predicted.of(online_next_values.argmax(1))
     return reward[:, None] + discount[:, None] * future
 
 
@@ -213,13 +213,13 @@ def train(config: Config) -> None:
         else:
             discount = config.discount * batch.discount
         with torch.no_grad(), precision(config, device):
-            next_value, online_next_values = next_prediction(config, online, target, batch.next_observation)
+            predicted, online_next_values = next_prediction(config, online, target, batch.next_observation)
             if config.munchausen:
                 before = target(batch.observation)
                 reward = reward + config.munchausen_alpha * munchausen.bonus(
                     before, batch.action, config.temperature, config.bonus_low
                 )
-            y = td_target(config, target, next_value, online_next_values, reward, discount)
+            y = td_target(config, target, predicted, online_next_values, reward, discount)
         with precision(config, device):
             prediction = online.predict(batch.observation)
         each = td_loss(config, prediction, batch.action, y)

@@ -73,10 +73,10 @@ class StreamedImages:
     def split(self, size: int) -> Iterator[Tensor]:
         """All images, `size` at a time, while the next ones are prefetched."""
         parts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
-        for part, next_value in zip(parts, [*parts[1:], None], strict=True):
+        for part, upcoming in zip(parts, [*parts[1:], None], strict=True):
             images = self[part]
-            if next_value:
-                self.prefetch(next_value)
+            if upcoming:
+                self.prefetch(upcoming)
             yield images
 
     def to(self, device: str | torch.device) -> Self:
@@ -133,8 +133,8 @@ class Stream:
                 pictures.prefetch(rows)
             for turn, rows in enumerate(parts):
                 images = pictures[rows]
-                for next_value in parts[turn + self.ahead : turn + self.ahead + 1]:
-                    pictures.prefetch(next_value)
+                for upcoming in parts[turn + self.ahead : turn + self.ahead + 1]:
+                    pictures.prefetch(upcoming)
                 yield Labeled(images, self.files.labels[rows])
         finally:
             pictures.close()
