@@ -90,7 +90,7 @@ def test_the_time_left_is_estimated_once_it_learns(monkeypatch, capsys):
         now[0] += 0.02
         bar.update(step, "")
     assert bar.left() is None and bar.estimate() is None
-    bar.finish()
+    bar.restart_clock()
     for step in range(2_000, 2_800, 20):  # 10 steps a second
         now[0] += 2.0
         bar.update(step, "")
