@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import envs
-from agents import dqn, pqn
+from agents import a2c, dqn, ppo, pqn, r2d2
+from agents.networks import actor_critic
 from agents.rainbow import loop as rainbow
 from vision import backbones
 
@@ -37,6 +38,19 @@ def test_flags_reach_the_network(tmp_path, module):
         module.build(quick(tmp_path, module, **OPTIONS | dict(backbone="small")), world)
     wide = module.build(quick(tmp_path, module, backbone="small", width=1.5, norm="layer"), world)
     assert wide.backbone.channels == [24, 48]
+
+
+@pytest.mark.parametrize("module", [dqn, rainbow, pqn, r2d2, a2c, ppo])
+def test_hadamax_in_every_agent(tmp_path, module):
+    """With --norm layer, as the paper has it, or as PQN's own default; without it there is none."""
+    world = envs.make("Catch", 2)
+    build = actor_critic.build if module in (a2c, ppo) else module.build
+    config = module.recipe(module.Config(env="Catch"))
+    for norm in ("layer", "none"):
+        network = build(dataclasses.replace(config, backbone="hadamax", norm=norm), world)
+        assert network.backbone.channels == [32, 64, 64]
+        assert sum(isinstance(m, nn.GELU) for m in network.modules()) == 3
+        assert sum(isinstance(m, nn.GroupNorm) for m in network.modules()) == (3 if norm == "layer" else 0)
 
 
 def test_overfits_one_batch():

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from vision import backbones
@@ -76,6 +77,7 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "densenet_bc_100_12": ({"stem": "cifar"}, (3, 32, 32), 10, 769_162, 287.9),
     "densenet_40_12": ({"stem": "cifar"}, (3, 32, 32), 10, 1_019_722, 264.8),
     "mobilenet_v1": ({}, (3, 224, 224), 1000, 4_231_976, 569),
+    "hadamax": ({}, (4, 84, 84), 6, 156_998, 159.0),  # 155,968 of convolutions, 640 of norms; 64 * 6 + 6 of the head
     # added up by hand from the papers' figures, without auxiliary heads
     "inception_v2": ({}, (3, 224, 224), 1000, 11_188_288, None),
     "inception_v4": ({}, (3, 299, 299), 1000, 42_679_816, None),
@@ -227,6 +229,28 @@ def test_every_norm_and_activation(name):
             maps = backbone(torch.empty(2, *backbone.shape))
             assert backbone.head(7)(maps).shape == (2, 7)
         assert [m.shape[1] for m in maps] == backbone.channels
+
+
+def test_hadamax_is_a_product_of_two_convolutions():
+    """With the weights of the one convolution halved: GELU of a layer norm, twice, their product, a max pool."""
+    torch.manual_seed(0)
+    backbone = backbones.build("hadamax", (4, 84, 84))
+    x = y = torch.rand(2, 4, 84, 84)
+    sides, calls = [], []
+    for stage in backbone.stages:
+        stage[0].register_forward_hook(lambda conv, *_: calls.append(conv))
+        halves = []
+        for half in range(2):
+            weight, bias = stage[0].weight.chunk(2)[half], stage[0].bias.chunk(2)[half]
+            z = F.conv2d(y, weight, bias, padding=weight.shape[-1] // 2)
+            halves.append(F.gelu(F.layer_norm(z, z.shape[1:])))
+            fans = weight[0].numel() + weight[:, 0].numel()  # of Glorot & Bengio, of this convolution alone
+            assert weight.std().item() == pytest.approx((2 / fans) ** 0.5, rel=0.03)
+        y = F.max_pool2d(halves[0] * halves[1], stage[-1].kernel_size, stage[-1].stride, stage[-1].padding)
+        sides.append(y.shape[-1])
+    maps = backbone(x)
+    torch.testing.assert_close(maps[-1], y, rtol=1e-4, atol=1e-4)
+    assert sides == [21, 11, 11] and len(calls) == 3, "each convolution is calculated once"
 
 
 def test_weights_come_back_in_torchvisions_names():

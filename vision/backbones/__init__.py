@@ -6,7 +6,8 @@
     maps = backbone(images)                                        # list of (B, backbone.channels[i], H_i, W_i)
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
-    small   boards of 10 x 10 to 40 x 40           mlp     vectors
+    small   boards of 10 x 10 to 40 x 40           hadamax Kooi et al. 2025, products of convolutions
+    mlp     vectors
     lenet300_100, lenet5, lenet5_1998              alexnet, alexnet_2012, alexnet_ungrouped
     zfnet, overfeat_fast, overfeat_accurate        nin
     vgg11, vgg13, vgg16, vgg19, and each with _bn
@@ -45,6 +46,7 @@ from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.fractalnet import FRACTALNETS, FractalNet
 from vision.backbones.googlenet import GoogLeNet
+from vision.backbones.hadamax import Hadamax
 from vision.backbones.impala import Impala
 from vision.backbones.inception import InceptionV2, InceptionV3
 from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
@@ -83,6 +85,7 @@ __all__ = [
 BACKBONES: dict[str, type[Backbone]] = {
     "nature": Nature,
     "impala": Impala,
+    "hadamax": Hadamax,
     "small": Small,
     **dict.fromkeys(MLPS, MLP),
     **dict.fromkeys(LENETS, LeNet5),
