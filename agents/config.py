@@ -259,14 +259,6 @@ def world_options(config: WorldFlags) -> dict[str, object]:
     return asked | {key: getattr(config, key) for key in ATARI_FLAGS}
 
 
-def duration_note(world: World) -> str | None:
-    """A note for the start of a run that will be long, or whose world has a caveat; None without."""
-    said = [world.caveat] if world.caveat else []
-    if world.device.type == "cpu" and world.family == "atari":
-        said.append("on a CPU this takes hours; Catch is learned in seconds, CartPole in minutes (--env)")
-    return "\n".join(said) or None
-
-
 @dataclasses.dataclass(frozen=True)
 class PolicyGradientFlags:
     """The learning flags of every policy gradient."""

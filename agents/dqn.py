@@ -203,7 +203,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = open_run(config, "agents.dqn", world, q_learning.phases(config, world))
+    run = open_run(config, "agents.dqn", world, q_learning.phases(config))
 
     online = build(config, world)
     estimate_mean_observation(config, online, run)

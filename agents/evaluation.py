@@ -17,17 +17,17 @@ from runs.progress import PLAIN_EVERY
 from vision import backbones
 
 EVALUATION_SEED = 1_000_000  # added to a run's seed: games that training never saw
-
-
 SCORE = runs.Score("eval/return", "max")  # of what `evaluate` finds
-
-
 WATCH_COMMAND = "python -m agents.watch"  # plays what is in the run's folder that follows
 
 
 def open_run(config: Any, program: str, world: envs.World, note: str | None = None) -> runs.Run:
-    """The run of a program that plays a world, judged by its evaluations. config: a frozen dataclass of flags."""
-    return runs.Run(config, program, world.name, world.protocol, note, score=SCORE, follow_up=WATCH_COMMAND)
+    """The run of a program that plays a world, scored by its evaluations.
+
+    config: a frozen dataclass of flags. note: shown at the start, before the world's caveat.
+    """
+    said = "\n".join(filter(None, (note, world.caveat)))
+    return runs.Run(config, program, world.name, world.protocol, said, score=SCORE, follow_up=WATCH_COMMAND)
 
 
 # (N, ...) the present, and the step that led there (None at the start) -> (N,) actions

@@ -33,12 +33,11 @@ from agents.config import (
     EvaluationFlags,
     PolicyGradientFlags,
     WorldFlags,
-    duration_note,
     estimate_mean_observation,
     from_recipe,
     world_options,
 )
-from agents.evaluation import SCORE, WATCH_COMMAND, evaluate_and_save
+from agents.evaluation import evaluate_and_save, open_run
 from agents.networks import actor_critic
 from agents.networks.actor_critic import ActorCritic, load
 from agents.networks.lstm import RecurrentState
@@ -214,15 +213,7 @@ def train(
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = runs.Run(
-        config,
-        program,
-        world.name,
-        world.protocol,
-        duration_note(world),
-        score=SCORE,
-        follow_up=WATCH_COMMAND,
-    )
+    run = open_run(config, program, world)
 
     network = build(config, world)
     estimate_mean_observation(config, network, run)

@@ -34,7 +34,6 @@ from agents.config import (
     ComputeFlags,
     EvaluationFlags,
     WorldFlags,
-    duration_note,
     estimate_mean_observation,
     from_recipe,
     load_backbone,
@@ -202,7 +201,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
-    run = open_run(config, "agents.pqn", world, duration_note(world))
+    run = open_run(config, "agents.pqn", world)
 
     network = build(config, world)
     estimate_mean_observation(config, network, run)

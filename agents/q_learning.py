@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from agents.config import duration_note
 from agents.evaluation import Policy
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
@@ -97,7 +96,7 @@ def shortened(config: C, asked: C) -> C:
     )
 
 
-def phases(config: Any, world: World) -> str:
+def phases(config: Any) -> str:
     """A note for the start of a run: how long actions are random and exploration falls, and the first evaluation."""
     if config.learn_start >= config.steps:
         return (
@@ -110,7 +109,7 @@ def phases(config: Any, world: World) -> str:
     if config.evaluate_every:
         first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
         said.append(f"first evaluation at step {first:,}")
-    return "\n".join(filter(None, (", ".join(said), duration_note(world))))
+    return ", ".join(said)
 
 
 def build_memory(config: Any, world: World, run: runs.Run, steps: int = 1) -> Memory:

@@ -11,6 +11,7 @@ files.py           files written whole, with checksums, no links followed
 log.py             metrics.jsonl and clock.jsonl
 signals.py         Ctrl-C, SIGTERM and SIGHUP
 progress.py        progress bar and time left
+expected.py        what published runs of a recipe reached, and in which time
 machine.py         device, hardware, random states, mixed precision
 threads.py         number of torch threads: as many as cores are free
 graph.py           updates captured as CUDA graphs

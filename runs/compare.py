@@ -29,7 +29,7 @@ from rich.text import Text
 
 from runs import flag_types, flags, suggestions
 from runs.flag_types import Count
-from runs.groups import Group, group, interval
+from runs.groups import Group, group, interval, reach
 from runs.printing import printable
 from runs.progress import duration
 from runs.reader import METRICS, RECENT, RECORDS, RunRecord, read_records, read_run
@@ -203,17 +203,6 @@ def tested(each: Group, suffix: str) -> str:
         scores[word.removeprefix(f"{name}_")] = over_seeds([run.tested.get(word) for run in each.runs], suffix)
     plain = scores.pop(name, "–")
     return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
-
-
-def reach(values: Sequence[float | None], form) -> str:
-    """The mean of the seeds, or from where to where they reach if they differ by more than a tenth."""
-    there = [value for value in values if value is not None]
-    if not there:
-        return "–"
-    lowest, highest = form(min(there)), form(max(there))
-    if lowest == highest or max(there) <= 1.1 * min(there):
-        return form(float(np.mean(there)))
-    return f"{lowest} to {highest}"
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -32,6 +32,7 @@ NOT_THE_EXPERIMENT = (
     "profile",
     "env",
     "protocol",
+    "recipe",  # it chose other flags, which are compared themselves
 )
 OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
 NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
@@ -122,3 +123,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
     half = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / np.sqrt(len(values))
     return float(np.mean(values)), float(half)
+
+
+def reach(values: Sequence[float | None], form: Callable[[float], str]) -> str:
+    """The mean over seeds as `form` writes it, or "lowest to highest" where they differ by more than a tenth."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return "–"
+    lowest, highest = form(min(there)), form(max(there))
+    if lowest == highest or max(there) <= 1.1 * min(there):
+        return form(float(np.mean(there)))
+    return f"{lowest} to {highest}"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from runs import suggestions
-from runs.compare import load, markdown, over_seeds, reach, table, tested
-from runs.groups import Group, group
+from runs.compare import load, markdown, over_seeds, table, tested
+from runs.groups import Group, group, reach
 from runs.progress import duration
 from runs.reader import RECORDS
 from runs.score import number, short

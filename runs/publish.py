@@ -26,7 +26,7 @@ import tyro
 from runs import files, suggestions
 from runs.flags import parse
 from runs.groups import flags
-from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run
+from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run, world_folder
 
 CURVE = 100  # points of a record's learning curve at most; half of them may be evaluations
 CLOCK = 20  # and of its clock
@@ -56,7 +56,7 @@ def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str =
         if not re.fullmatch(r"[\w.]*", word) or flag == "topic" and not word:
             raise ValueError(f"--{flag} {word!r} should be a word of letters, digits, _ and .")
     name = "-".join(filter(None, (run.program, variant, str(run.seed))))
-    path = into / topic / (re.sub(r"[^\w.-]", "-", run.world).lstrip(".") or "world") / RECORDS
+    path = into / topic / world_folder(run.world) / RECORDS
     records = {each.about["name"]: each for each in read_records(path)} if path.is_file() else {}
     lines = {json.loads(line)["name"]: line for line in path.read_text("utf-8").splitlines()} if records else {}
     before = records.get(name)

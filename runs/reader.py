@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,11 @@ def read_records(path: Path | str) -> list[RunRecord]:
         run = _run(where, path.parent / one_line(name), about, curve, clock, status, 0)
         runs.append(dataclasses.replace(run, published=published))
     return runs
+
+
+def world_folder(world: str) -> str:
+    """The name of the folder in which the published records of a world lie, whatever characters its name has."""
+    return re.sub(r"[^\w.-]", "-", world).lstrip(".") or "world"
 
 
 def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runs import checkpoint, files, machine, summary, threads
+from runs.expected import expected
 from runs.files import Finished, RunError
 from runs.folder import Folder, inside, quoted
 from runs.log import CLOCK, METRICS, Log
@@ -72,7 +73,7 @@ class Run:
     ):
         config.validate()
         self.note, self.player = note, player or program
-        self.score, self.unit, self.follow_up = score, unit, follow_up
+        self.score, self.unit, self.follow_up, self.protocol = score, unit, follow_up, protocol
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
@@ -294,10 +295,11 @@ class Run:
         self.bar = Bar(self.total, self.step, self.unit, settled=False)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
+        notes = (expected(self.program, self.world, self.protocol, self.config), self.note)
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
             f"({where['processor']}, {where['cores']} cores, {threads.in_words()})\n"
-            f"folder {self.folder}   W&B {self.mirror.words}" + (f"\n{self.note}" if self.note else "")
+            f"folder {self.folder}   W&B {self.mirror.words}" + "".join(f"\n{note}" for note in notes if note)
         )
         try:
             yield

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import envs
 import runs
-from agents.evaluation import SCORE, WATCH_COMMAND, Policy, evaluate
+from agents.evaluation import Policy, evaluate, open_run
 from agents.q_learning import epsilon_greedy
 from agents.tabular import dynamic_programming, plots
 from envs import Transition, gymnasium_world
@@ -229,13 +229,7 @@ def train(config: Config) -> None:
     env = gymnasium.make(identity, disable_env_checker=True, **chosen)
     exact = dynamic_programming.model(env)
     optimal, changes = dynamic_programming.value_iteration(exact, config.discount, config.tolerance)
-    run = runs.Run(
-        config,
-        "agents.tabular",
-        world.name,
-        score=SCORE,
-        follow_up=WATCH_COMMAND,
-    )
+    run = open_run(config, "agents.tabular", world)
     table, episodes = Table(*exact.reward.shape, world.count), Episodes(world.count)
 
     def act(state: Tensor, epsilon: float) -> Tensor:
