@@ -193,10 +193,26 @@ def test_recipes_and_their_errors():
     assert classification.recipe(classification.Config(data="cifar10", backbone="resnet18")).batch == 128
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         classification.recipe(classification.Config(data="cifar_10"))
+    rates = {
+        loss: classification.recipe(classification.Config(data="shapes", backbone="mlp", loss=loss)).learning_rate
+        for loss in losses.LOSSES
+    }
+    assert rates == pytest.approx({"cross_entropy": 0.1, "hinge": 0.01, "squared_hinge": 0.002})
     model = classification.build(classification.Config(backbone="resnet20"), (3, 32, 32), 10)
     assert model.backbone.spec["stem"] == "cifar"
     with pytest.raises(ValueError, match="fewer than --batch"):
         classification.train(config(Path("nowhere"), shots=5))
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_the_recipe_fits_the_loss(tmp_path, loss):
+    """Each loss starts without diverging on a dense network at its recipe's rate, and falls."""
+    numbers = classification.recipe(classification.Config(backbone="mlp", loss=loss))
+    where = dict(folder=tmp_path, threads=1, wandb="disabled")
+    classification.train(dataclasses.replace(numbers, **where, steps=6_000, evaluate_every=6_000, log_every=2_000))
+    run = tmp_path / "shapes" / "classification-1"
+    found = [line["loss/train"] for line in lines(run) if "loss/train" in line]
+    assert found[-1] < losses.at_chance(loss, 10)
 
 
 # Transfer
@@ -247,6 +263,7 @@ def findings(settings, sets):
 def test_checks_pass(tmp_path, shapes, loss):
     found = findings(config(tmp_path, loss=loss, whiten=False, dropout=0.5), shapes)
     assert len(found) == 4 and all(finding.passed for finding in found), found
+    assert found[2].expected.startswith("< 0.01, 100%")  # zero loss: right with a tenth of chance's is not enough
 
 
 def test_checks_find_a_network_that_cannot_learn(tmp_path, shapes, monkeypatch):
@@ -314,7 +331,9 @@ def test_search_ranks_and_goes_on(tmp_path, capsys):
     )
     ranked = search.search(asked)
     assert len(ranked) == 2 and ranked[0][0] <= ranked[1][0]
-    assert len(list(tmp_path.glob("shapes/search-1-*/finished.json"))) == 2 * (3 + 2)
+    finished = [path.parent for path in tmp_path.glob("shapes/search-1-*/finished.json")]
+    assert len(finished) == 2 * (3 + 2)
+    assert not any("test/error" in line for run in finished for line in lines(run))  # the test images choose nothing
     assert search.search(asked) == ranked  # from what lies there
     assert "best: python -m vision.classification --data shapes" in capsys.readouterr().out
 

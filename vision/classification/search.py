@@ -8,8 +8,8 @@ more values of each than a grid does. Rates and penalties are drawn evenly in th
 
 Each round keeps the best third of its runs; the next one draws from the range which they span (in the logarithm, a
 little wider), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as
-the mean over runs that each leave out another fold. Points are ranked by their errors on validation images alone; the
-test with which every run of vision.classification ends is in its record, and nothing here looks at it.
+the mean over runs that each leave out another fold. Points are ranked by their errors on validation images; no run
+of a search uses the test images (--no-test).
 The runs lie in results/<data>/search-..., and a search that was stopped goes on where it was, by the same command.
 """
 
@@ -89,21 +89,19 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
 
     A run whose loss grows beyond all numbers has an error of 100.
     """
+    program, flags = "vision.classification.search", shlex.split(config.flags)
+    asked = parse(classification.Config, program, args=flags)  # what decides on the recipe
+    asked = dataclasses.replace(asked, data=config.data, backbone=config.backbone or asked.backbone)
+    numbers = parse(classification.Config, program, None, classification.recipe(asked), flags)
     errors = []
     for fold in range(max(1, config.folds)):
         own = f"{name}-fold{fold}" if config.folds else name
-        asked = classification.Config(data=config.data, backbone=config.backbone)
         settings = dataclasses.replace(
-            parse(
-                classification.Config,
-                "vision.classification.search",
-                None,
-                classification.recipe(asked),
-                shlex.split(config.flags),
-            ),
+            numbers,
             **point,
             steps=steps,
             evaluate_every=steps,
+            test=False,
             folds=config.folds,
             fold=fold,
             seed=config.seed,
