@@ -63,6 +63,6 @@ __all__ = ["Agent", "load", "play"]
 
 def __getattr__(name: str) -> Any:
     """Import on first use: a program that imports this package needs nothing of all agents."""
-    if name in __all__:
+    if name in ("Agent", "load", "play"):
         return getattr(importlib.import_module("agents.loading"), name)
     raise AttributeError(f"module 'agents' has no attribute {name!r}")

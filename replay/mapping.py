@@ -1,4 +1,4 @@
-"""Memory that lies on a disk: mapped files without a name, whose room is taken when they are made."""
+"""Memory-mapped files without a name, whose disk space is allocated when they are made."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-ZEROS = bytes(1 << 20)
+BLOCK = 1 << 20  # bytes written at once
 
 
 def mapped(folder: Path, count: int) -> np.ndarray:
@@ -23,7 +23,7 @@ def mapped(folder: Path, count: int) -> np.ndarray:
         except (AttributeError, OSError) as error:  # macOS, and file systems that cannot: write it out
             if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
                 raise
-            for first in range(0, count, len(ZEROS)):
-                file.write(ZEROS[: count - first])
+            for first in range(0, count, BLOCK):
+                file.write(bytes(min(BLOCK, count - first)))
             file.flush()
         return np.memmap(file, np.uint8, "r+", shape=count)

@@ -15,9 +15,9 @@ import math
 from typing import Annotated, Any, get_args, get_type_hints
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Range:
-    """From `least` to `most`; `beyond`: the least itself is too little."""
+    """The interval from `least` to `most`, both included; `beyond`: without `least` itself."""
 
     least: float
     most: float = math.inf
@@ -30,6 +30,8 @@ class Range:
         if self.most < math.inf:
             return f"from {self.least} to {self.most}"
         return f"more than {self.least}" if self.beyond else f"{self.least} or more"
+
+    __repr__ = __str__  # in signatures
 
 
 Count = Annotated[int, Range(1)]
