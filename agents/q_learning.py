@@ -27,8 +27,11 @@ def epsilon_greedy(
     best: Tensor, actions: int, epsilon: Tensor | float, generator: torch.Generator | None = None
 ) -> Tensor:
     """The best actions (N,) of `actions`, each replaced by a random one with probability epsilon."""
-    explore = torch.rand(best.shape, generator=generator, device=best.device) < epsilon
-    return torch.where(explore, torch.randint(actions, best.shape, generator=generator, device=best.device), best)
+    options = {"device": best.device}
+    if generator is not None:  # torch.compile takes no generator for shapes that vary, nor None as one
+        options["generator"] = generator
+    explore = torch.rand(best.shape, **options) < epsilon
+    return torch.where(explore, torch.randint(actions, best.shape, **options), best)
 
 
 def make_policy(config: Any, network: nn.Module, seed: int) -> Policy:
