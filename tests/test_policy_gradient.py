@@ -461,7 +461,11 @@ def test_variance_is_that_of_each_episodes_gradient():
 
 
 def test_study_of_variance_is_written(tmp_path):
-    gradient_variance.main(gradient_variance.Config(env="Catch", stages=(0, 400), episodes=24, folder=tmp_path))
+    config = gradient_variance.Config(env="Catch", stages=(0, 400), episodes=24, folder=tmp_path)
+    gradient_variance.main(config)
     folder = tmp_path / "Catch/variance-1"
-    stages = json.loads((folder / "variance.json").read_text())["variance"]
+    written = (folder / "variance.json").read_bytes()
+    stages = json.loads(written)["variance"]
     assert set(stages) == {"0", "400"} and len(stages["0"]) == 6 and (folder / "variance.png").exists()
+    gradient_variance.main(config)  # after a training that has finished before: of a command that was stopped later
+    assert (folder / "variance.json").read_bytes() == written

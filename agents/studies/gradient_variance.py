@@ -162,9 +162,9 @@ def main(config: Config) -> None:
         asked, seed=config.seed, folder=config.folder, wandb="disabled", film_seconds=0.0, anneal_lr=False
     )
     world = envs.make(config.env, 16, seed=config.seed + 1000, device=device, **reinforce.world_options(asked))
-    torch.manual_seed(config.seed)
     result: dict[str, dict[str, tuple]] = {}
     for steps in config.stages:
+        torch.manual_seed(config.seed)
         network = actor_critic.build(asked, world)
         if steps:
             trained = dataclasses.replace(
@@ -176,6 +176,7 @@ def main(config: Config) -> None:
             network.load_state_dict(
                 load_checkpoint(config.folder / world.name / trained.name, "last")["parts"]["network"]
             )
+            torch.manual_seed(config.seed)  # the same draws, whether it was trained now or by an earlier command
         result[str(steps)] = measure(config, network, world, asked)
     folder = config.folder / world.name / f"variance-{config.seed}"
     about = {"env": world.name, "episodes": config.episodes, "discount": config.discount, "seed": config.seed}

@@ -13,7 +13,7 @@ from tests.faults.process import Ended, Server
 from tests.faults.programs import Program
 
 RARE = "--save-every=3600"  # only what a fault itself has saved counts then
-LONG = 240.0  # seconds after which a program hangs; the machine may be busy
+LONG = 240.0  # seconds after which a program hangs, without those in which other programs had the cores
 
 
 class Failed(Exception):

@@ -139,12 +139,12 @@ WRITING = {
     ),
     "pretrain": _tool(
         "agents.studies.representation.pretrain",
-        ("--method=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/eyes")
+        ("--method=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/pretrained")
         + ("--threads=1",),
     ),
     "probe": _tool(
         "agents.studies.representation.probe",
-        ("memory", "--frames={frames}", "--eyes", "random", "--seeds", "1", "--out={folder}/probe.json")
+        ("memory", "--frames={frames}", "--backbones", "random", "--seeds", "1", "--out={folder}/probe.json")
         + ("--threads=1", "--epochs=1", "--width=0.1"),
     ),
     "sheet": _tool("vision.data", ("{data}", "--size=16", "--out={folder}/sheet.png", "--rows=2")),

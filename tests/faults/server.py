@@ -9,6 +9,7 @@ A fork that is to run a program comes back from all functions and runs it as `py
 interpreter ends. Nothing here starts a thread: a fork would not have it.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -100,16 +101,28 @@ def serve(questions: int, answers: int) -> dict | None:
 
 
 def wait(pid: int, seconds: float) -> int | None:
-    """The exit code of a fork, or None if it lives on after so many seconds."""
-    end, pause = time.monotonic() + seconds, 0.005
+    """The exit code of a fork, or None if it lives on after so many seconds, but those in which it lacked a core."""
+    spent, lacked, before, pause = 0.0, 0.0, time.monotonic(), 0.005
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
+        now = time.monotonic()
+        spent += min(now - before, 1.0)  # more: this process lacked a core itself, or was stopped with the fork
+        before, lacked = now, max(lacked, starved(pid))
+        if spent - lacked > seconds:
             return None
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+def starved(pid: int) -> float:
+    """Seconds that a process could have run and other programs had the cores: of its thread that waited longest."""
+    waited = 0.0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError):  # it has ended
+            waited = max(waited, int(path.read_text().split()[1]) / 1e9)
+    return waited
 
 
 def become(start: dict) -> None:
