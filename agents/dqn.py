@@ -84,9 +84,10 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
 
 
 ATARI = dict(  # Breakout: 70.6 at step 1,000,000 (dqn-4_samples in runs/published/atari), 46 minutes of one core
-    steps=1_200_000, capacity=500_000, learn_start=10_000, learn_every=16, learning_rate=2e-4, anneal_lr=True,
-    epsilon_steps=150_000,
-)  # fmt: skip
+    steps=1_200_000,
+    learn_every=16,
+    learning_rate=2e-4,
+)
 CONTROL = dict(
     steps=120_000, worlds=4, hidden=256, capacity=100_000, learn_start=1_000, learn_every=4, batch=64,
     learning_rate=1e-3, anneal_lr=True,  # without it the last evaluations swing between all and nothing
