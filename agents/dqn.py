@@ -8,8 +8,9 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning"; wit
 
 Deviations from the paper:
 1. Adam instead of RMSProp; the Huber loss, whose gradient is the paper's clipped error.
-2. Several worlds side by side, and an update of 64 every 8 steps where the paper makes two of 32: the same samples
-   per step. The target network follows every 1,000 steps instead of 40,000. --recipe paper has the paper's numbers.
+2. Several worlds side by side, and on Atari an update of 64 every 16 steps where the paper makes four of 32: half
+   the samples per step. The learning rate falls to 0, and the target network follows every 2,000 steps instead of
+   40,000. --recipe paper has the paper's numbers.
 3. The emulator plays the next step while the network learns: a transition reaches the memory one step later.
 4. He initialization; exploration falls to 0.01 in 150,000 steps instead of to 0.1 in a million.
 5. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
@@ -18,7 +19,7 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import functools
 
 import torch
 from torch import Tensor, nn
@@ -32,55 +33,29 @@ from agents.config import (
     ComputeFlags,
     EvaluationFlags,
     WorldFlags,
-    build_backbone,
     estimate_mean_observation,
     from_recipe,
-    load_backbone,
     world_options,
 )
-from agents.evaluation import Policy, evaluate_and_save, open_run
-from agents.networks.layers import dense
+from agents.evaluation import evaluate_and_save, open_run
+from agents.networks.q_network import build
 from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, set_learning_rate
-from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
-from envs import Transition, World
+from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy, make_policy
+from envs import Transition
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
-from vision import backbones
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
-    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
-    worlds: Count = 16  # games side by side
+class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFlags, runs.Options):
     hidden: Whole = 512  # units between backbone and values; 0 for none
-    capacity: Count = 1_000_000  # transitions remembered
-    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
-    learn_start: Whole = 20_000  # steps before the first update
     learn_every: Count = 8  # steps per update
     batch: Count = 64  # transitions per update
-    updates: Count = 1  # in one call, from batches that are drawn together
     learning_rate: NonNegative = 1.5e-4  # Adam
-    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
     discount: Share = 0.99  # of the return, per step
     target_update_every: Count = 2_000  # steps between copies of online into target
-    clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
-    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    epsilon: Share = 0.01  # of exploration, at the end
-    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
-    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
-
-    @property
-    def window(self) -> int:
-        """Consecutive steps of every world that an update needs."""
-        return 1
-
-    def validate(self) -> None:
-        super().validate()
-        q_learning.check_replay(self)
 
 
 ATARI = dict(  # Breakout: 70.6 at step 1,000,000 (dqn-4_samples in runs/published/atari), 46 minutes of one core
@@ -89,13 +64,33 @@ ATARI = dict(  # Breakout: 70.6 at step 1,000,000 (dqn-4_samples in runs/publish
     learning_rate=2e-4,
 )
 CONTROL = dict(
-    steps=120_000, worlds=4, hidden=256, capacity=100_000, learn_start=1_000, learn_every=4, batch=64,
-    learning_rate=1e-3, anneal_lr=True,  # without it the last evaluations swing between all and nothing
-    adam_epsilon=1e-8, target_update_every=500, huber=False, max_grad_norm=10.0, epsilon=0.05, epsilon_steps=20_000,
-    double=True, evaluate_every=5_000, evaluate_games=20, evaluate_epsilon=0.0, log_every=1_000,
-)  # fmt: skip
+    steps=120_000,
+    worlds=4,
+    hidden=256,
+    capacity=100_000,
+    learn_start=1_000,
+    learn_every=4,
+    learning_rate=1e-3,
+    anneal_lr=True,  # without it the last evaluations swing between all and nothing
+    adam_epsilon=1e-8,
+    target_update_every=500,
+    huber=False,
+    max_grad_norm=10.0,
+    epsilon=0.05,
+    epsilon_steps=20_000,
+    double=True,
+    evaluate_every=5_000,
+    evaluate_games=20,
+    evaluate_epsilon=0.0,
+    log_every=1_000,
+)
 CATCH = CONTROL | dict(
-    steps=16_000, hidden=64, batch=32, epsilon_steps=5_000, evaluate_every=4_000, evaluate_games=40
+    steps=16_000,
+    hidden=64,
+    batch=32,
+    epsilon_steps=5_000,
+    evaluate_every=4_000,
+    evaluate_games=40,
 )
 CARTPOLE = CONTROL | dict(
     steps=80_000,
@@ -103,14 +98,34 @@ CARTPOLE = CONTROL | dict(
     target_update_every=100,  # a value of 50 grows by one reward a copy
     epsilon_steps=8_000,
 )
-ACROBOT = CONTROL | dict(steps=40_000, target_update_every=100, epsilon_steps=8_000)
-LUNAR_LANDER = CONTROL | dict(steps=250_000, learning_rate=5e-4, epsilon_steps=30_000, evaluate_every=12_500)
+ACROBOT = CONTROL | dict(
+    steps=40_000,
+    target_update_every=100,
+    epsilon_steps=8_000,
+)
+LUNAR_LANDER = CONTROL | dict(
+    steps=250_000,
+    learning_rate=5e-4,
+    epsilon_steps=30_000,
+    evaluate_every=12_500,
+)
 MOUNTAIN_CAR = CONTROL | dict(
     capacity=10_000,  # the few transitions that led to the top are drawn often
-    learn_every=2, batch=128, learning_rate=4e-3, discount=0.98, target_update_every=600, epsilon=0.07,
+    learn_every=2,
+    batch=128,
+    learning_rate=4e-3,
+    discount=0.98,
+    target_update_every=600,
+    epsilon=0.07,
     epsilon_steps=25_000,
-)  # fmt: skip
-PIXELS = dict(steps=1_000_000, worlds=8, capacity=200_000, huber=False, evaluate_every=50_000)
+)
+PIXELS = dict(
+    steps=1_000_000,
+    worlds=8,
+    capacity=200_000,
+    huber=False,
+    evaluate_every=50_000,
+)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": ATARI,
     "control": CONTROL,
@@ -121,40 +136,27 @@ RECIPES = {  # by world where it has one of its own, else by family
     "catch": CATCH,
     "pixels": PIXELS,
 }
-
-
 PAPER = {
     "atari": dict(  # Mnih 2015, extended data table 1, with Adam for its RMSProp
-        steps=50_000_000, worlds=1, capacity=1_000_000, learn_start=50_000, learn_every=4, batch=32,
-        learning_rate=2.5e-4, target_update_every=40_000, epsilon=0.1, epsilon_steps=1_000_000, evaluate_epsilon=0.05,
+        steps=50_000_000,
+        worlds=1,
+        capacity=1_000_000,
+        learn_start=50_000,
+        learn_every=4,
+        batch=32,
+        learning_rate=2.5e-4,
+        anneal_lr=False,
+        target_update_every=40_000,
+        epsilon=0.1,
+        epsilon_steps=1_000_000,
+        evaluate_epsilon=0.05,
     )
-}  # fmt: skip
+}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
     return q_learning.shortened(from_recipe(asked, RECIPES, PAPER), asked)
-
-
-class QNetwork(nn.Module):
-    """observation (B, C, H, W) uint8 or (B, D) float -> value of each action (B, A) float32."""
-
-    def __init__(
-        self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, hidden: int, norm: str = "none"
-    ):
-        super().__init__()
-        self.backbone, self.actions = backbone, actions
-        features = backbone.output_size(shape)
-        self.hidden = dense(features, hidden, norm)
-        self.values = nn.Linear(hidden or features, actions)
-        nn.init.uniform_(self.values.weight, -1e-3, 1e-3)  # values near zero at the start
-        nn.init.zeros_(self.values.bias)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        coarsest = self.backbone(observation)[-1]
-        features = self.hidden(coarsest.permute(0, 2, 3, 1).flatten(1))  # as channels_last lies in memory
-        with torch.autocast(observation.device.type, enabled=False):
-            return self.values(features.float())  # bf16 would round away the gap between two actions
 
 
 def td_target(
@@ -185,19 +187,7 @@ def td_loss(values: Tensor, action: Tensor, target: Tensor, huber: bool = True) 
     return F.smooth_l1_loss(taken, target) if huber else F.mse_loss(taken, target)
 
 
-def build(config: Config, world: World) -> QNetwork:
-    """The network for a world, on its device."""
-    q_learning.require_discrete_actions(world)
-    backbone = build_backbone(config, world)
-    network = QNetwork(backbone, world.observation_shape, world.actions, config.hidden, config.norm)
-    return network.to(world.device, memory_format=torch.channels_last)
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(load_backbone(config, folder), world)
-    network.load_state_dict(parts["online"])
-    return make_policy(config, network, seed)
+load = functools.partial(q_learning.load, build=build)
 
 
 def train(config: Config) -> None:

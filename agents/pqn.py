@@ -20,15 +20,17 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import envs
 import runs
+from agents import q_learning
 from agents.config import (
     BackboneFlags,
     ComputeFlags,
@@ -36,14 +38,12 @@ from agents.config import (
     WorldFlags,
     estimate_mean_observation,
     from_recipe,
-    load_backbone,
     world_options,
 )
-from agents.dqn import build, td_loss
-from agents.evaluation import Policy, evaluate_and_save, open_run
+from agents.evaluation import evaluate_and_save, open_run
+from agents.networks.q_network import build
 from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
 from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
-from envs import World
 from replay.rollout import Rollout, minibatches
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
@@ -190,11 +190,7 @@ def rectification(update: int, beta: float = 0.999) -> float:
     return math.sqrt((length - 4) * (length - 2) * max_steps / ((max_steps - 4) * (max_steps - 2) * length))
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(load_backbone(config, folder), world)
-    network.load_state_dict(parts["network"])
-    return make_policy(config, network, seed)
+load = functools.partial(q_learning.load, build=build, network="network")
 
 
 def train(config: Config) -> None:
@@ -225,7 +221,7 @@ def train(config: Config) -> None:
     def learn(observation: Tensor, action: Tensor, target: Tensor) -> dict[str, Tensor]:
         with precision(config, device):
             values = network(observation)
-        loss = td_loss(values, action, target, huber=False)
+        loss = F.mse_loss(values.gather(1, action[:, None]).squeeze(1), target)
         optimizer.zero_grad()
         loss.backward()
         if config.max_grad_norm:

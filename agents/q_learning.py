@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 import runs
+from agents.config import load_backbone
 from agents.evaluation import Policy
 from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
+from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
 C = TypeVar("C")
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayFlags:
+    """Flags of Q-learning from a replay memory: its length, exploration, the memory and the optimizer."""
+
+    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
+    worlds: Count = 16  # games side by side
+    capacity: Count = 1_000_000  # transitions remembered
+    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
+    learn_start: Whole = 20_000  # steps before the first update
+    updates: Count = 1  # in one call, from batches that are drawn together
+    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
+    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
+    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
+    clip_reward: bool = True  # learn from the sign of the reward
+    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
+    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
+    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+
+    @property
+    def window(self) -> int:
+        """Consecutive steps of every world that an update needs."""
+        return 1
+
+    def validate(self) -> None:
+        super().validate()
+        check_replay(self)
 
 
 def epsilon_at(step: int, start: int, length: float, end: float) -> float:
@@ -51,6 +84,23 @@ def make_policy(config: Any, network: nn.Module, seed: int) -> Policy:
     return policy
 
 
+def load(
+    config: Any,
+    folder: Path,
+    parts: dict,
+    world: World,
+    seed: int,
+    *,
+    build: Callable[[Any, World], nn.Module],
+    network: str = "online",
+    make_policy: Callable[[Any, nn.Module, int], Policy] = make_policy,
+) -> Policy:
+    """The policy that a run's saved parts describe, for agents.watch. network: the name of the part that plays."""
+    loaded = build(load_backbone(config, folder), world)
+    loaded.load_state_dict(parts[network])
+    return make_policy(config, loaded, seed)
+
+
 def require_discrete_actions(world: World) -> None:
     """Raises ValueError where actions are not discrete."""
     if world.actions is None:
@@ -63,7 +113,7 @@ def require_discrete_actions(world: World) -> None:
 def check_replay(config: Any) -> None:
     """Raises ValueError where --capacity, or the steps before the first update, are too few for an update.
 
-    config: with `window`, the consecutive steps of each world that an update needs.
+    config: with ReplayFlags, `learn_every` and `batch`.
     """
     if config.capacity < config.batch * config.updates:
         several = f" times --updates {config.updates}" if config.updates > 1 else ""

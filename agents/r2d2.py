@@ -20,7 +20,7 @@ Deviations from the paper: those of agents/dqn.py, and
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import functools
 from typing import NamedTuple
 
 import torch
@@ -35,52 +35,37 @@ from agents.config import (
     ComputeFlags,
     EvaluationFlags,
     WorldFlags,
-    build_backbone,
     estimate_mean_observation,
     from_recipe,
-    load_backbone,
     world_options,
 )
-from agents.evaluation import Policy, evaluate_and_save, open_run
+from agents.evaluation import evaluate_and_save, open_run
 from agents.networks.lstm import RecurrentState
-from agents.networks.recurrent_q import R2D2Network, split_state
-from agents.q_learning import epsilon_at, epsilon_greedy
+from agents.networks.recurrent_q import R2D2Network, build, make_policy
+from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy
 from agents.rainbow.prioritized import concatenate, split_batches
-from agents.returns import n_step_targets
-from envs import Transition, World
+from agents.returns import n_step_targets, rescale, unscale
 from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
-    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
-    worlds: Count = 16  # games side by side
+class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFlags, runs.Options):
     hidden: Whole = 512  # units before the LSTM, and in each stream after it
+    lstm_units: Count = 512  # of the LSTM
     capacity: Count = 500_000  # transitions remembered: a step's state takes 2 kB beside the frame's 7
-    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
-    learn_start: Whole = 20_000  # steps before the first update
     learn_every: Count = 16  # steps per update
     batch: Count = 8  # sequences per update
-    updates: Count = 1  # in one call, from batches that are drawn together
+    burn_in: Whole = 4  # steps that only bring the state up to date
+    length: Count = 16  # steps learned from, after those
+    n_step: Count = 5  # rewards a target looks ahead
     learning_rate: NonNegative = 2e-4  # Adam
-    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
     discount: Share = 0.997  # of the return, per step
     target_update_every: Count = 4_000  # steps between copies of online into target
     clip_reward: bool = False  # learn from the sign of the reward
     huber: bool = False  # errors beyond 1 count linearly, not squared
-    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    epsilon: Share = 0.01  # of exploration, at the end
-    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = True  # Double DQN: online chooses the next action, target values it
-    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
-    lstm_units: Count = 512  # of the LSTM
-    burn_in: Whole = 4  # steps that only bring the state up to date
-    length: Count = 16  # steps learned from, after those
-    n_step: Count = 5  # rewards a target looks ahead
     priority_exponent: Share = 0.9  # exponent of priorities in replay; 0 for uniform
     importance_exponent: Share = 0.6  # exponent of importance weights
     eta: Share = 0.9  # a sequence's priority: eta * its largest error + (1 - eta) * their mean
@@ -89,10 +74,6 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     def window(self) -> int:
         """Consecutive steps of every world that an update needs."""
         return self.burn_in + self.length
-
-    def validate(self) -> None:
-        super().validate()
-        q_learning.check_replay(self)
 
 
 ATARI = dict(  # Pong: 18.2 before the end of the run (runs/published/atari)
@@ -200,54 +181,6 @@ class Step(NamedTuple):
     state: Tensor  # (N, S) float16
 
 
-def previous_step_features(config: Config, action: Tensor, reward: Tensor, actions: int) -> Tensor:
-    """A step as input of the network: the action (...) one-hot and the reward (...), as (..., A + 1) float32."""
-    reward_feature = reward.sign() if config.clip_reward else rescale(reward)
-    return torch.cat([F.one_hot(action, actions).float(), reward_feature.unsqueeze(-1)], -1)
-
-
-def rescale(x: Tensor, slope: float = 1e-3) -> Tensor:
-    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + slope x. Pohlen et al. 2018, arXiv 1805.11593, proposition A.2."""
-    return x.sign() * ((x.abs() + 1).sqrt() - 1) + slope * x
-
-
-def unscale(x: Tensor, slope: float = 1e-3) -> Tensor:
-    """The inverse of rescale."""
-    root = ((1 + 4 * slope * (x.abs() + 1 + slope)).sqrt() - 1) / (2 * slope)
-    return x.sign() * (root.square() - 1)
-
-
-def build(config: Config, world: World) -> R2D2Network:
-    """The network for a world, on its device."""
-    q_learning.require_discrete_actions(world)
-    network = R2D2Network(build_backbone(config, world), world.observation_shape, world.actions, config)
-    return network.to(world.device, memory_format=torch.channels_last)
-
-
-def next_state(config: Config, hidden: Tensor, cell: Tensor, transition: Transition, actions: int) -> Tensor:
-    """The state (N, S) after a step that began in hidden and cell (N, U): zeros where the episode stopped."""
-    state = torch.cat(
-        [hidden, cell, previous_step_features(config, transition.action, transition.reward, actions)], 1
-    )
-    return state * (~transition.last).unsqueeze(1)
-
-
-def unroll_inputs(config: Config, batch: Step, network: R2D2Network) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Inputs of `unroll` for sequences (B, L, ...), and one step more, to where the last one led.
-
-    Returns:
-        observation (B, L + 1, ...); previous_step (B, L + 1, A + 1) and is_first (B, L + 1); hidden and cell (B, U),
-        as stored.
-    """
-    observation = torch.cat([batch.observation, batch.next_observation.unsqueeze(1)], 1)
-    hidden, cell, before = split_state(batch.state[:, 0].float(), network.lstm_units)
-    previous_step = torch.cat(
-        [before.unsqueeze(1), previous_step_features(config, batch.action, batch.reward, network.actions)], 1
-    )
-    is_first = F.pad(batch.last[:, :-1], (1, 1))  # where the last step led is of its own episode in any case
-    return observation, previous_step * (~is_first).unsqueeze(2), is_first, hidden, cell
-
-
 def sequence_loss(
     config: Config, online: R2D2Network, target: R2D2Network, batch: Step, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -259,7 +192,7 @@ def sequence_loss(
         The loss; the values of the actions taken (B, L - k); and the sequences' priorities (B,).
     """
     k, device = config.burn_in, weight.device
-    observation, previous_step, is_first, hidden, cell = unroll_inputs(config, batch, online)
+    observation, previous_step, is_first, hidden, cell = online.unroll_inputs(batch)
     with torch.no_grad(), precision(config, device):
         values = target.unroll(target.encode(observation), previous_step, is_first, hidden, cell)[0]
         next_values = target.values(values[:, k:])  # (B, T + 1, A)
@@ -291,31 +224,7 @@ def sequence_loss(
     return loss, taken, priority
 
 
-def make_policy(config: Config, network: R2D2Network, seed: int) -> Policy:
-    """A policy to evaluate, epsilon-greedy with a recurrent state and a generator of its own."""
-    device = network.recurrent.weight_hh.device
-    generator = torch.Generator(device).manual_seed(seed)
-    state_after: tuple[Tensor, Tensor] | None = None
-
-    @torch.inference_mode()
-    def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
-        nonlocal state_after
-        if transition is None:
-            state = network.initial_state(len(observation))
-        else:
-            state = next_state(config, *state_after, transition, network.actions)
-        with precision(config, device):
-            values, *state_after = network(observation, state)
-        return epsilon_greedy(values.argmax(1), network.actions, config.evaluate_epsilon, generator)
-
-    return policy
-
-
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(load_backbone(config, folder), world)
-    network.load_state_dict(parts["online"])
-    return make_policy(config, network, seed)
+load = functools.partial(q_learning.load, build=build, make_policy=make_policy)
 
 
 def train(config: Config) -> None:
@@ -375,7 +284,7 @@ def train(config: Config) -> None:
                 target.load_state_dict(online.state_dict())
         transition = world.recv()
         memory.add(Step(*transition, recurrent_state.state.half()))
-        recurrent_state.state = next_state(config, hidden, cell, transition, world.actions)
+        recurrent_state.state = online.next_state(hidden, cell, transition)
         run.log(world.finished | {"explore/epsilon": epsilon})
         if run.due(config.evaluate_every, config.evaluate_first):
             evaluate_and_save(run, lambda: make_policy(config, online, config.seed), online.backbone, **chosen)

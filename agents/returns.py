@@ -1,4 +1,4 @@
-"""Returns and advantages: discounted reward-to-go and generalized advantage estimation."""
+"""Returns and advantages: discounted reward-to-go, generalized advantage estimation, n-step targets, rescaling."""
 
 from __future__ import annotations
 
@@ -69,3 +69,14 @@ def n_step_targets(
         known &= ~(stops & (ahead[1] > 0) & (where < length))
         going = counts & ~stops
     return total + factor * next_value.gather(1, where), known
+
+
+def rescale(x: Tensor, slope: float = 1e-3) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + slope x. Pohlen et al. 2018, arXiv 1805.11593, proposition A.2."""
+    return x.sign() * ((x.abs() + 1).sqrt() - 1) + slope * x
+
+
+def unscale(x: Tensor, slope: float = 1e-3) -> Tensor:
+    """The inverse of rescale."""
+    root = ((1 + 4 * slope * (x.abs() + 1 + slope)).sqrt() - 1) / (2 * slope)
+    return x.sign() * (root.square() - 1)

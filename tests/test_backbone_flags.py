@@ -10,6 +10,7 @@ from torch import nn
 import envs
 from agents import a2c, dqn, ppo, pqn, r2d2
 from agents.networks import actor_critic
+from agents.networks.q_network import QNetwork
 from agents.rainbow import loop as rainbow
 from vision import backbones
 
@@ -56,7 +57,7 @@ def test_hadamax_in_every_agent(tmp_path, module):
 def test_overfits_one_batch():
     torch.manual_seed(0)
     backbone = backbones.build("impala", (4, 36, 36), norm="layer", spectral=True)
-    network = dqn.QNetwork(backbone, (4, 36, 36), actions=4, hidden=64)
+    network = QNetwork(backbone, (4, 36, 36), actions=4, hidden=64)
     observation = torch.randint(256, (16, 4, 36, 36), dtype=torch.uint8)
     action, target = torch.randint(4, (16,)), torch.randn(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

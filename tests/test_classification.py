@@ -12,6 +12,7 @@ from PIL import Image
 
 import runs
 from agents import dqn
+from agents.config import build_backbone
 from vision import backbones, data
 from vision.classification import checks, classifier, ensembles, search
 from vision.classification import train as classification
@@ -236,7 +237,7 @@ def test_transfers_the_backbone_of_an_agent(tmp_path):
     folder = tmp_path / "agent"
     folder.mkdir()
     backbones.save(backbone, folder / "backbone.safetensors")
-    assert dqn.build_backbone(dqn.Config(backbone=str(folder)), _world()).spec == backbone.spec
+    assert build_backbone(dqn.Config(backbone=str(folder)), _world()).spec == backbone.spec
     plain = dict(width=None, whiten=False, backbone=str(folder), train="head", learning_rate=0.01)
     run = train(tmp_path, **plain)
     pretrained = weights(run)["backbone.stages.0.0.weight"]

@@ -18,6 +18,7 @@ import envs
 from agents import dqn, q_learning, watch
 from agents.config import build_backbone
 from agents.evaluation import play
+from agents.networks.q_network import QNetwork
 from vision import backbones
 from vision.backbones.layers.pixel_conv import PixelConv2d
 
@@ -85,14 +86,14 @@ def test_updates_drawn_together_are_the_same_updates(tmp_path):
 @pytest.mark.parametrize("backbone", ["impala", "mlp", "nature", "small"])
 def test_every_backbone_fits_a_q_network(backbone):
     shape = (6,) if backbone == "mlp" else (4, 84, 84)
-    network = dqn.QNetwork(backbones.build(backbone, shape), shape, actions=3, hidden=16)
+    network = QNetwork(backbones.build(backbone, shape), shape, actions=3, hidden=16)
     observation = torch.randn(2, 6) if backbone == "mlp" else torch.randint(256, (2, *shape), dtype=torch.uint8)
     assert network(observation).shape == (2, 3)
 
 
 def test_overfits_one_batch():
     torch.manual_seed(0)
-    network = dqn.QNetwork(backbones.build("nature", (4, 84, 84)), (4, 84, 84), actions=4, hidden=64)
+    network = QNetwork(backbones.build("nature", (4, 84, 84)), (4, 84, 84), actions=4, hidden=64)
     observation = torch.randint(256, (16, 4, 84, 84), dtype=torch.uint8)
     action, target = torch.randint(4, (16,)), torch.randn(16)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -10,7 +10,8 @@ from torch import nn
 
 import envs
 from agents import dqn, r2d2, watch
-from agents.r2d2 import n_step_targets, rescale, unscale
+from agents.networks.recurrent_q import R2D2Network
+from agents.returns import n_step_targets, rescale, unscale
 from replay import FrameReplay
 from vision import backbones
 
@@ -55,7 +56,7 @@ def test_one_step_targets_are_plain():
 
 def test_unroll_is_an_lstm_that_starts_anew():
     torch.manual_seed(0)
-    network = r2d2.R2D2Network(backbones.build("mlp", (4,)), (4,), 2, r2d2.Config(hidden=16, lstm_units=8))
+    network = R2D2Network(backbones.build("mlp", (4,)), (4,), 2, r2d2.Config(hidden=16, lstm_units=8))
     features, said = torch.randn(3, 5, 16), torch.randn(3, 5, 3)
     is_first = torch.rand(3, 5) < 0.3
     hidden, cell = torch.randn(2, 3, 8)
@@ -82,11 +83,11 @@ def test_burn_in_unrolls_stored_states():
             seen.append(values)
             transition = world.step(torch.randint(3, (world.count,)))
             memory.add(r2d2.Step(*transition, state.half()))
-            state = r2d2.next_state(config, hidden, cell, transition, network.actions)
+            state = network.next_state(hidden, cell, transition)
         seen = torch.stack(seen, 1)  # (N, 60, A)
         place = torch.arange(45 * 3)  # row r of world n lies in place 3 r + n
         batch = memory.unroll(place, 15)
-        observation, said, is_first, hidden, cell = r2d2.unroll_inputs(config, batch, network)
+        observation, said, is_first, hidden, cell = network.unroll_inputs(batch)
         again = network.values(network.unroll(network.encode(observation), said, is_first, hidden, cell)[0])[:, :-1]
     expected = torch.stack([seen[n % 3, n // 3 : n // 3 + 15] for n in place.tolist()])
     assert batch.last.any() and torch.allclose(again, expected, atol=0.02)  # states were rounded to 16 bits
@@ -130,10 +131,10 @@ def test_gradients_of_a_sequence_equal_those_of_single_steps():
         state, seen = batch.state[b, :1].float(), []
         for t in range(8):
             if t:
-                transition = r2d2.Transition(
+                transition = envs.Transition(
                     *(field[b : b + 1, t - 1] for field in batch[:4]), None, last[b : b + 1, t - 1]
                 )
-                state = r2d2.next_state(config, hidden, cell, transition, 2)  # noqa: F821
+                state = network.next_state(hidden, cell, transition)  # noqa: F821
             observation = batch.observation[b, t] if t < 7 else batch.next_observation[b]
             values, hidden, cell = network(observation[None], state)
             seen.append(values[0])
@@ -160,23 +161,23 @@ def test_gradients_of_a_sequence_equal_those_of_single_steps():
 
 def test_a_step_is_stored_with_the_state_it_began_in(tmp_path, monkeypatch):
     """Of a network that stays as it is, one stored state leads to the next."""
-    separate_critic, live = [], r2d2.unroll_inputs
+    differences, live = [], R2D2Network.unroll_inputs
 
-    def relived(config, batch, network):
-        found = live(config, batch, network)
+    def relived(network, batch):
+        found = live(network, batch)
         observation, said, is_first, hidden, cell = found
         with torch.no_grad():
-            for t in range(config.window - 1):
+            for t in range(batch.action.shape[1] - 1):
                 one = slice(t, t + 1)
                 seen = network.encode(observation[:, one])
                 _, hidden, cell = network.unroll(seen, said[:, one], is_first[:, one], hidden, cell)
                 stored = batch.state[:, t + 1, : network.lstm_units].float()
-                separate_critic.append(((stored - hidden) * ~is_first[:, t + 1, None]).abs().max().item())
+                differences.append(((stored - hidden) * ~is_first[:, t + 1, None]).abs().max().item())
         return found
 
-    monkeypatch.setattr(r2d2, "unroll_inputs", relived)
+    monkeypatch.setattr(R2D2Network, "unroll_inputs", relived)
     r2d2.train(quick(tmp_path, steps=480, learn_start=400, learning_rate=0.0, bf16=False, evaluate_every=0))
-    assert len(separate_critic) > 50 and max(separate_critic) < 2e-3
+    assert len(differences) > 50 and max(differences) < 2e-3
 
 
 def test_a_memory_too_small_for_its_sequences_is_refused_at_once(tmp_path):

@@ -8,18 +8,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.config import build_backbone
+from agents.evaluation import Policy
 from agents.networks.layers import dense, stream
 from agents.networks.lstm import SequenceLSTM
+from agents.q_learning import epsilon_greedy, require_discrete_actions
 from agents.rainbow.dueling import combine
+from agents.returns import rescale
+from envs import Transition, World
+from runs.machine import precision
 from vision import backbones
 
 
 class R2D2Network(nn.Module):
-    """Recurrent Q-network: observations, and the action and reward before each -> value of each action, float32."""
+    """Recurrent Q-network: observations, and the action and reward before each -> value of each action, float32.
+
+    Its state (N, S) is the LSTM's hidden and cell (N, U), and the action (one-hot) and reward of the step before.
+    """
 
     def __init__(self, backbone: backbones.Backbone, shape: tuple[int, ...], actions: int, config: Any):
         super().__init__()
         self.backbone, self.actions, self.lstm_units = backbone, actions, config.lstm_units
+        self.clip_reward = config.clip_reward
         features, hidden, norm = backbone.output_size(shape), config.hidden, config.norm
         self.hidden = dense(features, hidden, norm)
         self.recurrent = SequenceLSTM((hidden or features) + actions + 1, config.lstm_units)
@@ -29,6 +39,31 @@ class R2D2Network(nn.Module):
     def initial_state(self, count: int) -> Tensor:
         """(N, S) zeros: the state at the start of an episode."""
         return F.pad(self.recurrent.initial_state(count), (0, self.actions + 1))
+
+    def previous_step(self, action: Tensor, reward: Tensor) -> Tensor:
+        """A step as input of the next one: the action (...) one-hot and the reward (...), as (..., A + 1) float32."""
+        reward_feature = reward.sign() if self.clip_reward else rescale(reward)
+        return torch.cat([F.one_hot(action, self.actions).float(), reward_feature.unsqueeze(-1)], -1)
+
+    def next_state(self, hidden: Tensor, cell: Tensor, transition: Transition) -> Tensor:
+        """The state (N, S) after a step that left hidden and cell (N, U): zeros where the episode stopped."""
+        state = torch.cat([hidden, cell, self.previous_step(transition.action, transition.reward)], 1)
+        return state * (~transition.last).unsqueeze(1)
+
+    def unroll_inputs(self, batch: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Inputs of `unroll` for sequences (B, L, ...), and one step more, to where the last one led.
+
+        batch: Transitions with the `state` (B, L, S) before each.
+
+        Returns:
+            observation (B, L + 1, ...); previous_step (B, L + 1, A + 1) and is_first (B, L + 1); hidden and cell
+            (B, U), as stored.
+        """
+        observation = torch.cat([batch.observation, batch.next_observation.unsqueeze(1)], 1)
+        hidden, cell, before = split_state(batch.state[:, 0].float(), self.lstm_units)
+        previous_step = torch.cat([before.unsqueeze(1), self.previous_step(batch.action, batch.reward)], 1)
+        is_first = F.pad(batch.last[:, :-1], (1, 1))  # where the last step led is of its own episode in any case
+        return observation, previous_step * (~is_first).unsqueeze(2), is_first, hidden, cell
 
     def encode(self, observation: Tensor) -> Tensor:
         """(B, L, C, H, W) uint8 or (B, L, D) float -> features (B, L, F)."""
@@ -68,3 +103,33 @@ class R2D2Network(nn.Module):
 def split_state(state: Tensor, lstm_units: int) -> tuple[Tensor, Tensor, Tensor]:
     """(..., S) -> hidden and cell (..., U), and the action one-hot and reward of the step before (..., A + 1)."""
     return state[..., :lstm_units], state[..., lstm_units : 2 * lstm_units], state[..., 2 * lstm_units :]
+
+
+def build(config: Any, world: World) -> R2D2Network:
+    """The network for a world, on its device. config: R2D2's.
+
+    Raises ValueError where actions are not discrete.
+    """
+    require_discrete_actions(world)
+    network = R2D2Network(build_backbone(config, world), world.observation_shape, world.actions, config)
+    return network.to(world.device, memory_format=torch.channels_last)
+
+
+def make_policy(config: Any, network: R2D2Network, seed: int) -> Policy:
+    """A policy to evaluate, epsilon-greedy with a recurrent state and a generator of its own."""
+    device = network.recurrent.weight_hh.device
+    generator = torch.Generator(device).manual_seed(seed)
+    state_after: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
+        nonlocal state_after
+        if transition is None:
+            state = network.initial_state(len(observation))
+        else:
+            state = network.next_state(*state_after, transition)
+        with precision(config, device):
+            values, *state_after = network(observation, state)
+        return epsilon_greedy(values.argmax(1), network.actions, config.evaluate_epsilon, generator)
+
+    return policy

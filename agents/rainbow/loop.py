@@ -18,7 +18,7 @@ them together subtract the mean picture, have layer norms, and a fifth of the no
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+import functools
 from typing import Literal
 
 import torch
@@ -35,11 +35,10 @@ from agents.config import (
     build_backbone,
     estimate_mean_observation,
     from_recipe,
-    load_backbone,
     world_options,
 )
-from agents.evaluation import Policy, evaluate_and_save, open_run
-from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
+from agents.evaluation import evaluate_and_save, open_run
+from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy, make_policy
 from agents.rainbow import c51, munchausen, qr_dqn, recipes
 from agents.rainbow.n_step import n_step_return
 from agents.rainbow.network import ACTION_FRACTIONS, Prediction, RainbowNetwork
@@ -51,32 +50,18 @@ from runs.machine import precision
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
+class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFlags, runs.Options):
     only: Literal[
         "rainbow", "double", "dueling", "prioritized", "n_step", "noisy", "c51", "qr_dqn", "iqn", "munchausen"
     ] = "rainbow"  # all components of the paper, or one alone on DQN
-    steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
-    worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and values; 0 for none
-    capacity: Count = 1_000_000  # transitions remembered
-    memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
-    learn_start: Whole = 20_000  # steps before the first update
     learn_every: Count = 8  # steps per update
     batch: Count = 64  # transitions per update
-    updates: Count = 1  # in one call, from batches that are drawn together
     learning_rate: NonNegative = 1.5e-4  # Adam
-    anneal_lr: bool = False  # the learning rate falls linearly to 0 over the run
-    adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
     discount: Share = 0.99  # of the return, per step
     target_update_every: Count = 2_000  # steps between copies of online into target
-    clip_reward: bool = True  # learn from the sign of the reward
     huber: bool = True  # errors beyond 1 count linearly, not squared
-    max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    epsilon: Share = 0.01  # of exploration, at the end
-    epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
     double: bool = False  # Double DQN: online chooses the next action, target values it
-    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
     dueling: bool = False  # state value and advantages in streams of their own
     priority_exponent: Share = 0.0  # exponent of priorities in replay; 0 for uniform
     importance_exponent: Share = 0.4  # exponent of importance weights at the start; 1 at the end
@@ -101,7 +86,6 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
 
     def validate(self) -> None:
         super().validate()
-        q_learning.check_replay(self)
         if self.atoms < 2 or self.v_min >= self.v_max:
             raise ValueError(
                 f"--v-min {self.v_min}, --v-max {self.v_max}, --atoms {self.atoms}: a distribution "
@@ -178,11 +162,7 @@ def build(config: Config, world: World) -> RainbowNetwork:
     return network.to(world.device, memory_format=torch.channels_last)
 
 
-def load(config: Config, folder: Path, parts: dict, world: World, seed: int) -> Policy:
-    """The policy that a run's saved parts describe, for agents.watch."""
-    network = build(load_backbone(config, folder), world)
-    network.load_state_dict(parts["online"])
-    return make_policy(config, network, seed)
+load = functools.partial(q_learning.load, build=build)
 
 
 def train(config: Config) -> None:
