@@ -137,7 +137,7 @@ RECIPES = {  # by world where it has one of its own, else by family
     "pixels": PIXELS,
 }
 PAPER = {
-    "atari": dict(  # Mnih 2015, extended data table 1, with Adam for its RMSProp
+    "atari": dict(  # Mnih 2015, extended data table 1; the learning rate is that of its RMSProp
         steps=50_000_000,
         worlds=1,
         capacity=1_000_000,
@@ -146,7 +146,7 @@ PAPER = {
         batch=32,
         learning_rate=2.5e-4,
         anneal_lr=False,
-        target_update_every=40_000,
+        target_update_every=40_000,  # the table's 10,000 updates; DQN Zoo takes them for steps
         epsilon=0.1,
         epsilon_steps=1_000_000,
         evaluate_epsilon=0.05,

@@ -1,14 +1,13 @@
 """PQN: parallelized Q-learning from rollouts, without replay or target network; layer norms keep it stable.
 
-Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407.04811), with the numbers of CleanRL's
-pqn_atari_envpool.py for Atari.
+Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407.04811).
 
     python -m agents.pqn --env Breakout
     python -m agents.pqn --env CartPole --seed 3
 
 Deviations from the paper:
-1. CleanRL's batches: 8 worlds x 128 steps, 4 epochs of 4 minibatches; the paper's 128 x 32, 2 epochs of 32. A return
-   ends with its episode, as in the paper; CleanRL's runs on into the next.
+1. On Atari half the channels, rollouts of 16 worlds x 32 steps, 4 epochs of 4 minibatches, lambda 0.8 and a rate that
+   falls; the paper's are of 128 x 32, 2 epochs of 32, lambda 0.65 and a constant rate (--recipe paper).
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
@@ -132,7 +131,7 @@ RECIPES = {  # by world where it has one of its own, else by family
 
 
 PAPER = {
-    "atari": dict(  # Gallici 2024, as its code has them (purejaxql, config/alg/pqn_atari.yaml)
+    "atari": dict(  # Gallici 2024: the authors' purejaxql/config/alg/pqn_atari.yaml
         steps=50_000_000,
         worlds=128,
         rollout=32,

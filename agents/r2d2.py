@@ -11,7 +11,8 @@ observable MDPs").
 Deviations from the paper: those of agents/dqn.py, and
 1. On Atari sequences of 4 + 16 steps instead of 40 + 80, 8 an update, which is 8 steps learned from per step played.
    The mean observation is subtracted (--subtract-mean), and layer norms stand before ReLUs, as in agents/rainbow/.
-2. One player with falling exploration instead of 256 with constant ones.
+2. 16 worlds with one exploration that falls, instead of 256 with a constant one each. In the classic protocol the
+   loss of a life ends an episode, in the paper it does not. --recipe paper has the paper's numbers.
 3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: the
    observation after it is not stored.
 4. The value function is not rescaled where rewards are clipped (--clip-reward).
@@ -146,11 +147,14 @@ RECIPES = {
 
 
 PAPER = {
-    "atari": dict(  # Kapturowski 2019, table 2, for one player instead of 256
+    "atari": dict(  # Kapturowski 2019, section 2.3 and the appendix's table of hyperparameters
         steps=10_000_000,  # where the paper has billions
+        worlds=256,
         norm="none",
         subtract_mean=False,
         capacity=4_000_000,
+        learn_start=50_000,  # Ape-X's (Horgan et al. 2018): this paper does not say
+        learn_every=3_328,  # 5 updates a second while 256 players take 260 frames each, 4 of them a step
         batch=64,
         burn_in=40,
         length=80,
@@ -159,7 +163,7 @@ PAPER = {
         clip_reward=False,
         learning_rate=1e-4,
         adam_epsilon=1e-3,
-        target_update_every=40_000,  # 2,500 updates
+        target_update_every=8_320_000,  # 2,500 updates
     )
 }
 

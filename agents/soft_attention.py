@@ -15,7 +15,8 @@ Deviations from the paper:
 2. The vision core is a backbone of the zoo (--backbone) without the convolutional LSTM behind it: motion is seen by
    the policy's own LSTM alone, from one answer to the next.
 3. The policy does not receive the last action and reward; attention reads the finest map of stride 8.
-4. Queries are initialized to be distinct.
+4. Queries are initialized to be distinct. A value has 64 channels instead of 120; --recipe paper has the paper's
+   network, and this project's numbers of PPO where the paper has IMPALA's.
 """
 
 from __future__ import annotations
@@ -85,11 +86,22 @@ CATCH = dict(
 )
 PIXELS = dict(steps=1_000_000, level=1, evaluate_every=50_000)
 RECIPES = {"atari": ATARI, "catch": CATCH, "pixels": PIXELS}
+PAPER = {
+    "atari": dict(  # Mott 2019, section 2 and its appendix on the network, as Lovering's replication has them
+        width=1.0,
+        norm="none",
+        lstm_units=256,
+        queries=4,
+        keys=8,
+        values=120,
+        basis=4,  # 64 channels
+    )
+}
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world, or one without pictures."""
-    return from_recipe(asked, RECIPES)
+    return from_recipe(asked, RECIPES, PAPER)
 
 
 def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 
 import envs
 import runs
-from agents import dqn, ppo, pqn, r2d2
-from agents.rainbow import loop as rainbow
+from agents import dqn, ppo
 from envs import gymnasium_world
 
 BUILT: list[int] = []
@@ -129,17 +128,3 @@ def test_unknown_worlds_and_options():
         envs.describe("Ponk")
     with pytest.raises(ValueError, match="Pong has no option 'pixels'"):
         envs.describe("Pong", pixels=True)
-
-
-@pytest.mark.parametrize("program", [dqn, pqn, r2d2, rainbow])
-def test_recipe_paper_restates_what_the_default_changes(program):
-    """--recipe paper takes back every number of ours that the default recipe of Atari sets."""
-    paper = program.recipe(program.Config(env="Pong", recipe="paper"))
-    paper.validate()
-    assert paper.recipe == "paper" and paper.steps >= 10_000_000 and not paper.subtract_mean
-    assert (paper.learning_rate, paper.width) == (
-        {dqn: 2.5e-4, pqn: 2.5e-4, r2d2: 1e-4, rainbow: 6.25e-5}[program],
-        1,
-    )
-    with pytest.raises(ValueError, match="--recipe paper: its numbers are for atari, and CartPole is"):
-        program.recipe(program.Config(env="CartPole", recipe="paper"))

@@ -298,23 +298,6 @@ def test_every_world_has_its_recipe(name, env):
     assert program.recipe(program.Config(env=env)).env == env
 
 
-@pytest.mark.parametrize(
-    ("program", "env", "expected"),
-    [
-        (reinforce, "CartPole", dict(credit="return", baseline="moving")),
-        (a2c, "Breakout", dict(worlds=16, rollout=5, hidden=256)),
-        (ppo, "Breakout", dict(worlds=8, rollout=128, epochs=3, minibatches=4)),
-        (ppo, "HalfCheetah", dict(rollout=2_048, epochs=10, minibatches=32, anneal_lr=False)),
-    ],
-)
-def test_recipe_of_the_paper(program, env, expected):
-    if env == "HalfCheetah":
-        pytest.importorskip("mujoco")
-    config = program.recipe(program.Config(env=env, recipe="paper"))
-    assert {name: getattr(config, name) for name in expected} == expected
-    assert config != dataclasses.replace(program.recipe(program.Config(env=env)), recipe="paper")
-
-
 @pytest.mark.parametrize("program", [reinforce, a2c, ppo, soft_attention, hard_attention])
 def test_configs_extend_flags_alone(program):
     assert all("Config" not in base.__name__ for base in program.Config.__mro__[1:])

@@ -101,7 +101,7 @@ OVERRIDES = {  # of a component alone, or of all of them, in one world
     ("iqn", "Acrobot-v1"): dict(steps=100_000),  # of 40,000, most pass before it first sees the goal
 }
 PAPER = {
-    "atari": dict(  # Hessel 2018, table 1
+    "atari": dict(  # Hessel 2018, table 1, and DQN Zoo's evaluation
         steps=50_000_000,
         worlds=1,
         capacity=1_000_000,
@@ -114,6 +114,7 @@ PAPER = {
         subtract_mean=False,
         norm="none",
         sigma=0.5,
+        evaluate_epsilon=0.0,
     )
 }
 
