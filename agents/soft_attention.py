@@ -62,7 +62,7 @@ class Config(WorldFlags, BackboneFlags, PPOFlags, PolicyGradientFlags, ComputeFl
     level: int = -1  # which of the backbone's maps, from fine to coarse
 
 
-ATARI = dict(  # Pong: 19.6 and 2.8 in seeds 1 and 2 (runs/published/atari), 53 to 71 minutes of one thread
+ATARI = dict(  # Pong: 19.6 and 2.8 in seeds 1 and 2, the only runs (runs/published/atari), 53 to 71 minutes of a core
     steps=1_200_000,
     worlds=64,
     rollout=16,

@@ -28,8 +28,8 @@ class Range(gymnasium.Env):
     def step(self, action):
         assert action.dtype == self.action_space.dtype and self.action_space.contains(action), action
         low, high = (float(bound[0]) for bound in (self.action_space.low, self.action_space.high))
-        separate_critic = abs(float(action[0]) - (low + 0.8 * (high - low))) / (high - low)
-        return np.ones(1, np.float32), -separate_critic, True, False, {}
+        shortfall = abs(float(action[0]) - (low + 0.8 * (high - low))) / (high - low)
+        return np.ones(1, np.float32), -shortfall, True, False, {}
 
 
 gymnasium.register("Range-v0", entry_point=Range)

@@ -259,8 +259,8 @@ def test_layer_norm(name):
 def test_norms_by_hand():
     """What each norm takes the mean of: 2 images of 32 channels of 2 x 3 places."""
     x = torch.randn(2, 32, 2, 3) * 3 + 1
-    separate_critic = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
-    for norm, axes in separate_critic.items():
+    reduced = {"batch": (0, 2, 3), "layer": (1, 2, 3), "instance": (2, 3)}
+    for norm, axes in reduced.items():
         mean, variance = x.mean(axes, keepdim=True), x.var(axes, keepdim=True, correction=0)
         torch.testing.assert_close(norm_layer(32, norm, eps=0.5)(x), (x - mean) / (variance + 0.5).sqrt())
     halves = x.view(2, 2, 16, 2, 3)  # groups of 16

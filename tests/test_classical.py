@@ -75,8 +75,8 @@ def test_cross_validation_asks_every_image_once():
     inputs = torch.arange(12, dtype=torch.float32)[:, None]
     generator = torch.Generator().manual_seed(0)
     halves = (inputs[:, 0] >= 6).long()
-    separate_critic = inputs + 100 * halves[:, None]
-    scores = nearest_neighbors.cross_validate(separate_critic, halves, (1, 3), 4, "l2", 1.0, generator)
+    separated = inputs + 100 * halves[:, None]
+    scores = nearest_neighbors.cross_validate(separated, halves, (1, 3), 4, "l2", 1.0, generator)
     assert scores.shape == (4, 2) and (scores[:, 0] == 100).all()
     alone = nearest_neighbors.cross_validate(inputs, torch.arange(12), (1,), 4, "l1", 1.0, generator)
     assert (alone == 0).all()  # a label that nobody else has is never found: no image is its own neighbor

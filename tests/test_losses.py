@@ -44,8 +44,8 @@ def test_targets_by_hand():
 def test_mixed_labels_mix_the_losses(name):
     loss, kept = losses.LOSSES[name], torch.tensor([0.3, 0.3, 0.3])
     mixed = loss(LOGITS, losses.targets(LABELS, 3, 0.0, (LABELS.flip(0), kept)))
-    separate_critic = 0.3 * loss(LOGITS, whole(LABELS)) + 0.7 * loss(LOGITS, whole(LABELS.flip(0)))
-    torch.testing.assert_close(mixed, separate_critic)
+    mean = 0.3 * loss(LOGITS, whole(LABELS)) + 0.7 * loss(LOGITS, whole(LABELS.flip(0)))
+    torch.testing.assert_close(mixed, mean)
 
 
 def test_chance():

@@ -1,4 +1,4 @@
-"""CIFAR-10 cut in two by its classes, as folders of images: eyes learn on the first half and are tried on the second.
+"""CIFAR-10 cut in two by its classes, as folders of images: a backbone learns on one half and is tried on the other.
 
     python tests/benchmarks/cifar_halves.py results/halves
     python -m vision.classification --data results/halves/first --size 32 --backbone airbench

@@ -114,7 +114,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
 
 
 COLOR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
-RECIPES: dict[str, dict] = {  # of any backbone, by data set
+RECIPES: dict[str, dict] = {  # of any backbone, by data set; COLOR for one that is not here
     "shapes": dict(steps=120_000),
     "mnist": dict(augment="rotate=10,crop=2", steps=440_000, evaluate_every=55_000),
     "fashion_mnist": dict(augment="flip,crop=2", views=2, steps=825_000, evaluate_every=55_000),
@@ -143,7 +143,7 @@ LOSS_RATES = {"cross_entropy": 1.0, "hinge": 0.1, "squared_hinge": 0.02}
 def recipe(asked: Config) -> Config:
     """The recipe of the data, the backbone and the loss. Raises ValueError for unknown data."""
     if asked.data in data.SETS:
-        numbers = RECIPES[asked.data]
+        numbers = RECIPES.get(asked.data, COLOR)
     elif Path(asked.data).is_dir():
         numbers = COLOR
     else:

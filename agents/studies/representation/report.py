@@ -1,4 +1,4 @@
-"""The picture and the page of agents/shared_eyes.py. No program."""
+"""The picture and the page of the study of pretrained backbones, transfer.py. No program."""
 
 from __future__ import annotations
 
