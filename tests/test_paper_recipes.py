@@ -162,7 +162,12 @@ OURS = {"log_every", "evaluate_every", "evaluate_games", "evaluate_first", "stac
 SOFT = {"steps", "worlds", "rollout", "minibatches", "learning_rate", "level"}  # of PPO, where the paper has IMPALA
 CONTINUOUS = {"normalize_observations", "scale_rewards", "hidden", "separate_critic", "evaluate_greedy"}
 CONTROL = {"steps", "worlds", "hidden", "separate_critic", "value_updates", "learning_rate"}
-KEPT = {("soft_attention", "Pong"): SOFT, ("ppo", "HalfCheetah"): CONTINUOUS, ("reinforce", "CartPole"): CONTROL}
+KEPT = {
+    ("r2d2", "Pong"): {"epsilon_steps"},  # the paper's players have a constant exploration each
+    ("soft_attention", "Pong"): SOFT,
+    ("ppo", "HalfCheetah"): CONTINUOUS,
+    ("reinforce", "CartPole"): CONTROL,
+}
 
 
 def recipe(name, env, which):
