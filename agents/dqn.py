@@ -9,10 +9,10 @@ Mnih et al. 2015, "Human-level control through deep reinforcement learning"; wit
 Deviations from the paper:
 1. Adam instead of RMSProp; the Huber loss, whose gradient is the paper's clipped error.
 2. Several worlds side by side, and on Atari an update of 64 every 16 steps where the paper makes four of 32: half
-   the samples per step. The learning rate falls to 0, and the target network follows every 2,000 steps instead of
-   40,000. --recipe paper has the paper's numbers.
+   the samples per step. The target network follows every 2,000 steps instead of 40,000. --recipe paper has the
+   paper's numbers.
 3. The emulator plays the next step while the network learns: a transition reaches the memory one step later.
-4. He initialization; exploration falls to 0.01 in 150,000 steps instead of to 0.1 in a million.
+4. He initialization; exploration falls to 0.01 in 250,000 steps instead of to 0.1 in a million.
 5. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.
 """
 
@@ -145,7 +145,6 @@ PAPER = {
         learn_every=4,
         batch=32,
         learning_rate=2.5e-4,
-        anneal_lr=False,
         target_update_every=40_000,  # the table's 10,000 updates; DQN Zoo takes them for steps
         epsilon=0.1,
         epsilon_steps=1_000_000,
