@@ -75,7 +75,7 @@ class ComputeFlags:
 
     bf16: bool = True  # bf16 autocast where the device is fast at it
     compile: bool = False  # torch.compile act and learn
-    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
+    capture: bool = False  # CUDA: act and learn become graphs of the device, launched whole
 
 
 @dataclasses.dataclass(frozen=True)

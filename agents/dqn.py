@@ -232,7 +232,7 @@ def train(config: Config) -> None:
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
-        world.send(act(world.observation, torch.tensor(epsilon, device=device)))
+        world.send(act(world.observation, torch.full((), epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal_lr:
                 set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))

@@ -93,10 +93,15 @@ def keep_on_device(optimizer: Optimizer) -> Optimizer:
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(learning_rate)
-        else:
-            group["lr"] = learning_rate
+        set_group_rate(group, learning_rate)
+
+
+def set_group_rate(group: dict[str, Any], learning_rate: float) -> None:
+    """Set the learning rate of one parameter group, in place where it is a tensor: a captured update reads that."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(learning_rate)
+    else:
+        group["lr"] = learning_rate
 
 
 def compile_policy(act: Callable) -> Callable:
@@ -107,10 +112,12 @@ def compile_policy(act: Callable) -> Callable:
 def compile_or_capture(
     config: ComputeFlags, device: torch.device, act: Callable, learn: Callable
 ) -> tuple[Callable, Callable]:
-    """act and learn, compiled with --compile; learn captured as a CUDA graph with --capture."""
+    """act and learn, compiled with --compile, and each captured as a CUDA graph with --capture."""
     if config.compile:
         act, learn = compile_policy(act), torch.compile(learn)
-    return act, runs.Captured(learn, device) if config.capture else learn
+    if config.capture:
+        act, learn = runs.Captured(act, device), runs.Captured(learn, device)
+    return act, learn
 
 
 def mean_metrics(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

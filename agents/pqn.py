@@ -236,7 +236,7 @@ def train(config: Config) -> None:
         actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
             epsilon = epsilon_at(step + t * world.count, 0, config.epsilon_fraction * config.steps, config.epsilon)
-            action, value = act(world.observation, torch.tensor(epsilon, device=device))
+            action, value = act(world.observation, torch.full((), epsilon, device=device))
             world.send(action)
             rollout.store_action(t, world.observation, action, value)  # while the emulator works
             transition = world.recv()

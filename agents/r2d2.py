@@ -274,7 +274,7 @@ def train(config: Config) -> None:
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
-        action, hidden, cell = act(world.observation, recurrent_state.state, torch.tensor(epsilon, device=device))
+        action, hidden, cell = act(world.observation, recurrent_state.state, torch.full((), epsilon, device=device))
         world.send(action)
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal_lr:

@@ -177,6 +177,7 @@ class Retina:
         ends = [[self.width + f, self.height + f] for f in factors]
         self._ends = torch.tensor(ends, device=device).T[..., None].contiguous()  # (2, scales, 1) last column and row
         self._extent = torch.tensor([float(self.width), float(self.height)], device=device)
+        self._right, self._down = torch.eye(2, dtype=torch.int64, device=device)  # made here: a copy would wait
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) float32 -> the maps of all scales, (B, C, P), from which `look` picks."""
@@ -213,9 +214,9 @@ class Retina:
         whole = place.detach().floor()
         x, y = (place - whole).T[..., None, None, None]  # (B, 1, 1, 1) each
         whole = whole.long()
-        upper = (1 - x) * self._gather(maps, whole) + x * self._gather(maps, whole + whole.new_tensor([1, 0]))
-        lower = whole + whole.new_tensor([0, 1])
-        lower = (1 - x) * self._gather(maps, lower) + x * self._gather(maps, lower + lower.new_tensor([1, 0]))
+        upper = (1 - x) * self._gather(maps, whole) + x * self._gather(maps, whole + self._right)
+        lower = whole + self._down
+        lower = (1 - x) * self._gather(maps, lower) + x * self._gather(maps, lower + self._right)
         return (1 - y) * upper + y * lower
 
     def _gather(self, maps: Tensor, middle: Tensor) -> Tensor:

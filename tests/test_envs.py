@@ -288,6 +288,7 @@ def test_a_world_that_cannot_resume_says_so():
         world.load_state_dict(world.state_dict())
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("sample", ["Catch", "Pendulum", "Breakout"])
 def test_on_a_gpu_it_is_the_same_world(sample):

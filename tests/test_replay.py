@@ -8,11 +8,7 @@ import torch
 from torch import Tensor
 
 from replay import MEMORIES, FrameReplay, Memory, PrioritizedReplay, RowReplay
-
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-]
+from tests.devices import DEVICES
 
 
 class Record(NamedTuple):

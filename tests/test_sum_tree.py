@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 import torch
 from test_replay import (
-    DEVICES,
     Game,
     alive,
     check,
@@ -22,6 +21,7 @@ from test_replay import (
 )
 
 from replay import MEMORIES, PrioritizedReplay, SumTree, prioritized, sum_tree
+from tests.devices import DEVICES
 
 
 @pytest.fixture(params=["wide", "deep"])

@@ -230,7 +230,7 @@ def train(config: Config) -> None:
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
         if config.noisy and step >= config.learn_start:
             epsilon = 0.0
-        world.send(act(world.observation, torch.tensor(epsilon, device=device)))
+        world.send(act(world.observation, torch.full((), epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal_lr:
                 optimization.set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor, nn
 
 import runs
+from agents import optimization
 from agents.config import load_backbone
 from agents.recurrent_attention import plots
 from agents.recurrent_attention.model import GlimpseFlags, RecurrentAttention, classification_reward, hybrid_loss
@@ -73,6 +74,7 @@ class Config(GlimpseFlags, runs.Options):
     threads: Whole = 1  # of torch on the CPU
     bf16: bool = False  # bf16 autocast where the device is fast at it; classes and values are told in fp32
     compile: bool = False  # torch.compile learn
+    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
     def validate(self) -> None:
         super().validate()
@@ -170,8 +172,16 @@ def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
     ]
     separate_critic = {id(weight) for weight in location_modules}
     others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in separate_critic]
-    groups = [{"params": others}, {"params": location_modules}]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=others[0].device.type != "mps")
+    device = others[0].device
+    groups = [
+        {"params": weights, "lr": optimization.initial_learning_rate(config, device)}
+        for weights in (others, location_modules)
+    ]
+    return optimization.keep_on_device(
+        torch.optim.AdamW(
+            groups, weight_decay=config.weight_decay, fused=device.type != "mps", capturable=config.capture
+        )
+    )
 
 
 def train(config: Config, program: str = "agents.recurrent_attention", build: Builder = build) -> None:
@@ -205,10 +215,13 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
 
     if config.compile:
         learn = torch.compile(learn)
+    if config.capture:
+        learn = runs.Captured(learn, device)
 
     for step in run.steps(config.steps, stride=config.batch):
         for group, rate in zip(optimizer.param_groups, (1.0, config.location_lr_scale), strict=True):
-            group["lr"] = config.learning_rate * rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+            cosine = 0.5 * (1 + math.cos(math.pi * step / config.steps))
+            optimization.set_group_rate(group, config.learning_rate * rate * cosine)
         rows = sampling.batch_indices(len(world), step, config.batch, config.seed, device)
         uniform = torch.rand(len(rows), world.draws, device=device)
         maps, label = network.retina.prepare(world.paint(rows, uniform)), world.answers(rows, uniform)

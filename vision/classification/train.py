@@ -100,6 +100,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
     compile: bool = False  # torch.compile the network
+    capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
     check: bool = False  # the sanity checks of checks.py instead of training
 
     @property
@@ -228,6 +229,7 @@ def train(config: Config) -> None:
         optimizers.groups(model, config.weight_decay, config.decay_biases, config.layer_decay, config.bias_scale),
         config.learning_rate,
         config.momentum,
+        device if config.capture else None,
     )
     plateau = schedules.PlateauSchedule(config.drop_after if config.schedule == "plateau" else 0, config.stop_after)
     run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau)
@@ -251,6 +253,8 @@ def train(config: Config) -> None:
         right = (logits.detach().argmax(1) == shares.argmax(1)).float().mean()
         return {"loss/train": loss.detach(), "train/accuracy": right}
 
+    if config.capture:
+        learn = runs.Captured(learn, device)
     optimizers.train_mode(model)
     for step in run.steps(config.steps, stride=config.batch):
         factor = schedules.at(config.schedule, step / config.steps, config.warm_up, config.snapshots) * plateau.factor

@@ -47,21 +47,50 @@ OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of
 }
 
 
-def build(name: str, groups: list[dict[str, Any]], rate: float = 1e-3, momentum: float = 0.9) -> Optimizer:
+CAPTURED: dict[str, dict[str, bool]] = {  # what makes each of them ready for a CUDA graph, as far as it can be
+    **dict.fromkeys(("sgd", "momentum", "nesterov"), {"fused": True}),  # the unfused one reads its rate on the CPU
+    **dict.fromkeys(("rmsprop", "adam", "adamw"), {"capturable": True}),
+}
+
+
+def build(
+    name: str,
+    groups: list[dict[str, Any]],
+    rate: float = 1e-3,
+    momentum: float = 0.9,
+    captured: torch.device | None = None,
+) -> Optimizer:
     """An optimizer of OPTIMIZERS for parameter groups as `groups` makes them.
 
-    rate: at first; momentum: of those that have one.
-    Raises ValueError for an unknown name, and for what L-BFGS cannot do.
+    rate: at first; momentum: of those that have one; captured: the device, where its steps are to be captured as a
+    CUDA graph: its rates are then tensors there.
+    Raises ValueError for an unknown name, for what L-BFGS cannot do, and for those that cannot be captured.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: {suggestions.one_of(name, OPTIMIZERS)}")
-    return OPTIMIZERS[name](groups, rate, momentum)
+    if captured is None:
+        return OPTIMIZERS[name](groups, rate, momentum)
+    if name not in CAPTURED:
+        raise ValueError(f"--capture: {name} cannot be captured as a CUDA graph, as {', '.join(CAPTURED)} can")
+    made = [group | CAPTURED[name] | {"lr": torch.tensor(rate, device=captured)} for group in groups]
+    optimizer = OPTIMIZERS[name](made, rate, momentum)
+
+    def back(_: Optimizer) -> None:  # a loaded state has the rates on the CPU
+        for group in optimizer.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"], device=captured)
+
+    optimizer.register_load_state_dict_post_hook(back)
+    return optimizer
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the learning rate, times each group's own scale."""
+    """Set the learning rate, times each group's own scale; in place where it is a tensor, as captured steps read."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("scale", 1.0)
+        scaled = rate * group.get("scale", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(scaled)
+        else:
+            group["lr"] = scaled
 
 
 @torch.no_grad()
