@@ -23,6 +23,8 @@ def sample(count, seed=0):
             labels=torch.arange(count),
             masks=torch.rand(count, 4, 6, generator=generator) < 0.5,
             keypoints=torch.rand(count, 5, 3, generator=generator),
+            crowd=torch.arange(count) == 1,
+            area=torch.rand(count, generator=generator),
             semantic=torch.randint(5, (4, 6), generator=generator),
             captions=("a shape", f"number {seed}"),
         ),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 IGNORE = 255  # in a semantic mask: a pixel without a class, or outside of the image; losses and scores skip it
-INSTANCES = ("boxes", "labels", "masks", "keypoints")  # one row an object
+INSTANCES = ("boxes", "labels", "masks", "keypoints", "crowd", "area")  # one row an object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Target:
     )
     semantic: Tensor | None = None  # (H, W) int64: class of each pixel, IGNORE where there is none
     captions: tuple[str, ...] | None = None
+    crowd: Tensor | None = None  # (K,) bool: neither learned nor scored: COCO's crowds, VOC's difficult objects
+    area: Tensor | None = None  # (K,) floats, square pixels as annotated; geometric transforms drop it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Batch:
     keypoints: Tensor | None = None  # (M, P, 3)
     semantic: Tensor | None = None  # (N, H, W) int64
     captions: tuple[tuple[str, ...], ...] | None = None  # N of them
+    crowd: Tensor | None = None  # (M,) bool
+    area: Tensor | None = None  # (M,)
 
     def __post_init__(self) -> None:
         _check_images("images", self.images, "(N, C, H, W)")
@@ -168,6 +172,8 @@ def _check_fields(fields: Target | Batch, count: int | None, size: tuple[int, in
         _check("labels", fields.labels, (count,), torch.int64)
         _check("masks", fields.masks, (count, *size), torch.bool)
         _check("keypoints", fields.keypoints, (count, "P", 3), None)
+        _check("crowd", fields.crowd, (count,), torch.bool)
+        _check("area", fields.area, (count,), None)
     _check("semantic", fields.semantic, (*images, *size), torch.int64)
     if images:
         _check("label", fields.label, images, torch.int64)

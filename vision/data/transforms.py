@@ -350,6 +350,7 @@ def _move(batch: Batch, pixels: Pixels, points: Points) -> Batch:
     if batch.masks is not None:
         masks = batch.masks[:, None].byte()
         moved["masks"] = (pixels(masks, rows, 0) if len(rows) else masks.new_zeros(0, 1, tall, wide))[:, 0].bool()
+    moved["area"] = None  # of the object as it was
     kept = (high - low > EMPTY).all(1)
     for name in (*INSTANCES, "image_index"):
         if (value := moved.get(name, getattr(batch, name))) is not None:
