@@ -3,11 +3,13 @@
 python -m vision.data shapes
 python -m vision.data cifar10 --augment flip,crop,cutout --out cifar10.png
 python -m vision.data path/to/imagenette2 --size 64
+python -m vision.data check path/to/bccd       # what is wrong with boxes and masks: annotated/check.py
 """
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ from runs import output
 from runs.flag_types import Count
 from runs.printing import printable
 from vision import data
+from vision.data.annotated import check
 from vision.training import augmentation
 
 COLUMNS = 10  # classes, at most
@@ -83,4 +86,8 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.data", __doc__)
+    if sys.argv[1:2] == ["check"]:
+        del sys.argv[1]
+        check.launch()
+    else:
+        runs.launch(main, Config, None, "vision.data", __doc__)

@@ -1,12 +1,14 @@
 """Image files as tensors: which files are images, and how one is decoded: upright, eight bits a channel.
 
-image_files.picture("dog.jpg", 224)      # (3, 224, 224) uint8
+image_files.read_image("dog.jpg", 224)   # (3, 224, 224) uint8
+image_files.read_whole("dog.jpg")        # (3, H, W), at its own size
 """
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -45,12 +47,7 @@ def read_image(path: str | Path, size: int) -> Tensor:
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (2 * size, 2 * size))  # a JPEG is decoded no larger than it has to be
-            check_size(image)
-            image.load()
-            image = _upright(image)
-            image = _eight_bits(image) if image.mode[0] in "IF" else image
-            image = image.convert("RGBA") if "transparency" in image.info else image
-            image = image.convert("RGB")
+            image = _in_color(image)
         width, height = image.size
         side = min(width, height)
         box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
@@ -58,6 +55,69 @@ def read_image(path: str | Path, size: int) -> Tensor:
     except Exception as error:  # Pillow's plugins raise what they like
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+def read_whole(path: str | Path, upright: bool = True) -> Tensor:
+    """An image file as (3, H, W) uint8, at its own size; otherwise as read_image, and raises as that.
+
+    upright: False leaves it as it is stored, whatever its EXIF data say.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            pixels = np.asarray(_in_color(image, upright))
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+
+
+class Inspection(NamedTuple):
+    """What an image file says of itself."""
+
+    size: tuple[int, int]  # (height, width), as stored
+    turns: bool  # whether its EXIF data turn it by a quarter, or mirror it along a diagonal
+    depth: str  # "16-bit", "palette", or "" for what is common
+
+
+def inspect(path: str | Path, whole: bool = False) -> Inspection:
+    """Size, orientation and depth of an image file, from its first bytes.
+
+    whole: decode it. Else that is done only where the end of the file is not that of its format, which most files
+    that were cut short show. Raises ValueError that names the file, as read_image.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_size(image)
+            known = image.format not in ("TIFF", "PNG") or "exif" in image.info  # else a PNG would be decoded
+            turns = known and image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+            sixteen = image.mode.startswith("I")
+            found = Inspection(
+                (image.height, image.width), turns, "16-bit" if sixteen else "palette" if image.mode == "P" else ""
+            )
+            if whole or not _ends_well(Path(path), image.format):
+                _in_color(image)
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+    return found
+
+
+def _ends_well(path: Path, format: str | None) -> bool:
+    """Whether a file ends as its format has it: JPEG and PNG alone, others are not known to."""
+    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+    if format not in ends:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-min(path.stat().st_size, 16), 2)
+        return file.read().endswith(ends[format])
+
+
+def _in_color(image: Image.Image, upright: bool = True) -> Image.Image:
+    """An opened image, decoded: upright, eight bits, in red, green and blue."""
+    check_size(image)
+    image.load()
+    image = _upright(image) if upright else image
+    image = _eight_bits(image) if image.mode[0] in "IF" else image
+    image = image.convert("RGBA") if "transparency" in image.info else image
+    return image.convert("RGB")
 
 
 def check_size(image: Image.Image) -> None:

@@ -1,0 +1,325 @@
+"""Annotated images in COCO's, VOC's and YOLO's formats, and whatever is wrong with them: named, counted, left out."""
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vision.data import annotated, image_files
+from vision.data.annotated import polygons, problems, yolo
+
+ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
+
+
+def real(name):
+    """A folder of real data, or skip."""
+    found = next((root / name for root in ROOTS if (root / name).is_dir()), None)
+    if found is None:
+        pytest.skip(f"no {name}: name the folder above {name}/ in $SACCADE_DATA")
+    return found
+
+
+def picture(path, size=(60, 40), mode="RGB", exif=None):
+    """An image file, wide and high."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    if mode == "I;16":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 256).save(path)
+    else:
+        Image.fromarray(pixels).convert(mode).save(path, **({"exif": exif} if exif else {}))
+    return path
+
+
+def coco(folder, images, lines, categories=(1, 2), name="annotations.json"):
+    """A COCO file: images by name and id, annotations as (image id, category, box) or dicts."""
+    full = [
+        dict(id=number, image_id=line[0], category_id=line[1], bbox=line[2]) if isinstance(line, tuple) else line
+        for number, line in enumerate(lines, start=1)
+    ]
+    content = dict(
+        images=[dict(id=key, file_name=file, width=60, height=40) for key, file in images.items()],
+        annotations=full,
+        categories=[dict(id=key, name=f"class {key}") for key in categories],
+    )
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def kinds(sets):
+    return problems.count(sets.problems)
+
+
+def test_coco(tmp_path):
+    """Boxes from (x, y, width, height), ids with gaps, areas, crowds, and parts by the files' names."""
+    for number in range(12):
+        picture(tmp_path / "images" / f"{number}.png")
+    names = {number: f"{number}.png" for number in range(12)}
+    crowd = dict(id=9, image_id=3, category_id=7, bbox=[0, 0, 9, 9], iscrowd=1, area=50.5)
+    coco(tmp_path, names, [(3, 1, [5, 6, 10, 20]) for _ in range(2)] + [crowd], (1, 7))
+    sets = annotated.load(tmp_path)
+    assert sets.classes == ("class 1", "class 7") and [len(part) for part in sets[:3]] == [10, 1, 1]
+    (found,) = [sample for part in sets[:3] for sample in part if len(sample.target.boxes)]
+    assert found.image.shape == (3, 40, 60) and found.target.boxes[0].tolist() == [5, 6, 15, 26]
+    assert found.target.labels.tolist() == [0, 0, 1] and found.target.crowd.tolist() == [False, False, True]
+    assert found.target.area is None, "two of three are not annotated"
+    assert kinds(sets) == {"crowd region": 1, "class ids with gaps": 1, "image without objects": 11}
+    again = annotated.load(tmp_path)
+    assert [a.path for a in again.test.annotations] == [a.path for a in sets.test.annotations]
+
+
+@pytest.mark.parametrize(
+    ("files", "folders"),
+    [
+        (("annotations/instances_train2017.json", "annotations/instances_val2017.json"), ("train2017", "val2017")),
+        (("train/_annotations.coco.json", "valid/_annotations.coco.json"), ("train", "valid")),
+        (("train.json", "val.json"), ("images", "images")),
+        (("annotations/train.json", "annotations/val.json"), ("images/train", "images/val")),
+    ],
+)
+def test_coco_in_the_layouts_that_there_are(files, folders, tmp_path):
+    for file, folder, numbers in zip(files, folders, (range(20), range(20, 24)), strict=True):
+        for number in numbers:
+            picture(tmp_path / folder / f"{number}.png")
+        names = {number: f"{number}.png" for number in numbers}
+        coco(tmp_path, names, [(number, 1, [0, 0, 9, 9]) for number in numbers], name=file)
+    (tmp_path / "notes.json").write_text("[]")
+    sets = annotated.load(tmp_path)
+    assert [len(part) for part in sets[:3]] == [18, 2, 4]
+    assert kinds(sets) == {"class without objects": 1}
+
+
+def test_what_is_wrong_is_named_and_left_out(tmp_path):
+    images = {number: f"{number}.png" for number in range(10)}
+    for number in range(9):
+        picture(tmp_path / f"{number}.png")
+    data = (tmp_path / "7.png").read_bytes()
+    (tmp_path / "7.png").write_bytes(data[: len(data) // 2])
+    (tmp_path / "8.png").write_text("no image")
+    lines = [
+        (0, 1, [5, 5, 10, 10]),
+        (0, 1, [5, 5, 0, 10]),  # without area
+        (0, 1, [70, 5, 10, 10]),  # outside
+        (0, 1, [50, 5, 30, 10]),  # partly
+        (0, 1, [-0.6, 5, 30, 10]),  # less than a pixel
+        (99, 1, [5, 5, 10, 10]),
+        (0, 5, [5, 5, 10, 10]),
+        dict(id=50, image_id=0, category_id=1),
+        dict(id=51, image_id=0, category_id=1, bbox=[1, 2, "x", 4]),
+        dict(id=52, image_id=0, category_id=1, bbox=[1, 2, float("nan"), 4]),
+        dict(id=53, image_id=0, category_id=1, bbox=[1, 2, 3, 4], segmentation=[[1, 2]]),
+        dict(id=54, image_id=0, category_id=1, bbox=[1, 2, 3, 4], segmentation=dict(counts="5", size=[40, 60])),
+        "nonsense",
+    ]
+    coco(tmp_path, images, lines)
+    sets = annotated.load(tmp_path)
+    assert kinds(sets) == {
+        "missing image": 1,
+        "unreadable image": 2,
+        "damaged annotation": 6,
+        "unknown image id": 1,
+        "unknown class": 1,
+        "box without area": 1,
+        "box outside of its image": 1,
+        "box partly outside of its image": 1,
+        "image without objects": 6,
+        "class without objects": 1,
+    }
+    boxes = [sample.target.boxes for part in sets[:3] for sample in part if len(sample.target.boxes)]
+    assert boxes[0].tolist()[:3] == [[5, 5, 15, 15], [50, 5, 60, 15], [0, 5, pytest.approx(29.4), 15]]
+    text = "\n".join(problems.summary(sets.problems))
+    assert "1 x box without area (left out): annotations.json annotation 2 (5, 5, 5, 15)" in text
+    assert "9.png (named in annotations.json)" in text and "7.png" in text and "8.png" in text
+    assert "unknown image id (left out): annotations.json annotation 6 (99)" in text
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_exif_turns_boxes_image_and_size_together(turned, tmp_path):
+    """Annotated upright, 40 x 60, the image is turned; annotated as stored, 60 x 40, it is not."""
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION] = 6
+    for number in range(3):
+        picture(tmp_path / f"{number}.jpg", exif=exif)
+    path = coco(
+        tmp_path, {number: f"{number}.jpg" for number in range(3)}, [(0, 1, [0, 0, 30, 50 if turned else 30])]
+    )
+    if turned:
+        path.write_text(path.read_text().replace('"width": 60, "height": 40', '"width": 40, "height": 60'))
+    sets = annotated.load(tmp_path)
+    name = "image turned by EXIF" if turned else "image turned by EXIF, annotated as stored"
+    assert kinds(sets)[name] == 3 and "box partly outside of its image" not in kinds(sets)
+    assert all(sample.image.shape == ((3, 60, 40) if turned else (3, 40, 60)) for part in sets[:3] for sample in part)
+
+
+def test_other_kinds_of_images(tmp_path):
+    for number, mode in enumerate(("RGB", "P", "I;16", "L", "RGBA")):
+        picture(tmp_path / f"{number}.png", mode=mode)
+    picture(tmp_path / "5.png", size=(30, 30))
+    coco(tmp_path, {number: f"{number}.png" for number in range(6)}, [(n, 1, [0, 0, 9, 9]) for n in range(6)], (1,))
+    sets = annotated.load(tmp_path)
+    expected = {"image of another size than annotated": 1, "16-bit image": 1, "palette image": 1}
+    assert kinds(sets) == expected
+    assert all(sample.image.dtype == torch.uint8 and len(sample.image) == 3 for part in sets[:3] for sample in part)
+
+
+def test_images_cut_short_are_found_before_training(tmp_path):
+    """By their last bytes; where those are well, by decoding all, if asked."""
+    picture(tmp_path / "a.jpg", size=(300, 200))
+    data = (tmp_path / "a.jpg").read_bytes()
+    for cut in (len(data) // 2, len(data) - 3):
+        (tmp_path / "b.jpg").write_bytes(data[:cut])
+        with pytest.raises(ValueError, match="b.jpg cannot be read"):
+            image_files.inspect(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").write_bytes(data + b"\0" * 99)
+    assert image_files.inspect(tmp_path / "b.jpg").size == (200, 300)
+    png = picture(tmp_path / "c.png")
+    broken = bytearray(png.read_bytes())
+    broken[len(broken) // 2] ^= 255
+    png.write_bytes(broken)
+    image_files.inspect(png)
+    with pytest.raises(ValueError, match="c.png cannot be read"):
+        image_files.inspect(png, whole=True)
+
+
+def voc(folder, name, objects, size=(60, 40), image=True):
+    lines = [
+        f"<object><name>{label}</name><difficult>{int(difficult)}</difficult><bndbox>"
+        + "".join(
+            f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=False)
+        )
+        + "</bndbox></object>"
+        for label, difficult, box in objects
+    ]
+    path = folder / "Annotations" / f"{name}.xml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    size = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
+    path.write_text(f"<annotation><filename>{name}.png</filename>{size}{''.join(lines)}</annotation>")
+    if image:
+        picture(folder / "JPEGImages" / f"{name}.png")
+
+
+def test_voc(tmp_path):
+    """Pixels counted from 1, the last one inside; difficult objects; parts by lists."""
+    voc(tmp_path, "a", [("dog", False, (1, 1, 10, 20)), ("cat", True, (5, 5, 60, 40))])
+    voc(tmp_path, "b", [("dog", False, (7, 7, 7, 7)), ("", False, (1, 1, 5, 5)), ("cat", False, (1, 1, 5))])
+    voc(tmp_path, "c", [], image=False)
+    voc(tmp_path, "d", [("cat", False, (1, 1, 5, 5))])
+    voc(tmp_path, "other", [("bird", False, (1, 1, 5, 5))])
+    (tmp_path / "Annotations" / "broken.xml").write_text("<annotation><object>")
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for part, names in dict(train="a\nc", val="b", test="d\nnowhere").items():
+        (lists / f"{part}.txt").write_text(names + "\n")
+    sets = annotated.load(tmp_path)
+    assert sets.classes == ("cat", "dog") and [len(part) for part in sets[:3]] == [1, 1, 1]
+    target = sets.train[0].target
+    assert target.boxes.tolist() == [[0, 0, 10, 20], [4, 4, 60, 40]] and target.labels.tolist() == [1, 0]
+    assert target.crowd.tolist() == [False, True]
+    expected = {"missing image": 1, "damaged annotation": 4, "box without area": 1, "crowd region": 1}
+    assert kinds(sets) == expected | {"image without objects": 1}
+
+
+def test_yolo(tmp_path):
+    for number in range(6):
+        part = "train" if number < 4 else "val"
+        picture(tmp_path / "images" / part / f"{number}.png")
+        label = tmp_path / "labels" / part / f"{number}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("1 0.5 0.5 0.2 0.4\n0 0 0 0.5 0 0.5 0.5\n" if number else "2 0.5 0.5 0.1 0.1\n1 x\n1 2\n\n")
+    (tmp_path / "labels" / "train" / "lost.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text("path: .\nnames:\n  0: ball  # round\n  1: 'big box'\nnc: 2\n")
+    sets = annotated.load(tmp_path)
+    assert sets.classes == ("ball", "big box") and [len(part) for part in sets[:3]] == [3, 1, 2]
+    target = sets.test[0].target
+    torch.testing.assert_close(target.boxes, torch.tensor([[24.0, 12, 36, 28], [0, 0, 30, 20]]))
+    assert target.masks.shape == (2, 40, 60) and 250 < target.masks[1].sum() < 350  # of a triangle of 300
+    assert kinds(sets)["unknown class"] == 1 and kinds(sets)["damaged annotation"] == 2
+    assert kinds(sets)["missing image"] == 1
+    for text in ("names: ['ball', \"big box\"]\n", "nc: 2\nnames:\n- ball\n- big box\n"):
+        (tmp_path / "data.yaml").write_text(text)
+        assert yolo._names(tmp_path) == ("ball", "big box")
+
+
+def test_masks_are_pycocotools():
+    """Polygons of any shape, inside and outside of the image; run lengths as numbers and as text."""
+    rle = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(0)
+    for trial in range(60):
+        tall, wide = random.integers(5, 40, 2)
+        corners = random.integers(3, 9)
+        polygon = random.random((corners, 2)) * (wide, tall) * 1.4 - 3
+        polygon = polygon.round() if trial % 3 == 0 else polygon
+        (expected,) = rle.frPyObjects([polygon.flatten().tolist()], int(tall), int(wide))
+        mask = polygons.polygon_mask(polygon, (int(tall), int(wide)))
+        assert np.array_equal(mask, rle.decode(expected).astype(bool)), trial
+        segment = polygons.segment_of(dict(counts=expected["counts"].decode(), size=[int(tall), int(wide)]))
+        assert np.array_equal(polygons.mask_of(segment, (0, 0, 1, 1), (int(tall), int(wide))), mask)
+        counts = dict(counts=segment.counts.tolist(), size=[int(tall), int(wide)])
+        assert np.array_equal(polygons.mask_of(polygons.segment_of(counts), (), (int(tall), int(wide))), mask)
+
+
+def test_keypoints_and_captions(tmp_path):
+    for number in range(3):
+        picture(tmp_path / f"{number}.png")
+    points = dict(id=1, image_id=0, category_id=1, bbox=[0, 0, 9, 9], keypoints=[1, 2, 2, 0, 0, 0], num_keypoints=1)
+    caption = dict(id=2, image_id=0, caption="a shape")
+    coco(tmp_path, {n: f"{n}.png" for n in range(3)}, [points, caption, (1, 1, [0, 0, 5, 5])], (1,))
+    samples = [sample for part in annotated.load(tmp_path)[:3] for sample in part]
+    (first,) = [sample for sample in samples if sample.target.captions]
+    assert first.target.captions == ("a shape",) and first.target.keypoints.tolist() == [[[1, 2, 2], [0, 0, 0]]]
+    assert all(sample.target.keypoints.shape[1:] == (2, 3) for sample in samples)
+
+
+def test_what_cannot_be_read_at_all(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder"):
+        annotated.load(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no annotations in a known format"):
+        annotated.load(tmp_path)
+    with pytest.raises(ValueError, match="unknown format 'vok': did you mean 'voc'"):
+        annotated.load(tmp_path, "vok")
+    coco(tmp_path, {0: "lost.png"}, [(0, 1, [0, 0, 9, 9])])
+    with pytest.raises(ValueError, match="has no image that can be read .*missing image: .*lost.png"):
+        annotated.load(tmp_path)
+    (tmp_path / "annotations.json").write_text('{"annotations": [')
+    with pytest.raises(ValueError, match="annotations.json is no JSON"):
+        annotated.load(tmp_path)
+
+
+def test_check_says_it_with_a_picture(tmp_path, monkeypatch, capsys):
+    voc(tmp_path, "a", [("dog", False, (1, 1, 10, 20)), ("dog", False, (3, 3, 3, 3))])
+    for name in "bc":
+        voc(tmp_path, name, [("dog", False, (1, 1, 10, 20))])
+    monkeypatch.setattr(sys, "argv", ["vision.data", "check", str(tmp_path), "--out", str(tmp_path / "check.png")])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("vision.data", run_name="__main__", alter_sys=True)
+    assert stopped.value.code == 1
+    assert "1 x box without area (left out): a.xml object 2 (3, 3, 3, 3)" in capsys.readouterr().out
+    assert Image.open(tmp_path / "check.png").size[0] > 300
+
+
+def test_real_blood_cells():
+    """BCCD: 364 images, 4,888 boxes, two of them without area."""
+    sets = annotated.load(real("bccd"))
+    assert [len(part) for part in sets[:3]] == [205, 87, 72] and sets.classes == ("Platelets", "RBC", "WBC")
+    assert sum(len(each.objects) for part in sets[:3] for each in part.annotations) == 4888 - 2
+    assert kinds(sets) == {"box without area": 2}
+    assert {each.where.split()[0] for each in sets.problems} == {"BloodImage_00338.xml", "BloodImage_00343.xml"}
+
+
+def test_real_photographs_in_yolos_format(tmp_path):
+    """The first 128 of COCO's validation images with 898 boxes."""
+    folder = real("coco_val128")
+    os.symlink(folder / "images", tmp_path / "images")
+    os.symlink(folder / "labels_yolo_boxes", tmp_path / "labels")
+    os.symlink(folder / "classes_boxes.yaml", tmp_path / "classes.yaml")
+    sets = annotated.load(tmp_path)
+    assert sum(len(part) for part in sets[:3]) == 128 and len(sets.classes) == 80 and sets.classes[0] == "person"
+    assert sum(len(each.objects) for part in sets[:3] for each in part.annotations) == 898
+    assert sets.train[0].image.shape[0] == 3

@@ -1,0 +1,52 @@
+"""Annotated images: COCO's JSON, Pascal VOC's XML and YOLO's text files, read as samples with targets.
+
+    sets = annotated.load("bccd")                   # the format is found out
+    sets.train[0]                                     # a Sample: image (3, H, W) and its Target
+    sets.classes, problems.summary(sets.problems)
+
+images.py     what an annotated image is, and sets of them; problems.py: what is wrong with files, named and counted
+coco.py, voc.py, yolo.py   the formats; polygons.py: masks of polygons and of COCO's run lengths
+check.py      `python -m vision.data check FOLDER`: all that is wrong, with a picture
+
+Files that are damaged and boxes that make no sense are left out and listed in `problems`, never silently.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runs import suggestions
+from vision.data.annotated import coco, voc, yolo
+from vision.data.annotated.images import AnnotatedImages, AnnotatedSets, Annotation, assemble
+from vision.data.annotated.problems import Problem, summary
+
+__all__ = ["FORMATS", "AnnotatedImages", "AnnotatedSets", "Annotation", "Problem", "load", "summary"]
+
+FORMATS = {"coco": coco, "voc": voc, "yolo": yolo}
+
+
+def load(folder: str | Path, format: str = "auto", whole: bool = False) -> AnnotatedSets:
+    """The annotated images of a folder, in three parts.
+
+    Parts are those that files or folders are named for (train, val, valid, test). Without a test part the validation
+    images are the test, and a tenth of the training images, drawn by a fixed seed, is cut for validation; without any
+    parts a tenth each.
+    format: coco, voc, yolo, or auto, which takes the first that the folder looks like.
+    whole: decode every image before, as `check` does; else only those whose last bytes are not as they should be.
+    Raises ValueError where there is no such folder, format, or nothing to learn from.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    if format == "auto":
+        format = next((name for name, reader in FORMATS.items() if reader.fits(folder)), "")
+        if not format:
+            raise ValueError(
+                f"{folder} has no annotations in a known format: COCO is a .json with images and annotations, VOC a "
+                "folder Annotations/ of .xml, YOLO folders images/ and labels/"
+            )
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}: {suggestions.one_of(format, FORMATS)}")
+    problems: list[Problem] = []
+    parts, classes = FORMATS[format].read(folder, problems)
+    return assemble(folder, parts, classes, problems, whole)

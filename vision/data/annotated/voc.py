@@ -1,0 +1,118 @@
+"""Pascal VOC's XML: boxes and difficult objects (Everingham et al. 2010).
+
+Annotations/*.xml beside JPEGImages/ and ImageSets/Main/{train,val,test}.txt; or .xml files beside their images.
+Pixels are counted from 1 there, and the last one belongs to the box: (xmin, ymin, xmax, ymax) is (xmin - 1, ymin - 1,
+xmax, ymax) here. Difficult objects are Target.crowd.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from vision.data.annotated.images import PARTS, Annotation, Object, part_of
+from vision.data.annotated.problems import Problem
+from vision.data.image_files import SUFFIXES
+
+LARGEST = 1 << 24  # bytes of a file
+
+
+def fits(folder: Path) -> bool:
+    """Whether there are XML files in Annotations/, or beside images."""
+    return any(next(place.glob("*.xml"), None) is not None for place in _places(folder))
+
+
+def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotation]], tuple[str, ...]]:
+    """The annotations of each part, and the names of the classes in alphabetical order."""
+    listed = _listed(folder)
+    parts: dict[str, list[Annotation]] = {}
+    raw: list[tuple[Annotation, list[tuple]]] = []
+    names: set[str] = set()
+    for place in _places(folder):
+        for path in sorted(place.glob("*.xml")):
+            try:
+                annotation, objects = _read(path, folder)
+            except (ElementTree.ParseError, ValueError) as error:
+                problems.append(Problem("damaged annotation", path.name, str(error)))
+                continue
+            part = listed.get(path.stem, None if listed else part_of(place.name if place != folder else ""))
+            if part is None:
+                continue  # in no list of ImageSets/Main
+            parts.setdefault(part, []).append(annotation)
+            raw.append((annotation, objects))
+            names |= {name for name, *_ in objects if name}
+    classes = tuple(sorted(names))
+    for annotation, objects in raw:
+        for number, (name, corners, difficult) in enumerate(objects, start=1):
+            where = f"object {number}"
+            if not name or corners is None:
+                problems.append(Problem("damaged annotation", f"{annotation.source} {where}", "no name or no box"))
+                continue
+            left, top, right, bottom = corners
+            degenerate = right <= left or bottom <= top  # one pixel by the rule, but nobody means that
+            box = corners if degenerate else (left - 1, top - 1, right, bottom)
+            annotation.objects.append(Object(box, classes.index(name), where, crowd=difficult))
+    for stem, part in sorted(listed.items()):
+        if not any(annotation.path.stem == stem for annotation in parts.get(part, ())):
+            if not any((place / f"{stem}.xml").is_file() for place in _places(folder)):
+                problems.append(Problem("damaged annotation", f"{stem}.xml", f"named in {part}, and not there"))
+    return parts, classes
+
+
+def _read(path: Path, folder: Path) -> tuple[Annotation, list[tuple]]:
+    """One file: its image, and its objects as (name, corners, difficult)."""
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path.stat().st_size:,} bytes are no annotation")
+    text = path.read_bytes()
+    if b"<!ENTITY" in text:
+        raise ValueError("it declares entities")
+    root = ElementTree.fromstring(text)
+    size = tuple(_number(root.find(f"size/{side}")) for side in ("height", "width"))
+    objects = []
+    for each in root.iter("object"):
+        corners = [_number(each.find(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
+        difficult = bool(_number(each.find("difficult")))
+        name = (each.findtext("name") or "").strip()
+        objects.append((name, None if None in corners else tuple(corners), difficult))
+    image = _image(path, (root.findtext("filename") or "").strip(), folder)
+    known = None if None in size or 0 in size else tuple(int(side) for side in size)
+    return Annotation(image, path.name, [], known), objects
+
+
+def _image(path: Path, named: str, folder: Path) -> Path:
+    """The image of an XML file: what it names, or what is called as itself."""
+    places = [folder / "JPEGImages", folder / "images", path.parent]
+    names = [Path(named).name] if named else []
+    for place in places:
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    for place in places:
+        for suffix in sorted(SUFFIXES):
+            if (place / f"{path.stem}{suffix}").is_file():
+                return place / f"{path.stem}{suffix}"
+    return places[0] / (names[0] if names else f"{path.stem}.jpg")
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """The part of each image, by ImageSets/Main."""
+    found = {}
+    for part, names in PARTS.items():
+        for name in names:
+            path = folder / "ImageSets" / "Main" / f"{name}.txt"
+            if path.is_file():
+                found |= {line.split()[0]: part for line in path.read_text().splitlines() if line.strip()}
+    return found
+
+
+def _places(folder: Path) -> list[Path]:
+    if (folder / "Annotations").is_dir():
+        return [folder / "Annotations"]
+    return [folder, *sorted(each for each in folder.iterdir() if each.is_dir() and part_of(each.name))]
+
+
+def _number(element: ElementTree.Element | None) -> float | None:
+    try:
+        return float(element.text)
+    except (AttributeError, TypeError, ValueError):
+        return None
