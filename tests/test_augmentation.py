@@ -1,5 +1,6 @@
 """Augmentation: by hand, on bytes and floats, the same by the same generator, and quick."""
 
+import dataclasses
 import math
 
 import pytest
@@ -16,8 +17,10 @@ from vision.data.transforms import (
     RandomCrop,
     Rotate,
     ScaledCrop,
+    Transform,
     Translate,
 )
+from vision.data.warps import Noise, RandomMix, Shear
 from vision.training import augmentation
 
 
@@ -191,10 +194,21 @@ def test_views_by_hand():
     assert torch.equal(augmentation.views(image, 2)[1], image.flip(3))
     padded = augmentation.views(torch.rand(2, 3, 32, 32), 5)
     assert padded.shape == (5, 2, 3, 32, 32) and not torch.equal(padded[1], padded[2])
-    with pytest.raises(ValueError, match="3 views: there are 1, 2, 5 or 10"):
+    with pytest.raises(ValueError, match="3 views: there are 1, 2, 5, 10 or 50"):
         augmentation.views(image, 3)
     with pytest.raises(ValueError, match="side 7 do not fit into images of 6 x 6"):
         augmentation.views(image, 5, 7)
+
+
+def test_fifty_views_are_ten_of_five_scales():
+    """He et al. 2015: short sides of 224, 256, 384, 480 and 640 for views of 224."""
+    images = torch.rand(2, 3, 28, 42)
+    found = augmentation.views(images, 50)
+    assert found.shape == (50, 2, 3, 28, 28)
+    assert torch.equal(found[0], images[:, :, :, 7:35]) and torch.equal(found[1], images[:, :, :, :28])
+    assert torch.equal(found[5:10], found[:5].flip(4))
+    largest = F.interpolate(images, (80, 120), mode="bilinear", antialias=True)  # 28 * 640 / 224
+    assert torch.equal(found[40:50], augmentation.views(largest, 10, 28))
 
 
 # A set's own scale
@@ -246,10 +260,47 @@ def test_names_are_read(images):
     for names, said in {
         "flip,crpo": "unknown augmentation 'crpo': did you mean 'crop'",
         "flip,": "unknown augmentation ''",
-        "zoom": "there are flip, crop",
+        "zoom": "there are flip, vertical_flip",
         "crop=2.5": "crop takes a whole number",
         "rotate=far": "rotate takes a number",
         "crop=-1": "takes no negative number",
+        "0of(flip)": "one round or more",
+        "2of(flip crpo)": "unknown augmentation 'crpo'",
+        "nowhere_at_all:Blur": "no transform 'nowhere_at_all:Blur'",
+        "vision.data.transforms:Nothing": "no transform",
+        "math:sqrt=4": "math:sqrt is no vision.data.transforms.Transform",
     }.items():
         with pytest.raises(ValueError, match=said):
             augmentation.Augmentation(names, images)
+
+
+def test_a_mix_and_a_transform_of_ones_own(images):
+    own = augmentation.Augmentation("vision.data.warps:Shear=10", images)
+    assert torch.equal(own(images, generator()), Shear(10)(images, generator()))
+    mix = augmentation.Augmentation("flip,2of(rotate shear=5 lens noise=0.1)", images)
+    assert [type(step).__name__ for step in mix.steps[1].steps] == ["Rotate", "Shear", "LensDistortion", "Noise"]
+    assert mix(images, generator()).shape == images.shape
+
+
+def test_a_mix_uses_each_transform_on_its_share(images):
+    """One round of three: each image is brightened, darkened or left, a third of them each, in their own places."""
+
+    class Add(Transform):
+        def __init__(self, number):
+            self.number = number
+
+        def apply(self, batch, generator):
+            return dataclasses.replace(batch, images=batch.images + self.number)
+
+    zeros = torch.arange(60.0).view(60, 1, 1, 1).expand(60, 1, 2, 2)
+    found = RandomMix([Add(0), Add(100), Add(1_000)], 1)(zeros, generator())
+    added = (found - zeros)[:, 0, 0, 0]
+    assert [int((added == number).sum()) for number in (0, 100, 1_000)] == [20, 20, 20]
+    twice = (RandomMix([Add(0), Add(100), Add(1_000)], 2)(zeros, generator()) - zeros)[:, 0, 0, 0]
+    assert set(twice.tolist()) <= {0, 100, 200, 1_000, 1_100, 2_000}
+
+
+def test_noise_is_as_strong_as_it_says():
+    gray = torch.full((100, 1, 20, 20), 0.5)
+    assert (Noise(0.1)(gray, generator()) - gray).std().item() == pytest.approx(0.1, rel=0.02)
+    assert (Noise(0.1)((gray * 255).byte(), generator()).float() / 255).std().item() == pytest.approx(0.1, rel=0.02)

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from vision.data import image_ops, transforms
+from vision.data import image_ops, transforms, warps
 from vision.data.samples import IGNORE, Batch, Sample, Target, boxes_of_masks
 from vision.data.transforms import (
     CenterCrop,
@@ -22,6 +22,7 @@ from vision.data.transforms import (
     ScaledCrop,
     Translate,
 )
+from vision.data.warps import LensDistortion, RandomMix, Shear, ShortSide, Stretch
 
 
 def generator(seed=0):
@@ -207,6 +208,11 @@ GEOMETRY = [
     lambda: Resize(33, max_steps=60),
     lambda: Pad(multiple=16),
     lambda: Rotate(40.0),
+    lambda: Stretch(1.2),
+    lambda: Shear(30.0),
+    lambda: LensDistortion(0.3),
+    lambda: ShortSide((24, 20), (25, 30)),
+    lambda: RandomMix([Rotate(40.0), Shear(20.0), Flip(1.0)], 1),
 ]
 
 
@@ -266,3 +272,54 @@ def test_color_leaves_targets(sample):
         assert found.image.dtype == torch.uint8 and not torch.equal(found.image, sample.image)
         for name in ("boxes", "masks", "keypoints", "semantic"):
             assert torch.equal(getattr(found.target, name), getattr(sample.target, name))
+
+
+def test_stretch_and_shear_by_hand():
+    """About the center (10, 8) of 20 x 16: a point 4 to the right and 2 down."""
+    sample = rectangles([[10, 8, 14, 10]], 16, 20)
+    batch = Batch.of([sample])
+    wide = warps.linear(batch, torch.tensor([[[2.0, 0.0], [0.0, 0.5]]]))
+    assert wide.boxes[0].tolist() == pytest.approx([10, 8, 18, 9], abs=1e-4)
+    assert boxes_of_masks(wide.masks)[0].tolist() == [10, 8, 18, 9]
+    slanted = warps.linear(batch, torch.tensor([[[1.0, 0.5], [0.0, 1.0]]]))
+    assert slanted.boxes[0].tolist() == pytest.approx([10, 8, 15, 10], abs=1e-4)
+    with pytest.raises(ValueError, match="a stretch of 0.5 is below 1"):
+        Stretch(0.5)
+    with pytest.raises(ValueError, match="a shear of 45"):
+        Shear(45)
+
+
+@pytest.mark.parametrize("k", [0.3, -0.3, 0.0])
+def test_lens_distortion_by_hand(k):
+    """What is seen at radius r lay at r (1 + k r^2), where 1 is the corner: points go the other way."""
+    seen = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, -0.7], [0.3, 0.4]])  # of the half diagonal, 10 pixels
+    middle = torch.tensor([8.0, 6.0])
+    old = seen * (1 + k * seen.square().sum(1, keepdim=True)) * 10 + middle
+    keypoints = torch.cat([old, torch.full((4, 1), 2.0)], 1)[None]
+    boxes = torch.tensor([[0.0, 0.0, 16.0, 12.0]])
+    batch = Batch(torch.rand(1, 1, 12, 16), image_index=torch.tensor([0]), boxes=boxes, keypoints=keypoints)
+    found = warps.distort(batch, torch.tensor([k]))
+    inside = found.keypoints[0, :, 2] > 0
+    assert inside[[0, 1, 3]].all()
+    assert torch.allclose(found.keypoints[0, inside, :2], (seen * 10 + middle)[inside], atol=1e-3)
+    if k == 0:
+        assert torch.allclose(found.images, batch.images, atol=1e-5) and torch.equal(found.boxes, boxes)
+    with pytest.raises(ValueError, match="not from 0 to below 1/3"):
+        LensDistortion(0.4)
+
+
+def test_short_side_windows_by_hand(monkeypatch):
+    """An image of 20 x 40 to a short side of 40, of which the window of 10 x 30 is a quarter and three eighths."""
+    monkeypatch.setattr(warps, "uniform", lambda images, *shape, generator: torch.tensor([[0.0, 1.0]]))
+    sample = rectangles([[30, 2, 35, 4]], 20, 40)
+    found = ShortSide((10, 30), (40, 40))(sample)
+    assert found.image.shape == (1, 10, 30) and found.target.boxes[0].tolist() == pytest.approx([10, 4, 20, 8])
+    with pytest.raises(ValueError, match="a window of 30 x 30 does not fit into an image of 20 x 40"):
+        ShortSide((30, 30), (25, 40))(sample)
+
+
+def test_selected_images_keep_their_objects():
+    one, two = rectangles([[1, 1, 5, 5], [2, 2, 6, 6]], 16, 20), rectangles([[3, 3, 9, 9]], 16, 20)
+    batch = Batch.of([one, two])
+    assert warps.select(batch, torch.tensor([1, 0])).boxes[0].tolist() == [3, 3, 9, 9]
+    assert warps.select(batch, torch.tensor([0])).boxes.tolist() == one.target.boxes.tolist()

@@ -16,7 +16,7 @@ sets.py        what an image set is; files.py: finding, fetching and verifying i
 samples.py     Sample and Batch: images with boxes, masks, keypoints, semantic masks, captions
 annotated/     readers of boxes, masks, keypoints and captions: COCO, VOC, YOLO; what is wrong with them
 boxes_picture.py  pictures of images with boxes
-transforms.py  transforms that move those along with the image, on image_ops.py
+transforms.py  transforms that move those along with the image, on image_ops.py; warps.py has more of them
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Flip(Transform):
                 order[left], order[right] = right, left
             swapped = torch.where(chosen[batch.image_index, None, None], batch.keypoints[:, order], batch.keypoints)
             batch = dataclasses.replace(batch, keypoints=swapped)
-        return _move(batch, lambda images, rows, fill: image_ops.flip(images, chosen[rows], axis), points)
+        return move(batch, lambda images, rows, fill: image_ops.flip(images, chosen[rows], axis), points)
 
 
 class RandomCrop(Transform):
@@ -167,18 +167,7 @@ class ScaledCrop(Transform):
         ratio = ((2 * ratio - 1) * math.log(self.aspect)).exp()
         height, width = (area / ratio).sqrt().clamp(max=tall), (area * ratio).sqrt().clamp(max=wide)
         window = ((tall - height) * down, (wide - width) * along, height, width)
-        size = self.size or (tall, wide)
-
-        def pixels(images: Tensor, rows: Tensor | slice, fill: float | None) -> Tensor:
-            scaled = image_ops.resample if fill is None else image_ops.nearest
-            return scaled(images, *(number[rows] for number in window), size)
-
-        def points(places: Tensor, rows: Tensor) -> Tensor:
-            top, left, height, width = (number[rows, None] for number in window)
-            x, y = places.unbind(2)
-            return torch.stack([(x - left) * size[1] / width, (y - top) * size[0] / height], 2)
-
-        return _move(batch, pixels, points)
+        return resampled(batch, window, self.size or (tall, wide))
 
 
 class Resize(Transform):
@@ -206,7 +195,7 @@ class Resize(Transform):
             found = F.interpolate(images if on_cpu else images.float(), new, mode="bilinear", antialias=True)
             return image_ops.as_type(found, images) if found.dtype != images.dtype else found
 
-        return _move(batch, pixels, lambda places, rows: places * places.new_tensor([along, down]))
+        return move(batch, pixels, lambda places, rows: places * places.new_tensor([along, down]))
 
     def new_size(self, old: Size) -> Size:
         """The size (h, w) to which an image of size `old` is resized."""
@@ -232,7 +221,7 @@ class Pad(Transform):
         )
         if not below and not right:
             return batch
-        return _move(
+        return move(
             batch,
             lambda images, rows, fill: F.pad(images, (0, right, 0, below), value=fill or 0),
             lambda places, rows: places,
@@ -248,7 +237,7 @@ class Rotate(Transform):
     def apply(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         angle = (2 * uniform(batch.images, generator=generator) - 1) * math.radians(self.degrees)
         size = tuple(batch.images.shape[2:])
-        return _move(
+        return move(
             batch,
             lambda images, rows, fill: image_ops.rotate(images, angle[rows], fill),
             lambda places, rows: image_ops.rotate_points(places, angle[rows], size),
@@ -309,6 +298,21 @@ class Cutout(Transform):
         return dataclasses.replace(batch, images=image_ops.erase(batch.images, middle, self.size, self.fill))
 
 
+def resampled(batch: Batch, window: tuple[Tensor, Tensor, Tensor, Tensor], size: Size) -> Batch:
+    """Windows at top, left of a height and width, (N,) floats each, scaled to `size`, with what is in them."""
+
+    def pixels(images: Tensor, rows: Tensor | slice, fill: float | None) -> Tensor:
+        scaled = image_ops.resample if fill is None else image_ops.nearest
+        return scaled(images, *(number[rows] for number in window), size)
+
+    def points(places: Tensor, rows: Tensor) -> Tensor:
+        top, left, height, width = (number[rows, None] for number in window)
+        x, y = places.unbind(2)
+        return torch.stack([(x - left) * size[1] / width, (y - top) * size[0] / height], 2)
+
+    return move(batch, pixels, points)
+
+
 def _windowed(
     batch: Batch,
     tall: int,
@@ -326,11 +330,14 @@ def _windowed(
         padded = image_ops.pad(images, tall, wide, "zero" if instances else mode, fill or 0)
         return image_ops.windows(padded, top[rows], left[rows], size)
 
-    return _move(batch, pixels, lambda places, rows: places + shift[rows, None])
+    return move(batch, pixels, lambda places, rows: places + shift[rows, None])
 
 
-def _move(batch: Batch, pixels: Pixels, points: Points) -> Batch:
-    """Apply one geometric transform to all fields of a batch, and drop the objects whose boxes become empty."""
+def move(batch: Batch, pixels: Pixels, points: Points, pieces: int = 1) -> Batch:
+    """Apply one geometric transform to all fields of a batch, and drop the objects whose boxes become empty.
+
+    pieces: of each side of a box, whose ends are moved: more than one where straight lines become bent.
+    """
     moved: dict[str, Tensor] = {"images": pixels(batch.images, slice(None), None)}
     tall, wide = moved["images"].shape[2:]
     if batch.semantic is not None:
@@ -339,7 +346,11 @@ def _move(batch: Batch, pixels: Pixels, points: Points) -> Batch:
         return dataclasses.replace(batch, **moved)
     rows = batch.image_index
     left, top, right, bottom = batch.boxes.unbind(1)
-    corners = points(torch.stack([left, top, right, top, left, bottom, right, bottom], 1).view(-1, 4, 2), rows)
+    share = torch.linspace(0, 1, pieces + 1, device=rows.device, dtype=batch.boxes.dtype)
+    x, y = torch.lerp(left[:, None], right[:, None], share), torch.lerp(top[:, None], bottom[:, None], share)
+    sides = [(x, top[:, None].expand_as(x)), (x, bottom[:, None].expand_as(x))]
+    sides += [(left[:, None].expand_as(y), y), (right[:, None].expand_as(y), y)] if pieces > 1 else []
+    corners = points(torch.cat([torch.stack(side, 2) for side in sides], 1), rows)
     edge = corners.new_tensor([wide, tall])
     low, high = (corner.clamp(min=0).minimum(edge) for corner in (corners.amin(1), corners.amax(1)))
     moved["boxes"] = torch.cat([low, high], 1)
