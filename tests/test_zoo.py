@@ -1,5 +1,6 @@
 """The zoo: parameters, multiply-adds and keys of every published network, equal to the last one."""
 
+import functools
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vision import backbones
 from vision.backbones import __main__ as program
+from vision.backbones import googlenet, highway
 from vision.backbones.layers.normalization import NORMS
 from vision.classification import classifier, torchvision_weights
 
@@ -56,6 +58,7 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "alexnet_2012": ({}, (3, 227, 227), 1000, 60_965_224, 724.4),
     "alexnet_ungrouped": ({}, (3, 227, 227), 1000, 62_378_344, 1135.3),
     "zfnet": ({}, (3, 224, 224), 1000, 62_357_608, 1168),
+    "zfnet_wide": ({}, (3, 224, 224), 1000, 107_627_624, None),  # by hand, layer by layer
     "overfeat_fast": ({}, (3, 231, 231), 1000, 145_920_872, None),
     "overfeat_accurate": ({}, (3, 221, 221), 1000, 144_656_488, None),
     "nin": ({}, (3, 32, 32), 10, 966_986, 222.5),
@@ -63,6 +66,16 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "resnet18": ({"stem": "cifar"}, (3, 32, 32), 10, 11_173_962, 555.4),
     "resnet50": ({"stem": "cifar"}, (3, 32, 32), 10, 23_520_842, 1297.8),
     "preact_resnet18": ({"stem": "cifar"}, (3, 32, 32), 10, 11_171_146, 555.4),
+    "preact_resnet50": ({}, (3, 224, 224), 1000, 25_549_352, None),  # timm's resnetv2_50
+    "preact_resnet101": ({}, (3, 224, 224), 1000, 44_541_480, None),  # these by hand, block by block
+    "preact_resnet152": ({}, (3, 224, 224), 1000, 60_185_128, None),
+    "preact_resnet200": ({}, (3, 224, 224), 1000, 64_666_152, None),
+    "preact_resnet110": ({}, (3, 32, 32), 10, 1_730_522, None),  # the paper: 1.7 M
+    "preact_resnet164": ({}, (3, 32, 32), 10, 1_703_258, None),  # 1.7 M
+    "preact_resnet1001": ({}, (3, 32, 32), 10, 10_327_706, None),  # 10.2 M
+    "highway10": ({}, (1, 28, 28), 10, 80_560, None),  # 39,250, 8 gated layers of 5,100, 510
+    "highway_conv19": ({}, (3, 32, 32), 10, 2_643_642, None),
+    "highway_conv32": ({}, (3, 32, 32), 10, 1_322_266, None),
     "resnet20": ({}, (3, 32, 32), 10, 269_722, 40.6),
     "resnet32": ({}, (3, 32, 32), 10, 464_154, 68.9),
     "resnet44": ({}, (3, 32, 32), 10, 658_586, 97.2),
@@ -80,6 +93,7 @@ PAPERS: dict[str, tuple[dict, tuple[int, int, int], int, int, float | None]] = {
     "hadamax": ({}, (4, 84, 84), 6, 156_998, 159.0),  # 155,968 of convolutions, 640 of norms; 64 * 6 + 6 of the head
     # added up by hand from the papers' figures, without auxiliary heads
     "inception_v2": ({}, (3, 224, 224), 1000, 11_188_288, None),
+    "inception_resnet_v1": ({}, (3, 299, 299), 1000, 22_756_328, None),
     "inception_v4": ({}, (3, 299, 299), 1000, 42_679_816, None),
     "inception_resnet_v2": ({}, (3, 299, 299), 1000, 32_433_928, None),
 }
@@ -124,10 +138,11 @@ def sparing(names: Iterable[str], *large: str) -> list:
 
 LARGE = ["vgg13", "vgg13_bn", "vgg19", "vgg19_bn", "resnet34", "resnet101", "resnet152", "resnext101_32x8d"]
 LARGE += ["resnext101_64x4d", "wide_resnet101_2", "densenet161", "densenet169", "densenet201"]
+LARGE += ["preact_resnet101", "preact_resnet152", "preact_resnet200", "preact_resnet110", "preact_resnet1001"]
 LARGE += ["resnet44", "resnet56", "resnet110", "wrn_16_8", "wrn_34_10", "wrn_40_4"]
 
 
-DEEP = ["inception_v2", "inception_v4", "inception_resnet_v2", "densenet121"]
+DEEP = ["inception_v2", "inception_v4", "inception_resnet_v1", "inception_resnet_v2", "densenet121"]
 
 
 @pytest.mark.parametrize("name", sparing(TORCHVISION, *LARGE))
@@ -151,6 +166,53 @@ def test_is_its_papers(name):
         assert round(multiply_adds(model, shape) / 1e6, digits) == mega
 
 
+def test_an_inception_module_costs_what_the_lecture_says():
+    """CS231n, lecture 9, on maps of 28 x 28 x 256: a naive module of 128, 192 and 96 channels has 854 M operations
+    and leaves 672 channels; with bottlenecks of 64 it leaves 480. The slide adds its lines up to 358 M, which counts
+    that of the 3x3 convolution twice: they are 271 M.
+    """
+    conv = functools.partial(googlenet.Convolution, norm="none", activation="relu")
+    three = 28 * 28 * 192 * 9 * 64
+    for naive, mega, channels, with_three_again in ((True, 854, 672, None), (False, 271, 480, 358)):
+        with torch.device("meta"):
+            module = googlenet.Inception(256, (128, 64, 192, 64, 96, 64), conv, 5, naive)
+        assert module.channels == channels
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            assert module(torch.empty(1, 256, 28, 28, device="meta")).shape[1] == channels
+        found = counter.get_total_flops() / 2
+        assert round(found / 1e6) == mega
+        assert with_three_again is None or round((found + three) / 1e6) == with_three_again
+
+
+def test_googlenet_as_published_and_naive():
+    """Table 1 with 5x5 convolutions and biases, added up by hand: 6,998,552, as Caffe's bvlc_googlenet has without
+    auxiliary heads; naive modules carry all channels on, to 4,944."""
+    for name, parameters, channels in (("googlenet_2014", 6_998_552, 1024), ("googlenet_naive", 97_526_008, 4944)):
+        with torch.device("meta"):
+            backbone = backbones.build(name, (3, 224, 224))
+            head = backbone.head(1000)
+        assert backbone.channels[-1] == channels
+        counts = [sum(weight.numel() for weight in part.parameters()) for part in (backbone, head.fc)]
+        assert sum(counts) == parameters
+
+
+def test_a_highway_layer_by_hand():
+    """y = H T + x (1 - T): with a gate of sigmoid(0) the mean of H and x, and with a closed one x."""
+    layer = highway.Layer(2, True, highway.HighwayOptions(norm="none"))
+    x = torch.tensor([[1.0, -2.0]])
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
+    layer.transform.bias.data.fill_(3.0)
+    assert layer(x).tolist() == [[2.0, 0.5]]
+    layer.gate.bias.data.fill_(-30.0)
+    assert torch.allclose(layer(x), x)
+    backbone = backbones.build("highway20", (1, 8, 8), gate_bias=-3.0)
+    gates = [m.gate.bias for m in backbone.modules() if isinstance(m, highway.Layer)]
+    assert len(gates) == 18 and all((bias == -3).all() for bias in gates)
+    pixels = torch.randint(256, (2, 1, 8, 8), dtype=torch.uint8)
+    assert torch.allclose(backbone(pixels)[0], backbone(pixels / 255)[0])
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_at_their_published_sizes(name):
     channels, sides = MAPS[name]
@@ -161,6 +223,7 @@ def test_maps_at_their_published_sizes(name):
 
 
 ZOO = [name for name in backbones.BACKBONES if name not in ("nature", "impala", "small", "mlp")]
+DENSE = ("lenet300_100", *highway.DENSE_HIGHWAYS)  # for vectors
 FIRST = {family: name for name, family in reversed([(name, backbones.BACKBONES[name]) for name in ZOO])}  # of each
 
 
@@ -221,11 +284,11 @@ def test_every_norm_and_activation(name):
     torch.manual_seed(0)
     known = backbones.default_options(name).spec()
     for norm, activation in zip(NORMS, ("prelu", "tanh", "maxout", "elu", "leaky_relu"), strict=True):
-        flat = name == "lenet300_100" and norm in ("group", "instance")  # they are for maps
+        flat = name in DENSE and norm in ("group", "instance")  # they are for maps
         options = {"norm": norm} if "norm" in known and not flat else {}
         options |= {"activation": activation} if "activation" in known else {}
         with torch.device("meta"):
-            backbone = backbones.build(name, (3, 28, 28) if name == "lenet300_100" else (3, 128, 128), **options)
+            backbone = backbones.build(name, (3, 28, 28) if name in DENSE else (3, 128, 128), **options)
             maps = backbone(torch.empty(2, *backbone.shape))
             assert backbone.head(7)(maps).shape == (2, 7)
         assert [m.shape[1] for m in maps] == backbone.channels

@@ -8,21 +8,25 @@
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   boards of 10 x 10 to 40 x 40           hadamax Kooi et al. 2025, products of convolutions
     mlp     vectors
-    lenet300_100, lenet5, lenet5_1998              alexnet, alexnet_2012, alexnet_ungrouped
-    zfnet, overfeat_fast, overfeat_accurate        nin
+    lenet300_100, lenet5, lenet5_1998, lenet5_1998_rbf
+    alexnet, alexnet_2012, alexnet_ungrouped
+    zfnet, zfnet_wide, overfeat_fast, overfeat_accurate   nin
     vgg11, vgg13, vgg16, vgg19, and each with _bn
 
     resnet18 34 50 101 152, resnext50_32x4d, resnext101_32x8d _64x4d, wide_resnet50_2 101_2  residual networks
-    preact_resnet18, resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
+    resnet20 32 44 56 110, wrn_16_4 16_8 28_10 34_10 40_4  the same for small images
+    preact_resnet18 50 101 152 200, and 110 164 1001 for small images  pre-activation residual networks
+    highway_conv19 32, highway10 20 50 100 (dense)  Srivastava et al. 2015, gates instead of shortcuts
     fractalnet20  Larsson et al. 2016
     airbench  Jordan 2024, for CIFAR-10 in the fewest operations
+    cell_network  Dong & Yang 2020, of a cell that an architecture search has found
 
     densenet121 ...     Huang et al. 2016, every layer reads all before it
     squeezenet1_0 ...   Iandola et al. 2016, few parameters
     mobilenet_v1, _v2   Howard et al. 2017, Sandler et al. 2018, few multiply-adds
-    googlenet           Szegedy et al. 2014, kernels of several sizes side by side
+    googlenet, googlenet_2014, googlenet_naive   Szegedy et al. 2014, kernels of several sizes side by side
     inception_v2, _v3   Ioffe & Szegedy 2015, Szegedy et al. 2015
-    inception_v4, inception_resnet_v2   Szegedy et al. 2016
+    inception_v4, inception_resnet_v1 _v2   Szegedy et al. 2016
 
 A family is a file and a line of BACKBONES. backbone.py has the contract, options.py what all can be built with,
 layers/ initialization, norms, activations and other layers, checkpoints.py saving and loading, published.py
@@ -41,15 +45,17 @@ from vision.backbones import published
 from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
 from vision.backbones.backbone import Backbone
+from vision.backbones.cells import CellNetwork
 from vision.backbones.checkpoints import FILENAME, load_weights, misfit, read, save
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.fractalnet import FRACTALNETS, FractalNet
-from vision.backbones.googlenet import GoogLeNet
+from vision.backbones.googlenet import GOOGLENETS, GoogLeNet
 from vision.backbones.hadamax import Hadamax
+from vision.backbones.highway import DENSE_HIGHWAYS, HIGHWAYS, DenseHighway, Highway
 from vision.backbones.impala import Impala
 from vision.backbones.inception import InceptionV2, InceptionV3
-from vision.backbones.inception_v4 import InceptionResNetV2, InceptionV4
+from vision.backbones.inception_v4 import InceptionResNetV1, InceptionResNetV2, InceptionV4
 from vision.backbones.lenet import LENETS, LeNet5
 from vision.backbones.mlp import MLP, MLPS
 from vision.backbones.mobilenet import MobileNetV1, MobileNetV2
@@ -65,7 +71,7 @@ from vision.backbones.small import Small
 from vision.backbones.squeezenet import SQUEEZENETS, SqueezeNet
 from vision.backbones.vgg import VGG, VGGS
 from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
-from vision.backbones.zfnet import ZFNet
+from vision.backbones.zfnet import ZFNETS, ZFNet
 
 __all__ = [
     "BACKBONES",
@@ -90,7 +96,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(MLPS, MLP),
     **dict.fromkeys(LENETS, LeNet5),
     **dict.fromkeys(ALEXNETS, AlexNet),
-    "zfnet": ZFNet,
+    **dict.fromkeys(ZFNETS, ZFNet),
     **dict.fromkeys(OVERFEATS, OverFeat),
     "nin": NiN,
     **dict.fromkeys(VGGS, VGG),
@@ -98,17 +104,21 @@ BACKBONES: dict[str, type[Backbone]] = {
     **dict.fromkeys(PREACTS, PreactResNet),
     **dict.fromkeys(CIFAR_RESNETS, CifarResNet),
     **dict.fromkeys(WIDE_RESNETS, WideResNet),
+    **dict.fromkeys(HIGHWAYS, Highway),
+    **dict.fromkeys(DENSE_HIGHWAYS, DenseHighway),
     **dict.fromkeys(FRACTALNETS, FractalNet),
     **dict.fromkeys(DENSENETS, DenseNet),
     **dict.fromkeys(SQUEEZENETS, SqueezeNet),
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
-    "googlenet": GoogLeNet,
+    **dict.fromkeys(GOOGLENETS, GoogLeNet),
     "inception_v2": InceptionV2,
     "inception_v3": InceptionV3,
     "inception_v4": InceptionV4,
+    "inception_resnet_v1": InceptionResNetV1,
     "inception_resnet_v2": InceptionResNetV2,
     "airbench": Airbench,
+    "cell_network": CellNetwork,
 }
 
 
@@ -138,8 +148,8 @@ def build(
     """
     if str(name) in BACKBONES:
         defaults = default_options(str(name))
-        if lacking := [option for option in options if option not in defaults.spec()]:
-            takes = ", ".join(sorted(defaults.spec()))
+        if lacking := [option for option in options if option not in (*defaults.spec(), "pool")]:
+            takes = ", ".join(sorted((*defaults.spec(), "pool")))
             raise ValueError(f"backbone {str(name)!r} has no option {lacking[0]!r}: it takes {takes}")
         backbone = BACKBONES[str(name)](str(name), shape, dataclasses.replace(defaults, **options))
         if preprocessing is not None:

@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from vision.backbones.layers import pooling
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.layers.pixel_conv import PixelConv2d
@@ -33,7 +34,8 @@ class Backbone(nn.Module):
     options:   BackboneOptions that it was built with
     spec:      JSON-able dict of name, shape and options: build(**spec) makes the same architecture
     channels:  list of int, one a map
-    strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1)
+    strides:   list of int, one a map: pixels of the image to a step in the map (the vector's one map has 1), rounded
+               down behind a fractional pool
     smallest:  int, shortest image side for which every map exists
     frozen:    bool, after freeze(): no gradients, and evaluation mode permanently
     fixed:     bool, after fix_mode(): evaluation mode permanently, with weights that learn
@@ -69,6 +71,8 @@ class Backbone(nn.Module):
 
     def finish(self) -> None:
         """Initializes the weights and measures the maps. The last line of every family's __init__."""
+        if self.options.pool != "own":
+            self._replace_pools()
         initialize(self, self.options.init)
         if not self.any_size:
             maps = self.imagine(self.shape)
@@ -83,6 +87,25 @@ class Backbone(nn.Module):
             channels, strides, self.smallest = MEASURED[architecture]
             self.channels, self.strides = list(channels), list(strides)
         self._check(self.shape)
+
+    def _replace_pools(self) -> None:
+        """Puts layers of the options' pool in the place of those that downsample. Raises ValueError if it cannot."""
+        name, pool, channels = self.spec["name"], self.options.pool, {}
+
+        def note(path: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+            return lambda layer, inputs: channels.__setitem__(path, inputs[0].shape[1])
+
+        shape = (self.shape[0], PROBE, PROBE) if self.any_size else self.shape
+        hooks = [layer.register_forward_pre_hook(note(path)) for path, layer in pooling.downsampling(self).items()]
+        self.imagine(shape)
+        for hook in hooks:
+            hook.remove()
+        try:
+            pooling.replace_pools(self, pool, channels)
+            self.imagine(shape)
+        except (ValueError, RuntimeError) as error:  # RuntimeError: its maps are joined with a convolution's
+            reason = error if isinstance(error, ValueError) else "convolutions beside its pools have another stride"
+            raise ValueError(f"{name} cannot be built with pool={pool!r}: {reason}") from error
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x: (B, C, H, W) floats or uint8 pixels, which count as x / 255 (a family's first convolution is a

@@ -6,6 +6,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from vision.backbones.backbone import Backbone
+from vision.backbones.layers import pooling
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_after
@@ -40,7 +41,7 @@ class Chain(Backbone):
             if i and _downsamples(layer):
                 maps.append(x)
             x = layer(x)
-            if isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and i + 1 < len(self.features):
+            if isinstance(layer, pooling.LAYERS) and i + 1 < len(self.features):
                 x = self.between(x)
         return [*maps, x]
 

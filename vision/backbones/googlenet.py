@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vision.backbones.alexnet import ResponseNorm
 from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
@@ -30,6 +32,21 @@ INCEPTIONS = {
 }
 
 
+class Variant(NamedTuple):
+    """The form of a GoogLeNet."""
+
+    five: int = 3  # kernel of the branch that the paper calls 5x5
+    naive: bool = False  # figure 2 a: no 1x1 convolution before kernels and behind the pool, which grows the channels
+    published: bool = False  # as in the paper: no batch norms, but contrast normalization at two places
+
+
+GOOGLENETS = {
+    "googlenet": Variant(),
+    "googlenet_2014": Variant(five=5, published=True),
+    "googlenet_naive": Variant(five=5, naive=True, published=True),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class GoogLeNetOptions(BackboneOptions):
     """Options of a GoogLeNet."""
@@ -38,10 +55,15 @@ class GoogLeNetOptions(BackboneOptions):
 
 
 class GoogLeNet(Backbone):
-    """Szegedy et al. 2014, arXiv 1409.4842, table 1, in the form whose weights are published.
+    """Szegedy et al. 2014, arXiv 1409.4842, table 1.
 
-    That form has batch norms, and 3x3 convolutions in place of 5x5 ones (github.com/pytorch/vision/issues/906).
-
+    name: a key of GOOGLENETS.
+        googlenet        in the form whose weights are published: with batch norms, and 3x3 convolutions in place of
+                         5x5 ones (github.com/pytorch/vision/issues/906)
+        googlenet_2014   as in the paper: 5x5 convolutions, no batch norms, contrast normalization after the first
+                         pool and before the second, as in its figure 3 (AlexNet's constants)
+        googlenet_naive  the same of naive modules, figure 2 a, which the paper and CS231n reject for their cost: with
+                         table 1's 1x1, 3x3 and 5x5 channels, and all that come in put out again by the pool
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
     transform_input: the published weights want pixels in [-1, 1]; this turns images normalized with ImageNet's means
         and deviations into those
@@ -55,8 +77,15 @@ class GoogLeNet(Backbone):
 
     OPTIONS = GoogLeNetOptions()
 
+    @classmethod
+    def defaults(cls, name: str) -> GoogLeNetOptions:
+        return dataclasses.replace(cls.OPTIONS, norm="none") if GOOGLENETS[name].published else cls.OPTIONS
+
     def __init__(self, name: str, shape: Sequence[int], options: GoogLeNetOptions) -> None:
         super().__init__(name, shape, options)
+        variant = GOOGLENETS[name]
+        contrast = ResponseNorm if variant.published and options.norm == "none" else nn.Identity
+        self.contrast1, self.contrast2 = contrast(), contrast()
         self.between = nn.Dropout(options.dropout)
         self.transform = Renormalize(self.shape[0]) if options.transform_input else nn.Identity()
         conv = partial(Convolution, norm=options.norm, activation=options.activation)
@@ -70,15 +99,15 @@ class GoogLeNet(Backbone):
         self.maxpool3 = nn.MaxPool2d(3, 2, ceil_mode=True)
         self.maxpool4 = nn.MaxPool2d(2, 2, ceil_mode=True)
         channels = three
-        for name, row in INCEPTIONS.items():
-            row = widths(row, options.width)
-            self.add_module(f"inception{name}", Inception(channels, row, conv))
-            channels = row[0] + row[2] + row[4] + row[5]
+        for module, row in INCEPTIONS.items():
+            inception = Inception(channels, widths(row, options.width), conv, variant.five, variant.naive)
+            self.add_module(f"inception{module}", inception)
+            channels = inception.channels
         self.finish()
 
     def maps(self, x: Tensor) -> list[Tensor]:
         one = self.conv1(self.transform(x))
-        two = self.conv3(self.conv2(self.maxpool1(one)))
+        two = self.contrast2(self.conv3(self.conv2(self.contrast1(self.maxpool1(one)))))
         three = self.inception3b(self.inception3a(self.between(self.maxpool2(two))))
         four_a = self.inception4a(self.between(self.maxpool3(three)))
         four_d = self.inception4d(self.inception4c(self.inception4b(four_a)))
@@ -118,15 +147,31 @@ class Convolution(nn.Module):
 
 
 class Inception(nn.Module):
-    """x (B, channels, H, W) -> the channels of four branches, joined; row as in INCEPTIONS."""
+    """x (B, channels, H, W) -> the channels of four branches, joined; row as in INCEPTIONS.
 
-    def __init__(self, channels: int, row: Sequence[int], conv: Callable[..., Convolution]) -> None:
+    large: kernel of the third branch. naive: no 1x1 convolution before a kernel and behind the pool.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        row: Sequence[int],
+        conv: Callable[..., Convolution],
+        large: int = 3,
+        naive: bool = False,
+    ) -> None:
         super().__init__()
         one, reduced3, three, reduced5, five, pooled = row
+        same3, same5, pool = dict(padding=1), dict(padding=large // 2), nn.MaxPool2d(3, 1, padding=1)
         self.branch1 = conv(channels, one)
-        self.branch2 = nn.Sequential(conv(channels, reduced3), conv(reduced3, three, 3, padding=1))
-        self.branch3 = nn.Sequential(conv(channels, reduced5), conv(reduced5, five, 3, padding=1))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv(channels, pooled))
+        if naive:
+            self.branch2, self.branch3 = conv(channels, three, 3, **same3), conv(channels, five, large, **same5)
+            self.branch4, pooled = pool, channels
+        else:
+            self.branch2 = nn.Sequential(conv(channels, reduced3), conv(reduced3, three, 3, **same3))
+            self.branch3 = nn.Sequential(conv(channels, reduced5), conv(reduced5, five, large, **same5))
+            self.branch4 = nn.Sequential(pool, conv(channels, pooled))
+        self.channels = one + three + five + pooled
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat((self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)), 1)

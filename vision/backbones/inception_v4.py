@@ -1,4 +1,4 @@
-"""Inception-v4, and Inception-ResNet-v2 with its stem and with residuals (Szegedy et al. 2016)."""
+"""Inception-v4, and Inception-ResNet-v1 and v2 with residuals (Szegedy et al. 2016)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -48,6 +48,21 @@ RESIDUALS: dict[str, tuple[Branches, int, float, Branches | None]] = {  # figure
     "a": (RESIDUAL_A, 5, 0.17, RESIDUAL_TO_B),
     "b": (RESIDUAL_B, 10, 0.1, RESIDUAL_TO_C),
     "c": (RESIDUAL_C, 5, 0.2, None),
+}
+
+RESIDUAL_V1_A: Branches = {"one": [(32, 1)], "three": [(32, 1), (32, 3)], "double": [(32, 1), (32, 3), (32, 3)]}
+RESIDUAL_V1_B: Branches = {"one": [(128, 1)], "seven": [(128, 1), (128, (1, 7)), (128, (7, 1))]}
+RESIDUAL_V1_C: Branches = {"one": [(192, 1)], "three": [(192, 1), (192, (1, 3)), (192, (3, 1))]}
+RESIDUAL_V1_TO_B: Branches = {"three": [(384, 3)], "double": [(192, 1), (192, 3), (256, 3)]}
+RESIDUAL_V1_TO_C: Branches = {
+    "three": [(256, 1), (384, 3)],
+    "narrow": [(256, 1), (256, 3)],
+    "double": [(256, 1), (256, 3), (256, 3)],
+}
+RESIDUALS_V1: dict[str, tuple[Branches, int, float, Branches | None]] = {  # figures 7, 10 to 13
+    "a": (RESIDUAL_V1_A, 5, 0.17, RESIDUAL_V1_TO_B),
+    "b": (RESIDUAL_V1_B, 10, 0.1, RESIDUAL_V1_TO_C),
+    "c": (RESIDUAL_V1_C, 5, 0.2, None),
 }
 
 
@@ -117,21 +132,63 @@ class InceptionResNetV2(Stemmed):
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
         super().__init__(name, shape, options)
-        conv = partial(Convolution, norm=options.norm, activation=options.activation)
-        channels = self.begin()
-        self.reducing = {}
-        for letter, (branches, blocks, scale, reduction) in RESIDUALS.items():
-            for i in range(blocks):
-                self.add_module(
-                    f"{letter}{i}", Residual(channels, branches, scale, options.width, conv, options.activation)
-                )
-                self.reducing[f"{letter}{i}"] = False
-            if reduction is not None:
-                module = Mixed(channels, reduction, ("max", 0), options.width, conv)
-                self.add_module(f"after_{letter}", module)
-                self.reducing[f"after_{letter}"] = True
-                channels = module.channels
+        add_residuals(self, self.begin(), RESIDUALS)
         self.finish()
+
+
+class InceptionResNetV1(Inceptions):
+    """Szegedy et al. 2016, arXiv 1602.07261, figures 7 and 10 to 14: as costly as Inception-v3.
+
+    shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
+    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
+    stem: that of figure 14, with three strides of 2 behind a 3x3 pool, or with fewer.
+        imagenet  as published                                              299 -> 147, 35, 17, 8
+        cifar     padded, without strides but the last, and without a pool  32 -> 32, 15, 7, 3
+        atari     as published, without the pool                            84 -> 37, 18, 8, 3
+    """
+
+    def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
+        super().__init__(name, shape, options)
+        conv = partial(Convolution, norm=options.norm, activation=options.activation)
+        one, two, three, four, five = widths((32, 64, 80, 192, 256), options.width)
+        stride, padding = (1, 1) if options.stem == "cifar" else (2, 0)
+        self.conv1 = conv(self.shape[0], one, 3, stride, padding, layer=PixelConv2d)
+        self.conv2 = conv(one, one, 3, padding=padding)
+        self.conv3 = conv(one, two, 3, padding=1)
+        self.pool = nn.MaxPool2d(3, 2) if options.stem == "imagenet" else nn.Identity()
+        self.conv4 = conv(two, three)
+        self.conv5 = conv(three, four, 3, padding=padding)
+        self.conv6 = conv(four, five, 3, 2)
+        add_residuals(self, five, RESIDUALS_V1)
+        self.finish()
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        one = self.conv3(self.conv2(self.conv1(x)))
+        two = self.conv5(self.conv4(self.pool(one)))
+        finest = [one] if self.options.stem == "imagenet" else []
+        return [*finest, two, *self.mixed(self.conv6(two))]
+
+    def head(self, classes: int, dropout: float | None = None) -> nn.Module:
+        return PooledHead(self.channels[-1], classes, 0.2 if dropout is None else dropout)
+
+
+def add_residuals(
+    backbone: Inceptions, channels: int, residuals: dict[str, tuple[Branches, int, float, Branches | None]]
+) -> None:
+    """Adds the blocks and reductions behind a stem that leaves `channels`."""
+    options = backbone.options
+    conv = partial(Convolution, norm=options.norm, activation=options.activation)
+    backbone.reducing = {}
+    for letter, (branches, blocks, scale, reduction) in residuals.items():
+        for i in range(blocks):
+            block = Residual(channels, branches, scale, options.width, conv, options.activation)
+            backbone.add_module(f"{letter}{i}", block)
+            backbone.reducing[f"{letter}{i}"] = False
+        if reduction is not None:
+            module = Mixed(channels, reduction, ("max", 0), options.width, conv)
+            backbone.add_module(f"after_{letter}", module)
+            backbone.reducing[f"after_{letter}"] = True
+            channels = module.channels
 
 
 class Residual(nn.Module):

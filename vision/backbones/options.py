@@ -1,4 +1,4 @@
-"""Options that every backbone is built with: stem, width, initialization, norm, activation and dropout."""
+"""Options that every backbone is built with: stem, width, initialization, norm, activation, dropout, pool."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ class BackboneOptions:
     norm: str = "batch"  # layers/normalization.py
     activation: str = "relu"  # layers/activation.py
     dropout: float = 0.0  # probability, in the body; where, the family says
+    pool: str = "own"  # instead of the family's pools that downsample: layers/pooling.py; own: as they are
 
     def spec(self) -> dict[str, Any]:
-        """The options as saved files have them: JSON-able, and without a stem where there is no choice of one."""
+        """The options as saved files have them: JSON-able, without a stem where there is no choice of one, without
+        a pool where it is the family's own."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
         if self.stem is None:
             del values["stem"]
+        if self.pool == "own":
+            del values["pool"]
         return values

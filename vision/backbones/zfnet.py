@@ -9,6 +9,11 @@ from vision.backbones.backbone import widths
 from vision.backbones.chain import Chain, Dense
 from vision.backbones.options import BackboneOptions
 
+ZFNETS = {  # channels of the five convolutions
+    "zfnet": (96, 256, 384, 384, 256),
+    "zfnet_wide": (96, 256, 512, 1024, 512),
+}
+
 
 class ZFNet(Chain):
     """Zeiler & Fergus 2013, "Visualizing and understanding convolutional networks", arXiv 1311.2901, figure 3.
@@ -17,7 +22,10 @@ class ZFNet(Chain):
     pools that count windows which begin inside the image. The constants of its contrast normalization, after the
     first two pools, are not given: AlexNet's are taken.
 
-    shape: (C, H, W); width: multiplies the channels 96, 256, 384, 384, 256 and the head's 4096
+    name: a key of ZFNETS.
+        zfnet       figure 3: 384, 384 and 256 channels in layers three to five
+        zfnet_wide  512, 1024 and 512 there, as in table 2 and in CS231n's lecture on architectures
+    shape: (C, H, W); width: multiplies the channels and the head's 4096
     init, activation: see options.py
     norm: see options.py; any but none takes the place of contrast normalization
     dropout: of single numbers, of what each pool but the last leaves; the head has its own
@@ -31,7 +39,7 @@ class ZFNet(Chain):
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
         super().__init__(name, shape, options)
-        one, two, three, four, five = widths((96, 256, 384, 384, 256), options.width)
+        one, two, three, four, five = widths(ZFNETS[name], options.width)
         response = options.norm == "none"
 
         if options.stem == "cifar":

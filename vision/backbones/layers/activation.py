@@ -13,6 +13,13 @@ class Maxout(nn.Module):
         return torch.maximum(*x.chunk(2, 1))
 
 
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2 x / 3): LeCun et al. 1998, section II.B, which is 1 at 1 and -1 at -1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 1.7159 * torch.tanh(2 / 3 * x)
+
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.01),
@@ -22,6 +29,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid,
     "tanh": nn.Tanh,
     "relu6": nn.ReLU6,
+    "scaled_tanh": ScaledTanh,
     "maxout": Maxout,
 }
 
