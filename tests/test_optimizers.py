@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vision.classification import classifier
-from vision.training import optimizers
+from vision.training import optimizers, schedules
 
 SHAPE = (3, 16, 16)
 
@@ -124,3 +124,22 @@ def test_what_cannot_be_thawed():
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="no weight learns"):
         optimizers.groups(model)
+
+
+def test_max_norm_constraint_by_hand():
+    """Rows of 3, 4 (length 5) and 0.3, 0.4 (0.5): the first is scaled to 2, a bias and a short row stay."""
+    model = torch.nn.Linear(2, 2)
+    model.weight.data, model.bias.data = torch.tensor([[3.0, 4.0], [0.3, 0.4]]), torch.tensor([9.0, -9.0])
+    optimizers.constrain_norms(model, 2.0)
+    assert torch.allclose(model.weight, torch.tensor([[1.2, 1.6], [0.3, 0.4]]))
+    assert model.bias.tolist() == [9, -9]
+    conv = torch.nn.Conv2d(3, 4, 3)
+    conv.weight.data.fill_(1.0)
+    optimizers.constrain_norms(conv, 1.0)
+    assert torch.allclose(conv.weight.flatten(1).norm(dim=1), torch.ones(4))
+
+
+def test_halving_by_hand():
+    """Ten passes, halved every four of them: 1, then 1/2 from the 4th on, and 1/4 from the 8th."""
+    factors = [schedules.at("halve", epoch / 10, halvings=10 / 4) for epoch in range(10)]
+    assert factors == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25]

@@ -37,6 +37,35 @@ class Classifier(nn.Module):
         return self.head(self.backbone(images))
 
 
+@torch.no_grad()
+def reuse_classes(model: Classifier, trained: Classifier, classes: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Copy a trained classifier's head for the classes that both know, by their names, in place.
+
+    model is for `classes`, trained for `known`, on one backbone. Of weights that depend on classes the rows of the
+    shared ones are copied, other weights whole. Returns the names of the shared classes.
+    Raises ValueError where the heads are of other forms, and where no class is shared.
+    """
+    shared = [name for name in classes if name in known]
+    if not shared:
+        raise ValueError(f"none of the classes {', '.join(classes)} is one of {', '.join(known)}")
+    into, out_of = ([names.index(name) for name in shared] for names in (list(classes), list(known)))
+    with torch.device("meta"):
+        one, two = (model.backbone.head(n).state_dict() for n in (1, 2))
+    old = trained.head.state_dict()
+    for key, weight in model.head.state_dict().items():
+        given = old.get(key)
+        naming = one[key].shape != two[key].shape  # it depends on how many classes there are
+        fits = given is not None and given.shape[naming:] == weight.shape[naming:] and given.dim() == weight.dim()
+        if not fits:
+            raise ValueError(f"the heads differ at {key!r}: they are to be of one backbone with the same options")
+        given = given.to(weight.device, weight.dtype)
+        if naming:
+            weight[into] = given[out_of]
+        else:
+            weight.copy_(given)
+    return shared
+
+
 def build(
     name: str,
     shape: Sequence[int],

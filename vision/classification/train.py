@@ -29,6 +29,7 @@ import runs
 from runs import checkpoint, saved, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.machine import choose, precision
+from runs.printing import printable
 from vision import backbones, data
 from vision.backbones.layers.initialization import initialize, whiten
 from vision.classification import checks, classifier
@@ -67,8 +68,10 @@ class BackboneFlags:
     init: str | None = None  # of backbone, head: he, xavier, orthogonal, small, zeros or torch; None: the families'
     dropout: Share | None = None  # probability, in the head; None: the paper's
     body_dropout: Share | None = None  # in the backbone; None: the family's
+    pool: str = "own"  # instead of the family's pools: stochastic, fractional, ...: backbones/layers/pooling.py
     dropconnect: Share = 0.0  # probability, of the head's weights
     whiten: bool = False  # the first convolution whitens the images' patches, with frozen weights (airbench)
+    reuse_classes: bool = False  # of a run as the backbone, the classifier's weights of classes of the same name too
     train: str = "all"  # trainable weights: all, last-N (head and last N stages), head, last (layer)
 
 
@@ -83,7 +86,9 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     decay_biases: bool = True  # weight decay of norms and biases too
     bias_scale: NonNegative = 1.0  # learning rate of norms and biases, times the others'
     layer_decay: NonNegative = 1.0  # learning rate of a stage, times the next one's: below 1 early ones learn slower
-    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/schedules.py
+    max_weight_norm: NonNegative = 0.0  # length of the weights into a unit, at most; 0: any (max-norm constraint)
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/training/schedules.py
+    halve_every: Positive = 5.0  # schedule halve: passes over the training images between its drops
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     drop_after: Count = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth
     snapshots: Whole = (
@@ -95,7 +100,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
         "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/training/augmentation.py
     )
     test: bool = True  # test the weights of the best evaluation, once, at the end
-    views: Literal[1, 2, 5, 10] = 1  # of each image in the second test: 2, mirrored too; 10, and from the corners
+    views: Literal[1, 2, 5, 10, 50] = 1  # of an image in the last test: 2, mirrored; 10, corners too; 50, five sizes
     evaluate_every: Count = 20_000  # images shown between evaluations on validation
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
@@ -174,7 +179,7 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
     """
     name = str(config.backbone)
     asked = {key: getattr(config, key) for key in ("stem", "width", "norm", "activation", "init")}
-    asked["dropout"] = config.body_dropout
+    asked["dropout"], asked["pool"] = config.body_dropout, None if config.pool == "own" else config.pool
     options = {key: value for key, value in asked.items() if value is not None}
     if name in backbones.BACKBONES and "stem" not in options and max(shape[1:]) <= 64:
         options |= {"stem": "cifar"} if "cifar" in backbones.BACKBONES[name].stems else {}
@@ -190,6 +195,10 @@ def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier
     if config.whiten:
         first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
         whiten(first, sets.train.images[:SAMPLE])
+    if config.reuse_classes:
+        trained = load(config.backbone, "cpu")
+        shared = classifier.reuse_classes(model, trained.models[0], sets.classes, trained.sets.classes)
+        print(printable(f"classifier weights of {config.backbone} for {', '.join(shared)}"))
     optimizers.set_trainable(model, config.train)
     return model.to(device, memory_format=torch.channels_last)
 
@@ -201,7 +210,7 @@ def probabilities(config: Config, model: Classifier, images: Tensor, views: int 
     found = []
     for rows in images.split(batch):
         with precision(config, images.device):
-            found.append(sum(model(view).float().softmax(1) for view in augmentation.views(rows, views)) / views)
+            found.append(sum(model(view).float().softmax(1) for view in augmentation.each_view(rows, views)) / views)
     return torch.cat(found)
 
 
@@ -236,7 +245,7 @@ def train(config: Config) -> None:
 
     change = augmentation.Augmentation(config.augment, train.images[:SAMPLE] if config.stream else train.images)
     call = torch.compile(forward) if config.compile else forward
-    classes = len(sets.classes)
+    classes, halvings = len(sets.classes), config.steps / (config.halve_every * len(train.labels))
 
     def learn(images: Tensor, shares: Tensor) -> dict[str, Tensor]:
         logits = None
@@ -250,6 +259,8 @@ def train(config: Config) -> None:
             return loss
 
         loss = optimizer.step(closure)
+        if config.max_weight_norm:
+            optimizers.constrain_norms(model, config.max_weight_norm)
         right = (logits.detach().argmax(1) == shares.argmax(1)).float().mean()
         return {"loss/train": loss.detach(), "train/accuracy": right}
 
@@ -257,7 +268,8 @@ def train(config: Config) -> None:
         learn = runs.Captured(learn, device)
     optimizers.train_mode(model)
     for step in run.steps(config.steps, stride=config.batch):
-        factor = schedules.at(config.schedule, step / config.steps, config.warm_up, config.snapshots) * plateau.factor
+        progress = step / config.steps
+        factor = schedules.at(config.schedule, progress, config.warm_up, config.snapshots, halvings) * plateau.factor
         optimizers.set_learning_rate(optimizer, config.learning_rate * factor)
         rows = sampling.batch_indices(len(train.labels), step, config.batch, config.seed, device)
         images, labels, mix = change(train.images[rows]), train.labels[rows], None

@@ -1,4 +1,4 @@
-"""Optimizers by name, frozen layers, parameter groups with layer-wise learning rates, and weight averaging.
+"""Optimizers by name, frozen layers, parameter groups with layer-wise rates, weight averaging, max-norm constraint.
 
     optimizers.set_trainable(model, "last-1")            # train the head and the backbone's last stage
     optimizer = optimizers.build("nesterov", optimizers.groups(model, weight_decay=5e-4, layer_decay=0.5))
@@ -91,6 +91,19 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"].fill_(scaled)
         else:
             group["lr"] = scaled
+
+
+@torch.no_grad()
+def constrain_norms(model: nn.Module, largest: float) -> None:
+    """Max-norm constraint: the weights into each unit, as a vector, are scaled down to a length of at most `largest`.
+
+    Srivastava et al. 2014, JMLR 15, section 5.1, after every update; there 3 to 4. A unit is a row of a dense layer,
+    or a filter of a convolution; biases and weights that do not learn are free.
+    """
+    for weight in model.parameters():
+        if weight.dim() > 1 and weight.requires_grad:
+            lengths = weight.flatten(1).norm(dim=1).view(-1, *[1] * (weight.dim() - 1))
+            weight.mul_((largest / lengths.clamp(min=1e-12)).clamp(max=1.0))
 
 
 @torch.no_grad()

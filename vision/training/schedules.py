@@ -17,6 +17,7 @@ from runs import suggestions
 
 DROPS = (0.5, 0.75)  # progress at which the step schedule drops, as for CIFAR in He et al. 2015, section 4.2
 DROP = 0.1  # factor of each drop, and of the plateau's
+HALF = 0.5  # factor of each drop of the halving schedule
 PEAK = 0.25  # progress at which the one cycle is at its top
 FLOOR = 0.04  # factor that the one cycle begins with
 
@@ -29,6 +30,12 @@ def constant(progress: float) -> float:
 def step(progress: float) -> float:
     """Step decay: a tenth from half of the steps on, a hundredth from three quarters on."""
     return DROP ** sum(progress >= drop for drop in DROPS)
+
+
+def halve(progress: float, drops: float) -> float:
+    """Step decay by halves, as CS231n has it ("by a half every 5 epochs"): after each of `drops` equal parts of the
+    steps; a part that is not whole is the last one."""
+    return HALF ** int(progress * drops + 1e-9)  # what is one more part but for rounding is one more
 
 
 def cosine(progress: float) -> float:
@@ -60,18 +67,19 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "one_cycle": one_cycle,
 }
-NAMES = (*SCHEDULES, "plateau", "snapshots")
+NAMES = (*SCHEDULES, "halve", "plateau", "snapshots")
 
 
-def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1) -> float:
+def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1, halvings: float = 1.0) -> float:
     """The factor of the learning rate at `progress`, warm-up included; `plateau` counts as constant here.
 
     warm_up: share of all steps on which the factor rises linearly from 0 to the schedule's first value (Goyal et al.
         2017, arXiv 1706.02677, section 2.2); the schedule has the other steps.
-    snapshots: cycles of the schedule of that name.
+    snapshots: cycles of the schedule of that name. halvings: parts of all steps after each of which `halve` halves.
     Raises ValueError for an unknown name.
     """
     curves = SCHEDULES | {"plateau": constant, "snapshots": functools.partial(cycles, count=snapshots)}
+    curves["halve"] = functools.partial(halve, drops=halvings)
     if name not in curves:
         raise ValueError(f"unknown schedule {name!r}: {suggestions.one_of(name, curves)}")
     if progress < warm_up:
