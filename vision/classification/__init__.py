@@ -10,6 +10,13 @@ torchvision_weights.py  state dicts with torchvision's keys, both ways
 classical.py            nearest neighbors, linear classifiers and two-layer nets on pixels or features
 nearest_neighbors.py    distances and votes; features.py: HOG and hue histograms; plots.py: their pictures
 activation_study.py     activation histograms by initialization
+rate_range.py           learning-rate range test; grid_and_random.py: grid against random search
+ablation_study.py       what every regularizer, initializer and augmentation is worth
+architecture_search.py  random search and regularized evolution over cells
+stage_probe.py          a linear classifier on every stage; transfer_study.py: how much of a backbone to train
+retrieval.py            the nearest images by features
+bag_of_words.py         SIFT (sift.py), k-means and histograms of words (visual_words.py), SVM
+short_fit.py            short trainings in memory, and the files of studies; stage_features.py: maps as vectors
 """
 
 from vision.classification.classifier import Classifier
