@@ -115,7 +115,7 @@ def draw(rows: dict[str, list[np.ndarray]], path: Path) -> None:
             panel.imshow(shown)
             panel.set_xticks([])
             panel.set_yticks([])
-        title = name if len(name) < 20 else f"{name.partition('(')[0]} all"
+        title = name if len(name) < 20 else f"{name.partition('of(')[0]} of them"
         line[0].set_ylabel(printable(title), fontsize=9, rotation=0, ha="right", va="center", parse_math=False)
     output.draw(path, figure, "--out", dpi=80)
 
