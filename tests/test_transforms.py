@@ -323,3 +323,16 @@ def test_selected_images_keep_their_objects():
     batch = Batch.of([one, two])
     assert warps.select(batch, torch.tensor([1, 0])).boxes[0].tolist() == [3, 3, 9, 9]
     assert warps.select(batch, torch.tensor([0])).boxes.tolist() == one.target.boxes.tolist()
+
+
+def test_a_mix_of_what_moves_and_what_does_not_keeps_all_objects():
+    """An object's area is not known any more after a change of geometry, and so is dropped for all of a batch."""
+    samples = [rectangles([[2, 3, 12, 9]], 16, 20, channels=3) for _ in range(6)]
+    with_area = [
+        dataclasses.replace(each, target=dataclasses.replace(each.target, area=torch.tensor([60.0])))
+        for each in samples
+    ]
+    found = RandomMix([Flip(1.0), ColorJitter()], 1)(Batch.of(with_area), generator())
+    assert found.area is None and found.image_index.tolist() == list(range(6))
+    flipped = found.boxes[:, 0] == 8
+    assert flipped.sum() == 3 and (found.boxes[~flipped, 0] == 2).all()

@@ -117,6 +117,10 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
         super().validate()
         if self.backbone:
             backbones.check(self.backbone)
+        if self.capture and self.pool.startswith("fractional"):
+            raise ValueError(
+                "--capture repeats a step as it was, and fractional pools draw their regions anew in each"
+            )
 
 
 COLOR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)

@@ -230,7 +230,7 @@ def _joined(parts: Sequence[Batch]) -> Batch:
     fields: dict = {}
     for name in ("images", "label", "semantic", *INSTANCES):
         values = [getattr(part, name) for part in parts]
-        fields[name] = None if values[0] is None else torch.cat(values)
+        fields[name] = None if any(value is None for value in values) else torch.cat(values)  # None: an area changed
     if parts[0].captions is not None:
         fields["captions"] = tuple(captions for part in parts for captions in part.captions)
     if parts[0].image_index is not None:
