@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 import envs
 import runs
-from agents import optimization, q_learning
+from agents import q_learning
 from agents.config import (
     BackboneFlags,
     ComputeFlags,
@@ -43,6 +43,7 @@ from agents.config import (
 from agents.evaluation import evaluate_and_save, open_run
 from agents.networks.lstm import RecurrentState
 from agents.networks.recurrent_q import R2D2Network, build, make_policy
+from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, set_learning_rate
 from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy
 from agents.rainbow.prioritized import concatenate, split_batches
 from agents.returns import n_step_targets, rescale, unscale
@@ -239,8 +240,8 @@ def train(config: Config) -> None:
 
     online = build(config, world)
     estimate_mean_observation(config, online, run)
-    target = optimization.frozen_copy(config, online)
-    optimizer = optimization.adam(config, online)
+    target = frozen_copy(config, online)
+    optimizer = adam(config, online)
     reach = config.window + config.length - 1  # a sequence may begin anywhere within a period
     memory = PrioritizedReplay(
         q_learning.build_memory(config, world, run, reach), config.priority_exponent, period=config.length
@@ -268,9 +269,9 @@ def train(config: Config) -> None:
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         dealt = split_batches(batches, weights, config.updates)
         metrics, priority = zip(*(update(Step(*rows), weight) for rows, weight in dealt), strict=True)
-        return optimization.mean_metrics(metrics), concatenate(priority)
+        return mean_metrics(metrics), concatenate(priority)
 
-    act, learn = optimization.compile_or_capture(config, device, act, learn)
+    act, learn = compile_or_capture(config, device, act, learn)
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
@@ -278,7 +279,7 @@ def train(config: Config) -> None:
         world.send(action)
         if step >= config.learn_start:  # while the emulator plays
             if config.anneal_lr:
-                optimization.set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))
+                set_learning_rate(optimizer, config.learning_rate * (1 - step / config.steps))
             for _ in run.due(config.learn_every * config.updates):
                 drawn = memory.sequences(config.batch * config.updates, config.window, config.importance_exponent)
                 metrics, priority = learn(drawn.record, drawn.weight)

@@ -46,12 +46,12 @@ from agents.networks import actor_critic
 from agents.networks.actor_critic import load
 from agents.returns import reward_to_go
 from envs import Transition
+from replay.episodes import Episodes
 from runs.flag_types import Count, Share
 from runs.machine import precision
 
 __all__ = [
     "Config",
-    "Episodes",
     "baselines",
     "step_returns",
     "load",
@@ -111,56 +111,6 @@ PAPER = {"control": EPISODIC, "catch": EPISODIC}
 def recipe(asked: Config) -> Config:
     """The config that suits the world asked for. Raises ValueError on an unknown world."""
     return from_recipe(asked, RECIPES, PAPER)
-
-
-class Episodes:
-    """The first episode of each of N worlds since the last update, and the number of updates.
-
-    It is part of a checkpoint, since an update may be many steps away.
-    """
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = device
-        self.updates = 0
-        self.steps: list[Transition] = []  # (N, ...) each; action as sampled
-        self.ended: Tensor | None = None  # (N,) bool, the world's first episode has ended
-
-    def add(self, transition: Transition, action: Tensor) -> Tensor:
-        """Add a step and its action as sampled. Returns (N,) bool: the worlds whose first episode ended with it."""
-        self.steps.append(transition._replace(action=action))
-        before = torch.zeros_like(transition.last) if self.ended is None else self.ended
-        self.ended = before | transition.last
-        return transition.last & ~before
-
-    @property
-    def complete(self) -> bool:
-        """Whether the first episode of every world has ended."""
-        return self.ended is not None and bool(self.ended.all())
-
-    def take(self) -> tuple[Transition, Tensor]:
-        """Remove and return all steps, every field (T, N, ...), and which are of a first episode, (T, N) bool."""
-        record = Transition(*(torch.stack(field) for field in zip(*self.steps, strict=True)))
-        ended_before = record.last.cumsum(0) - record.last.long()
-        self.steps, self.ended = [], None
-        self.updates += 1
-        return record, ended_before == 0
-
-    def state_dict(self) -> dict:
-        fields = [torch.stack(field) for field in zip(*self.steps, strict=True)]
-        return {"updates": self.updates, "fields": fields}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.updates = state["updates"]
-        fields = (field.to(self.device).unbind(0) for field in state["fields"])
-        self.steps = [Transition(*step) for step in zip(*fields, strict=True)]
-        self.ended = torch.stack([step.last for step in self.steps]).any(0) if self.steps else None
-
-    def truncate_episodes(self, worlds: Tensor) -> None:
-        """Set `last` of the newest step of the worlds in (N,) bool: a resumed run begins other games there."""
-        if self.steps:
-            worlds = worlds.to(self.device)
-            self.steps[-1] = self.steps[-1]._replace(last=self.steps[-1].last | worlds)
-            self.ended = self.ended | worlds
 
 
 class MovingAverage(nn.Module):
@@ -230,7 +180,7 @@ def train(config: Config) -> None:
     estimate_mean_observation(config, network, run)
     optimizer = optimization.adam(config, network)
     groups = network.parameter_groups() if config.separate_critic else [list(network.parameters())]
-    episodes, moving = Episodes(device), MovingAverage().to(device)
+    episodes, moving = Episodes(Transition, device), MovingAverage().to(device)
     run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
 
     @torch.inference_mode()
@@ -269,10 +219,9 @@ def train(config: Config) -> None:
     def descend(loss: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()
-        for weights in (
-            groups if config.max_grad_norm else ()
-        ):  # the value's gradient is a thousand times the policy's
-            nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+        if config.max_grad_norm:
+            for weights in groups:  # each by itself: the value's gradient is a thousand times the policy's
+                nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
         optimizer.step()
 
     if config.compile:

@@ -154,9 +154,8 @@ class SoftAttentionNetwork(actor_critic.ActorCritic):
         nn.init.kaiming_normal_(self.project.weight, nonlinearity="linear")
         nn.init.zeros_(self.project.bias)
         with torch.no_grad():
-            _, _, height, width = self._map(
-                world.observation[:1].cpu()
-            ).shape  # the network is on the CPU until it is built
+            picture = world.observation[:1].cpu()  # as the network, until it is built
+            height, width = self._map(picture).shape[2:]
         basis = spatial_basis(height, width, config.basis).flatten(1)  # (S, P)
         self.register_buffer("basis", basis, persistent=False)
         self.shape = (height, width)

@@ -82,7 +82,7 @@ class BatchVectorEnv(VectorEnv):
 
 
 class SingleEnv(gymnasium.Env):
-    """One game of a GamesVectorEnv of one, made with AutoresetMode.DISABLED: for libraries without vector ones."""
+    """One game of a BatchVectorEnv of one, made with AutoresetMode.DISABLED: for libraries without vector ones."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
 

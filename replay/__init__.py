@@ -6,6 +6,7 @@ frame_replay.py   FrameReplay: uniform replay of stacked frames, every frame sto
 prioritized.py    PrioritizedReplay: prioritized replay over either of them
 sum_tree.py       SumTree: the sum tree of its priorities
 rollout.py        Rollout: T steps of N worlds, and minibatches of them, for A2C, PPO and PQN
+episodes.py       Episodes: the first episode of each of N worlds, for REINFORCE
 segments.py       the file format of a save
 mapping.py        storage on a disk instead of in RAM
 """

@@ -17,6 +17,7 @@ from agents import a2c, hard_attention, ppo, reinforce, soft_attention, watch
 from agents.networks import actor_critic, distributions, normalization
 from agents.returns import gae
 from agents.studies import gradient_variance
+from replay.episodes import Episodes
 from replay.rollout import Rollout
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -351,8 +352,8 @@ def test_what_is_learned_from_is_what_was_done(tmp_path, monkeypatch, name):
 
 
 def test_a_learned_baseline_explains_what_follows_and_only_first_episodes_count(tmp_path, monkeypatch):
-    updates, take = [], reinforce.Episodes.take
-    monkeypatch.setattr(reinforce.Episodes, "take", lambda self: updates.append(1) or take(self))
+    updates, take = [], Episodes.take
+    monkeypatch.setattr(Episodes, "take", lambda self: updates.append(1) or take(self))
     asked = quick(tmp_path, reinforce, "CartPole", steps=12_000, evaluate_every=0, log_every=2_000)
     reinforce.train(asked)
     lines = [json.loads(line) for line in open(tmp_path / "CartPole-v1" / "reinforce-1" / "metrics.jsonl")]

@@ -33,5 +33,5 @@ def split_batches(
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """What each update (B,) says of its rows -> (B * updates,), in the order in which `deal` was given them."""
+    """What each update (B,) says of its rows -> (B * updates,), in the order before `split_batches`."""
     return torch.stack(list(parts), 1).flatten()

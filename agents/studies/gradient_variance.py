@@ -35,6 +35,7 @@ from agents import reinforce
 from agents.loading import load_checkpoint
 from agents.networks import actor_critic
 from envs import Transition, World
+from replay.episodes import Episodes
 from runs import machine, output
 from runs.flag_types import Share
 from runs.printing import compact_json
@@ -66,7 +67,7 @@ def collect_episodes(
     records: list[tuple[Transition, Tensor]] = []
     for k in range(math.ceil(episodes / world.count)):
         world.reset(seed + k)
-        played = reinforce.Episodes()
+        played = Episodes(Transition)
         while not played.complete:
             with torch.inference_mode():
                 action = network.head.sample(network(world.observation)[0])
