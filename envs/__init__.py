@@ -4,6 +4,7 @@
     world.py            World, N games side by side; what passes through it is checked by checks.py
     description.py      Description, what a world is before it is opened
     atari.py            every bundled Atari ROM, protocols classic and sticky
+    console_memory.py   the RAM of these games' consoles beside their frames
     atari_ram.py        one Atari console whose memory can be read: pictures with labels
     gymnasium_world.py  any Gymnasium environment: vectors, its own images, or its rendered screen; which spaces it
                         takes, spaces.py, and how it steps single environments, serial.py

@@ -22,7 +22,9 @@ import numpy as np
 import torch
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
+from torch import Tensor
 
+from envs.console_memory import ConsoleMemory
 from envs.world import StepResult, World
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -70,6 +72,8 @@ class AtariWorld(World):
         power_cycle: agent steps after which the next game starts from a fresh, seeded console.
             Smaller means quicker resume (at most this many steps a world are played again) and slower play.
         flicker: probability that a frame is black; see World.
+        ram: read the consoles' memory beside the frames, `ram` and `next_ram`, by playing every game a second time
+            (console_memory.py). The frames are the same as without.
 
     Raises:
         ValueError: an unknown game or protocol.
@@ -93,6 +97,7 @@ class AtariWorld(World):
         threads: int = 0,
         power_cycle: int = 16_384,
         flicker: float = 0.0,
+        ram: bool = False,
     ) -> None:
         if name not in ROMS:
             raise ValueError(f"unknown game {name!r}; envs.atari.ROMS lists them")
@@ -114,6 +119,7 @@ class AtariWorld(World):
             **self._settings, img_height=size, img_width=size, stack_num=stack, grayscale=not color
         )
         self._twin: AtariVectorEnv | None = None
+        self._consoles = self._open_consoles() if ram else None
         self._color = color
         self._signals_lives = protocol == "classic" and not evaluation
         self._tape_limit = power_cycle
@@ -121,7 +127,7 @@ class AtariWorld(World):
         options = dict(
             protocol=protocol, evaluation=evaluation, frame_skip=frame_skip, stack=stack, size=size,
             full_actions=full_actions, color=color, fire_reset=fire_reset, max_frames=max_frames,
-            power_cycle=power_cycle, flicker=flicker,
+            power_cycle=power_cycle, flicker=flicker, **({"ram": True} if ram else {}),
         )  # fmt: skip
         super().__init__(
             name=name,
@@ -137,23 +143,55 @@ class AtariWorld(World):
             flicker=flicker,
         )
 
+    @property
+    def ram(self) -> Tensor:
+        """The consoles' memory at the present, (N, 128) uint8 on the device: of the frames in `observation`.
+
+        Raises ValueError where the world was made without ram=True.
+        """
+        return self._tensor(self._memory().present.copy())
+
+    @property
+    def next_ram(self) -> Tensor:
+        """The consoles' memory where the last step led, (N, 128) uint8: of the frames in its `next_observation`.
+
+        Raises ValueError where the world was made without ram=True.
+        """
+        return self._tensor(self._memory().arrived.copy())
+
+    def _memory(self) -> ConsoleMemory:
+        if self._consoles is None:
+            raise ValueError(f"{self.name} was opened without its memory: envs.make({self.name!r}, ram=True)")
+        return self._consoles
+
+    def _open_consoles(self) -> ConsoleMemory:
+        names = ("frameskip", "full_action_space", "use_fire_reset", "max_num_frames_per_episode")
+        settings = {key: self._settings[key] for key in (*names, "repeat_action_probability")}
+        return ConsoleMemory(self._settings["game"], self._settings["num_envs"], **settings)
+
     def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if self._twin is not None:
             self._screen = _reset(self._twin, seeds, mask)[0]
         observation, info = _reset(self._emulators, seeds, mask)
         self._lives = info["lives"]
+        if self._consoles is not None:
+            self._consoles.restart(seeds, mask, info)
         return self._picture(observation)
 
     def _emit(self, action: np.ndarray) -> None:
         self._emulators.send(action.astype(np.int32))
         if self._twin is not None:
             self._twin.send(action.astype(np.int32))
+        if self._consoles is not None:  # while the emulators' threads play
+            self._consoles.step(action)
 
     def _collect(self) -> StepResult:
         if self._twin is not None:
             self._screen = self._twin.recv()[0]
         observation, reward, terminated, truncated, info = self._emulators.recv()
         ended = terminated | truncated
+        if self._consoles is not None:
+            self._consoles.finish(reward, terminated, ended, info)
         lost = (info["lives"] < self._lives) & ~ended if self._signals_lives else None
         self._lives = info["lives"]
         present = arrived = self._picture(observation)
@@ -189,7 +227,7 @@ class AtariWorld(World):
 
     def close(self) -> None:
         """Stop the emulators' threads."""
-        self._emulators = self._twin = None
+        self._emulators = self._twin = self._consoles = None
 
 
 def _reset(emulators: AtariVectorEnv, seeds: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
