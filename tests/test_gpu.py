@@ -144,7 +144,7 @@ def test_atari_captured(program, device, tmp_path):
 def test_killed_and_resumed(program, device, tmp_path, kill, same_ends):
     """Equal to a run that was not stopped, bit for bit where two such runs are equal to each other."""
     module = importlib.import_module(f"agents.{program}")
-    numbers = PLAYED | (REPLAYED if program == "dqn" else ROLLED) | dict(steps=20_000, save_every=0.2, log_every=500)
+    numbers = PLAYED | (REPLAYED if program == "dqn" else ROLLED) | dict(steps=6_000, save_every=0.1, log_every=500)
     del numbers["env"]
     config = dataclasses.replace(module.recipe(module.Config(env="Catch")), folder=tmp_path, **numbers)
     config = dataclasses.replace(config, device=str(device))

@@ -233,6 +233,10 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS, help="(default all)")
     parser.add_argument("--workers", type=int, default=0, help="processes of tests; 0: 5 on a GPU, else 1")
     options = parser.parse_args()
+    try:
+        device = machine.choose(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     whole = Clock(60 * options.minutes)
     usable = Clock(max(60 * options.minutes - FINISH, 1.0))
     options.workers = options.workers or (5 if options.device != "cpu" else 1)
@@ -240,7 +244,7 @@ def main() -> None:
     if options.out.exists() and any(options.out.iterdir()):
         parser.error(f"{options.out} is not empty: choose another folder")
     options.out.mkdir(parents=True, exist_ok=True)
-    about = machine.circumstances("tests.benchmarks.gpu", machine.choose(options.device))
+    about = machine.circumstances("tests.benchmarks.gpu", device)
     found: dict[str, dict[str, Any]] = {}
     for group in options.groups:
         last = group == options.groups[-1]

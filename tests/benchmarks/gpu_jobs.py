@@ -7,6 +7,7 @@ knows what was going on when it hung or died. After an error of the device, whic
 import contextlib
 import dataclasses
 import faulthandler
+import gc
 import importlib
 import json
 import sys
@@ -72,8 +73,9 @@ def kept_world(name: str, count: int = 1, seed: int = 1, device: Any = "cpu", **
     key = repr((name, count, str(device), sorted(options.items())))
     if key not in WORLDS:
         if len(WORLDS) >= 4:
-            WORLDS.pop(next(iter(WORLDS))).close()
+            del WORLDS[next(iter(WORLDS))]
         WORLDS[key] = make_world(name, count, seed=seed, device=device, **options)
+        WORLDS[key].close = lambda: None  # a program that has used it up does not end it
     return WORLDS[key]
 
 
@@ -219,6 +221,7 @@ def main() -> None:
             result = JOBS[job["kind"]](torch.device(job["device"]), job["seconds"], **job["numbers"])
         except Exception as error:
             traceback.print_exc()
+            WORLDS.clear()  # one of them may be in the middle of a step
             words = f"{type(error).__name__}: {error}".strip()
             report.write(job["name"], "end", status="failed", error=words[:2_000])
             if "CUDA" in words or "cuda" in words:  # the context may be lost, and memory is
@@ -227,6 +230,7 @@ def main() -> None:
             continue
         report.write(job["name"], "end", status="passed", result=result)
         if torch.cuda.is_initialized():
+            gc.collect()
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
 

@@ -10,7 +10,8 @@ JOB_LIMIT = 75.0  # seconds of a job
 # 32, and the learning rate of this project's recipe for two cores. NOT MEASURED ON A GPU: what it reaches is unknown.
 GPU_RECIPE: dict[str, Any] = dict(
     worlds=128, rollout=32, epochs=2, minibatches=8, width=1.0, learning_rate=5e-4, td_lambda=0.65, capture=True,
-    epsilon=0.01, epsilon_fraction=0.1, evaluate_epsilon=0.0, evaluate_games=10, film_seconds=0.0,
+    epsilon=0.01, epsilon_fraction=0.1, evaluate_epsilon=0.001, evaluate_games=10, evaluate_steps=4_500,
+    evaluate_first=0, film_seconds=0.0,
 )  # fmt: skip
 SMALL = dict(worlds=4, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32, evaluate_games=1, capture=False)
 SMALL |= dict(evaluate_steps=200)
