@@ -14,17 +14,24 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from runs import suggestions
 from vision.backbones import Backbone
+from vision.training import second_order
 
 
-def _lbfgs(groups: list[dict], rate: float, momentum: float) -> Optimizer:
-    if len(groups) > 1 or groups[0]["weight_decay"]:
-        raise ValueError("lbfgs has one rate for all weights and no weight decay: use --l2, and --layer-decay 1")
-    return torch.optim.LBFGS(groups[0]["params"], rate, max_iter=10, line_search_fn="strong_wolfe")
+def _second_order(direction: type[second_order.Direction]) -> Callable[[list[dict], float, float], Optimizer]:
+    def build(groups: list[dict], rate: float, _: float) -> Optimizer:
+        if len(groups) > 1 or groups[0]["weight_decay"]:
+            name = direction.__name__.lower()
+            raise ValueError(
+                f"{name} has one rate for all weights and no weight decay: use --l2, and --layer-decay 1"
+            )
+        return second_order.SecondOrder(groups[0]["params"], rate, direction())
+
+    return build
 
 
 OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of groups, rate, momentum
@@ -42,8 +49,11 @@ OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of
     "adam": lambda groups, rate, momentum: torch.optim.Adam(groups, rate, (momentum, 0.999)),
     # Loshchilov & Hutter 2017, arXiv 1711.05101
     "adamw": lambda groups, rate, momentum: torch.optim.AdamW(groups, rate, (momentum, 0.999)),
-    # up to 10 iterations a batch with a strong-Wolfe line search, for large batches: Nocedal & Wright 2006, chapter 7
-    "lbfgs": _lbfgs,
+    # up to 10 iterations a batch with a strong-Wolfe line search, for large batches: second_order.py. The Hessian, an
+    # estimate of its inverse, and one of the last 10 steps alone
+    "newton": _second_order(second_order.Newton),
+    "bfgs": _second_order(second_order.BFGS),
+    "lbfgs": _second_order(second_order.LBFGS),
 }
 
 
@@ -64,7 +74,7 @@ def build(
 
     rate: at first; momentum: of those that have one; captured: the device, where its steps are to be captured as a
     CUDA graph: its rates are then tensors there.
-    Raises ValueError for an unknown name, for what L-BFGS cannot do, and for those that cannot be captured.
+    Raises ValueError for an unknown name, for what the second-order ones cannot do, and for those that cannot be captured.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: {suggestions.one_of(name, OPTIMIZERS)}")
@@ -91,6 +101,14 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"].fill_(scaled)
         else:
             group["lr"] = scaled
+
+
+def backward(optimizer: Optimizer, loss: Tensor) -> None:
+    """Backpropagate a loss as the optimizer needs it: Newton's method differentiates the gradients once more."""
+    if isinstance(optimizer, second_order.SecondOrder):
+        optimizer.backward(loss)
+    else:
+        loss.backward()
 
 
 @torch.no_grad()
