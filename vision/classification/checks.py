@@ -72,7 +72,8 @@ def initial_loss(config: LossFlags, model: Classifier, images: Tensor, shares: T
     with torch.no_grad():
         for weight in last.parameters():
             weight.mul_(SMALL)
-    found, chance = _loss(config, model, images, shares).item(), losses.at_chance(config.loss, shares.shape[1])
+    found = _loss(config, model, images, shares).item()
+    chance = losses.at_chance(config.loss, shares.shape[1], config.margin)
     words = f"{found:.4f} (as initialized {unscaled:.4f})"
     return Finding("loss at the start", words, f"{chance:.4f} +- 5%", abs(found - chance) < 0.05 * chance)
 

@@ -1,4 +1,4 @@
-"""Hand-designed image features: histograms of oriented gradients (HOG) and of hues, for a whole batch.
+"""Image features: histograms of oriented gradients (HOG) and of hues, and those of a pretrained network.
 
 HOG: Dalal & Triggs 2005, "Histograms of oriented gradients for human detection", section 6, as simple as the features
 of CS231n's first assignment: cells of 8x8 pixels, 9 unsigned orientations, the mean magnitude of each, and no
@@ -10,12 +10,13 @@ Deviation from the assignment: a gradient and its opposite count as one orientat
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vision import backbones
 from vision.data.image_ops import GRAY
 
 FEATURES = ("pixels", "hog", "color", "hog+color")
@@ -24,15 +25,33 @@ FEATURES = ("pixels", "hog", "color", "hog+color")
 def extract(images: Tensor, name: str, chunk: int = 500) -> Tensor:
     """A row of features an image, (N, D): uint8 as they are for "pixels", else float32.
 
+    name: of FEATURES, or a pretrained backbone: a run's folder, or published weights as "resnet18:imagenet".
     images: (N, C, H, W) uint8. chunk: images at a time, which bounds the memory.
     Raises ValueError on another name, or where the images have no colors or are too small.
     """
-    if name not in FEATURES:
-        raise ValueError(f"unknown features {name!r}: there are {', '.join(FEATURES)}")
     if name == "pixels":
         return images.flatten(1)
+    if name not in FEATURES:
+        if ":" not in name and not Path(name).exists():
+            known = ", ".join(FEATURES)
+            raise ValueError(
+                f"unknown features {name!r}: there are {known}, and pretrained backbones (a run's folder)"
+            )
+        return convolutional(images, name, chunk)
     parts = [{"hog": hog, "color": hue_histogram}[part] for part in name.split("+")]
     return torch.cat([torch.cat([part(some) for part in parts], 1) for some in images.split(chunk)])
+
+
+@torch.inference_mode()
+def convolutional(images: Tensor, name: str, chunk: int = 500) -> Tensor:
+    """Features of a pretrained network (Razavian et al. 2014, arXiv 1403.6382): the mean over places of its last map,
+    (N, channels) float32. name: as vision.backbones.build takes it."""
+    backbone = backbones.build(name, images.shape[1:], frozen=True).to(images.device)
+    found = []
+    for some in images.split(chunk):
+        last = backbone(some)[-1]
+        found.append((last.mean((2, 3)) if last.dim() == 4 else last).float())
+    return torch.cat(found)
 
 
 def gray(images: Tensor) -> Tensor:
@@ -82,24 +101,3 @@ def hue_histogram(images: Tensor, bins: int = 10) -> Tensor:
     return (
         red.new_zeros(len(images), bins).scatter_add_(1, index, torch.full_like(hue, 1.0).flatten(1)) / index.shape[1]
     )
-
-
-class Scale(NamedTuple):
-    """Standardization of inputs by the mean and deviation of training inputs."""
-
-    mean: Tensor  # (D,)
-    std: Tensor  # (D,), or () for one of all
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """(B, D), bytes or floats -> (B, D) float32."""
-        return (inputs - self.mean) / self.std
-
-
-def scale_of(inputs: Tensor, chunk: int = 5_000) -> Scale:
-    """The scale of training inputs (N, D). Each feature has a deviation of its own, while pixels (bytes) share one:
-    their differences in contrast are part of the image, and those that never change stay 0. Summed in float64 on the
-    CPU, because not every device has it."""
-    mean = sum(some.cpu().double().sum(0) for some in inputs.split(chunk)) / len(inputs)
-    square = sum((some.cpu().double() - mean).square().sum(0) for some in inputs.split(chunk)) / len(inputs)
-    std = (square.mean() if inputs.dtype == torch.uint8 else square).sqrt()
-    return Scale(mean.float().to(inputs.device), torch.where(std > 1e-6, std, 1.0).float().to(inputs.device))

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from runs.flag_types import NonNegative, Share
+from runs.flag_types import NonNegative, Positive, Share
 from vision.classification.classifier import Classifier
 from vision.training import losses
 
@@ -18,6 +18,7 @@ class LossFlags:
     """What is minimized."""
 
     loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
+    margin: Positive = 1.0  # of the hinges
     smoothing: Share = 0.0  # label smoothing: share of each label that is spread over all classes
     mixup: NonNegative = 0.0  # alpha of the Beta distribution by which pairs of images are mixed; 0: none
     l1: NonNegative = 0.0  # times the sum of |w|, in the loss
@@ -39,7 +40,7 @@ def objective(
 
     images: (B, C, H, W); shares: (B, classes), see losses.targets. call: forward, maybe compiled.
     """
-    loss = losses.LOSSES[config.loss]
+    loss = losses.build(config.loss, config.margin)
     logits, *others = (each.to(shares.dtype) for each in call(model, images))  # out of bf16
     total = loss(logits, shares) + 0.3 * sum(loss(other, shares) for other in others)
     if config.l1 or config.l2:

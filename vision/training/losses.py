@@ -8,6 +8,7 @@ for one-hot targets they are the textbook's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -36,23 +37,32 @@ def cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
     return -(shares * logits.log_softmax(1)).sum(1).mean()
 
 
-def hinge(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean over images of sum over other classes of max(0, s_j - s_y + 1): Weston & Watkins 1999, as in CS231n.
+def hinge(logits: Tensor, shares: Tensor, margin: float = 1.0, smooth: float = 0.0) -> Tensor:
+    """Mean of the sum over other classes of max(0, s_j - s_y + margin): Weston & Watkins 1999, CS231n.
 
-    Mixed labels give the same mix of their losses.
+    Mixed labels give the same mix of their losses. smooth: see positive_part.
     """
-    return _hinge(logits, shares, 1)
+    return _weston_watkins(logits, shares, margin, lambda violation: positive_part(violation, smooth))
 
 
-def squared_hinge(logits: Tensor, shares: Tensor) -> Tensor:
+def squared_hinge(logits: Tensor, shares: Tensor, margin: float = 1.0) -> Tensor:
     """The hinge loss with every margin's violation squared: a large one costs more than two small ones."""
-    return _hinge(logits, shares, 2)
+    return _weston_watkins(logits, shares, margin, lambda violation: violation.clamp(min=0).square())
 
 
-def _hinge(logits: Tensor, shares: Tensor, power: int) -> Tensor:
+def positive_part(x: Tensor, smooth: float = 0.0) -> Tensor:
+    """max(0, x), or with `smooth` a smooth function at most smooth / 2 below it, a parabola in [0, smooth]."""
+    if not smooth:
+        return x.clamp(min=0)
+    inside = x.clamp(0, smooth)
+    return inside.square() / (2 * smooth) + (x - inside).clamp(min=0)
+
+
+def _weston_watkins(logits: Tensor, shares: Tensor, margin: float, cost: Callable[[Tensor], Tensor]) -> Tensor:
     assert logits.shape == shares.shape
-    violation = (logits[:, None, :] - logits[:, :, None] + 1).clamp(min=0) ** power  # (B, the true one, the other)
-    return (shares * (violation.sum(2) - 1)).sum(1).mean()  # a class's margin to itself is violated by 1
+    costs = cost(logits[:, None, :] - logits[:, :, None] + margin)  # (B, the true one, the other)
+    own = cost(logits.new_tensor(margin))  # of a class's margin to itself
+    return (shares * (costs.sum(2) - own)).sum(1).mean()
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -62,10 +72,15 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def at_chance(name: str, classes: int) -> float:
+def build(name: str, margin: float = 1.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss of LOSSES, with a margin where it has one."""
+    return functools.partial(LOSSES[name], margin=margin) if "hinge" in name else LOSSES[name]
+
+
+def at_chance(name: str, classes: int, margin: float = 1.0) -> float:
     """The loss at chance, where all logits are equal, as they nearly are before training; name: of LOSSES."""
     equal = torch.zeros(1, classes)
-    return LOSSES[name](equal, F.one_hot(torch.zeros(1, dtype=torch.int64), classes).float()).item()
+    return build(name, margin)(equal, F.one_hot(torch.zeros(1, dtype=torch.int64), classes).float()).item()
 
 
 def penalty(weights: Iterable[Tensor], l1: float = 0.0, l2: float = 0.0) -> Tensor:

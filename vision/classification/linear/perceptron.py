@@ -1,0 +1,60 @@
+"""The perceptron's rule, Adaline's rule, and the convergence bound of the perceptron.
+
+Both look at one example after the other, x (D,) with y of -1 or 1. The perceptron (Rosenblatt 1958) adds rate y x
+where y (w x + b) <= 0, and nothing else; Adaline, the delta rule of Widrow & Hoff 1960, adds rate (y - w x - b) x
+always: stochastic gradient descent on max(0, -y s) and on half the square of y - s.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Trained(NamedTuple):
+    """A linear model, and what happened in each epoch."""
+
+    weight: Tensor  # (D,)
+    bias: float
+    history: list[float]  # mistakes of the perceptron, mean squared error of Adaline
+
+
+def perceptron(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 1.0) -> Trained:
+    """The perceptron of inputs (N, D) and signs (N,), in their order, until an epoch has no mistake."""
+    weight, bias, history = torch.zeros_like(inputs[0]), 0.0, []
+    for _ in range(epochs):
+        mistakes = 0
+        for x, y in zip(inputs, signs.tolist(), strict=True):
+            if y * ((weight @ x).item() + bias) <= 0:
+                weight, bias, mistakes = weight + rate * y * x, bias + rate * y, mistakes + 1
+        history.append(mistakes)
+        if not mistakes:
+            break
+    return Trained(weight, bias, history)
+
+
+def adaline(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 0.01) -> Trained:
+    """Adaline of inputs (N, D) and targets (N,), in their order."""
+    weight, bias, history = torch.zeros_like(inputs[0]), 0.0, []
+    for _ in range(epochs):
+        lost = 0.0
+        for x, y in zip(inputs, signs.tolist(), strict=True):
+            error = y - (weight @ x).item() - bias
+            weight, bias, lost = weight + rate * error * x, bias + rate * error, lost + error * error
+        history.append(lost / len(inputs))
+    return Trained(weight, bias, history)
+
+
+def convergence_bound(inputs: Tensor, signs: Tensor, weight: Tensor, bias: float) -> float:
+    """Mistakes that the perceptron makes at most, in all epochs together: (R / gamma)^2 (Novikoff 1962).
+
+    R is the length of the longest example, with a 1 for the bias, and gamma the smallest distance of one to the
+    plane of some (weight, bias) that separates them: the largest there is gives the best bound. Infinite where it
+    does not separate them.
+    """
+    longest = (inputs.square().sum(1) + 1).max()
+    length = weight.square().sum() + bias**2
+    gamma = (signs * (inputs @ weight + bias)).min()
+    return (longest * length / gamma.square()).item() if gamma > 0 else float("inf")
