@@ -11,6 +11,7 @@ from matplotlib.colors import rgb_to_hsv, to_rgb
 from PIL import Image
 
 from vision import data
+from vision.backbones import Standardization
 from vision.classification import classical, features, nearest_neighbors, plots
 from vision.classification.classical import Config, recipe
 from vision.data import shapes as drawn_shapes
@@ -207,13 +208,14 @@ def test_errors_of_features():
 
 
 def test_scales():
-    scale = features.scale_of(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), chunk=1)
+    scale = Standardization((2,), "image", "each").fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
     assert scale(torch.tensor([[3.0, 5.0], [4.0, 6.0]])).tolist() == [
         [1, 0],
         [2, 1],
     ]  # what never changes keeps its unit
-    pixels = features.scale_of(torch.tensor([[0, 7], [8, 7]], dtype=torch.uint8))
-    assert pixels.mean.tolist() == [4, 7] and pixels.std.item() == pytest.approx(math.sqrt(8))
+    pixels = Standardization((2,), "image", "all").fit(torch.tensor([[0, 7], [8, 7]], dtype=torch.uint8))
+    assert (255 * pixels.mean).tolist() == pytest.approx([4, 7])
+    assert 255 / pixels.inverse.item() == pytest.approx(math.sqrt(8))
 
 
 # ---- programs -----------------------------------------------------------------------------------------------

@@ -125,8 +125,9 @@ def test_learns_shapes(tmp_path, monkeypatch):
     [
         dict(ema_decay=0.9, schedule="plateau", drop_after=1, mixup=0.2, views=10),
         dict(optimizer="adam", learning_rate=1e-3, loss="hinge", dropout=0.5, dropconnect=0.2, l1=1e-5),
+        dict(center="image", scale="all", whitening="zca", layers_every=256, init="xavier_uniform,bias=0.01"),
     ],
-    ids=["plateau", "adam"],
+    ids=["plateau", "adam", "whitened"],
 )
 def test_resume_is_exact(tmp_path, monkeypatch, changes):
     whole = train(tmp_path, name="whole", **changes)

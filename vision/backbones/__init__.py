@@ -30,7 +30,8 @@
 
 A family is a file and a line of BACKBONES. backbone.py has the contract, options.py what all can be built with,
 layers/ initialization, norms, activations and other layers, checkpoints.py saving and loading, published.py
-torchvision's weights, preprocessing.py the normalization of the images that weights were trained on.
+torchvision's weights, preprocessing.py the normalization of the images that weights were trained on,
+standardization.py that by statistics of one's own training images: mean, deviation, PCA, whitening.
 """
 
 import dataclasses
@@ -69,6 +70,7 @@ from vision.backbones.published import Checkpoint
 from vision.backbones.resnet import RESNETS, ResNet
 from vision.backbones.small import Small
 from vision.backbones.squeezenet import SQUEEZENETS, SqueezeNet
+from vision.backbones.standardization import Standardization
 from vision.backbones.vgg import VGG, VGGS
 from vision.backbones.wide_resnet import WIDE_RESNETS, WideResNet
 from vision.backbones.zfnet import ZFNETS, ZFNet
@@ -79,6 +81,7 @@ __all__ = [
     "BackboneOptions",
     "Checkpoint",
     "Preprocessing",
+    "Standardization",
     "build",
     "check",
     "checkpoint",
@@ -131,6 +134,7 @@ def build(
     frozen: bool = False,
     preprocessing: dict[str, Any] | None = None,
     subtracts_mean: bool = False,
+    standardization: dict[str, Any] | None = None,
     **options: Any,
 ) -> Backbone:
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
@@ -141,6 +145,8 @@ def build(
     preprocessing: Preprocessing.spec() of the images that weights were trained on; None: inputs are not normalized
     subtracts_mean: subtract a mean observation from every input, zero until Backbone.set_mean_observation; a
         pretrained backbone has its own, or none
+    standardization: Standardization.spec() of what its inputs go through, with statistics that are measured or loaded
+        afterwards
     options: of BackboneOptions and the family's extension of it. For a pretrained backbone they must be those of the
         file, but for `init`.
     Raises ValueError for an unknown name, an option that the family lacks, an image too small, or options that
@@ -154,6 +160,8 @@ def build(
         backbone = BACKBONES[str(name)](str(name), shape, dataclasses.replace(defaults, **options))
         if preprocessing is not None:
             backbone.preprocess(Preprocessing.of(preprocessing))
+        if standardization is not None:
+            backbone.standardize(Standardization(backbone.shape, **standardization))
         if subtracts_mean:
             backbone.set_mean_observation(torch.zeros(backbone.shape, dtype=torch.uint8))
         return backbone.freeze() if frozen else backbone

@@ -14,6 +14,7 @@ from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.layers.pixel_conv import PixelConv2d
 from vision.backbones.options import BackboneOptions
 from vision.backbones.preprocessing import Normalize, Preprocessing
+from vision.backbones.standardization import Standardization
 
 PROBE = 512  # pixels, side of the images on the meta device by which maps are measured; no stride is longer
 PROBE_STEP = 9 * PROBE  # pixels added in width to measure strides: a multiple of each stride, OverFeat's 36 included
@@ -135,6 +136,23 @@ class Backbone(nn.Module):
         self.spec["preprocessing"] = self.preprocessing.spec()
         self.normalize = Normalize(self.preprocessing.mean, self.preprocessing.std)
 
+    def standardize(self, standardization: Standardization) -> None:
+        """Standardize every input by statistics of training inputs, which are saved with the weights: zero mean, unit
+        variance, whitening.
+
+        Raises ValueError where inputs are normalized already, and for coordinates along principal axes, which have no
+        places, before convolutions.
+        """
+        if not isinstance(self.normalize, nn.Identity) or self.subtracts_mean:
+            raise ValueError(f"inputs of {self.spec['name']} are normalized already, as its weights were trained")
+        if standardization.whitening.startswith("pca") and any(isinstance(m, nn.Conv2d) for m in self.modules()):
+            raise ValueError(
+                f"{standardization.whitening} gives coordinates, which have no places for the convolutions of "
+                f"{self.spec['name']}: choose --whitening zca, or a backbone without convolutions, as mlp"
+            )
+        self.normalize = standardization
+        self.spec["standardization"] = standardization.spec()
+
     @property
     def subtracts_mean(self) -> bool:
         """Whether a mean observation is subtracted from every input."""
@@ -151,6 +169,7 @@ class Backbone(nn.Module):
         """
         first = next((module for module in self.modules() if isinstance(module, PixelConv2d)), None)
         name, own = self.spec["name"], self.preprocessing or self.spec.get("transform_input")
+        own = own or self.spec.get("standardization")
         if first is None or own:
             why = "its weights have a mean of their own" if own else "it does not begin with a convolution of pixels"
             raise ValueError(f"no mean observation can be subtracted from the inputs of {name}: {why}")
@@ -230,7 +249,8 @@ class Backbone(nn.Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        if not self.any_size or self.subtracts_mean:  # the mean observation has one size
+        sized = isinstance(self.normalize, Standardization) and not self.normalize.any_size
+        if not self.any_size or self.subtracts_mean or sized:  # a mean observation has one size
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return

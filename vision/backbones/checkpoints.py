@@ -85,6 +85,20 @@ def adapt_mean_observation(picture: Tensor, shape: Sequence[int]) -> Tensor:
     return x[0].round().clamp(0, 255).to(torch.uint8)
 
 
+def adapt_statistic(statistic: Tensor, shape: Sequence[int]) -> Tensor:
+    """A mean or inverse deviation (C, 1, 1) or (C, H, W) for inputs of another shape: resized, for fewer channels the
+    mean of all, for more the old ones in turn."""
+    channels, old = shape[0], len(statistic)
+    statistic = (
+        statistic.mean(0, keepdim=True).expand(channels, -1, -1)
+        if channels < old
+        else statistic[torch.arange(channels) % old]
+    )
+    if statistic.shape[1:] in ((1, 1), tuple(shape[1:])):
+        return statistic
+    return F.interpolate(statistic[None], tuple(shape[1:]), mode="bilinear", antialias=True)[0]
+
+
 def load_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     """Load saved weights into a backbone of the same spec, the first convolution adapted to its input channels (but
     for inception_v2's depthwise one, which fits only the number that it had).
@@ -98,6 +112,8 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     for key, weight in weights.items():
         if key.endswith(".mean_observation") and tuple(weight.shape) != backbone.shape:
             weights = {**weights, key: adapt_mean_observation(weight, backbone.shape)}
+        if key in ("normalize.mean", "normalize.inverse") and weight.dim() == 3:
+            weights = {**weights, key: adapt_statistic(weight, backbone.shape)}
     try:
         backbone.load_state_dict(weights)
     except RuntimeError as error:

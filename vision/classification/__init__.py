@@ -3,11 +3,14 @@
 train.py                Config, recipes, training loop, load
 objective.py            loss, auxiliary heads and penalties
 classifier.py           a backbone with a classification head
+flags.py                flags of the images, of mean, variance, PCA and whitening, and of the backbone
+layer_statistics.py     activations, gradients and update ratios by layer while training
 checks.py               sanity checks before training: initial loss, overfitting one batch, gradients
 search.py               coarse-to-fine random search of hyperparameters
 ensembles.py            averaged probabilities of several runs or snapshots
 torchvision_weights.py  state dicts with torchvision's keys, both ways
 classical.py            nearest neighbors, linear classifiers and two-layer nets on pixels or features
+linear/                 linear models: losses, exact solvers, perceptron; `python -m vision.classification.linear`
 nearest_neighbors.py    distances and votes; features.py: HOG and hue histograms; plots.py: their pictures
 activation_study.py     activation histograms by initialization
 rate_range.py           learning-rate range test; grid_and_random.py: grid against random search

@@ -20,7 +20,7 @@ from runs import output
 from vision import backbones
 from vision.backbones.layers.activation import activation_layer
 
-INITS = ("zeros", "small", "xavier", "he")
+INITS = ("zeros", "small", "normal", "xavier", "he")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,19 @@
-"""Image classification without convolutions: nearest neighbors, SVM, softmax regression, two-layer network.
+"""Image classification without training convolutions: nearest neighbors, linear models, two-layer network.
 
     python -m vision.classification.classical                                           # softmax on drawn shapes
     python -m vision.classification.classical --data cifar10 --method knn --metric l1   # k by cross-validation
     python -m vision.classification.classical --data cifar10 --method svm --search 8    # random search
     python -m vision.classification.classical --data cifar10 --method two-layer --features hog+color
+    python -m vision.classification.classical --data cifar10 --method svm --features results/cifar10/classification-1
 
-On raw pixels, or on histograms of gradients and hues (features.py). The k of nearest neighbors is selected by k-fold
-cross-validation on training and validation images, which are then all neighbors; learning rate and weight decay are
-selected on the validation images. The test images are evaluated once, at the end.
+On raw pixels, on histograms of gradients and hues, or on the features of a pretrained network (features.py). Linear
+models are those of vision/classification/linear: SVMs of one against all and of Weston & Watkins, with the margin's
+violation or its square (l2-svm); softmax and logistic regression; perceptron; Adaline (squared error by SGD), least
+squares in closed form, absolute and Huber's error of targets 1 and -1; and the best of random models.
+
+The k of nearest neighbors is selected by k-fold cross-validation on training and validation images, which are then
+all neighbors; learning rate and weight decay are selected on the validation images. The test images are evaluated
+once, at the end.
 
 The folder <folder>/<data>/<method>-...-<seed> gets result.json (figures, config, command, hardware, commit) and
 pictures: accuracy against k, the templates of a linear classifier or of the first layer, the search.
@@ -22,6 +28,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,16 +44,34 @@ from runs import machine, output
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.printing import compact_json
 from vision import data
-from vision.classification import features, nearest_neighbors, plots
+from vision.backbones.standardization import Center, Scale, Standardization
+from vision.classification import features, linear, nearest_neighbors, plots
+from vision.classification.flags import PreprocessingFlags
 from vision.training import losses, optimizers, schedules
+
+LOSSES = {  # by method, trained by SGD: the loss of its scores (linear/objectives.py)
+    "svm": "weston_watkins",
+    "l2-svm": "weston_watkins_squared",
+    "one-vs-all-svm": "one_vs_all_hinge",
+    "one-vs-all-l2-svm": "one_vs_all_squared_hinge",
+    "softmax": "softmax",
+    "logistic": "logistic",
+    "perceptron": "perceptron",
+    "adaline": "squared",
+    "absolute": "absolute",
+    "huber": "huber",
+    "two-layer": "softmax",
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(PreprocessingFlags):
     data: str = "shapes"  # shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or an image folder
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
-    method: Literal["knn", "svm", "softmax", "two-layer"] = "softmax"
-    features: Literal["pixels", "hog", "color", "hog+color"] = "pixels"  # of an image
+    method: Literal["knn", *LOSSES, "least-squares", "random", "random-local"] = "softmax"
+    features: str = "pixels"  # pixels, hog, color, hog+color, or a pretrained backbone: a run's folder
+    center: Center = "image"  # subtract the mean of each pixel or feature
+    scale: Scale = "all"  # divide by the deviation of all pixels together: differences in contrast are information
     images: Whole = 0  # training images, drawn at random; 0: all of them
     metric: nearest_neighbors.Metric = "l2"  # knn: sum of absolute differences, or of squares
     neighbors: tuple[int, ...] = (1, 3, 5, 8, 10, 12, 15, 20, 50, 100)  # knn: k to choose from
@@ -58,6 +83,11 @@ class Config:
     learning_rate: NonNegative = 1e-3  # SGD with Nesterov's momentum, at the start; ends at 0 along a half cosine
     momentum: Share = 0.9  # of SGD
     decay: NonNegative = 1e-3  # L2: half of this times the squared weights is added to the loss; biases are free
+    l1: NonNegative = 0.0  # L1: this times the sum of |w| is added too; with decay the elastic net
+    margin: Positive = 1.0  # of the SVMs
+    delta: Positive = 1.35  # huber: residuals up to it count squared
+    tries: Count = 1_000  # random, random-local: models that are tried
+    tried_images: Count = 2_000  # random, random-local: training images by which they are judged
     hidden: Count = 500  # two-layer: units between its layers
     dropout: Share = 0.0  # two-layer: probability that a hidden unit is left out
     mirror: bool = False  # learn from mirrored images too, twice as many in an epoch
@@ -77,6 +107,10 @@ PIXELS = {
     "softmax": dict(learning_rate=3e-3, decay=0.01),
     "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=15, hidden=500, dropout=0.2, mirror=True),
 }
+RATES = {  # of SGD, times softmax's: the slopes of these losses are larger, or their residuals are
+    **dict.fromkeys(("l2-svm", "adaline", "huber", "one-vs-all-l2-svm"), 0.1),
+    **dict.fromkeys(("one-vs-all-svm", "logistic", "perceptron", "absolute"), 0.3),
+}
 FEATURES = {
     "svm": dict(learning_rate=1e-2, decay=1e-3),
     "softmax": dict(learning_rate=3e-2, decay=1e-4),
@@ -87,7 +121,12 @@ DIGITS = ("mnist", "svhn")  # mirrored, they are others or none
 
 def recipe(asked: Config) -> Config:
     """The recipe of a method, features and data."""
-    known = (PIXELS if asked.features == "pixels" else FEATURES).get(asked.method, {})
+    pixels = asked.features == "pixels"
+    numbers = PIXELS if pixels else FEATURES
+    known = numbers.get(asked.method) or dict(learning_rate=numbers["softmax"]["learning_rate"])
+    if asked.method in RATES:
+        known = known | dict(learning_rate=known["learning_rate"] * RATES[asked.method])
+    known = known | ({} if pixels else {"scale": "each"})
     if asked.data in DIGITS:
         known = known | {"mirror": False}
     return dataclasses.replace(Config(), method=asked.method, features=asked.features, data=asked.data, **known)
@@ -109,19 +148,26 @@ def build(config: Config, inputs: int, classes: int) -> nn.Module:
 
 
 class Inputs:
-    """A data set as vectors: inputs (N, D), bytes or floats, labels (N,), and their standardization."""
+    """A data set as vectors: inputs (N, D), bytes or floats, labels (N,), and their standardization, measured on
+    these inputs unless it is given. On images "channel" means a color."""
 
-    def __init__(self, labeled: data.Labeled, config: Config, device: torch.device, scale: features.Scale | None):
+    def __init__(
+        self, labeled: data.Labeled, config: Config, device: torch.device, scale: Standardization | None = None
+    ) -> None:
         images, self.labels = labeled.images.to(device), labeled.labels.to(device)
         self.inputs = features.extract(images, config.features)
-        self.scale = scale or features.scale_of(self.inputs)
+        self.shape = images.shape[1:] if config.features == "pixels" else self.inputs.shape[1:]
+        if scale is None:
+            scale = config.standardization(self.shape) or Standardization(self.shape)
+            scale = scale.to(device).fit(self.inputs.unflatten(1, self.shape))
+        self.scale = scale
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (B, D) float32, scaled, and labels (B,)."""
-        return self.scale(self.inputs[rows]), self.labels[rows]
+        return self.scale(self.inputs[rows].unflatten(1, self.shape)).flatten(1), self.labels[rows]
 
 
 def fit(config: Config, train: Inputs, validation: Inputs, classes: int) -> tuple[nn.Module, list[dict[str, float]]]:
@@ -138,7 +184,7 @@ def fit(config: Config, train: Inputs, validation: Inputs, classes: int) -> tupl
     biases = [weight for weight in model.parameters() if weight.ndim == 1]
     groups = [{"params": weights, "weight_decay": config.decay}, {"params": biases}]
     optimizer = torch.optim.SGD(groups, config.learning_rate, config.momentum, nesterov=config.momentum > 0)
-    loss_of = losses.hinge if config.method == "svm" else losses.cross_entropy
+    objective = linear.Objective(LOSSES[config.method], margin=config.margin, delta=config.delta)
     total, step, curve = config.epochs * math.ceil(len(train) / config.batch), 0, []
     hidden = not Console().is_terminal
     for epoch in track(range(1, config.epochs + 1), "epochs", transient=True, disable=hidden):
@@ -148,7 +194,9 @@ def fit(config: Config, train: Inputs, validation: Inputs, classes: int) -> tupl
             optimizers.set_learning_rate(optimizer, config.learning_rate * schedules.cosine(step / total))
             inputs, labels = train.batch(rows)
             scores = model(inputs)
-            loss = loss_of(scores, losses.targets(labels, classes))
+            loss = objective.data(scores, objective.targets(labels, classes, scores))
+            if config.l1:
+                loss = loss + losses.penalty(weights, config.l1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -195,12 +243,36 @@ def search(config: Config, train: Inputs, validation: Inputs, classes: int) -> l
     return tries
 
 
+def solved(config: Config, train: Inputs, classes: int) -> tuple[nn.Linear, dict[str, float]]:
+    """A linear model without SGD, and what was chosen: least squares in closed form, or the best of random ones by
+    the SVM's loss on some of the training images, which is the baseline that learning has to beat."""
+    if config.method == "least-squares":
+        objective = linear.Objective("squared", config.l1, config.decay)
+        rows = (train.batch(rows) for rows in torch.arange(len(train)).split(2_000))
+        parts = ((x.cpu().double(), objective.targets(y.cpu(), classes, x.cpu().double())) for x, y in rows)
+        weight, bias = linear.normal_equations(parts, config.decay)
+        chosen = {"decay": config.decay}
+    else:
+        objective = linear.Objective("weston_watkins", config.l1, config.decay, config.margin)
+        generator = torch.Generator().manual_seed(config.seed)
+        rows = torch.randperm(len(train), generator=generator)[: config.tried_images]
+        inputs, labels = train.batch(rows.to(train.labels.device))
+        targets, local = objective.targets(labels, classes, inputs), config.method == "random-local"
+        weight, bias, loss, _ = linear.random_parameters(objective, inputs, targets, config.tries, generator, local)
+        chosen = {"tries": config.tries, "loss": loss}
+    model = nn.Linear(weight.shape[1], classes).to(train.labels.device)
+    with torch.no_grad():
+        model.weight.copy_(weight)
+        model.bias.copy_(bias)
+    return model, chosen
+
+
 def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
     """Search (with --search), fit, test and plot a linear classifier or a two-layer network. Returns its figures."""
     known = sets.train
     if config.mirror:
         known = data.Labeled(torch.cat([known.images, known.images.flip(3)]), known.labels.repeat(2))
-    train = Inputs(known, config, device, None)
+    train = Inputs(known, config, device)
     validation, test = (Inputs(part, config, device, train.scale) for part in (sets.validation, sets.test))
     classes, found = len(sets.classes), {}
     if config.search:
@@ -209,9 +281,13 @@ def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -
         config = dataclasses.replace(config, learning_rate=best["learning_rate"], decay=best["decay"])
         found = {"search": tries}
         plots.draw_search(tries, folder / "search.png")
-    model, curve = fit(config, train, validation, classes)
-    found |= {"chosen": {"learning_rate": config.learning_rate, "decay": config.decay}, "curve": curve}
-    found |= {"validation": curve[-1]["validation"], "test": accuracy(model, test)}
+    if config.method in LOSSES:
+        model, curve = fit(config, train, validation, classes)
+        found |= {"chosen": {"learning_rate": config.learning_rate, "decay": config.decay}, "curve": curve}
+    else:
+        model, chosen = solved(config, train, classes)
+        found |= {"chosen": chosen}
+    found |= {"validation": accuracy(model, validation), "test": accuracy(model, test)}
     if config.features == "pixels":
         first = model if isinstance(model, nn.Linear) else model[0]
         shape, names = sets.train.images.shape[1:], sets.classes if first is model else None
@@ -224,10 +300,13 @@ def nearest_neighbor(config: Config, sets: data.Sets, device: torch.device, fold
     if min(config.neighbors, default=0) < 1:
         raise ValueError(f"cannot ask {config.neighbors} neighbors: choose --neighbors of 1 or more")
     both = (sets.train, sets.validation)
-    known = Inputs(data.Labeled(*(torch.cat(part) for part in zip(*both, strict=True))), config, device, None)
+    known = Inputs(data.Labeled(*(torch.cat(part) for part in zip(*both, strict=True))), config, device)
     test = Inputs(sets.test, config, device, known.scale)
-    if known.inputs.dtype != torch.uint8:  # distances of pixels are the same in bytes, up to a factor
-        known.inputs, test.inputs = known.scale(known.inputs), known.scale(test.inputs)
+    alike = config.scale in ("none", "all") and config.whitening == "none"
+    if known.inputs.dtype != torch.uint8 or not alike:  # else distances are the same in bytes, up to a factor
+        for part in (known, test):
+            batches = torch.arange(len(part), device=device).split(2_000)
+            part.inputs = torch.cat([part.batch(rows)[0] for rows in batches])
     ks, found = sorted(config.neighbors), {}
     if len(ks) > 1:
         generator = torch.Generator().manual_seed(config.seed)
@@ -258,7 +337,7 @@ def main(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = subsample(data.load(config.data, config.data_folder), config.images, config.seed)
     what = f"knn-{config.metric}" if config.method == "knn" else config.method
-    name = config.name or f"{what}-{config.features}-{config.seed}"
+    name = config.name or f"{what}-{re.sub(r'[^a-z0-9+.]+', '-', config.features.lower())}-{config.seed}"
     folder = config.folder / Path(config.data).resolve().name / name
     about = machine.circumstances("vision.classification.classical", device)
     began, worked = time.perf_counter(), time.process_time()

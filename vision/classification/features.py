@@ -49,6 +49,8 @@ def convolutional(images: Tensor, name: str, chunk: int = 500) -> Tensor:
     backbone = backbones.build(name, images.shape[1:], frozen=True).to(images.device)
     found = []
     for some in images.split(chunk):
+        if backbone.preprocessing is not None:  # of published weights
+            some = backbone.preprocessing.cut(some)
         last = backbone(some)[-1]
         found.append((last.mean((2, 3)) if last.dim() == 4 else last).float())
     return torch.cat(found)

@@ -71,7 +71,7 @@ def fit(
             optimizer.zero_grad()
             with precision(config, device):
                 loss, _ = objective(config, model, images, shares)
-            loss.backward()
+            optimizers.backward(optimizer, loss)
             return loss
 
         found.append(optimizer.step(closure).detach())

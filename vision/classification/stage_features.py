@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vision import backbones
-from vision.classification import classical, features
+from vision.classification import classical
 
 CHUNK = 250  # images at a time
 
@@ -49,9 +49,11 @@ class Vectors(classical.Inputs):
     """Features (N, D) and labels (N,) as vision.classification.classical fits them, standardized by the training
     set's scale, or by a given one."""
 
-    def __init__(self, inputs: Tensor, labels: Tensor, scale: features.Scale | None = None) -> None:
-        self.inputs, self.labels = inputs, labels.to(inputs.device)
-        self.scale = scale or features.scale_of(inputs)
+    def __init__(self, inputs: Tensor, labels: Tensor, scale: backbones.Standardization | None = None) -> None:
+        self.inputs, self.labels, self.shape = inputs, labels.to(inputs.device), inputs.shape[1:]
+        if scale is None:
+            scale = backbones.Standardization(self.shape, "image", "each").to(inputs.device).fit(inputs)
+        self.scale = scale
 
 
 def linear(

@@ -9,18 +9,20 @@ transfer from published weights, from another run, or from an agent's backbone.
     python -m vision.classification --data cifar10 --backbone resnet18 --check      # sanity checks, no training
     python -m vision.classification --data cifar10 --shots 100 --backbone results/shapes/classification-1 --train last
 
-Images are bytes on the device, augmented there, and normalized nowhere: a pixel counts as x / 255, as for agents, so
-that a backbone serves both. The weights of the best validation error are tested once, at the end; they are in
-checkpoint/best.pt, and their backbone in backbone.safetensors. See also vision.classification.search and .ensembles.
+Images are bytes on the device, augmented there, and count as x / 255, as for agents, so that a backbone serves both.
+With --center, --scale or --whitening the backbone standardizes its inputs itself, by statistics of the training
+images, which are saved with its weights. The weights of the best validation error are tested once, at the end; they
+are in checkpoint/best.pt, and their backbone in backbone.safetensors. See also vision.classification.search and
+.ensembles.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,52 +36,18 @@ from vision import backbones, data
 from vision.backbones.layers.initialization import initialize, whiten
 from vision.classification import checks, classifier
 from vision.classification.classifier import Classifier
+from vision.classification.flags import BackboneFlags, DataFlags, PreprocessingFlags
+from vision.classification.layer_statistics import LayerStatistics
 from vision.classification.objective import LossFlags, forward, objective
 from vision.data.image_files import read_image
 from vision.training import augmentation, losses, optimizers, sampling, schedules
 
 
 @dataclasses.dataclass(frozen=True)
-class DataFlags:
-    """The images."""
-
-    GROUP: ClassVar[str] = "data"
-
-    data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
-    data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
-    size: Count | None = None  # pixels, side of the images read from a folder; None: 224
-    stream: bool = False  # read a folder's images as they are needed, by threads, and not into memory before
-    shots: Whole = 0  # labeled training images a class, drawn by the seed; 0: all
-    folds: Whole = 0  # of cross-validation, instead of the set's own validation images; 0: those
-    fold: Whole = 0  # the one for validation, from 0
-
-
-@dataclasses.dataclass(frozen=True)
-class BackboneFlags:
-    """The network."""
-
-    GROUP: ClassVar[str] = "backbone"
-
-    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the recipe's for the data
-    stem: str | None = None  # of a new backbone; None: cifar for images up to 64 pixels
-    width: Positive | None = None  # times its channels; None: as published
-    norm: str | None = None  # none, batch, layer, group or instance; None: the family's
-    activation: str | None = None  # relu, tanh, ...; None: the family's
-    init: str | None = None  # of backbone, head: he, xavier, orthogonal, small, zeros or torch; None: the families'
-    dropout: Share | None = None  # probability, in the head; None: the paper's
-    body_dropout: Share | None = None  # in the backbone; None: the family's
-    pool: str = "own"  # instead of the family's pools: stochastic, fractional, ...: backbones/layers/pooling.py
-    dropconnect: Share = 0.0  # probability, of the head's weights
-    whiten: bool = False  # the first convolution whitens the images' patches, with frozen weights (airbench)
-    reuse_classes: bool = False  # of a run as the backbone, the classifier's weights of classes of the same name too
-    train: str = "all"  # trainable weights: all, last-N (head and last N stages), head, last (layer)
-
-
-@dataclasses.dataclass(frozen=True)
-class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
+class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Options):
     steps: Count = 400_000  # images shown
     batch: Count = 128  # images an update
-    optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw or lbfgs
+    optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, newton, bfgs, lbfgs
     learning_rate: NonNegative = 0.1  # at its highest
     momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
     weight_decay: NonNegative = 5e-4  # of the optimizer
@@ -103,6 +71,7 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
     views: Literal[1, 2, 5, 10, 50] = 1  # of an image in the last test: 2, mirrored; 10, corners too; 50, five sizes
     evaluate_every: Count = 20_000  # images shown between evaluations on validation
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
+    layers_every: Whole = 0  # images between measurements of activations, gradients, updates by layer; 0: none
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
     compile: bool = False  # torch.compile the network
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
@@ -121,6 +90,8 @@ class Config(DataFlags, BackboneFlags, LossFlags, runs.Options):
             raise ValueError(
                 "--capture repeats a step as it was, and fractional pools draw their regions anew in each"
             )
+        if self.capture and self.layers_every:
+            raise ValueError("--capture launches updates whole, and none can be measured: leave out --layers-every")
 
 
 COLOR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
@@ -190,15 +161,20 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
     model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, **options)
     if config.init:
         initialize(model.head, config.init)
+    standardization = config.standardization(shape)
+    if standardization and model.backbone.spec.get("standardization") != standardization.spec():
+        model.backbone.standardize(standardization)
     return model
 
 
 def prepare(config: Config, sets: data.Sets, device: torch.device) -> Classifier:
     """The classifier of a config, initialized for training, on the device."""
     model = build(config, tuple(sets.train.images.shape[1:]), len(sets.classes))
+    if config.standardization(model.backbone.shape):
+        model.backbone.normalize.fit(sets.train.images[:SAMPLE] if config.stream else sets.train.images)
     if config.whiten:
         first = next(layer for layer in model.backbone.modules() if isinstance(layer, nn.Conv2d))
-        whiten(first, sets.train.images[:SAMPLE])
+        whiten(first, model.backbone.normalize(sets.train.images[:SAMPLE]))
     if config.reuse_classes:
         trained = load(config.backbone, "cpu")
         shared = classifier.reuse_classes(model, trained.models[0], sets.classes, trained.sets.classes)
@@ -245,21 +221,23 @@ def train(config: Config) -> None:
         device if config.capture else None,
     )
     plateau = schedules.PlateauSchedule(config.drop_after if config.schedule == "plateau" else 0, config.stop_after)
-    run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau)
+    layers = LayerStatistics(model)
+    measured = {"layers": layers} if config.layers_every else {}
+    run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau, **measured)
 
     change = augmentation.Augmentation(config.augment, train.images[:SAMPLE] if config.stream else train.images)
     call = torch.compile(forward) if config.compile else forward
     classes, halvings = len(sets.classes), config.steps / (config.halve_every * len(train.labels))
 
-    def learn(images: Tensor, shares: Tensor) -> dict[str, Tensor]:
+    def learn(images: Tensor, shares: Tensor, call: Callable = call) -> dict[str, Tensor]:
         logits = None
 
-        def closure() -> Tensor:  # L-BFGS calls it several times, the others once
+        def closure() -> Tensor:  # the second-order optimizers call it several times, the others once
             nonlocal logits
             optimizer.zero_grad()
             with precision(config, device):
                 loss, logits = objective(config, model, images, shares, call)
-            loss.backward()
+            optimizers.backward(optimizer, loss)
             return loss
 
         loss = optimizer.step(closure)
@@ -283,7 +261,13 @@ def train(config: Config) -> None:
             )
         if config.mixup:
             images, labels, *mix = augmentation.mixup(images, labels, config.mixup)
-        run.log(learn(images, losses.targets(labels, classes, config.smoothing, mix)))
+        shares = losses.targets(labels, classes, config.smoothing, mix)
+        if run.due(config.layers_every, first=config.batch):
+            with layers.measure(step):
+                run.log(learn(images, shares, forward))
+            run.log(layers.metrics())
+        else:
+            run.log(learn(images, shares))
         if config.ema_decay:
             optimizers.ema_update(averaged, model, config.ema_decay, updates=step // config.batch)
         last = step + config.batch >= config.steps
@@ -294,6 +278,9 @@ def train(config: Config) -> None:
             snapshot(run, model)
         if plateau.done and not last:
             run.stop()
+        if layers.records and (plateau.done or last):
+            with run.side_task("picture"):
+                layers.draw(run.folder / "layers.png")
         if config.test and (plateau.done or last):
             test(run, averaged, sets.test)
 

@@ -74,7 +74,7 @@ def build(
 
     rate: at first; momentum: of those that have one; captured: the device, where its steps are to be captured as a
     CUDA graph: its rates are then tensors there.
-    Raises ValueError for an unknown name, for what the second-order ones cannot do, and for those that cannot be captured.
+    Raises ValueError for an unknown name, what the second-order ones cannot do, and those that cannot be captured.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}: {suggestions.one_of(name, OPTIMIZERS)}")

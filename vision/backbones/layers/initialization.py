@@ -6,16 +6,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-INITS = ("he", "xavier", "orthogonal", "small", "zeros", "torch")
+INITS = ("he", "he_uniform", "xavier", "xavier_uniform", "orthogonal", "normal", "small", "zeros", "torch")
 
 
 def initialize(module: nn.Module, init: str = "he") -> None:
     """Sets the weights of every convolution and linear layer in `module`, in place.
 
+    init: one of INITS, and with ",bias=0.01" after it that constant for all biases instead of zero.
     he: normal with standard deviation sqrt(2 / fan_in), zero biases (He et al. 2015, equation 10).
         The default: keeps the variance of activations through ReLU layers.
     xavier: normal with standard deviation sqrt(2 / (fan_in + fan_out)), zero biases (Glorot & Bengio 2010, equation
-        12, there uniform): keeps the variance of activations through tanh layers.
+        12): keeps the variance of activations through tanh layers.
+    he_uniform, xavier_uniform: uniform in +-sqrt(3) of those deviations; Glorot & Bengio's equation 16 is the second.
+    normal: standard normal, zero biases: activations of tanh layers saturate, those of ReLU layers explode.
     orthogonal: orthogonal rows times sqrt(2), zero biases (Saxe et al. 2014), the habit of policy gradients.
     small: normal with standard deviation 0.01, zero biases: activations vanish in deep networks.
     zeros: all equal, so that symmetry is not broken and units stay alike: to show that it does not learn.
@@ -23,25 +26,42 @@ def initialize(module: nn.Module, init: str = "he") -> None:
 
     Raises ValueError for another word.
     """
-    if init not in INITS:
-        raise ValueError(f"unknown init {init!r}: choose one of {', '.join(INITS)}")
-    if init == "torch":
+    init, bias = _parse(init)
+    if init == "torch" and bias is None:
         return
     for layer in module.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):
             continue
         if init == "he":
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif init == "he_uniform":
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
         elif init == "xavier":
             nn.init.xavier_normal_(layer.weight)
+        elif init == "xavier_uniform":
+            nn.init.xavier_uniform_(layer.weight)
+        elif init == "normal":
+            nn.init.normal_(layer.weight)
         elif init == "small":
             nn.init.normal_(layer.weight, std=0.01)
         elif init == "zeros":
             nn.init.zeros_(layer.weight)
-        elif not layer.weight.is_meta:  # QR needs numbers
+        elif init == "orthogonal" and not layer.weight.is_meta:  # QR needs numbers
             nn.init.orthogonal_(layer.weight, gain=math.sqrt(2))
         if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.bias, bias or 0.0)
+
+
+def _parse(init: str) -> tuple[str, float | None]:
+    """The name in "he" or "he,bias=0.01", and the constant of biases."""
+    name, comma, option = init.partition(",")
+    word, equals, value = option.partition("=")
+    if name not in INITS or (comma and (word.strip() != "bias" or not equals)):
+        raise ValueError(f"unknown init {init!r}: choose one of {', '.join(INITS)}, with biases as in he,bias=0.01")
+    try:
+        return name, float(value) if comma else None
+    except ValueError:
+        raise ValueError(f"{init!r}: bias={value} is no number") from None
 
 
 @torch.no_grad()
