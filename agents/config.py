@@ -118,7 +118,7 @@ def from_recipe(
     """The config that suits the world asked for: its family's defaults, under the program's own numbers.
 
     recipes: the program's numbers by world where it has one of its own, else by family. paper: what of them is
-    otherwise in the program's paper, by the same names, for --recipe paper.
+    otherwise in the program's paper, by the same names, for --recipe paper (or another word that the program knows).
 
     Raises ValueError on an unknown world, or one for which there is no recipe.
     """
@@ -130,10 +130,10 @@ def from_recipe(
         )
     opened = dataclasses.replace(asked, env_kwargs=asked.env_kwargs or recipes[key].get("env_kwargs", ()))
     chosen = FAMILIES[describe(opened).family] | recipes[key] | implied(opened)
-    if asked.recipe == "paper":
+    if asked.recipe != "default":
         if not paper or key not in paper:
             known = f"its numbers are for {', '.join(paper)}, and {asked.env} is {key}" if paper else "there are none"
-            raise ValueError(f"--recipe paper: {known}. Leave it out, or choose another --env")
+            raise ValueError(f"--recipe {asked.recipe}: {known}. Leave it out, or choose another --env")
         chosen |= paper[key]
     return type(asked)(**dict(env=asked.env, recipe=asked.recipe) | chosen)
 

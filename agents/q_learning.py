@@ -157,7 +157,7 @@ def phases(config: Any) -> str:
             "the actions are random until then"
         )
     said = [f"random actions up to step {config.learn_start:,}"]
-    if not getattr(config, "noisy", False):
+    if not getattr(config, "noisy", False) or config.noisy_epsilon:
         said.append(f"exploration falls to {config.epsilon:g} by step {config.learn_start + config.epsilon_steps:,}")
     if config.evaluate_every:
         first = min(filter(None, (config.evaluate_first, config.evaluate_every)))

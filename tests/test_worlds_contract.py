@@ -22,7 +22,7 @@ from envs import World
 from replay import RowReplay
 from tests.nasty_worlds import Spoilt
 
-RAINBOW = ("rainbow", *(name for name in COMPONENTS if name != "rainbow"))
+RAINBOW = ("rainbow", "btr", *(name for name in COMPONENTS if name != "rainbow"))  # btr: a recipe of the same loop
 MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
 ROLLOUT = dict(rollout=10, minibatches=2, epochs=1)
 PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small enough for seconds
@@ -65,7 +65,8 @@ def refusal(name: str, world: str) -> str | None:
 def program(name: str) -> tuple[Callable[[Any], None], Callable[[Any], Any], type]:
     """Its train, recipe and Config."""
     if name in RAINBOW:
-        return rainbow.train, lambda asked: rainbow.recipe(dataclasses.replace(asked, only=name)), rainbow.Config
+        changes = {"recipe": name} if name == "btr" else {"only": name}
+        return rainbow.train, lambda asked: rainbow.recipe(dataclasses.replace(asked, **changes)), rainbow.Config
     module = importlib.import_module(f"agents.{name.removesuffix('-units')}")
     return module.train, module.recipe, module.Config
 
@@ -79,7 +80,8 @@ def small(name: str, env: str, folder: Path, **changes: Any) -> Any:
         threads=1, folder=folder, name=name, wandb="disabled", device="cpu", bf16=False,
     )  # fmt: skip
     if (backbone := getattr(found, "backbone", "mlp")) != "mlp":
-        wanted |= dict(width=0.125, backbone="small" if backbone in ("nature", "impala") else backbone)
+        small_enough = backbone not in ("nature", "impala") or found.spectral  # small has no spectral norm
+        wanted |= dict(width=0.125, backbone=backbone if small_enough else "small")
     if env == "Pong":
         wanted |= dict(env_kwargs=("max_frames=240",))
     wanted |= PROGRAMS[name] | changes

@@ -11,6 +11,7 @@ c51.py          categorical distribution of the return (Bellemare et al. 2017)
 qr_dqn.py       quantile regression (Dabney et al. 2018)
 iqn.py          implicit quantile networks (Dabney et al. 2018)
 munchausen.py   Munchausen reward and soft target (Vieillard et al. 2020)
+btr.py          Beyond the Rainbow, as a recipe of all of these (Clark et al. 2024)
 """
 
 from agents.rainbow.loop import Config, build, load, recipe, train, world_options

@@ -8,6 +8,7 @@ of them all. It differs from agents/dqn.py's by the components and by nothing el
     python -m agents.rainbow --env Breakout --no-noisy         # one component out
     python -m agents.rainbow --only c51 --env Breakout                        # one component alone
     python -m agents.rainbow --env Breakout --distribution iqn --munchausen --no-double
+    python -m agents.rainbow --env Breakout --recipe btr       # Beyond the Rainbow (Clark et al. 2024, see btr.py)
 
 Deviations from the paper: those of agents/dqn.py; see also each component's file. With C51, priorities are the
 cross-entropy, as Dopamine's Rainbow has it; the paper's divergence is less by the target's entropy. On Atari all of
@@ -39,10 +40,10 @@ from agents.config import (
 )
 from agents.evaluation import evaluate_and_save, open_run
 from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy, make_policy
-from agents.rainbow import c51, munchausen, qr_dqn, recipes
+from agents.rainbow import btr, c51, munchausen, qr_dqn, recipes
 from agents.rainbow.n_step import n_step_return
-from agents.rainbow.network import ACTION_FRACTIONS, Prediction, RainbowNetwork
-from agents.rainbow.prioritized import concatenate, importance_exponent_at, split_batches
+from agents.rainbow.network import Prediction, RainbowNetwork
+from agents.rainbow.prioritized import absolute_error, concatenate, importance_exponent_at, split_batches
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
@@ -54,6 +55,8 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
     only: Literal[
         "rainbow", "double", "dueling", "prioritized", "n_step", "noisy", "c51", "qr_dqn", "iqn", "munchausen"
     ] = "rainbow"  # all components of the paper, or one alone on DQN
+    recipe: Literal["default", "paper", "btr"] = "default"  # of Rainbow: ours or its paper's; Beyond the Rainbow's
+    max_pool: Whole = 0  # side to which the last maps of the backbone are max-pooled; 0: as they are
     hidden: Whole = 512  # units between backbone and values; 0 for none
     learn_every: Count = 8  # steps per update
     batch: Count = 64  # transitions per update
@@ -64,20 +67,25 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
     double: bool = False  # Double DQN: online chooses the next action, target values it
     dueling: bool = False  # state value and advantages in streams of their own
     priority_exponent: Share = 0.0  # exponent of priorities in replay; 0 for uniform
-    importance_exponent: Share = 0.4  # exponent of importance weights at the start; 1 at the end
+    priority_of: Literal["loss", "error"] = "loss"  # of a distribution: its loss, or quantiles' mean absolute error
+    importance_exponent: Share = 0.4  # exponent of importance weights at the start
+    anneal_importance: bool = True  # it rises to 1 at the end
     n_step: Count = 1  # rewards a target looks ahead
     noisy: bool = False  # noise on the dense weights explores instead of epsilon
     sigma: NonNegative = 0.5  # of that noise at the start, times 1 / sqrt(inputs)
+    noisy_epsilon: Share = 0.0  # share of the run's steps in which epsilon explores beside the noise
     distribution: Literal["mean", "c51", "qr_dqn", "iqn"] = "mean"  # what is predicted of the return
     atoms: int = 51  # c51: returns that can be predicted
     v_min: float = -10.0  # c51: the least of them
     v_max: float = 10.0  # c51: the greatest
     quantiles: Count = 200  # qr_dqn: fractions, fixed
     fractions: Count = 8  # iqn: fractions drawn for a transition
+    action_fractions: Whole = 32  # iqn: others, drawn to compare actions; 0: those of a prediction compare them too
     munchausen: bool = False  # reward for being sure, soft target
     munchausen_alpha: float = 0.9  # munchausen: alpha, of the bonus
     temperature: Positive = 0.03  # munchausen: tau, of the policy
     bonus_low: float = -1.0  # munchausen: l_0, the least log-policy that counts
+    online_bonus: bool = False  # munchausen: log-policy of the online network, in the paper the target's
 
     @property
     def window(self) -> int:
@@ -95,8 +103,11 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world and the components asked for. Raises ValueError on an unknown world."""
-    config = from_recipe(asked, recipes.of(asked.only), recipes.PAPER if asked.only == "rainbow" else None)
-    name = None if asked.only == "rainbow" else f"{asked.only}-{asked.seed}"  # of the run's folder
+    known = recipes.of(asked.only)
+    others = {"paper": recipes.PAPER, "btr": btr.of(known)}.get(asked.recipe)
+    config = from_recipe(asked, known, others if asked.only == "rainbow" else None)
+    variant = asked.only if asked.recipe != "btr" else "btr"
+    name = None if variant == "rainbow" else f"{variant}-{asked.seed}"  # of the run's folder
     return q_learning.shortened(dataclasses.replace(config, only=asked.only, name=name), asked)
 
 
@@ -125,8 +136,9 @@ def next_prediction(
     """
     if config.double:
         return target.predict(observation), online(observation)
-    if config.distribution == "iqn":
-        predicted, chooser = target.predict(observation, config.fractions + ACTION_FRACTIONS).split(config.fractions)
+    if config.distribution == "iqn" and config.action_fractions:
+        drawn = config.fractions + config.action_fractions
+        predicted, chooser = target.predict(observation, drawn).split(config.fractions)
         return predicted, target.values(chooser.atoms)
     predicted = target.predict(observation)
     return predicted, target.values(predicted.atoms)
@@ -186,6 +198,9 @@ def train(config: Config) -> None:
             best = online(observation).argmax(1)
         return epsilon_greedy(best, world.actions, epsilon)
 
+    def bonus(values: Tensor, action: Tensor) -> Tensor:
+        return config.munchausen_alpha * munchausen.bonus(values, action, config.temperature, config.bonus_low)
+
     def update(batch: Transition, weight: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
         if config.n_step > 1:
@@ -194,14 +209,13 @@ def train(config: Config) -> None:
             discount = config.discount * batch.discount
         with torch.no_grad(), precision(config, device):
             predicted, online_next_values = next_prediction(config, online, target, batch.next_observation)
-            if config.munchausen:
-                before = target(batch.observation)
-                reward = reward + config.munchausen_alpha * munchausen.bonus(
-                    before, batch.action, config.temperature, config.bonus_low
-                )
+            if config.munchausen and not config.online_bonus:
+                reward = reward + bonus(target(batch.observation), batch.action)
             y = td_target(config, target, predicted, online_next_values, reward, discount)
         with precision(config, device):
             prediction = online.predict(batch.observation)
+        if config.munchausen and config.online_bonus:
+            y = y + bonus(online.values(prediction.atoms.detach()), batch.action)[:, None]
         each = td_loss(config, prediction, batch.action, y)
         loss = each.mean() if weight is None else (weight * each).mean()
         optimizer.zero_grad()
@@ -210,8 +224,8 @@ def train(config: Config) -> None:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
         optimizer.step()
         with torch.no_grad():
-            if config.distribution == "mean":
-                priority = (y - prediction.of(batch.action)).abs().squeeze(1)
+            if config.distribution == "mean" or (config.priority_of == "error" and config.distribution != "c51"):
+                priority = absolute_error(prediction.of(batch.action), y)
             else:
                 priority = each.detach()
             mean = online.values(prediction.atoms).mean()
@@ -228,7 +242,7 @@ def train(config: Config) -> None:
 
     for step in run.steps(config.steps, stride=world.count):
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
-        if config.noisy and step >= config.learn_start:
+        if config.noisy and step >= max(config.learn_start, config.noisy_epsilon * config.steps):
             epsilon = 0.0
         world.send(act(world.observation, torch.full((), epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays
@@ -237,7 +251,9 @@ def train(config: Config) -> None:
             rows = config.batch * config.updates
             for _ in run.due(config.learn_every * config.updates):
                 if config.priority_exponent:
-                    importance_exponent = importance_exponent_at(step, config.steps, config.importance_exponent)
+                    importance_exponent = config.importance_exponent
+                    if config.anneal_importance:
+                        importance_exponent = importance_exponent_at(step, config.steps, importance_exponent)
                     drawn = memory.sample(rows, config.n_step, importance_exponent)
                     metrics, priority = learn(drawn.record, drawn.weight)
                     memory.update(drawn.index, priority)

@@ -15,8 +15,6 @@ from agents.rainbow.iqn import FractionEmbedding
 from agents.rainbow.noisy import NoisyLinear
 from vision import backbones
 
-ACTION_FRACTIONS = 32  # fractions iqn draws to compare actions
-
 
 class Prediction(NamedTuple):
     """The distribution of each action's return that a network predicts."""
@@ -49,8 +47,9 @@ class RainbowNetwork(nn.Module):
                 "qr_dqn or iqn"
             )
         self.backbone, self.actions, self.distribution = backbone, actions, config.distribution
-        features = backbone.output_size(shape)
-        self.fractions = config.fractions
+        features = config.max_pool**2 * backbone.channels[-1] if config.max_pool else backbone.output_size(shape)
+        self.pool = nn.AdaptiveMaxPool2d(config.max_pool) if config.max_pool else nn.Identity()
+        self.fractions, self.action_fractions = config.fractions, config.action_fractions or config.fractions
         self.embed = FractionEmbedding(features) if config.distribution == "iqn" else None
         self.outputs = {"mean": 1, "c51": config.atoms, "qr_dqn": config.quantiles, "iqn": 1}[config.distribution]
         linear = functools.partial(NoisyLinear, sigma=config.sigma) if config.noisy else nn.Linear
@@ -62,7 +61,7 @@ class RainbowNetwork(nn.Module):
 
     def predict(self, observation: Tensor, fractions: int | None = None) -> Prediction:
         """The distribution of each action's return; fractions: how many quantiles IQN draws."""
-        coarsest = self.backbone(observation)[-1]
+        coarsest = self.pool(self.backbone(observation)[-1])
         x = coarsest.permute(0, 2, 3, 1).flatten(1)  # (B, F), as channels_last lies in memory
         if self.embed is None:
             atoms = self._streams(x).unflatten(1, (-1, self.outputs))  # (B, A, Z)
@@ -81,7 +80,7 @@ class RainbowNetwork(nn.Module):
         return (atoms.softmax(2) * self.support).sum(2) if self.distribution == "c51" else atoms.mean(2)
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.values(self.predict(observation, ACTION_FRACTIONS).atoms)
+        return self.values(self.predict(observation, self.action_fractions).atoms)
 
     def _streams(self, x: Tensor) -> Tensor:
         advantage = _apply(self.advantage, x)

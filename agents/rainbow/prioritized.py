@@ -19,6 +19,11 @@ def importance_exponent_at(step: int, steps: int, start: float) -> float:
     return start + (1.0 - start) * min(step / max(steps, 1), 1.0)
 
 
+def absolute_error(quantiles: Tensor, target: Tensor) -> Tensor:
+    """Mean |target - quantile| over all pairs of a quantile (B, N) and a sample of the target (B, M), (B,)."""
+    return (target[:, None, :] - quantiles[:, :, None]).abs().mean((1, 2))
+
+
 def split_batches(
     batches: Sequence[Tensor], weights: Tensor | None, updates: int
 ) -> Iterator[tuple[list[Tensor], Tensor | None]]:
