@@ -24,6 +24,7 @@ WAITS = {  # operations whose result, or its size, Python has to know
     aten.masked_select: "the size of its result depends on the numbers",
     aten._unique2: "the size of its result depends on the numbers",
     aten.equal: "its answer waits for the device",
+    aten.multinomial: "it looks at the probabilities first",
     aten.lift_fresh: "torch.tensor and new_tensor copy from the CPU",
 }
 

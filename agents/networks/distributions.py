@@ -31,8 +31,14 @@ class Categorical(nn.Module):
 
     @staticmethod
     def sample(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(B,) int64."""
-        return torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+        """(B,) int64: the first to come of exponential arrivals whose rates are the probabilities.
+
+        torch.multinomial draws the same, but looks at its input first, and so waits for the device.
+        """
+        probability = logits.softmax(1)
+        arrival = torch.empty_like(probability)
+        arrival = arrival.exponential_() if generator is None else arrival.exponential_(generator=generator)
+        return (probability / arrival).argmax(1)
 
     @staticmethod
     def mode(logits: Tensor) -> Tensor:

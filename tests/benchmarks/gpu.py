@@ -212,16 +212,18 @@ def train(options: argparse.Namespace, clock: Clock, found: dict[str, dict[str, 
             process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(until - time.monotonic() - 5, 0))
-        if process.poll() is None:
+        ended = process.poll() is not None
+        if not ended:
             process.send_signal(signal.SIGINT)  # it saves, and leaves
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(5)
         kill(process)
         curve = gpu_summary.curve(options.out / "runs" / game / "pqn-1")
-        status = "passed" if curve else "failed"
-        tail = log.read_text(errors="replace")[-1_500:]
-        results[game] = {"status": status, "result": {"command": command[1:], "curve": curve}}
-        results[game] |= {} if curve else {"error": f"exit status {process.returncode}; {tail}"}
+        results[game] = {"status": "passed", "result": {"command": command[1:], "curve": curve}}
+        if not curve:  # it was not evaluated: it failed, or there was no time
+            tail = log.read_text(errors="replace")[-1_500:]
+            error = f"exit status {process.returncode}; {tail}"
+            results[game] |= {"status": "failed" if ended else "out of time", "error": error}
     return results
 
 
@@ -253,6 +255,8 @@ def main() -> None:
         try:
             run = {"tests": tests, "table": table}.get(group)
             found[group] = run(options, clock) if run else train(options, clock, found)
+        except subprocess.TimeoutExpired as error:
+            found[group] = {group: {"status": "out of time", "error": str(error)[:300]}}
         except Exception as error:
             found[group] = {group: {"status": "failed", "error": f"{type(error).__name__}: {error}"}}
         about[f"{group}_seconds"] = round(time.monotonic() - began, 1)
