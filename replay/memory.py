@@ -189,7 +189,8 @@ class Memory:
         if left <= 0:
             raise ValueError("nothing of the memory is left")
         lost = (stored - left) * self.worlds
-        return f"the oldest {lost:,} of the memory's {stored * self.worlds:,} transitions"
+        some = f"the oldest {lost:,}" if lost else "a few of the oldest"  # of which a frame is lost, and no row
+        return f"{some} of the memory's {stored * self.worlds:,} transitions"
 
     def _stop(self, state: dict, without: Collection[str]) -> int:
         """The first row after those in the files that are lost."""

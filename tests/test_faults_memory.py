@@ -54,6 +54,18 @@ def test_without_a_damaged_file_what_is_newer_is_left_exactly(name, tmp_path):
     assert len(other) >= 0.8 * 40  # of frames, short episodes hold a little less
 
 
+def test_a_file_of_which_only_frames_are_left_costs_a_few_transitions(tmp_path):
+    _, game, state, files = saved_in_parts("frames", tmp_path, (12, 20))
+    assert len(files) == 2, "the first file's rows are overwritten, and frames of its are in the stacks that follow"
+    other = make("frames", 40, 2, 4, seed=3)
+    assert other.loss(state, {files[0]}) == "a few of the oldest of the memory's 40 transitions"
+    other.load(tmp_path, state, {files[0]})
+    other.record = Record
+    batch = other.sample(400)
+    assert equal(batch, Record(*(value[batch.action] for value in game.everything())))
+    assert 24 < int(batch.action.min()) <= 24 + 2 * 4
+
+
 @pytest.mark.parametrize("name", MEMORIES)
 def test_what_is_left_is_saved_and_restored(name, tmp_path):
     _, game, state, files = saved_in_parts(name, tmp_path)
