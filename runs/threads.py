@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-WINDOW = 0.3  # seconds in which the load is measured
+WINDOW = 0.3  # seconds in which the load is measured, at least
+RECENT = 10.0  # and at most: a load of long ago says nothing of now
 LITTLE = 0.25  # of a core, used by others: not worth giving a core up for
 
 _reason = ""  # why the number is what it is, for the start of a run
@@ -35,14 +36,18 @@ def choose(asked: int = 0) -> int:
         torch.set_num_threads(asked)
     elif "OMP_NUM_THREADS" not in os.environ and "MKL_NUM_THREADS" not in os.environ and len(cores) > 1:
         most = min(len(cores), limit(), torch.get_num_threads())
-        load = Load()
-        if most > 1:
-            time.sleep(WINDOW)
-        others = load.others()
+        others = since_start() if most > 1 else 0.0
         torch.set_num_threads(min(most, free(len(cores), others)))
         if torch.get_num_threads() < most:
             _reason = f", for other programs use {others:.1f} of the cores (--threads sets another number)"
     return torch.get_num_threads()
+
+
+def since_start() -> float:
+    """Cores that other programs use, while this one was imported; waits where that has taken less than WINDOW."""
+    load = _imported if _imported.seconds() < RECENT else Load()
+    time.sleep(max(WINDOW - load.seconds(), 0.0))
+    return load.others()
 
 
 def keep(saved: int | None, asked: int = 0) -> None:
@@ -120,9 +125,13 @@ class Load:
     def __init__(self) -> None:
         self._busy, self._own, self._began = _busy(), _own(), time.monotonic()
 
+    def seconds(self) -> float:
+        """Since its making."""
+        return time.monotonic() - self._began
+
     def others(self) -> float:
         """Cores, on average; the system's mean of a minute where it does not count by core, 0 where by nothing."""
-        now, took = _busy(), time.monotonic() - self._began
+        now, took = _busy(), self.seconds()
         if self._busy is None or now is None:
             return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
         return max(now - self._busy - (_own() - self._own), 0.0) / took if took > 0 else 0.0
@@ -144,3 +153,6 @@ def _busy() -> float | None:
         return None
     ticks = sum(sum(times[:8]) - times[3] - times[4] for times in found)  # without idle and waiting for a disk
     return ticks / os.sysconf("SC_CLK_TCK") if found else None
+
+
+_imported = Load()  # the rest of a program's imports, and the reading of its flags, are the time to measure in

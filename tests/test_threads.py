@@ -35,6 +35,8 @@ def counters(monkeypatch, others, own=0.0):
     monkeypatch.setattr(threads, "time", clock)
     monkeypatch.setattr(threads, "_busy", lambda: 1_000 + now[0] * (others + own))
     monkeypatch.setattr(threads, "_own", lambda: now[0] * own)
+    monkeypatch.setattr(threads, "_imported", threads.Load())
+    return now
 
 
 @pytest.mark.parametrize(
@@ -46,6 +48,20 @@ def test_as_many_as_cores_are_free(monkeypatch, others, own, count):
     assert threads.choose() == torch.get_num_threads() == count
     assert threads.in_words().startswith(f"{count} thread")
     assert ("other programs use" in threads.in_words()) == (count < 4)
+
+
+def test_the_load_is_measured_while_the_program_is_imported(monkeypatch):
+    now = counters(monkeypatch, others=2.0)
+    now[0] = 1.4  # seconds that the rest of the imports took
+    assert threads.choose() == 2 and now[0] == 1.4, "nothing is waited for"
+    now = counters(monkeypatch, others=2.0)
+    now[0] = 0.1
+    assert threads.choose() == 2 and now[0] == pytest.approx(threads.WINDOW), "the rest of the window"
+    now[0] = 3_600.0  # a second run of the same process
+    busy = threads._busy()
+    monkeypatch.setattr(threads, "_busy", lambda: busy)
+    torch.set_num_threads(4)
+    assert threads.choose() == 4 and now[0] == pytest.approx(3_600 + threads.WINDOW), "measured anew"
 
 
 def test_what_is_asked_for_is_not_measured(monkeypatch):
