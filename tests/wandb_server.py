@@ -1,0 +1,137 @@
+"""A W&B server on this machine, as far as its client (0.31) asks for one: runs, their lines, their files.
+
+It answers the client's GraphQL requests (RunResumeStatus, UpsertBucket, CreateRunFiles, Viewer, ServerInfo), takes in
+the file stream, line by line at the offsets that the client names, and what is uploaded.
+"""
+
+import gzip
+import json
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+PROJECT = {"id": "project", "name": "saccade", "entity": {"id": "entity", "name": "team"}}
+
+
+@dataclass
+class Page:
+    """What the server knows of one run."""
+
+    config: str = "{}"
+    streams: dict[str, dict[int, str]] = field(default_factory=dict)  # file -> number of the line -> line
+    sent: list[tuple[str, int]] = field(default_factory=list)  # every line that came: file, number
+    files: set[str] = field(default_factory=set)
+    opened: int = 0  # how often
+    exits: list[int] = field(default_factory=list)
+
+    def take(self, body: dict[str, Any]) -> None:
+        """A piece of the file stream."""
+        for name, piece in (body.get("files") or {}).items():
+            lines = self.streams.setdefault(name, {})
+            for number, line in enumerate(piece["content"], piece["offset"]):
+                lines[number] = line
+                self.sent.append((name, number))
+        if body.get("complete"):
+            self.exits.append(body["exitcode"])
+
+    def lines(self, name: str = "wandb-history.jsonl") -> list[dict[str, Any]]:
+        """The lines of a stream, in order, without what W&B adds."""
+        rows = [json.loads(line) for _, line in sorted(self.streams.get(name, {}).items())]
+        return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+
+    def bucket(self, name: str) -> dict[str, Any]:
+        """The run as GraphQL has it."""
+        count = {file: len(lines) for file, lines in self.streams.items()}
+        tail = {file: json.dumps([lines[max(lines)]] if lines else []) for file, lines in self.streams.items()}
+        summary = self.streams.get("wandb-summary.json", {0: "{}"})
+        return {
+            "id": f"id of {name}",
+            "name": name,
+            "displayName": name,
+            "description": None,
+            "config": self.config,
+            "sweepName": None,
+            "project": PROJECT,
+            "summaryMetrics": summary[max(summary)],
+            "logLineCount": 0,
+            "historyLineCount": count.get("wandb-history.jsonl", 0),
+            "eventsLineCount": count.get("wandb-events.jsonl", 0),
+            "historyTail": tail.get("wandb-history.jsonl", "[]"),
+            "eventsTail": tail.get("wandb-events.jsonl", "[]"),
+            "tags": [],
+            "notes": None,
+            "wandbConfig": '{"t": {"1": [1]}}',  # the client's telemetry: a run without it counts as not begun
+        }
+
+
+class WandbServer:
+    """A context in which the server listens at `url`; `pages` are the runs that it was told of, by id."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.lock = threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                """Nothing is printed."""
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                with outer.lock:
+                    found = json.dumps(outer.answer(urlsplit(self.path).path, body)).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(found)))
+                self.end_headers()
+                self.wfile.write(found)
+
+            do_GET = do_POST = do_PUT = answer
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.handle_error = lambda *_: None  # of a client that was killed
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        """The answer to a request."""
+        parts = path.strip("/").split("/")
+        if parts[-1] == "graphql":
+            asked = json.loads(body)
+            return {"data": self._graphql(asked["query"], asked.get("variables") or {})}
+        if parts[-1] == "file_stream":
+            self.pages.setdefault(parts[-2], Page()).take(json.loads(body))
+        if parts[0] == "storage":
+            self.pages.setdefault(parts[1], Page()).files.add("/".join(parts[2:]))
+        return {}
+
+    def _graphql(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        name = given.get("name") or given.get("run") or ""
+        if "upsertBucket" in query:
+            new = name not in self.pages
+            page = self.pages.setdefault(name, Page())
+            page.opened += 1
+            page.config = given.get("config") or page.config
+            return {"upsertBucket": {"bucket": page.bucket(name), "inserted": new}}
+        if "createRunFiles" in query:
+            files = [{"name": file, "uploadUrl": f"{self.url}/storage/{name}/{file}"} for file in given["files"]]
+            return {"createRunFiles": {"runID": name, "uploadHeaders": [], "files": files}}
+        if "bucket(" in query:
+            page = self.pages.get(name)
+            return {"model": PROJECT | {"bucket": page.bucket(name) if page else None}}
+        server = {"cliVersionInfo": {"max_cli_version": "99.0.0"}, "latestLocalVersionInfo": None, "features": []}
+        viewer = {"id": "user", "entity": "team", "username": "team", "flags": "{}", "teams": {"edges": []}}
+        return {"viewer": viewer, "serverInfo": server}
