@@ -136,6 +136,8 @@ def load(folders: Iterable[Path]) -> list[RunRecord]:
         if unreadable := sum(run.unreadable for run in found):
             print(printable(f"{folder}: {unreadable} unreadable lines skipped"), file=sys.stderr)
         for run in found:
+            if run.untimed:
+                print(printable(run.untimed), file=sys.stderr)
             if run.inexact:
                 print(printable(f"{run.folder}: not exact {run.inexact}"), file=sys.stderr)
     if not runs:

@@ -171,6 +171,8 @@ def main() -> None:
             place = publish(folder, config.into, config.topic, config.variant, config.note)
             run = read_run(folder)
             print(f"{place}" + f" ({run.unfinished}: recorded as interrupted)" * bool(run.unfinished))
+            if run.untimed:
+                print(run.untimed, file=sys.stderr)
             if "+changes" in str(run.about.get("commit")):
                 print(f"{folder} ran on uncommitted changes: its commit does not reproduce it", file=sys.stderr)
         if config.readme:

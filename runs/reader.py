@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows: a run's last line then tells whether it is alive
     fcntl = None
 
-METRICS = "metrics.jsonl"  # a run's metrics
+METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"  # a run's metrics, and when it wrote them
 RECORDS = "records.jsonl"  # published runs of one world, a line each
 RECENT = 100  # games that the training return is a mean over
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
@@ -76,9 +76,20 @@ class RunRecord:
         return "" if self.status == "finished" else self.status + share
 
     @property
+    def untimed(self) -> str:
+        """Why the wall time of a finished run is not known, in words; empty where it is, and for published runs."""
+        last = max((line["step"] for line in self.lines), default=0)
+        whole = self.published is not None or self.status != "finished" or last <= self._timed
+        return "" if whole else f"{one_line(self.folder / CLOCK)} does not reach step {int(last):,}: no wall time"
+
+    @property
+    def _timed(self) -> float:
+        return self.clock[-1]["step"] if self.clock else 0
+
+    @property
     def seconds(self) -> float | None:
-        """Training wall time over all resumes."""
-        return self.clock[-1]["seconds"] if self.clock else None
+        """Training wall time over all resumes; None where clock.jsonl lacks it."""
+        return self.clock[-1]["seconds"] if self.clock and not self.untimed else None
 
     @property
     def steps_per_second(self) -> float | None:
@@ -165,7 +176,7 @@ def read_run(folder: Path | str) -> RunRecord:
     if not path.is_file():
         raise FileNotFoundError(f"{one_line(folder)!r} is no run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
-    (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / "clock.jsonl")
+    (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / CLOCK)
     _verify(folder, wrote)
     status = _status(folder, wrote if wrote.exists() else path)
     return _run(path, folder, about, lines, clock, status, unreadable + more)

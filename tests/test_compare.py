@@ -172,6 +172,18 @@ def test_half_written_last_line_is_skipped_and_damage_is_counted(tmp_path):
     assert (run.unreadable, run.step, run.final["step"]) == (2, 400, 200)
 
 
+@pytest.mark.parametrize("kept", ["", "[]", "null", '{"step": 100, "seconds": 2.0}\n', None])
+def test_a_finished_run_whose_clock_is_cut_has_no_wall_time_and_says_so(tmp_path, capsys, kept):
+    folder = make_run(tmp_path)
+    assert read_run(folder).seconds == 4.0 and not read_run(folder).untimed
+    (folder / "clock.jsonl").unlink() if kept is None else (folder / "clock.jsonl").write_text(kept)
+    (run,) = compare.load([folder])
+    assert f"{folder / 'clock.jsonl'} does not reach step 200: no wall time" in capsys.readouterr().err
+    assert run.seconds is None and rows(folder)[0]["wall time"] == "–"
+    (folder / "finished.json").unlink()
+    assert not read_run(folder).untimed, "it goes on, and so does its clock"
+
+
 def test_runs_still_going_are_marked(tmp_path):
     folder = make_run(tmp_path, finished=False, steps=1000)
     assert read_run(folder).unfinished == "running, at 20%"
