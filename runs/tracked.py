@@ -16,7 +16,7 @@ from runs.folder import Folder
 from runs.log import Log
 from runs.score import RETURN, Score
 
-VERIFIED = ("backbone.safetensors",)  # files that nothing reads back in training: verified at the end
+VERIFIED = ("backbone.safetensors", "snapshots/")  # what nothing reads back in training: verified at the end
 KEYS = {"step", "threads", "machine", "best", "stopped", "parts", "files", "log", "random"}  # of a checkpoint
 
 
@@ -135,7 +135,7 @@ class Tracked:
 
     def note_written(self, name: str) -> None:
         """Keep the SHA-256 of a file that was written to the run's folder, if it is one of those to be verified."""
-        if name in VERIFIED:
+        if name.startswith(VERIFIED):
             self._written[name] = checkpoint.file_hash(self._place.path / name)
 
     def verify_written(self, step: int) -> None:

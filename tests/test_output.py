@@ -70,19 +70,20 @@ def test_a_search_goes_on_with_the_same_flags_and_is_refused_with_others(tmp_pat
     assert json.loads((run / "config.json").read_text())["config"]["batch"] == 4
 
 
-def test_a_backbone_damaged_while_its_run_stood_still_is_named_at_the_end(tmp_path):
+@pytest.mark.parametrize("name", ["backbone.safetensors", "snapshots/000000000010.pt"])
+def test_what_is_damaged_while_its_run_stood_still_is_named_at_the_end(tmp_path, name):
     def keep(run, step):
         if step == 10:
-            with run.writing("backbone.safetensors") as path:
+            with run.writing(name) as path:
                 path.write_bytes(b"weights")
 
     config = Config(folder=tmp_path)
     with pytest.raises(MemoryError):
         walk(config, die_at=34, act=keep)
-    file = tmp_path / "Nowhere" / "walk-1" / "backbone.safetensors"
+    file = tmp_path / "Nowhere" / "walk-1" / name
     file.write_bytes(b"weightz")
     for _ in range(2):
-        with pytest.raises(RunError, match="backbone.safetensors is not what the run has written.*--accept-loss"):
+        with pytest.raises(RunError, match=f"{name} is not what the run has written.*--accept-loss"):
             walk(config, act=keep)
     file.write_bytes(b"weights")
     run, _ = walk(config, act=keep)
