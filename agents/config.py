@@ -1,6 +1,6 @@
-"""Configs of agents: flags that programs share, defaults of families of worlds, and what the flags mean.
+"""Shared flags of agents, defaults by family of worlds, and the world and backbone that the flags describe.
 
-A program's Config is put together from these mixins, none of which extends another, and its own numbers:
+A program's Config combines these mixins, none of which extends another, with its own hyperparameters:
 
     class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Options):
         learning_rate: NonNegative = 1e-4  # Adam
@@ -33,17 +33,17 @@ SAMPLE_WORLDS, SAMPLE_STEPS = 4, 4_000  # of estimate_mean_observation: worlds s
 
 @dataclasses.dataclass(frozen=True)
 class WorldFlags:
-    """The world that an agent plays, and whose numbers it learns by."""
+    """The world that an agent plays, and the recipe for it."""
 
     GROUP: ClassVar[str] = "world"
 
     env: str = "Breakout"  # the world: an Atari game, a Gymnasium id, or Catch
-    recipe: Literal["default", "paper"] = "default"  # the numbers that suit the world: this project's, or the paper's
+    recipe: Literal["default", "paper"] = "default"  # hyperparameters for the world: this project's, or the paper's
     protocol: Literal["classic", "sticky"] = "classic"  # Atari: Mnih 2015 (lives end episodes) or Machado 2018
     frame_skip: Count = 4  # Atari frames an action is held
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
     color: bool = False  # Atari: three channels a frame
-    stack: Whole = 0  # frames in an observation of pictures; 0: as the world has it, 4 in Atari
+    stack: Whole = 0  # frames in an observation of pictures; 0: the world's default, 4 in Atari
     flicker: Share = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, in place of the recipe's
@@ -63,8 +63,9 @@ class BackboneFlags:
     spectral: bool = False  # impala: residual convolutions of spectral norm 1; a pretrained one keeps its own
 
     def validate(self) -> None:
+        """Raise ValueError for numbers outside of a flag's range, or an unknown backbone."""
         super().validate()
-        backbones.check(self.backbone)  # before its run's folder is looked at: a typo makes no other config
+        backbones.check(self.backbone)  # first, so that a typo is not reported as another config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +88,7 @@ class EvaluationFlags:
     evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
     evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
     evaluate_games: Count = 10  # whole games each
-    evaluate_steps: Count = 27_000  # of each game at most: longer ones count as they stand (27,000: Atari's limit)
+    evaluate_steps: Count = 27_000  # of each game at most; longer ones are truncated (27,000: Atari's limit)
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films
 
 
@@ -108,17 +109,17 @@ FAMILIES: dict[str, dict[str, Any]] = {  # defaults of a family of worlds, whate
 
 
 def describe(config: WorldFlags) -> envs.Description:
-    """What the world is that a config names. Raises ValueError on an unknown one, or unknown options."""
+    """The description of a config's world. Raises ValueError on an unknown world or option."""
     return envs.describe(config.env, **constructor_arguments(config), **({"pixels": True} if config.pixels else {}))
 
 
 def from_recipe(
     asked: W, recipes: Mapping[str, dict[str, Any]], paper: Mapping[str, dict[str, Any]] | None = None
 ) -> W:
-    """The config that suits the world asked for: its family's defaults, under the program's own numbers.
+    """The config for the world of `asked`: the defaults of its family, overridden by the program's recipe.
 
-    recipes: the program's numbers by world where it has one of its own, else by family. paper: what of them is
-    otherwise in the program's paper, by the same names, for --recipe paper (or another word that the program knows).
+    recipes: the program's hyperparameters by world where it has its own, else by family. paper: those that differ
+    in the paper, by the same keys, for --recipe paper (or another name that the program has).
 
     Raises ValueError on an unknown world, or one for which there is no recipe.
     """
@@ -139,9 +140,9 @@ def from_recipe(
 
 
 def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:
-    """Which of the known recipes suits the world asked for: its own, by Gymnasium's id, else its family's.
+    """The key of the recipe for the world of `asked`: its Gymnasium id if that is known, else its family.
 
-    "continuous" is a family of its own, of control worlds with continuous actions, for programs that know it.
+    "continuous" is the family of control worlds with continuous actions, for programs that have a recipe for it.
     """
     identity = gymnasium_world.canonical(asked.env)
     if identity in known and not asked.pixels:
@@ -152,7 +153,7 @@ def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:
 
 
 def implied(asked: WorldFlags) -> dict[str, str]:
-    """What the name of the world asked for says beyond the game: Gymnasium's ALE/Pong-v5 has sticky actions."""
+    """Flags that follow from the name of the world: Gymnasium's ALE/Pong-v5 has sticky actions."""
     world = describe(asked)
     return {"protocol": world.protocol} if world.family == "atari" else {}
 
@@ -185,11 +186,11 @@ def build_backbone(
 
 
 def estimate_mean_observation(config: Any, network: nn.Module, run: runs.Run) -> None:
-    """With --subtract-mean, give a network the mean picture of SAMPLE_STEPS of random play in worlds of their own.
+    """With --subtract-mean, set the mean observation of a network's modules, from SAMPLE_STEPS of random play.
 
-    It goes to the modules that have `subtracts_mean`. The steps are not counted among the run's. A pretrained
-    backbone has its mean already, and a resumed run's is in its checkpoint. No frame flickers here: subtracting a
-    mean of pictures among which some are black would leave half of the background in every frame.
+    It is set in the modules with `subtracts_mean`. The steps do not count as steps of the run. A pretrained backbone
+    has its mean already, and that of a resumed run is in its checkpoint. Flicker is off: a mean that includes black
+    frames would leave part of the background in every frame.
 
     config: with WorldFlags, BackboneFlags and runs.Options.
     """
@@ -218,7 +219,7 @@ def estimate_mean_observation(config: Any, network: nn.Module, run: runs.Run) ->
 
 
 def load_backbone(config: B, folder: Path) -> B:
-    """The config by which a saved run is loaded: a backbone that it took from elsewhere is in its own folder now."""
+    """The config for loading a saved run: a backbone that was transferred from another run is in its own folder."""
     return config if config.backbone in backbones.BACKBONES else dataclasses.replace(config, backbone=str(folder))
 
 
@@ -246,7 +247,7 @@ def constructor_arguments(config: WorldFlags) -> dict[str, object]:
 def world_options(config: WorldFlags) -> dict[str, object]:
     """The options of envs.make for the world of a config.
 
-    Raises ValueError for an Atari flag where the world is no Atari game, or that --env-kwargs gives too.
+    Raises ValueError for an Atari flag where the world is not an Atari game, or that --env-kwargs gives too.
     """
     asked = {key: getattr(config, key) for key in ("stack", "flicker", "pixels") if getattr(config, key)}
     asked |= constructor_arguments(config)
@@ -266,7 +267,7 @@ class PolicyGradientFlags:
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
     hidden: Whole = 512  # units between backbone and heads; 0 for none
-    separate_critic: bool = False  # the value has a backbone of its own
+    separate_critic: bool = False  # the critic has its own backbone
     normalize_observations: bool = False  # vectors: by the mean and deviation of those before
     squash: bool = False  # continuous actions: tanh of a Gaussian, instead of a Gaussian that is clipped
     learning_rate: NonNegative = 2.5e-4  # Adam
@@ -278,4 +279,4 @@ class PolicyGradientFlags:
     normalize_advantages: bool = True  # advantages are divided by their root mean square
     entropy: float = 0.01  # weight of the bonus for entropy
     value_weight: float = 0.5  # of the value's squared error
-    evaluate_greedy: bool = True  # evaluations take the likeliest action instead of drawing one
+    evaluate_greedy: bool = True  # evaluations take the most probable action instead of sampling

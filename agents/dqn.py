@@ -1,4 +1,4 @@
-"""Deep Q-learning: a network predicts the return of each action, learned from remembered transitions.
+"""Deep Q-learning: a network predicts the return of each action, learned from replayed transitions.
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning"; with --double, van Hasselt et al.
 2016, "Deep reinforcement learning with double Q-learning".

@@ -30,19 +30,19 @@ def open_run(config: Any, program: str, world: envs.World, note: str | None = No
     return runs.Run(config, program, world.name, world.protocol, said, score=SCORE, follow_up=WATCH_COMMAND)
 
 
-# (N, ...) the present, and the step that led there (None at the start) -> (N,) actions
+# (N, ...) the observation, and the transition that led there (None at the start) -> (N,) actions
 Policy = Callable[[Tensor, envs.Transition | None], Tensor]
 
 
 def play(policy: Policy, world: envs.World, games: int, limit: int = 0) -> dict[str, list[float]]:
     """Play whole games to their ends, an equal share in each world, and return their scores.
 
-    Taking the first `games` to finish would favor short ones; so each world plays its own share.
-    limit: steps for each game, after which it is cut short and counts as it stands; 0: none.
+    The first `games` to finish would be biased towards short ones; therefore each world plays its own share.
+    limit: steps after which a game is truncated and counts with its return so far; 0: none.
 
     Returns:
-        {"return": [...], "length": [...]}, games entries each (fewer where one took the time of its next); "cut":
-        the returns of those that were cut short.
+        {"return": [...], "length": [...]}, games entries each (fewer where a truncated game took the time of the
+        next); "cut": the returns of truncated games.
     """
     flat = sorted(
         (game for ended in episodes(policy, world, games, limit) for game in ended), key=lambda game: game[0]
@@ -57,8 +57,8 @@ def play(policy: Policy, world: envs.World, games: int, limit: int = 0) -> dict[
 def episodes(
     policy: Policy, world: envs.World, games: int, limit: int = 0
 ) -> Iterator[list[tuple[int, float, int, bool]]]:
-    """Play whole games as `play` does; yields after each step the games that ended in it: the world, the return, the
-    length, and whether it came to its own end."""
+    """Play whole games as `play` does; yields after each step the games that ended in it: world, return, length, and
+    whether it ended by itself."""
     missing = [games // world.count + (n < games % world.count) for n in range(world.count)]
     transition, steps, most = None, 0, limit * max(missing)
     while any(missing):
@@ -87,10 +87,10 @@ def evaluate(
     say: Callable[[str], None] = print,
     **options: object,
 ) -> dict[str, float]:
-    """Whole, unclipped games in worlds of their own: SCORE and its spread.
+    """Evaluate a policy on whole, unclipped games in new worlds: mean, median, standard deviation, length.
 
-    limit: as `play` takes it; games that were cut short are counted in "eval/cut", if there are any.
-    say: takes a line where it takes longer than half a minute.
+    limit: as in `play`; "eval/cut" is the number of truncated games, if there are any.
+    say: prints a line every half minute.
     """
     world = envs.make(name, min(games, 16), seed=EVALUATION_SEED + seed, device=device, evaluation=True, **options)
     scores: list[tuple[int, float, int, bool]] = []
@@ -127,9 +127,9 @@ def bootstrap_interval(scores: list[float]) -> tuple[float, float]:
 def evaluate_and_save(
     run: runs.Run, policy: Callable[[], Policy], backbone: backbones.Backbone, **options: object
 ) -> None:
-    """Evaluate a run's agent as its config says; of the best so far, save the backbone and a film.
+    """Evaluate a run's agent by its config and, if it is the best so far, save the backbone and a film.
 
-    policy: makes the policy to play with, its randomness from the start each time. options: of envs.make.
+    policy: makes the policy, with a newly seeded generator each time. options: of envs.make.
     """
     config, found = run.config, None
     where = dict(device=run.device, **options)
@@ -142,7 +142,7 @@ def evaluate_and_save(
         return
     with run.writing(backbones.FILENAME) as path:
         backbones.save(backbone, path)
-    if config.film_seconds and "film" not in run.failed:  # once without, it is not tried again
+    if config.film_seconds and "film" not in run.failed:  # not tried again after an error
         path = run.folder / "videos" / f"step-{run.step + run.stride:012d}.mp4"
         with run.side_task("film"):
             film(policy(), config.env, path, config.film_seconds, EVALUATION_SEED + config.seed, **where)

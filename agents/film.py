@@ -13,9 +13,9 @@ import torch
 import envs
 from runs import files
 
-HEIGHT, WIDTH = 420, 1_280  # pixels: small frames are enlarged up to there
-LARGEST = 1_920  # pixels, of either side: larger frames are thinned out
-SMALLEST = 16  # pixels that the codec wants of either side
+HEIGHT, WIDTH = 420, 1_280  # pixels, up to which small frames are enlarged
+LARGEST = 1_920  # pixels of either side: larger frames are subsampled
+SMALLEST = 16  # pixels of either side that the codec requires
 
 
 def film(
@@ -30,10 +30,10 @@ def film(
     """Play one game and write it as mp4, at most `seconds` of film long.
 
     Returns:
-        Its return as far as it went, and whether it came to its end.
+        Its return so far, and whether it ended.
 
     Raises:
-        ValueError: the world shows no pictures. Whatever its render() and the encoder raise. No file is left then.
+        ValueError: the world renders no pictures; also what render() and the encoder raise. No file is left then.
     """
     import imageio.v3 as imageio
 
@@ -57,7 +57,7 @@ def film(
     whole = stacked([frame for frame in frames if frame is not None])
     partial = files.new(
         path.with_name(f".{path.stem}.partial{path.suffix}")
-    )  # a film that stands there is a whole one
+    )  # then renamed: a film of that name is complete
     try:
         imageio.imwrite(partial, whole, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
         os.replace(partial, path)
@@ -67,9 +67,9 @@ def film(
 
 
 def picture(frame: Any) -> np.ndarray | None:
-    """What a render() gave as (H, W, 3) uint8: gray and transparent pictures too. None where it gave nothing.
+    """The result of render() as (H, W, 3) uint8, from color, gray or RGBA; None from None.
 
-    Raises ValueError for what is no picture.
+    Raises ValueError for anything else.
     """
     if frame is None:
         return None
@@ -83,7 +83,7 @@ def picture(frame: Any) -> np.ndarray | None:
 
 
 def stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Frames (H, W, 3) uint8 of any sizes as a film (T, H', W', 3): enlarged or thinned out, black where they end.
+    """Frames (H, W, 3) uint8 of any sizes as a film (T, H', W', 3): enlarged or subsampled, padded with black.
 
     Raises ValueError where there are none.
     """
@@ -102,9 +102,9 @@ def stacked(frames: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def shade_by_attention(frame: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A frame (H, W, 3) uint8, dark where an agent did not look: weights (h, w) over its own, smaller or larger view.
+    """A frame (H, W, 3) uint8, darkened where an agent attends little. weights: (h, w), of any resolution.
 
-    The brightest place keeps its colors.
+    The place with the largest weight keeps its colors.
     """
     down, across = (np.arange(long) * short // long for long, short in zip(frame.shape, weights.shape, strict=False))
     seen = 0.25 + 0.75 * weights[down[:, None], across] / max(weights.max(), 1e-8)

@@ -143,7 +143,7 @@ class ActionLocationHead(nn.Module):
 
     @staticmethod
     def environment_action(action: Tensor) -> Tensor:
-        """The action that the world receives: without the location."""
+        """The action (B,) int64 that the world receives: the sample (B, 3) without the location."""
         return action[:, 0].long()
 
 

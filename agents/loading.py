@@ -1,11 +1,11 @@
-"""The agent of a run, to be used from Python: no program.
+"""The agent of a run, for use from Python.
 
 agent = agents.load("results/CartPole/dqn-1")
-agent.env, agent.step, agent.config             # what it plays, how long it has learned, and how
-world = agent.world(count=4)                    # its world, as its evaluations open it
-action = agent(world.observation)               # (4,) of observations (4, ...)
+agent.env, agent.step, agent.config             # its world, its training steps, its config
+world = agent.world(count=4)                    # its world, as in its evaluations
+action = agent(world.observation)               # (4,) from observations (4, ...)
 transition = world.step(action)
-action = agent(world.observation, transition)   # what remembers needs the step that led there
+action = agent(world.observation, transition)   # recurrent agents need the step that led there
 
 agents.play("results/CartPole/dqn-1", games=10)     # {"return": [...], "length": [...]}
 """
@@ -35,7 +35,7 @@ from runs.printing import printable
 
 @dataclasses.dataclass(frozen=True)
 class Agent:
-    """What a run has learned: agent(observation, transition) -> action."""
+    """The policy that a run has learned: agent(observation, transition) -> action."""
 
     folder: Path  # the run's
     config: object  # what it was trained with
@@ -50,12 +50,12 @@ class Agent:
     def __call__(self, observation: Tensor | np.ndarray, transition: envs.Transition | None = None) -> Tensor:
         """Actions (N, ...) for observations (N, ...), as a world of `world` gives them.
 
-        transition: the step that led there; None at the start of all games, where memories begin anew.
+        transition: the step that led to the observation; None at the start, where recurrent states are reset.
         """
         return self.policy(torch.as_tensor(observation, device=self.device), transition)
 
     def world(self, count: int = 1, seed: int = 1) -> envs.World:
-        """`count` whole, unclipped games of its world side by side, which training and evaluation have not seen."""
+        """Its world with `count` whole games side by side, with seeds that training and evaluation do not use."""
         seed = loading.WATCH_SEED + seed
         return envs.make(self.env, count, seed=seed, device=self.device, evaluation=True, **self.options)
 
@@ -70,9 +70,9 @@ def load(
 ) -> Agent:
     """The agent of a run's folder.
 
-    checkpoint: best by evaluation, or the latest saved. device: auto, cpu, cuda, mps. seed: of what it draws. greedy:
-    the likeliest or best action always, whatever the run's own evaluations do. import_world: import the package of a
-    world "package:Id" that the folder names, which runs its code; nothing else of a folder is run.
+    checkpoint: best by evaluation, or the latest saved. device: auto, cpu, cuda, mps. seed: of exploration. greedy:
+    always the most probable or best action, whatever the run's own evaluations do. import_world: import the package
+    of a world "package:Id", which executes its code; no other code from the folder is executed.
     Raises RunError where there is no run, none with a checkpoint, or none of an agent that plays a world.
     """
     folder = Path(folder)
@@ -97,9 +97,9 @@ def load(
 
 
 def play(agent: Agent | str | Path, games: int = 30, seed: int = 1) -> dict[str, list[float]]:
-    """Whole games of an agent, or of a run's folder: {"return": [...], "length": [...]}, `games` entries each.
+    """Play whole games with an agent, or that of a run's folder: {"return": [...], "length": [...]}, `games` each.
 
-    The same games as agents.watch plays by that seed.
+    They are the games that agents.watch plays with the same seed.
     """
     agent = agent if isinstance(agent, Agent) else load(agent, seed=seed)
     world = agent.world(min(games, 16), seed)
@@ -109,22 +109,21 @@ def play(agent: Agent | str | Path, games: int = 30, seed: int = 1) -> dict[str,
         world.close()
 
 
-WATCH_SEED = 2_000_000  # and games that no evaluation in training saw
+WATCH_SEED = 2_000_000  # added to a seed: games that no evaluation in training played
 
 
 def load_config(folder: Path, import_world: bool = False) -> tuple[ModuleType, object]:
-    """The program that plays what a run's agent has learned, and the config it was trained with.
+    """The program that plays a run's agent, and the config that it was trained with.
 
-    What the folder says is data: only this project's programs are imported, and the package of a world's
-    "package:Id" only where import_world asks for it.
+    Only programs of this project are imported, and the package of a world "package:Id" only with import_world.
 
     Raises RunError where there is no run, or none that plays.
     """
     if not (folder / "config.json").exists():
-        load_checkpoint = {path.parent.parent for path in Path("results").glob("*/*/checkpoint/*.pt")}
-        known = sorted(printable(path) for path in load_checkpoint if (path / "config.json").exists())
+        runs_here = {path.parent.parent for path in Path("results").glob("*/*/checkpoint/*.pt")}
+        known = sorted(printable(path) for path in runs_here if (path / "config.json").exists())
         raise runs.RunError(
-            f"{folder} is no run's folder. "
+            f"{folder} is not a run's folder. "
             + ("Runs here: " + ", ".join(known[:8]) if known else "There are none in results/ yet.")
         )
     about = saved_run.about(folder)
@@ -150,7 +149,7 @@ def load_config(folder: Path, import_world: bool = False) -> tuple[ModuleType, o
 
 
 def own_program(name: str) -> ModuleType | None:
-    """The program of that name, "agents.dqn", if it is one of this project's that can play what was learned."""
+    """The program of that name, "agents.dqn", if it is one of this project's that can play an agent; else None."""
     if not re.fullmatch(r"agents(\.[a-z0-9_]+)+", name):
         return None
     here = Path(__file__).resolve().parent
@@ -166,17 +165,14 @@ def own_program(name: str) -> ModuleType | None:
 
 
 def without_exploration(trained: object, folder: Path) -> object:
-    """A run's config, with the likeliest or best action always. Raises RunError where that is so already."""
+    """A run's config with greedy actions. Raises RunError where it has no flag for that."""
     usual = {"evaluate_greedy": True, "evaluate_epsilon": 0.0}  # of policy gradients, of Q-learning
     known = {key: value for key, value in usual.items() if hasattr(trained, key)}
     if not known:
-        raise runs.RunError(f"{folder} takes no chances when it is watched: leave --greedy out")
+        raise runs.RunError(f"{folder} always plays greedily: leave --greedy out")
     return dataclasses.replace(trained, **known)
 
 
 def load_checkpoint(folder: Path, which: str) -> dict:
-    """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
-
-    Without an evaluation there is no best: it is the last then, and says so. Raises RunError.
-    """
+    """The best or the last checkpoint of a run, see runs.saved.state. Raises RunError."""
     return saved_run.state(folder, which)

@@ -32,10 +32,9 @@ EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.P
 
 
 def frozen_copy(config: ComputeFlags, network: nn.Module) -> nn.Module:
-    """A copy without gradients, its backbone and hidden layers in bf16: rounded once a copy, not at every use.
+    """A copy without gradients, its backbone and hidden layers in bf16: rounded once per copy, not at every use.
 
-    Statistics of norms, and weights that are computed at every use, stay fp32 (EXACT): autocast does not round them
-    either.
+    Statistics of norms, and weights that are recomputed at every use, stay in fp32 (EXACT), as under autocast.
     """
     result = copy.deepcopy(network).requires_grad_(False)
     if uses_bf16(config, next(network.parameters()).device):
@@ -66,7 +65,7 @@ def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
 
 
 def initial_learning_rate(config: Any, device: torch.device) -> float | Tensor:
-    """The learning rate for an optimizer: a tensor for compiled and captured updates, which read it from there."""
+    """The learning rate for an optimizer: a float, or a scalar tensor for compiled and captured updates."""
     return (
         torch.tensor(config.learning_rate, device=device)
         if config.compile or config.capture
@@ -121,5 +120,5 @@ def compile_or_capture(
 
 
 def mean_metrics(metrics: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several updates' metrics."""
+    """The mean of several updates' metrics, scalars each."""
     return {name: torch.stack([each[name] for each in metrics]).mean(0) for name in metrics[0]}

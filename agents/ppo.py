@@ -70,6 +70,7 @@ class PPOFlags:
     evaluate_greedy: bool = False  # evaluations take the most probable action instead of sampling
 
     def validate(self) -> None:
+        """Raise ValueError for numbers outside of a flag's range, or minibatches of fewer than 2 steps."""
         super().validate()
         if self.minibatches * 2 > self.rollout * self.worlds:
             raise ValueError(

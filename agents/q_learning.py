@@ -1,4 +1,4 @@
-"""What the Q-learning programs share: epsilon-greedy exploration and play, replay memories, checks and notes."""
+"""Shared by the Q-learning programs: epsilon-greedy exploration and policies, replay memories, checks and notes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ReplayFlags:
 
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 16  # games side by side
-    capacity: Count = 1_000_000  # transitions remembered
+    capacity: Count = 1_000_000  # transitions in replay
     memory_on_disk: bool = False  # in mapped files in the run's folder instead of RAM
     learn_start: Whole = 20_000  # steps before the first update
     updates: Count = 1  # in one call, from batches that are drawn together
@@ -46,6 +46,7 @@ class ReplayFlags:
         return 1
 
     def validate(self) -> None:
+        """Raises ValueError for numbers of a replay memory that do not fit each other."""
         super().validate()
         check_replay(self)
 
@@ -68,7 +69,7 @@ def epsilon_greedy(
 
 
 def make_policy(config: Any, network: nn.Module, seed: int) -> Policy:
-    """A policy to evaluate: the best action, or by a generator of its own a random one (evaluate_epsilon)."""
+    """An epsilon-greedy policy for evaluation (config.evaluate_epsilon), with its own random generator."""
     device = next(network.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
 
@@ -132,10 +133,10 @@ def check_replay(config: Any) -> None:
 
 
 def shortened(config: C, asked: C) -> C:
-    """A recipe whose exploration ends before the run does, where --steps asks for a shorter run than the recipe's.
+    """A recipe with shorter exploration where --steps asks for a shorter run than the recipe's.
 
-    Where random steps and falling exploration take more than asked.steps, they become a tenth and half of these: a
-    command that tries a program for some thousand steps then shows it learning.
+    Where the random steps and the annealing of epsilon take more than asked.steps, they become a tenth and half of
+    them, so that a run of some thousand steps learns, too.
     """
     steps = config.steps if asked.steps == type(asked).steps else asked.steps
     if config.learn_start + config.epsilon_steps <= steps:
@@ -150,7 +151,7 @@ def shortened(config: C, asked: C) -> C:
 
 
 def phases(config: Any) -> str:
-    """A note for the start of a run: how long actions are random and exploration falls, and the first evaluation."""
+    """A note for the start of a run: the steps of random actions, of annealed exploration, and to the evaluation."""
     if config.learn_start >= config.steps:
         return (
             f"nothing will be learned: --steps {config.steps:,} end before --learn-start {config.learn_start:,}, and "
@@ -166,9 +167,9 @@ def phases(config: Any) -> str:
 
 
 def build_memory(config: Any, world: World, run: runs.Run, steps: int = 1) -> Memory:
-    """The memory that suits a world's observations: frames stored once, or rows.
+    """The replay memory for a world: FrameReplay for pictures, RowReplay for vectors.
 
-    Raises ValueError where it is too small for `steps` in a row of each world.
+    Raises ValueError where it is too small for sequences of `steps` in each world.
     """
     where = dict(device=world.device, seed=config.seed, path=run.folder / "memory" if config.memory_on_disk else None)
     if world.observation.dtype == torch.uint8:

@@ -56,7 +56,7 @@ from runs.machine import precision
 class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFlags, runs.Options):
     hidden: Whole = 512  # units before the LSTM, and in each stream after it
     lstm_units: Count = 512  # of the LSTM
-    capacity: Count = 500_000  # transitions remembered: a step's state takes 2 kB beside the frame's 7
+    capacity: Count = 500_000  # transitions in replay: a step's state takes 2 kB beside the frame's 7
     learn_every: Count = 16  # steps per update
     batch: Count = 8  # sequences per update
     burn_in: Whole = 4  # steps that only bring the state up to date
@@ -267,8 +267,8 @@ def train(config: Config) -> None:
         return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, priority
 
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        dealt = split_batches(batches, weights, config.updates)
-        metrics, priority = zip(*(update(Step(*rows), weight) for rows, weight in dealt), strict=True)
+        parts = split_batches(batches, weights, config.updates)
+        metrics, priority = zip(*(update(Step(*rows), weight) for rows, weight in parts), strict=True)
         return mean_metrics(metrics), concatenate(priority)
 
     act, learn = compile_or_capture(config, device, act, learn)

@@ -1,4 +1,4 @@
-"""REINFORCE: the Monte Carlo policy gradient, with switches for what reduces its variance.
+"""REINFORCE: the Monte Carlo policy gradient, with optional variance reduction.
 
 The gradient of an action's log-probability is weighted by the return that followed the action, less a baseline.
 Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning"; --credit
@@ -121,6 +121,7 @@ class MovingAverage(nn.Module):
         self.register_buffer("mean", torch.zeros(()))
 
     def update(self, value: Tensor, baseline_decay: float, first: bool) -> None:
+        """Average in a scalar, with weight 1 - baseline_decay; the first value is taken as it is."""
         self.mean.copy_(value if first else baseline_decay * self.mean + (1 - baseline_decay) * value)
 
 

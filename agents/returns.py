@@ -72,11 +72,14 @@ def n_step_targets(
 
 
 def rescale(x: Tensor, slope: float = 1e-3) -> Tensor:
-    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + slope x. Pohlen et al. 2018, arXiv 1805.11593, proposition A.2."""
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + slope x. Pohlen et al. 2018, arXiv 1805.11593, proposition A.2.
+
+    x: a tensor of any shape.
+    """
     return x.sign() * ((x.abs() + 1).sqrt() - 1) + slope * x
 
 
 def unscale(x: Tensor, slope: float = 1e-3) -> Tensor:
-    """The inverse of rescale."""
+    """The inverse of rescale, of a tensor of any shape."""
     root = ((1 + 4 * slope * (x.abs() + 1 + slope)).sqrt() - 1) / (2 * slope)
     return x.sign() * (root.square() - 1)

@@ -1,9 +1,9 @@
 """Soft attention agent: PPO with top-down spatial attention, whose weights show where the agent looks.
 
 Mott et al. 2019, "Towards interpretable reinforcement learning using attention augmented agents": queries from the
-policy's LSTM, keys and values from the backbone's feature map beside a fixed spatial basis; the answers are all that
-the policy sees of the picture. An observation is a single frame. The loop and its flags are those of agents/ppo.py;
-agents.watch overlays the attention on its films.
+policy's LSTM, keys and values from the backbone's feature map beside a fixed spatial basis; the answers are the
+policy's only input from the picture. An observation is a single frame. The loop and its flags are those of
+agents/ppo.py; agents.watch overlays the attention on its films.
 
     python -m agents.soft_attention --env Pong
     python -m agents.soft_attention --env Breakout --queries 2
@@ -105,7 +105,7 @@ def recipe(asked: Config) -> Config:
 
 
 def spatial_basis(height: int, width: int, frequencies: int) -> Tensor:
-    """Fourier basis of space: products of waves along both axes, (4 F^2, height, width), within [-1, 1].
+    """Fourier basis of space: products of waves along both axes, (4 * F * F, H, W), within [-1, 1].
 
     sin and cos of pi f y, f = 1 .. F, y from 0 to 1 down the map, each times the same of x. Mott 2019, section 2.1.
     """

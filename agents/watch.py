@@ -6,9 +6,8 @@
     python -m agents.watch /shared/Pong/ppo-1 --out mine     # of a run whose folder cannot be written
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
-run's watch.jsonl and writes videos/*.mp4. The games are others than those that chose the best checkpoint. Of a run of
-agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
-What cannot be filmed or kept is said after the result; games that were cut short print the scores so far.
+run's watch.jsonl and writes videos/*.mp4. The games are not those by which the best checkpoint was chosen. For a run
+of agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class Config:
     games: Count = 30  # whole games to play
     checkpoint: Literal["best", "last"] = "best"  # by evaluation return, or the latest saved
     seed: int = 1  # of the games and of exploration
-    greedy: bool = False  # the likeliest or best action always, whatever the run's own evaluations do
+    greedy: bool = False  # always the most probable or best action, whatever the run's own evaluations do
     device: str = "auto"  # auto, cpu, cuda, mps
-    film: bool = True  # write a game as mp4, which begins as the first one did
+    film: bool = True  # write a game as mp4, from the same seed as the first one
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
     import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
@@ -59,7 +58,7 @@ def main(config: Config) -> None:
     state = load_checkpoint(folder, config.checkpoint)
     place = config.out or folder
     filmed = config.film and config.film_seconds > 0
-    if hasattr(program, "watch"):  # what it learned from is no world with games to score
+    if hasattr(program, "watch"):  # it was trained on images
         draw = program.watch(trained, folder, state, device, config.seed)
         if filmed:
             with optional("picture of its glimpses", place):
@@ -104,9 +103,9 @@ def main(config: Config) -> None:
 
 
 def score(policy: Policy, world: envs.World, games: int, limit: int = 0) -> list[float]:
-    """The returns of whole games, printed; how far they are is shown on the way, and the world closed at the end.
+    """Play whole games with a progress bar, print and return their returns, and close the world.
 
-    Whatever cuts the games short (Ctrl-C, an error of the world) is raised when the scores so far are printed.
+    On Ctrl-C or an error of the world the scores so far are printed before it is raised.
     """
     bar, ended, steps = Bar(games, 0, unit="games"), [], 0
     try:
@@ -137,7 +136,7 @@ def score(policy: Policy, world: envs.World, games: int, limit: int = 0) -> list
 
 
 def in_words(scores: list[float]) -> str:
-    """Mean, its interval, and the spread of scores in a line."""
+    """Mean, its 95% interval, median and range of scores as text."""
     low, high = bootstrap_interval(scores)
     between = f"95% interval {low:.2f} to {high:.2f}  " if len(scores) > 1 else ""
     return (
@@ -148,7 +147,7 @@ def in_words(scores: list[float]) -> str:
 
 @contextlib.contextmanager
 def optional(what: str, place: Path) -> Iterator[None]:
-    """Do without `what` where it cannot be made, and say why on stderr: the scores are printed already."""
+    """Continue without `what` where it cannot be made, with a message on stderr."""
     try:
         yield
     except Exception as error:  # a renderer, a codec, a disk: each has errors of its own

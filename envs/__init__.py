@@ -1,17 +1,17 @@
-"""What an agent faces: worlds with a present (`observation`) and a verb (`step`), N side by side.
+"""Worlds: environments with a current `observation` and `step`, N side by side, as tensors.
 
     transition.py       Transition, the record of a step; what a simulator returns
-    world.py            World, N games side by side; what passes through it is checked by checks.py
-    description.py      Description, what a world is before it is opened
+    world.py            World, N games side by side; actions and observations are checked by checks.py
+    description.py      Description: family, protocol and spaces of a world
     atari.py            every bundled Atari ROM, protocols classic and sticky
-    console_memory.py   the RAM of these games' consoles beside their frames
-    atari_ram.py        one Atari console whose memory can be read: pictures with labels
-    gymnasium_world.py  any Gymnasium environment: vectors, its own images, or its rendered screen; which spaces it
-                        takes, spaces.py, and how it steps single environments, serial.py
-    probe.py            whether a seed and actions determine a game, found by playing some
+    console_memory.py   the consoles' RAM beside the frames
+    atari_ram.py        one Atari game whose RAM can be read: pictures with labels
+    gymnasium_world.py  any Gymnasium environment: vectors, its own images, or its rendered screen; spaces.py
+                        has the spaces it supports, serial.py steps single environments
+    probe.py            whether seed and actions determine a game, found by playing some
     catch.py            Catch, learned from pixels in seconds
-    glimpse.py          images seen through a small moving window, and a class to name (Mnih et al. 2014)
-    vector_env.py       what our own simulators share: seeds, restarts, one game or many
+    glimpse.py          images classified through a small moving window (Mnih et al. 2014)
+    vector_env.py       base classes of our own simulators: seeds, restarts, one game or many
     gridworld.py        gridworlds given by a map in text, with their exact model
 
     world = envs.make("Breakout", count=16, seed=1, device="cuda", protocol="sticky")
@@ -40,9 +40,9 @@ OURS = {
     "Catch": catch.ID,
     "Glimpse": glimpse.ID,
     "Gridworld": gridworld.ID,
-}  # by being imported here they are registered
+}  # importing their modules registers them
 
-WORLDS: dict[str, list[str]] = {  # every name that needs no version, as `make` takes it
+WORLDS: dict[str, list[str]] = {  # names that need no version
     "ours": list(OURS),
     "control": [name for name in gymnasium_world.short_names() if name not in OURS],
     "atari": list(atari.ROMS),
@@ -58,12 +58,12 @@ def make(
 ) -> World:
     """Open `count` games of the world called `name`, e.g. "Breakout", "CartPole", "Catch", "package:Id-v0".
 
-    Upper and lower case do not matter. Options are those of AtariWorld or ControlWorld; `evaluation=True`,
-    whole games as they are scored, is one of every world. An Atari game is played as its name means it: "Pong" by
-    the protocol classic, "ALE/Pong-v5" by sticky.
+    Names are case-insensitive. Options are those of AtariWorld or GymnasiumWorld; `evaluation=True` (whole games, as
+    they are scored) is an option of every world. The protocol of an Atari game follows from its name: "Pong" is
+    classic, "ALE/Pong-v5" sticky.
 
-    Instead of a name: what gymnasium.make returned, wrappers included, of which `count` copies are made (it is not
-    played itself); or a function that makes an environment.
+    Instead of a name: an environment that gymnasium.make returned, wrappers included, of which `count` copies are
+    made (it is not played itself); or a function that makes an environment.
 
     Raises:
         ValueError: unknown name (the message has its near matches) or option, or an environment that cannot be made
@@ -90,10 +90,10 @@ def make(
 
 
 def describe(name: str, **options: object) -> Description:
-    """What the world called `name` is, with the options of `make`, so that a program can choose its recipe by it.
+    """The description of a world, with the options of `make`, by which a program chooses its recipe.
 
-    An Atari game is not opened for it. Of a single Gymnasium environment the one that was opened is kept, and `make`
-    begins with it: it is built once. The last description is kept too, and asking again costs nothing.
+    An Atari game is not opened for it. A Gymnasium environment that is opened for it is kept for the next `make`, so
+    that it is built once. The last description is cached.
 
     Raises:
         as make does.
@@ -137,7 +137,7 @@ def _describe_world(name: str, identity: str | None, options: dict[str, object])
 
 
 def _known_atari_options(game: str, options: dict[str, object]) -> dict[str, inspect.Parameter]:
-    """The options of an Atari game. Raises ValueError for one that it has not."""
+    """The options of an Atari game. Raises ValueError for an unknown one."""
     known = dict(list(inspect.signature(atari.AtariWorld).parameters.items())[4:])
     for option in options.keys() - set(known):
         raise ValueError(f"{game} has no option {option!r}{_hint(option, list(known))}: it has {', '.join(known)}")
@@ -145,7 +145,7 @@ def _known_atari_options(game: str, options: dict[str, object]) -> dict[str, ins
 
 
 def _maker(given: gymnasium.Env | Callable[[], gymnasium.Env]) -> tuple[str, Callable[[], gymnasium.Env]]:
-    """What a world is called, and a function that makes one of its environments."""
+    """The name of a world, and a function that makes one of its environments."""
     if not isinstance(given, gymnasium.Env):
         if callable(given):
             return getattr(given, "__name__", type(given).__name__), given
@@ -158,18 +158,18 @@ def _maker(given: gymnasium.Env | Callable[[], gymnasium.Env]) -> tuple[str, Cal
         if spec is None:
             raise ValueError("it was not made by gymnasium.make")
         films = not given.render_mode and "rgb_array" in given.metadata.get("render_modes", [])
-        settings = {"render_mode": "rgb_array"} if films else {}
-        gymnasium.make(spec, disable_env_checker=True, **settings).close()
+        kwargs = {"render_mode": "rgb_array"} if films else {}
+        gymnasium.make(spec, disable_env_checker=True, **kwargs).close()
     except (ValueError, gymnasium.error.Error) as error:
         raise ValueError(
             f"{wanted} cannot be made again ({error}): hand in a function that makes one, "
             "envs.make(lambda: ..., count=8)"
         ) from error
-    return spec.id, lambda: gymnasium.make(spec, disable_env_checker=True, **settings)
+    return spec.id, lambda: gymnasium.make(spec, disable_env_checker=True, **kwargs)
 
 
 def _elsewhere(name: str) -> bool:
-    """Whether a name is an id of Gymnasium's for a world that is none of ALE's."""
+    """Whether a name is a Gymnasium id of an environment that is not ALE's."""
     identity = gymnasium_world.registered(name)
     return identity is not None and "ale_py" not in str(gymnasium.spec(identity).entry_point)
 

@@ -1,4 +1,4 @@
-"""The worlds that need no version in their names, as --env takes them: python -m envs"""
+"""Lists the worlds that need no version in their names, for --env: python -m envs"""
 
 import textwrap
 

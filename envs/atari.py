@@ -5,13 +5,13 @@ Two protocols, which a score must be quoted with:
               the start, a lost life ends a training episode, no sticky actions.
     sticky    Machado et al. 2018, "Revisiting the Arcade Learning Environment": each frame repeats the
               action before with probability 0.25, no no-ops, no signal of lost lives.
-Both use the minimal action set unless told otherwise (Machado et al. recommend the full one), and scores are
-always those of whole games.
+Both use the minimal action set by default (Machado et al. recommend the full one), and scores are always those of
+whole games.
 
-Why not every game is seeded: a seed reaches the emulator only by loading the ROM again, and ALE then computes
-a palette that nobody uses for 85 ms, as long as 200 steps take. A console's memory also survives its reset
-switch, so a game depends on the ones before it. A world therefore plays on with one console and keeps what
-it did since power-on; after `power_cycle` steps the next game starts on a fresh, newly seeded console.
+Not every game is seeded: a seed reaches the emulator only by loading the ROM again, and ALE then computes an unused
+palette for 85 ms, as long as 200 steps take. The RAM of the emulated console also survives its reset switch, so that
+a game depends on the ones before it. A world therefore keeps one emulator, and all actions since it was started;
+after `power_cycle` steps the next game starts in a new, newly seeded emulator.
 """
 
 import re
@@ -32,17 +32,17 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "sticky": {"noop_max": 0, "repeat_action_probability": 0.25},
 }
 
-# ALE knows no rules for one player of these, and ends the whole process if one is opened.
+# ALE has no one-player mode of these, and aborts the process if one is opened.
 TWO_PLAYERS = {"combat", "joust", "maze_craze", "warlords"}
 ROMS = {
-    rom.title().replace("_", ""): rom  # the name as people know it: the ROM's
+    rom.title().replace("_", ""): rom  # "MsPacman": "ms_pacman"
     for rom in sorted(ale_py.roms.get_all_rom_ids())
     if rom not in TWO_PLAYERS
 }
 
 
 def canonical(name: str) -> str | None:
-    """The name of a game as people know it: "ms_pacman", "ALE/MsPacman-v5" -> "MsPacman"; None if unknown."""
+    """The canonical name of a game: "ms_pacman", "ALE/MsPacman-v5" -> "MsPacman"; None if unknown."""
     plain = re.sub(r"^ALE/", "", name, flags=re.IGNORECASE)
     plain = re.sub(r"((NoFrameskip|Deterministic)?-v\d+)$", "", plain, flags=re.IGNORECASE)
     key = re.sub(r"[\s_-]", "", plain).lower()
@@ -50,7 +50,7 @@ def canonical(name: str) -> str | None:
 
 
 def meant(name: str) -> str:
-    """The protocol that a game's name means: Gymnasium's ids of v5 and v0 have sticky actions, others have none."""
+    """The protocol that a game's name implies: Gymnasium's ids of v5 and v0 have sticky actions, others have none."""
     return "sticky" if re.search(r"-v[05]$", name, re.IGNORECASE) else "classic"
 
 
@@ -67,10 +67,10 @@ class AtariWorld(World):
         full_actions: all 18 actions, instead of those the game uses.
         color: RGB frames; an observation is then (stack * 3, size, size).
         fire_reset: press FIRE once at the start of a game, for games that wait for it.
-        max_frames: emulator frames after which a game is cut short (which is not an end: discount 1).
+        max_frames: emulator frames after which a game is truncated (discount 1).
         threads: emulator threads; 0 means one a core.
-        power_cycle: agent steps after which the next game starts from a fresh, seeded console.
-            Smaller means quicker resume (at most this many steps a world are played again) and slower play.
+        power_cycle: agent steps after which the next game starts in a new, seeded emulator. Fewer mean a faster
+            resume (at most this many steps of a world are played again) and slower play.
         flicker: probability that a frame is black; see World.
         ram: read the consoles' memory beside the frames, `ram` and `next_ram`, by playing every game a second time
             (console_memory.py). The frames are the same as without.
@@ -202,7 +202,7 @@ class AtariWorld(World):
         return StepResult(arrived, present, reward.astype(np.float32), terminated, truncated, lost)
 
     def _picture(self, observation: np.ndarray) -> np.ndarray:
-        # ALE hands out a fresh array at every recv, so the present may stay where it is.
+        # ALE returns a new array at every recv, so that it needs no copy.
         if not self._color:
             return observation
         return np.ascontiguousarray(observation.transpose(0, 1, 4, 2, 3)).reshape(
@@ -212,9 +212,8 @@ class AtariWorld(World):
     def render(self) -> np.ndarray:
         """The screens in full color, (N, 210, 160, 3) uint8.
 
-        ALE's vector environment has no screen to ask for. The first call therefore starts a second one, with
-        color pictures, has it play the same tapes, and keeps it in step from then on: emulation does not
-        depend on the picture taken of it. Films cost twice the emulation, everything else nothing.
+        ALE's vector environment does not give its screen. The first call therefore starts a second one with color
+        pictures, replays the same actions in it, and from then on steps both: only films pay for it.
         """
         if self._twin is None:
             twin = AtariVectorEnv(**self._settings, img_height=210, img_width=160, stack_num=1, grayscale=False)

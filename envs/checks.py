@@ -1,4 +1,4 @@
-"""What goes into a world and what comes out of it, looked at where it passes: actions, observations, rewards."""
+"""Checks of actions, observations and rewards."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def action(given: Tensor, name: str, actions: int | None, shape: tuple[int, ...], device: torch.device) -> np.ndarray:
-    """An action for the world called `name` as its simulator takes it, of `shape` (N, ...).
+    """A checked action for the world called `name` as an array of `shape` (N, ...), float32 or int64.
 
     Raises TypeError or ValueError as World.send does.
     """
@@ -31,13 +31,13 @@ def action(given: Tensor, name: str, actions: int | None, shape: tuple[int, ...]
 
 
 def not_finite(observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> tuple[int, str] | None:
-    """Which world of those in `mask` (N,) gave something infinite or no number, and what; None where all is well.
+    """The first world of those in `mask` (N,) whose observation or reward is NaN or infinite, and a message; or None.
 
-    Pictures of bytes are not looked at: they are always numbers.
+    Pictures of bytes are not checked: they are always finite.
 
     observation: (N, ...). reward: (N,), or None at a reset.
     """
-    # A sum is finite only if all of it is, and tells so in a fifth of the time.
+    # A sum is finite only if all terms are, and takes a fifth of the time.
     if reward is not None and not math.isfinite(reward.sum()):
         for n in np.flatnonzero(~np.isfinite(reward)).tolist():
             return n, f"the reward is {reward[n]}"

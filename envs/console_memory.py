@@ -50,7 +50,7 @@ class ConsoleMemory:
             console.setFloat("repeat_action_probability", repeat_action_probability)
 
     def restart(self, seeds: np.ndarray, mask: np.ndarray, info: dict[str, Any]) -> None:
-        """Start the games in `mask` (N,) on newly seeded consoles, as the vector environment did, which told `info`.
+        """Start the games in `mask` (N,) on newly seeded consoles, as the vector environment (info: its).
 
         Loading a ROM takes each of them about 0.1 s.
         """

@@ -1,4 +1,4 @@
-"""What a world is, known before a program opens it for its run."""
+"""Description of a world: name, family, protocol and spaces."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Description:
     name: str  # canonical, as `envs.make` takes it: "Pong", "CartPole-v1"
     id: str | None  # Gymnasium's; None for an Atari game
     family: str  # "atari", "catch", "control" (vectors) or "pixels"
-    protocol: str | None  # that its name means, e.g. "classic"; None where there is one only
+    protocol: str | None  # that its name implies, e.g. "classic"; None where there is only one
     observation_shape: tuple[int, ...]  # (C, H, W) or (D,)
     observation_dtype: torch.dtype  # uint8 pictures or float32 vectors
-    discrete: bool  # whether actions are choices; else they are numbers within bounds
+    discrete: bool  # whether actions are discrete; else they are continuous within bounds
     action_shape: tuple[int, ...]  # of one world: () or (A,)
-    action_low: np.ndarray | None  # (A,) where actions are numbers
+    action_low: np.ndarray | None  # (A,) where actions are continuous, else None
     action_high: np.ndarray | None

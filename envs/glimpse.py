@@ -1,16 +1,16 @@
-"""Glimpse: an image seen through a small window that the player moves, and at the last step a class to name.
+"""Glimpse: classify an image that is seen only through a small window, which the agent moves.
 
-The retina, four of the tasks and the rules are those of Mnih et al. 2014, "Recurrent models of visual attention". A
-game is one image: `glimpses` looks at it, the first at a random place. Each action says where to look next and how
-much is to be said for each class; the last one's classes are the answer, worth 1 if it is right and 0 if not. The
-fifth task has two digits to be read from left to right, after Ba et al. 2015, "Multiple object recognition with
-visual attention".
+The retina, four of the tasks and the rules are those of Mnih et al. 2014, "Recurrent models of visual attention". An
+episode is one image and `glimpses` glimpses of it, the first at a random location. An action is the next location and
+a score for each class; the scores of the last action are the answer, with reward 1 if it is right and 0 if not. In
+the fifth task two digits are read from left to right, after Ba et al. 2015, "Multiple object recognition with visual
+attention".
 
 Registered with Gymnasium as "saccade/Glimpse-v0", also for other libraries:
     gymnasium.make("saccade/Glimpse-v0")       gymnasium.make_vec("saccade/Glimpse-v0", num_envs=64, task="Cluttered")
 
-Its images are drawn digits unless tensors are handed in: GlimpseVectorEnv(64, images=..., labels=...). A learner that
-needs no games, agents/recurrent_attention.py, takes Scenes and Retina alone: whole batches of tensors on any device.
+Its images are drawn digits unless tensors are given: GlimpseVectorEnv(64, images=..., labels=...). The supervised
+learners in agents/recurrent_attention/ use Scenes and Retina alone: whole batches of tensors on any device.
 """
 
 import math
@@ -31,9 +31,9 @@ ID = "saccade/Glimpse-v0"
 
 
 class Task(NamedTuple):
-    """What is made of an image before it is looked at."""
+    """How a scene is made from an image."""
 
-    side: int | None  # pixels of the square scene it is placed in at random; None: it is the scene
+    side: int | None  # pixels of the square scene in which it is placed at random; None: the image is the scene
     distractors: int  # pieces of other images, strewn over the scene
     digits: int = 1  # images side by side in a scene, each to be read
 
@@ -49,12 +49,12 @@ PIECE = 8  # pixels, side of a distractor
 
 
 class Scenes:
-    """Makes scenes out of an image set, each from numbers in [0, 1): fresh ones for every batch, without loops.
+    """Scenes from an image set, each a function of uniform random numbers in [0, 1), made in batches.
 
     images: (N, H, W) or (N, C, H, W) uint8, N at least 2 where there are distractors. labels: (N,) int64.
     Both stay on the device they are on, and scenes are made there.
 
-    shape: (C, H, W) of a scene. draws: how many random numbers a scene takes. classes: one more than the last label.
+    shape: (C, H, W) of a scene. draws: random numbers per scene. classes: largest label + 1.
     Raises ValueError for images that are not uint8 or do not fit into the scene.
     """
 
@@ -83,15 +83,15 @@ class Scenes:
         return self.labels[self._shown(rows, uniform)]
 
     def _shown(self, rows: Tensor, uniform: Tensor) -> Tensor:
-        """(B, digits) which images a scene has: the one asked for, and others by chance to the right of it."""
+        """(B, digits) the images of each scene: the one asked for, and random ones to the right of it."""
         others = _whole(uniform[:, : self.task.digits - 1], len(self))
         return torch.cat([rows[:, None], others], 1)
 
     def paint(self, rows: Tensor, uniform: Tensor) -> Tensor:
         """The scenes of images `rows` (B,) int64, with places by `uniform` (B, draws) in [0, 1).
 
-        Digits have columns of their own. Distractors are pieces of other images, added where they fall and wholly
-        inside; sums are clipped at white.
+        Digits do not overlap in columns. Distractors are pieces of other images, added at random places wholly inside
+        the scene; sums are clipped at 1.
 
         Returns:
             (B, C, H, W) float32 in [0, 1].
@@ -149,7 +149,7 @@ class Retina:
     what lies beyond an edge is black.
 
         maps = retina.prepare(images)            # once for an image: means of 1x1, 2x2, 4x4 ... at every pixel
-        patches = retina.look(maps, location)    # then a glimpse is one gather, whatever its scales
+        patches = retina.extract(maps, location) # then a glimpse is one gather, whatever its scales
 
     shape: (C, H, W) of the images; size: pixels, side of a patch; scales: patches a glimpse;
     patches: (scales * C, size, size), the shape of a glimpse, finest scale first.
@@ -163,8 +163,8 @@ class Retina:
         self.size, self.scales = size, scales
         self.patches = (scales * self.channels, size, size)
         factors = [2**k for k in range(scales)]
-        # The map of a factor f begins f pixels before the image and ends one after it: both borders are all black,
-        # and whatever lies further out is looked up there.
+        # The map of a factor f begins f pixels before the image and ends one after it: both borders are black, and
+        # locations further out are clamped to them.
         sides = [(self.height + f + 1, self.width + f + 1) for f in factors]
         base = np.cumsum([0] + [h * w for h, w in sides])
         offsets = [[f + i * f - size * f // 2 for i in range(size)] for f in factors]
@@ -180,7 +180,7 @@ class Retina:
         self._right, self._down = torch.eye(2, dtype=torch.int64, device=device)  # made here: a copy would wait
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) float32 -> the maps of all scales, (B, C, P), from which `look` picks."""
+        """Images (B, C, H, W) float32 -> the maps of all scales, (B, C, P), from which `extract` gathers."""
         assert images.shape[1:] == (self.channels, self.height, self.width), images.shape
         pad = 2 ** (self.scales - 1)
         mean, maps = F.pad(images, (pad, pad, pad, pad)), []
@@ -202,11 +202,11 @@ class Retina:
     def extract(self, maps: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         """Patches (B, scales * C, size, size) of images, prepared (B, C, P), around locations (B, 2).
 
-        Where scales look at places of their own, location is (B, scales, 2), finest first, and not smooth.
+        For a location of its own for each scale, location is (B, scales, 2), finest first, with smooth=False.
 
-        A window's middle is at the nearest corner of pixels; an odd size's finest, half a pixel after it. With
-        smooth=True it is at the location itself, between pixels by bilinear interpolation, and a gradient flows
-        there (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
+        A window is centered at the nearest corner of pixels; the finest of an odd size half a pixel after it. With
+        smooth=True it is centered at the location itself, by bilinear interpolation, and the gradient reaches the
+        location (Jaderberg et al. 2015, "Spatial transformer networks", equation 5).
         """
         place = (location.clamp(-1, 1) + 1) / 2 * self._extent
         if not smooth:
@@ -238,8 +238,8 @@ FONT = (  # 3 x 5 pixels a digit, rows from the top
 def glyphs(count: int = 2_000, side: int = 28, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Drawn digits that need no download: (count, side, side) uint8 and labels (count,) int64, 0 to 9 in turn.
 
-    Each is a character of 3 x 5 strokes, 12 x 20 pixels at a side of 28, and turned, sheared, resized and moved a
-    little at random.
+    Each is a character of 3 x 5 cells, 12 x 20 pixels at a side of 28, slightly rotated, sheared, scaled and shifted
+    at random.
     """
     random = np.random.default_rng(seed)
     font = np.array([[int(c) for c in word] for word in FONT.split()], np.float32).reshape(10, 5, 3)
@@ -269,9 +269,9 @@ class GlimpseVectorEnv(BatchVectorEnv):
         num_envs: N.
         images, labels: as Scenes takes them; drawn digits unless given.
         task: "Plain", "Translated" (60 x 60), "Cluttered" (60 x 60), "Cluttered100" or "Pairs" (100 x 100).
-        glimpses: looks at an image, the first included.
+        glimpses: per image, the first included.
         size, scales: of the retina.
-        device: where images lie and are looked at; observations are NumPy arrays all the same.
+        device: of the images; observations are NumPy arrays on the CPU in any case.
         autoreset_mode: Gymnasium's, any of the three.
         render_mode: "rgb_array" or None.
 
@@ -295,9 +295,9 @@ class GlimpseVectorEnv(BatchVectorEnv):
         if task not in TASKS:
             raise ValueError(f"unknown task {task!r}: choose one of {', '.join(TASKS)}")
         if glimpses < 1:
-            raise ValueError(f"glimpses={glimpses}: an image is looked at once at least")
+            raise ValueError(f"glimpses={glimpses}: an image needs at least one glimpse")
         if (images is None) != (labels is None):
-            raise ValueError("images and labels come together, or both stay away")
+            raise ValueError("give both images and labels, or neither")
         if images is None:
             images, labels = glyphs()
         self.device = torch.device(device)
@@ -313,14 +313,14 @@ class GlimpseVectorEnv(BatchVectorEnv):
         self._maps = self.retina.prepare(self._images)
         self._labels = np.zeros((num_envs, digits), np.int64)
         self._location = np.zeros((num_envs, 2), np.float32)
-        self._looks = np.zeros(num_envs, np.int64)  # of this game, so far
+        self._glimpsed = np.zeros(num_envs, np.int64)  # glimpses of this game so far
 
     def _play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        ended = self._looks == self.glimpses
+        ended = self._glimpsed == self.glimpses
         scores = actions[:, 2:].reshape(*self._labels.shape, -1)
         right = (scores.argmax(2) == self._labels).all(1)
         self._location = actions[:, :2].astype(np.float32).clip(-1, 1)
-        self._looks += 1
+        self._glimpsed += 1
         return np.where(ended & right, 1.0, 0.0), ended, np.zeros(self.num_envs, bool)
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -334,7 +334,7 @@ class GlimpseVectorEnv(BatchVectorEnv):
         )
 
     def _start(self, mask: np.ndarray) -> None:
-        self._looks[mask] = 1
+        self._glimpsed[mask] = 1
         numbers = np.stack([self._randoms[n].random(3 + self.scenes.draws) for n in np.flatnonzero(mask)])
         self._location[mask] = 2 * numbers[:, 1:3] - 1
         uniform = torch.from_numpy(numbers.astype(np.float32)).to(self.device)
@@ -370,13 +370,13 @@ def framed(image: np.ndarray, location: np.ndarray, size: int, scales: int, zoom
 
 
 class GlimpseEnv(SingleEnv):
-    """One image at a time. Settings are GlimpseVectorEnv's."""
+    """One image at a time. options: of GlimpseVectorEnv."""
 
     metadata = SingleEnv.metadata | {"render_fps": 2}
 
-    def __init__(self, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(self, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(
-            GlimpseVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **settings)
+            GlimpseVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **options)
         )
 
 

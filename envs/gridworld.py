@@ -2,14 +2,15 @@
 
 The default map is the 4 x 3 world of Russell & Norvig, "Artificial Intelligence: A Modern Approach" (chapter on
 complex decisions), with its slip of 0.2 and its step reward of -0.04; the others are Sutton, Precup & Singh's four
-rooms (1999) and the maze of Dyna (Sutton & Barto 2018, example 8.1). A map of your own is its rows, from the top,
-with a newline or a slash between them:
+rooms (1999) and the maze of Dyna (Sutton & Barto 2018, example 8.1). A new map is written as its rows, from
+the top, with a newline or a slash between them:
 
-    #  wall: who walks into it stays    S  start, one of them at random; without any S, any floor
+    #  wall: moving into it is not a move  S  start, one of them at random; without any S, any floor
     .  floor                            G  goal, +1, the end        P  pit, -1, the end
 
-An action moves left, down, right or up (0 to 3). With probability `slip` it goes to one side of that instead, half of
-it each. Every step earns `step_reward`, the last one the goal's or the pit's reward on top.
+An action moves left, down, right or up (0 to 3). With probability `slip` the move is at a right angle to that
+instead, to either side with half of it. Every step has the reward `step_reward`, the last one that of the goal or pit
+in addition.
 
 Registered with Gymnasium as "saccade/Gridworld-v0", also for other libraries, with the exact model in the form of
 Gymnasium's toy texts, `env.unwrapped.P[state][action] = [(probability, next state, reward, terminated), ...]`:
@@ -69,24 +70,24 @@ def read_map(name: str) -> np.ndarray:
 
 
 class GridworldVectorEnv(BatchVectorEnv):
-    """N walks through one map in NumPy. Observations (N,) int64, row * columns + column; actions (N,) 0 to 3.
+    """N episodes on one map in NumPy. Observations (N,) int64, row * columns + column; actions (N,) 0 to 3.
 
     Args:
         num_envs: N.
         map: a name of MAPS, or the rows.
-        slip: probability of going sideways.
+        slip: probability of a move to the side.
         step_reward: of every step.
-        max_episode_steps: after which a walk is cut short; None for never.
+        max_episode_steps: steps after which an episode is truncated; None for never.
         autoreset_mode: Gymnasium's, any of the three.
         render_mode: "rgb_array" or None.
 
     Attributes:
         cells: (H, W) the map.
-        P: the exact model, as in Gymnasium's toy texts. Walls and ends are states that nothing leaves.
+        P: the exact model, as in Gymnasium's toy texts. Walls, goals and pits are absorbing states.
         initial_state_distrib: (H * W,) probability of starting there.
 
     Raises:
-        ValueError: a slip that is no probability, or as read_map does.
+        ValueError: a slip that is not a probability, or as read_map does.
     """
 
     def __init__(
@@ -128,7 +129,8 @@ class GridworldVectorEnv(BatchVectorEnv):
         return self._state.copy()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """N pictures of the map with the walker on it, each (H * CELL, W * CELL, 3) uint8."""
+        """N pictures of the map with the agent, each of shape (H * CELL, W * CELL, 3), uint8; None without
+        render_mode."""
         if self.render_mode is None:
             return None
         colors = np.array([[COLORS[cell] for cell in row] for row in self.cells], np.uint8)
@@ -151,7 +153,7 @@ class GridworldVectorEnv(BatchVectorEnv):
             self._state[mask] = [self._randoms[n].choice(self._starts) for n in np.flatnonzero(mask)]
 
     def _destinations(self) -> np.ndarray:
-        """(S, 4) where each direction leads."""
+        """(S, 4) the state to which each move leads."""
         height, width = self.cells.shape
         row, column = np.divmod(np.arange(height * width)[:, None], width)
         down, right = np.array(MOVES).T
@@ -170,7 +172,7 @@ class GridworldVectorEnv(BatchVectorEnv):
 
 
 class GridworldEnv(SingleEnv):
-    """One walk. Arguments and attributes as of GridworldVectorEnv."""
+    """A single gridworld. Arguments and attributes are those of GridworldVectorEnv."""
 
     def __init__(
         self, map: str = "4x3", slip: float = 0.2, step_reward: float = -0.04, render_mode: str | None = None

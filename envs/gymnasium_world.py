@@ -1,4 +1,4 @@
-"""Any Gymnasium environment: CartPole, CarRacing, yours. As vectors, as images, or as its screen shows it.
+"""Any Gymnasium environment: its vectors, its images, or its rendered screen.
 
 make("CartPole")                    vectors (N, 4) float32
 make("CartPole", pixels=True)       what the screen shows, (N, 4, 84, 84) uint8, gray, the last 4 frames
@@ -31,8 +31,8 @@ EXTRAS = {
     "classic_control": "classic",
 }  # Gymnasium's package: our extra
 ROOMS = ("agents", "envs", "replay", "runs", "vision")
-VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, on each world that this process has opened
-SPARE: dict[str, list[gymnasium.Env]] = {}  # open environments, of one world at most, with which its next begins
+VERDICTS: dict[str, probe.Verdict] = {}  # of the probe, for each world that this process has opened
+SPARE: dict[str, list[gymnasium.Env]] = {}  # open environments of one world at most, for its next GymnasiumWorld
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as in ALE's and OpenCV's grays
 
 
@@ -70,8 +70,9 @@ def canonical(name: str) -> str | None:
 
 
 def _as_wide(action: np.ndarray, space: gymnasium.spaces.Box) -> np.ndarray:
-    """float32 actions (N, A) in the space's own dtype. Where they lie within its bounds as float32 has them, they do
-    so afterwards: the float64 0.1 is 0.10000000149 in float32, and a world that checks its actions refuses that."""
+    """float32 actions (N, A) in the dtype of their space, within its bounds if they are within them in float32.
+
+    The bound 0.1 of float64 is 0.10000000149 in float32, which a world that checks its actions would refuse."""
     wide = action.astype(space.dtype)
     within = (action >= space.low.astype(np.float32)) & (action <= space.high.astype(np.float32))
     return np.where(within, np.clip(wide, space.low, space.high), wide)
@@ -84,7 +85,7 @@ class GymnasiumWorld(World):
     0 to 1) or pictures (C, H, W) uint8.
 
     Args:
-        name: a Gymnasium id; or, with `one`, what the world is to be called.
+        name: a Gymnasium id; or, with `one`, any name.
         evaluation: accepted in every world; here there are no lives, so it changes nothing.
         pixels: learn from the rendered picture instead of the environment's own observation.
         stack: frames in an observation of pictures; missing ones are black. None: 4 with `pixels`, else 1.
@@ -93,10 +94,10 @@ class GymnasiumWorld(World):
         gray: pictures without color. None: with `pixels`, else as they are.
         channels_last: which axis of a picture has its channels. None: the smaller of the first and the last.
         flatten: make one vector of an observation of many parts (gymnasium.wrappers.FlattenObservation).
-        rebuild: make a new environment for every game, so that none depends on those before. None: where a probe
-            of some games finds that it does (probe.py).
+        rebuild: make a new environment for every game, so that none depends on those before. None: if a probe of some
+            games finds such a dependence (probe.py).
         one: makes an environment, instead of Gymnasium's registry.
-        settings: anything else goes to the environment's constructor, e.g. continuous=True.
+        constructor_options: arguments of the environment's constructor, e.g. continuous=True.
 
     Raises:
         ValueError: observations or actions of a kind that no agent here can take, or an unknown option.
@@ -119,11 +120,11 @@ class GymnasiumWorld(World):
         flatten: bool = False,
         rebuild: bool | None = None,
         one: Callable[[], gymnasium.Env] | None = None,
-        **settings: Any,
+        **constructor_options: Any,
     ) -> None:
         self.name = self._id = name
         self._spec = None if one else gymnasium.spec(name)
-        self._games = self._open(count, settings, flatten, rebuild, one)
+        self._games = self._open(count, constructor_options, flatten, rebuild, one)
         space, action = self._games.single_observation_space, self._games.single_action_space
         self._pixels = pixels
         self._onehot = isinstance(space, Discrete) and not pixels
@@ -145,11 +146,11 @@ class GymnasiumWorld(World):
         self._pictures = pictures
         if pictures:
             channels, *area = self._picture(self._reset([0] * count, np.ones(count, bool))).shape[1:]
-            shape = (channels * self._stack, *area)  # measured: a screen's size is known by looking only
+            shape = (channels * self._stack, *area)  # measured: the size of a screen is not declared
             self._frames = np.zeros((count, *shape), np.uint8)
         else:
             shape = (int(space.n),) if self._onehot else space.shape
-        options = dict(pixels=pixels, stack=stack, size=size, gray=gray, flicker=flicker, **settings)
+        options = dict(pixels=pixels, stack=stack, size=size, gray=gray, flicker=flicker, **constructor_options)
         later = dict(channels_last=channels_last, flatten=flatten or None, rebuild=rebuild)
         super().__init__(
             name=self._spec.name if self._spec and self._spec.namespace == "saccade" else name,
@@ -170,7 +171,7 @@ class GymnasiumWorld(World):
     def _open(
         self,
         count: int,
-        settings: dict[str, Any],
+        constructor_options: dict[str, Any],
         flatten: bool,
         rebuild: bool | None,
         given: Callable[[], gymnasium.Env] | None,
@@ -182,17 +183,17 @@ class GymnasiumWorld(World):
                 creator = entry if callable(entry) else load_env_creator(entry)
                 modes = getattr(creator, "metadata", {}).get("render_modes", [])
                 if "rgb_array" in modes:  # others may not know the argument at all
-                    settings = {"render_mode": "rgb_array", **settings}
+                    constructor_options = {"render_mode": "rgb_array", **constructor_options}
                 if spec.namespace == "saccade" or not spec.entry_point:
-                    return self._open_vector(count, settings)
+                    return self._open_vector(count, constructor_options)
 
             def one() -> gymnasium.Env:
-                env = given() if given else gymnasium.make(spec, disable_env_checker=True, **settings)
+                env = given() if given else gymnasium.make(spec, disable_env_checker=True, **constructor_options)
                 return FlattenObservation(env) if flatten else env
 
-            self._key = f"{spec} {settings} {flatten}" if spec else ""
+            self._key = f"{spec} {constructor_options} {flatten}" if spec else ""
             if rebuild is None:
-                verdict = self._judge(one)
+                verdict = self._probe(one)
                 rebuild, self._seeded = verdict == "kept", verdict != "unseeded"
             if not self._seeded:
                 self.caveat = (
@@ -208,11 +209,13 @@ class GymnasiumWorld(World):
         except TypeError as error:
             raise ValueError(f"{self._id} does not take these options: {error}") from error
 
-    def _open_vector(self, count: int, settings: dict[str, Any]) -> VectorEnv:
-        """An environment of many games at once; like our own, it must let us begin each of them."""
+    def _open_vector(self, count: int, constructor_options: dict[str, Any]) -> VectorEnv:
+        """A vector environment, which must allow to reset each of its games by itself."""
         wanted = AutoresetMode.DISABLED
         try:
-            games = gymnasium.make_vec(self._spec, count, "vector_entry_point", autoreset_mode=wanted, **settings)
+            games = gymnasium.make_vec(
+                self._spec, count, "vector_entry_point", autoreset_mode=wanted, **constructor_options
+            )
         except TypeError as error:
             if "autoreset_mode" not in str(error):
                 raise
@@ -221,12 +224,12 @@ class GymnasiumWorld(World):
             raise ValueError(
                 f"{self._id} is registered as a vector environment only, and does not take autoreset_mode=DISABLED "
                 "and reset(options={'reset_mask': ...}), so that no game of it can begin by a seed of its own: add "
-                "them as envs/games.py does, or register a single environment (entry_point=...)"
+                "them as envs/vector_env.py does, or register a single environment (entry_point=...)"
             )
         return games
 
-    def _judge(self, one: Callable[[], gymnasium.Env]) -> probe.Verdict:
-        """Whether a seed determines a game: the probe's verdict, found once a process for each registered world."""
+    def _probe(self, one: Callable[[], gymnasium.Env]) -> probe.Verdict:
+        """Whether a seed determines a game: the probe's verdict, cached for each registered world."""
         if self._key and self._key in VERDICTS:
             return VERDICTS[self._key]
         verdict, opened = probe.probe(one)

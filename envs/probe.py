@@ -1,4 +1,5 @@
-"""Whether a game is a function of its seed and its actions, which an exact resume rests on: found by playing some."""
+"""Finds out, by playing some games, whether a game is a function of its seed and actions, as exact resume
+requires."""
 
 import copy
 import random
@@ -13,19 +14,19 @@ import numpy as np
 Verdict = Literal["seeded", "kept", "unseeded"]
 
 STEPS, REPEATS = 40, 3  # of a game, and how often it is played again in the same environment
-SECONDS = 1.0  # after which a slow world is judged by what was seen
+SECONDS = 1.0  # after which the games of a slow world are compared as far as they were played
 
 
 def probe(one: Callable[[], gymnasium.Env]) -> tuple[Verdict, list[gymnasium.Env]]:
     """Play a game in two environments that `one` makes, from one seed with the same random actions, several times.
 
-    Global generators (random, numpy.random) are put back to where they were.
+    Global generators (random, numpy.random) are restored.
 
     Returns:
-        The verdict, and those of the two environments that are as good as new, still open; the others are closed.
-        "seeded": every game was the same. "kept": those in new environments were, but not those in one that had
-        played before (BipedalWalker and CarRacing keep Box2D's world over a reset; where that shows only after many
-        steps the world itself tells). "unseeded": not even those in new environments.
+        The verdict, and the environments that are still open: both if "seeded", else none.
+        "seeded": every game was the same. "kept": those in new environments were, but not those in an environment
+        that had played before (BipedalWalker and CarRacing keep Box2D's world over a reset). "unseeded": not even
+        those in new environments.
     """
     end = time.monotonic() + SECONDS
     with _generators_put_back():
@@ -45,14 +46,14 @@ def probe(one: Callable[[], gymnasium.Env]) -> tuple[Verdict, list[gymnasium.Env
                     break
             if verdict == "seeded":
                 return verdict, opened
-        except Exception:  # what a run of this world would meet as well, and tell better
+        except Exception:  # a run of this world will raise it again, with a better message
             verdict = "seeded"
         first.close(), second.close()
     return verdict, []
 
 
 def _play(env: gymnasium.Env, seed: int, actions: list, end: float) -> list[np.ndarray]:
-    """What a game showed and earned, from its reset to its end, or as far as there are actions or time."""
+    """Observations and rewards of a game, from its reset to its end, or as far as there are actions or time."""
     seen = [_flat(env, env.reset(seed=seed)[0], 0.0, False)]
     for action in actions:
         if time.monotonic() > end:
@@ -70,12 +71,12 @@ def _flat(env: gymnasium.Env, observation: object, reward: object, over: bool) -
 
 
 def _alike(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
-    """Whether two games are, as far as both were played."""
+    """Whether two games are equal, as far as both were played."""
     return all(np.array_equal(x, y, equal_nan=True) for x, y in zip(a, b, strict=False))
 
 
 def _keeps_world(env: gymnasium.Env) -> bool:
-    """Whether the world of Box2D that it has is the same after another reset: what touched what is kept in there."""
+    """Whether its Box2D world, which holds the contacts of bodies, is the same object after another reset."""
 
     def worlds() -> dict[str, object]:
         return {name: value for name, value in vars(env.unwrapped).items() if type(value).__name__ == "b2World"}

@@ -1,8 +1,8 @@
-"""Single Gymnasium environments stepped one after the other, as one vector environment that looks at what they give.
+"""A vector environment that steps single Gymnasium environments in turn and checks their observations and rewards.
 
-Beside Gymnasium's SyncVectorEnv: `info` is passed over, which no learner here reads and whose irregular values its
-collector raises at; rewards and observations are looked at and named where they are none; and a game may begin in a
-simulator of its own.
+It differs from Gymnasium's SyncVectorEnv: `info`, which no learner here reads and in whose irregular values its
+collector raises errors, is dropped; invalid rewards and observations raise errors that name the game; and a game may
+start in a new environment.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from gymnasium.vector.utils import iterate
 
 
 class Fault(Exception):
-    """Game n gave what it must not."""
+    """Game n gave an invalid observation or reward."""
 
     def __init__(self, n: int, what: str) -> None:
         super().__init__(f"game {n}: {what}")
@@ -24,10 +24,10 @@ class Fault(Exception):
 
 
 class SerialVectorEnv(SyncVectorEnv):
-    """N environments, each made by a call of `one`; what they return stays valid until the next step.
+    """N environments, each made by a call of `one`; returned arrays are valid until the next step.
 
-    rebuild: make a new environment for every game, for those whose games depend on the ones before.
-    spare: open environments of the same kind to begin with; those that are used are removed from the list.
+    rebuild: make a new environment for every game, where games depend on those before.
+    spare: open environments of the same kind to start with; those that are used are removed from the list.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SerialVectorEnv(SyncVectorEnv):
 
 
 def _number(n: int, reward: Any) -> float:
-    """A reward as the number that it is: also one of NumPy's, a bool, an int, or an array of one."""
+    """A reward as a float: from a NumPy scalar, a bool, an int, or an array of one element. Raises Fault."""
     if isinstance(reward, float):
         return reward
     array = np.asarray(reward)

@@ -1,4 +1,4 @@
-"""Which of Gymnasium's spaces a world takes, how it reads them, and what helps where it does not."""
+"""Which of Gymnasium's spaces a world supports, and hints for the others."""
 
 import math
 
@@ -10,12 +10,12 @@ LARGEST_ONE_HOT = 10_000  # states; a memory of 100,000 transitions of these tak
 
 
 def is_picture(space: Space) -> bool:
-    """Whether it has bytes in two or three dimensions."""
+    """Whether a space is of uint8 in two or three dimensions."""
     return isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
 def check_observations(name: str, space: Space) -> None:
-    """Raise ValueError, with what would help, for observations that are neither a vector nor a picture."""
+    """Raise ValueError, with a hint, for observations that are neither a vector nor a picture."""
     if is_picture(space) or (isinstance(space, Box) and len(space.shape) == 1 and space.shape[0] > 0):
         return
     if isinstance(space, Discrete):
@@ -30,7 +30,7 @@ def check_observations(name: str, space: Space) -> None:
         hint = (
             "a picture has bytes. Of values from 0 to 1 gymnasium.wrappers.TransformObservation makes them, by (env, "
             f"lambda x: (255 * x).astype('uint8'), gymnasium.spaces.Box(0, 255, {space.shape}, 'uint8')). "
-            "If it is no picture, flatten=True (--env-kwargs flatten=True) makes a vector of it"
+            "If it is not a picture, flatten=True (--env-kwargs flatten=True) makes a vector of it"
         )
     elif isinstance(space, Box) and len(space.shape) == 4 and space.dtype == np.uint8:
         hint = "leave gymnasium.wrappers.FrameStackObservation out and say stack=4: frames are stacked here"
@@ -42,7 +42,7 @@ def check_observations(name: str, space: Space) -> None:
 
 
 def check_actions(name: str, space: Space) -> None:
-    """Raise ValueError, with what would help, for actions that are neither discrete nor a vector of numbers."""
+    """Raise ValueError, with a hint, for actions that are neither discrete nor a vector of numbers."""
     if isinstance(space, Discrete) or (isinstance(space, Box) and len(space.shape) == 1):
         return
     if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
@@ -77,7 +77,7 @@ def has_channels_last(name: str, shape: tuple[int, ...], channels_last: bool | N
 def scale_of(space: Space) -> tuple[np.ndarray, np.ndarray] | None:
     """Lowest value and range of a vector of integers of 8 or 16 bits, (D,) float32 each; None for other vectors.
 
-    The 128 bytes of a console's memory enter a network from 0 to 1, as those of a picture do.
+    The 128 bytes of an Atari RAM observation are scaled to 0..1, as those of a picture are.
     """
     if not (isinstance(space, Box) and space.dtype.kind in "iu" and space.dtype.itemsize <= 2):
         return None

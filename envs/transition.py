@@ -1,4 +1,4 @@
-"""What passes through a world: the record of a step, and how a simulator hands one in."""
+"""Transition, the record of a step, and StepResult, from which a world makes it."""
 
 from typing import NamedTuple
 
@@ -18,10 +18,10 @@ class Transition(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """Where a step led, as a subclass of World reads it off its simulator. NumPy, N rows."""
+    """The result of a step, as a subclass of World reads it from its simulator. NumPy, N rows."""
 
     observation: np.ndarray  # (N, ...) where the step led, also in the rows where a game ended
-    present: np.ndarray  # (N, ...) the same array, unless the simulator has begun the next games already
+    present: np.ndarray  # (N, ...) current observations: the same array, unless the simulator has reset ended games
     reward: np.ndarray  # (N,) float32
     terminated: np.ndarray  # (N,) bool, the game truly ended
     truncated: np.ndarray  # (N,) bool, the game was cut short by a limit
@@ -29,6 +29,6 @@ class StepResult(NamedTuple):
 
 
 class WorldError(Exception):
-    """A world gave what is no observation or no reward; the message names the world, the step and the field."""
+    """A world gave an invalid observation or reward; the message names the world, the step and the field."""
 
-    sentence = True  # a command line shows the message alone: the traceback is not of the fault
+    sentence = True  # a command line shows the message alone, without the traceback

@@ -1,4 +1,4 @@
-"""What our own simulators share: many games side by side in NumPy, and one game as a simple environment."""
+"""Base classes of our own simulators: vector environments in NumPy, and single environments made from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from gymnasium.vector.utils import batch_space
 
 
 class BatchVectorEnv(VectorEnv):
-    """N games with a random generator each, which restart as any of Gymnasium's three ways has it.
+    """N games with a random generator each, in any of Gymnasium's three autoreset modes.
 
-    A subclass brings _start(mask), which begins the games in `mask` (N,) bool by the generators in `_randoms`;
-    _play(actions), which takes all games one step on and returns rewards, terminations and truncations, (N,) each;
-    and _observe() -> (N, ...), a fresh array. What _play says of a game that is over does not count.
+    A subclass defines _start(mask), which starts the games in `mask` (N,) bool with the generators in `_randoms`;
+    _play(actions), which advances all games by one step and returns rewards, terminations and truncations, (N,) each;
+    and _observe() -> (N, ...), a new array. Results of _play for games that are over are ignored.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class BatchVectorEnv(VectorEnv):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the games, or those of options["reset_mask"] (N,) bool. One seed counts up over the games."""
+        """Start the games, or those of options["reset_mask"] (N,) bool; of one seed game n gets seed + n.
+
+        Returns observations (N, ...) and an empty dict."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + n for n in range(self.num_envs)]
@@ -51,12 +53,14 @@ class BatchVectorEnv(VectorEnv):
         return self._observe(), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step on. Gymnasium's five: observations, rewards, terminations, truncations, infos."""
+        """Advance by one step: observations (N, ...), rewards, terminations and truncations (N,), infos.
+
+        Raises RuntimeError where a game that ended was not reset, with AutoresetMode.DISABLED."""
         idle = self._ended if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
             raise RuntimeError("a game that ended was stepped: reset it first, with options={'reset_mask': ...}")
         reward, terminated, truncated = self._play(np.asarray(actions))
-        if idle.any():  # these spend the step on starting again
+        if idle.any():  # for these the step is the reset
             self._begin(idle)
             reward, terminated, truncated = np.where(idle, 0.0, reward), terminated & ~idle, truncated & ~idle
         self._ended = ended = terminated | truncated
@@ -82,7 +86,7 @@ class BatchVectorEnv(VectorEnv):
 
 
 class SingleEnv(gymnasium.Env):
-    """One game of a BatchVectorEnv of one, made with AutoresetMode.DISABLED: for libraries without vector ones."""
+    """A single environment from a BatchVectorEnv of one game, made with AutoresetMode.DISABLED."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
 
@@ -91,18 +95,18 @@ class SingleEnv(gymnasium.Env):
         self.observation_space, self.action_space = games.single_observation_space, games.single_action_space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start a game."""
+        """Start a game. Returns the observation and an empty dict."""
         super().reset(seed=seed)
         self.games._randoms = [self.np_random]
         observation, info = self.games.reset()
         return observation[0], info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step on."""
+        """Advance by one step: observation, reward, terminated, truncated, info."""
         observation, reward, terminated, truncated, info = self.games.step(np.asarray(action)[None])
         return observation[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:
-        """(H, W, 3) uint8."""
+        """The picture, (H, W, 3) uint8; None without render_mode."""
         pictures = self.games.render()
         return None if pictures is None else pictures[0]

@@ -1,9 +1,9 @@
-"""A world: N games side by side, with a present and a verb, whose every step is one record.
+"""World: the base class of environments, N games side by side, whose step returns a Transition.
 
-The world keeps its own present (`observation`) and restarts a finished game within the step, so the classic
-mistakes (learning from the next episode's first frame, bootstrapping through an end) cannot be written down.
-It is also its own tape recorder: a game is a function of its seed and its actions, so those two are all that
-`state_dict` holds, and `load_state_dict` plays them again. Nothing of an emulator is ever serialized.
+A world keeps its current `observation` and restarts a finished game within the step, which rules out two classic
+mistakes: learning from the next episode's first frame, and bootstrapping through an end. It also records the actions
+of its games. A game is a function of its seed and its actions, so that `state_dict` holds only those, and
+`load_state_dict` plays them again. No state of an emulator is ever serialized.
 """
 
 import warnings
@@ -18,17 +18,17 @@ from envs import checks, tape
 from envs.transition import StepResult, Transition, WorldError
 
 __all__ = ["StepResult", "Transition", "World", "WorldError"]
-LONG_REPLAY = 20_000  # steps played again that are worth a word: some seconds of Atari
+LONG_REPLAY = 20_000  # steps whose replay is announced: some seconds of Atari
 
 
 class World:
-    """N games side by side. A subclass brings the simulator: `_restart`, `_emit`, `_collect`, `render`.
+    """N games side by side. A subclass defines the simulator: `_restart`, `_emit`, `_collect`, `render`.
 
     Attributes:
         name: canonical, e.g. "Breakout"; `envs.make(name)` makes this world again.
         family: "atari", "control" (vectors) or "pixels"; a program picks its recipe by it.
         protocol: the rules of the game that a score must be quoted with, e.g. "classic"; or None.
-        observation: (N, *observation_shape), the present, on `device`. Never written to again once emitted.
+        observation: (N, *observation_shape), current, on `device`. It is never written to again.
         stack: frames stacked on axis 0 of an observation; 1 means none.
         flicker: probability that a frame of a picture is black (Hausknecht & Stone 2015, "Deep recurrent Q-learning
             for partially observable MDPs"); drawn once a frame, which stays black as it moves through the stack.
@@ -36,9 +36,9 @@ class World:
         action_shape: shape of one world's action, () or (A,); with action_low and action_high if continuous.
         finished: returns and lengths of the whole games that ended in the last step.
         finished_worlds: the worlds in which they ended, in the same order.
-        interrupted: (N,) bool on the CPU, the games that the last load_state_dict could not take up where they were:
-            others began in their place, so what was stored of them stopped there.
-        caveat: what its user should know at the start of a run, e.g. that no seed determines it; or None.
+        interrupted: (N,) bool on the CPU, the games that the last load_state_dict could not resume: others were
+            started in their place, so that stored episodes of them are truncated.
+        caveat: a warning for the start of a run, e.g. that no seed determines the games; or None.
         frames_per_second: how fast a film of `render` after every step should run.
     """
 
@@ -76,17 +76,17 @@ class World:
         self.action_shape = () if action_low is None else action_low.shape
         self.options = options or {}
         self.flicker = flicker
-        self._newest_only = stack > 1 and self.device.type != "cpu"  # stacks are then put together on the device
+        self._newest_only = stack > 1 and self.device.type != "cpu"  # stacks are then assembled on the device
         self._tape_dtype = np.float32 if actions is None else np.min_scalar_type(actions)
         self._all = np.ones(count, bool)
         self._rows = np.arange(count)
         self.interrupted = torch.zeros(count, dtype=torch.bool)
         self.reset(seed)
 
-    # what a program calls
+    # ---- called by programs
 
     def reset(self, seed: int) -> Tensor:
-        """Start every game afresh, as a new world with this seed would. Returns the present."""
+        """Restart every game, as a new world with this seed would. Returns the observation (N, ...)."""
         self._seed = seed
         self._seedings = np.zeros(self.count, np.int64)  # how often each world was seeded before
         self._tape = np.zeros((self.count, 64, *self.action_shape), self._tape_dtype)
@@ -102,7 +102,7 @@ class World:
         return self.observation
 
     def send(self, action: Tensor) -> None:
-        """Begin a step; the simulator may work on while the caller does something else until `recv`.
+        """Start a step; the simulator may run while the caller does something else until `recv`.
 
         Args:
             action: (N,) int64 in [0, actions), or (N, A) float32, on the world's device.
@@ -111,7 +111,7 @@ class World:
             TypeError: not a tensor, or of the wrong dtype.
             ValueError: of the wrong shape, on the wrong device, or out of range.
             RuntimeError: the step before was not received yet, or failed.
-            WorldError: a world's answer is no number or no picture. state_dict() is then that of before the step.
+            WorldError: an observation or reward is invalid. state_dict() is then that of before the step.
         """
         if self._sent is not None:
             raise RuntimeError("send() was called twice: call recv() for the step before first")
@@ -130,7 +130,7 @@ class World:
             raise
 
     def recv(self) -> Transition:
-        """Finish the step begun by `send`, and start the next game wherever one ended.
+        """Finish the step that `send` started, and start the next game wherever one ended. Returns (N, ...) fields.
 
         Raises:
             RuntimeError: no step was begun.
@@ -138,9 +138,9 @@ class World:
         """
         if self._sent is None:
             raise RuntimeError("recv() without a step under way: call send(action) first")
-        try:  # nothing of a step counts before all of it has been looked at
+        try:  # no state changes before all results are checked
             arrival = self._collect()
-            self._look_at(arrival.observation, self._all, arrival.reward)
+            self._check(arrival.observation, self._all, arrival.reward)
             ended = arrival.terminated | arrival.truncated
             reseed = ended & (self._taped >= self._tape_limit)
             seedings = self._seedings + reseed
@@ -177,30 +177,30 @@ class World:
         return Transition(before, action, reward, discount, next_observation, last)
 
     def step(self, action: Tensor) -> Transition:
-        """`send`, then `recv`."""
+        """`send`, then `recv`: action (N,) int64 or (N, A) float32 -> Transition of (N, ...)."""
         self.send(action)
         return self.recv()
 
     def cancel_step(self) -> None:
-        """Take back a step that was begun and cannot be finished: only state_dict() is of use then."""
+        """Undo a step that was started and cannot be finished; afterwards only state_dict() may be called."""
         if self._sent is not None:
             self._sent = None
             self._taped -= 1
 
     @property
     def running(self) -> list[tuple[float, int]]:
-        """Of the game that each world is in: its return so far, and its length."""
+        """Return so far and length of each world's current game, N pairs."""
         return list(zip(self._return.tolist(), self._length.tolist(), strict=True))
 
     def render(self) -> np.ndarray:
-        """Pictures of the present for people, (N, H, W, 3) uint8, in color."""
+        """Pictures of all games, (N, H, W, 3) uint8, in color."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Free the simulator. The world is of no use afterwards."""
+        """Free the simulator. The world cannot be used afterwards."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Seeds and actions from which the present can be played again. Python numbers and tensors only.
+        """Seeds and actions from which all games can be replayed. Python numbers and tensors only.
 
         Raises:
             RuntimeError: a step is under way.
@@ -222,10 +222,10 @@ class World:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the games of `state` where they were, bit for bit, by playing their actions again.
+        """Resume the games of `state`, bit for bit, by playing their actions again.
 
-        Says so where that takes more than some seconds. Where it led elsewhere, or no seed determines the games,
-        new ones begin: it warns, and `interrupted` says which.
+        Prints a line where that takes more than some seconds. Where the observation then differs, or no seed
+        determines the games, new ones start, with a warning, and `interrupted` tells which.
 
         Raises:
             ValueError: the state is of another world, of other options, or of another number of games.
@@ -270,10 +270,10 @@ class World:
             self._light(lost, 1)
             self.observation = self._tensor(self._shade(present))
 
-    # what a subclass brings
+    # ---- defined by subclasses
 
     def _restart(self, seeds: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """Start the games in `mask` (N,) from their `seeds` (N,); returns the present of all, (N, ...)."""
+        """Start the games in `mask` (N,) from their `seeds` (N,); returns all current observations (N, ...)."""
         raise NotImplementedError
 
     def _emit(self, action: np.ndarray) -> None:
@@ -283,32 +283,32 @@ class World:
         raise NotImplementedError
 
     def _undo(self) -> None:
-        """Be as before the step that failed, except that the simulator went on."""
+        """Undo the step that failed, except in the simulator."""
         self._taped -= 1
         self._sent, self._failed = None, True
 
     def _begin(self, seedings: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """_restart the games in `mask` (N,) by how often each world was seeded before, (N,), and look at them."""
+        """_restart the games in `mask` (N,) by how often each world was seeded before, (N,), and check them."""
         present = self._restart(self._seeds(seedings), mask)
-        self._look_at(present, mask)
+        self._check(present, mask)
         return present
 
-    def _look_at(self, observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> None:
+    def _check(self, observation: np.ndarray, mask: np.ndarray, reward: np.ndarray | None = None) -> None:
         if found := checks.not_finite(observation, mask, reward):
             raise self._fault(*found, at_reset=reward is None)
 
     def _fault(self, n: int, what: str, at_reset: bool) -> WorldError:
-        """That game n gave what it must not."""
+        """The error for an invalid observation or reward of game n."""
         when = "at a reset" if at_reset else f"at step {self._length[n] + 1:,} of its game"
         return WorldError(
             f"{self.name}, world {n}, {when}: {what}. Nothing of this step is kept. A world gives finite numbers "
             "within float32's range: mend it, or wrap it (gymnasium.wrappers.TransformReward, TransformObservation)"
         )
 
-    # the tape
+    # ---- replay of recorded actions
 
     def _seeds(self, seedings: np.ndarray) -> np.ndarray:
-        """(N,) the 31-bit seeds of each world's tape: by seed, world and how often it was seeded before."""
+        """(N,) 31-bit seeds, from the world's seed, its index and how often it was seeded before."""
         states = (np.random.SeedSequence([self._seed, n, int(e)]) for n, e in enumerate(seedings))
         return np.array([s.generate_state(1)[0] & 0x7FFFFFFF for s in states], np.int64)
 
@@ -316,7 +316,7 @@ class World:
         self._emit(action)
         arrival = self._collect()
         ended = arrival.terminated | arrival.truncated
-        if self._tape_limit == 0 and ended.any():  # only games which wait for their turn in _replay end here
+        if self._tape_limit == 0 and ended.any():  # only games that have not been started yet in _replay end here
             return self._restart(self._seeds(self._seedings), ended)
         return arrival.present
 
@@ -325,10 +325,10 @@ class World:
         restart: Callable[[np.ndarray, np.ndarray], np.ndarray],
         advance: Callable[[np.ndarray], np.ndarray],
     ) -> np.ndarray:
-        """Play every tape from its seed, so that all finish together; returns the present, (N, ...).
+        """Replay the actions of every game from its seed, so that all finish together; returns observations (N, ...).
 
-        The simulator can only step all games at once, so one with a short tape plays anything until its
-        turn comes, and is started then.
+        The simulator can only step all games at once, so that a game with few actions is started later, and plays
+        arbitrary actions until then.
         """
         seeds, max_steps = self._seeds(self._seedings), int(self._taped.max())
         begins = max_steps - self._taped
@@ -343,7 +343,7 @@ class World:
                 present = advance(action if self.actions is None else action.astype(np.int64))
         return present
 
-    # flickering
+    # ---- flickering
 
     def _light(self, mask: np.ndarray, start: int) -> None:
         """Draw whether the newest frame of the worlds in `mask` (N,) is black, a function of seeds and steps alone.
@@ -364,7 +364,7 @@ class World:
         frames = picture.reshape(self.count, self.stack, -1)
         return (frames * self._lit[:, :, None]).reshape(picture.shape)
 
-    # between NumPy and the device
+    # ---- transfers between NumPy and the device
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(array)
@@ -373,14 +373,15 @@ class World:
         return tensor.to(self.device)
 
     def _moved(self, before: Tensor, picture: np.ndarray) -> Tensor:
-        """`picture` (N, ...) on the device, where `before` lies: of a stack only its newest frame is sent there."""
+        """`picture` (N, ...) on the device of `before`; of a stack only its newest frame is transferred."""
         if not self._newest_only:
             return self._tensor(picture)
         frame = picture.shape[1] // self.stack
         return torch.cat([before[:, frame:], self._tensor(np.ascontiguousarray(picture[:, -frame:]))], 1)
 
     def _begun(self, next_observation: Tensor, present: np.ndarray, ended: np.ndarray) -> Tensor:
-        """`present` (N, ...) there: `following`, but where a game `ended` (N,) the first frame of its next."""
+        """`present` (N, ...) on the device: next_observation or, where a game `ended` (N,), the next one's first
+        frame."""
         if not self._newest_only:
             return self._tensor(present)
         first = self._moved(torch.zeros_like(next_observation), present)

@@ -2,13 +2,13 @@
 
 A transition of Mnih et al. (2015) is two stacks of 4 frames, of which 7 are also in its neighbors. Here each
 world keeps a ring of frames and a ring of rows that say where in it their k + 1 frames lie, so that a million
-84 x 84 transitions take 7.2 GB instead of 56. What comes out is what came in, bit for bit:
+84 x 84 transitions take 7.2 GB instead of 56. Samples equal what was added, bit for bit:
 
-- An episode's first stack starts a new chain of frames. The blank frames that a fresh stack is padded with
-  are not stored: every memory has one blank frame to show in their place.
-- Where a training episode stops but the game and its stack go on (a life lost), the chain goes on as well.
-- A new chain takes up to k frames more than its rows. If episodes are so short that they use up the 1.5%
-  of room left for that, the oldest rows go a little earlier, and len() says so.
+- An episode's first stack starts a new chain of frames. The blank frames with which a stack is padded at the start of
+  a game are not stored: every memory has one shared blank frame.
+- Where a training episode ends but the game and its stack continue (a life lost), the chain continues as well.
+- A new chain takes up to k frames more than its rows, for which 1.5% more frames are allocated. If episodes are so
+  short that this is too little, the oldest rows are evicted earlier, which len() accounts for.
 """
 
 import math
@@ -36,7 +36,7 @@ class FrameReplay(Memory):
     capacity: transitions over all worlds (each world keeps capacity // worlds). stack: k, frames in an
     observation. device: where they are kept. seed: of the memory's own generator. path: a folder, to keep
     them in memory-mapped files instead of RAM.
-    Raises ValueError for sizes that make no sense, MemoryError (at the first add) when it will not fit.
+    Raises ValueError for invalid sizes, MemoryError (at the first add) where it does not fit.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class FrameReplay(Memory):
         self._written = zeros.clone()  # (N,) frames written so far: the position of the next one
         self._blanks = zeros.clone()  # (N,) how many of the latest row's k + 1 frames are the blank one
         self._tail = zeros.clone()  # (N,) the oldest row that still has all its frames
-        self._prompt = self.device.type == "cpu"  # whether a tensor tells its value without a wait
+        self._prompt = self.device.type == "cpu"  # whether reading a tensor's value needs no synchronization
         self._worlds = torch.arange(worlds, device=self.device)
         self._first = 1 + self._worlds * self.slots  # (N,) where each world's frames begin
-        self._spare = 1 + worlds * self.slots  # the slot for what need not be stored
+        self._spare = 1 + worlds * self.slots  # the slot for frames that are discarded
         self._span = torch.arange(stack + 1, device=self.device)
         # One add writes at most k + 1 frames into a world's ring, and costs it at most 2k + 1 rows: one for
         # each frame, and k more where it hits the start of a chain, whose blank frames hang on its first one.
@@ -73,11 +73,11 @@ class FrameReplay(Memory):
 
     @torch.no_grad()
     def add(self, transition: NamedTuple) -> None:
-        """Remember one step of all worlds: every field (N, ...), of the same shape and dtype each time.
+        """Add one step of all worlds: every field (N, ...), of the same shape and dtype each time.
 
-        Raises ValueError (on the cpu) where an observation is not where the world's last step led.
+        Raises ValueError (on the CPU) where an observation is not the next_observation of the step before.
         """
-        self._admit(transition)
+        self._check_record(transition)
         observation, newest = self._words(transition.observation), self._words(transition.next_observation)
         if __debug__ and self._prompt:
             self._check_chain(observation, newest)
@@ -118,9 +118,10 @@ class FrameReplay(Memory):
         return index // self.worlds < self._tail[index % self.worlds]
 
     def evicted(self, since: int) -> Tensor:
-        """Places that ceased to be drawable, though nothing took their place, since there were `since` adds.
+        """Places (M,) int64 that can no longer be drawn, though they were not overwritten, since there were `since`
+        adds.
 
-        May name others that are not drawable as well, and rows * worlds, which is no place.
+        It may include other places that cannot be drawn, and rows * worlds, which is not a place.
         """
         most = min((self.adds - since) * len(self._reach), self.rows)  # of each world
         row = self._tail.unsqueeze(1) - 1 - torch.arange(most, device=self.device)  # (N, M)
@@ -129,11 +130,11 @@ class FrameReplay(Memory):
 
     @property
     def least(self) -> int:
-        """Steps of each world that can be drawn for certain once as many were added."""
-        return min(self.rows, self.slots // (self.stack + 1))  # if every one of them began a chain
+        """Steps of each world that are guaranteed to be drawable once as many were added."""
+        return min(self.rows, self.slots // (self.stack + 1))  # if each of them started a chain
 
     def __len__(self) -> int:
-        return int((self.adds - self._tail).sum())  # waits for the device, if it is not the cpu
+        return int((self.adds - self._tail).sum())  # synchronizes with the device
 
     def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
         fields |= {name: self._take(name, place) for name in self._kept if name not in fields}
@@ -159,13 +160,13 @@ class FrameReplay(Memory):
         frames = self._frames.index_select(0, slot.reshape(-1)).view(torch.uint8)
         return frames.view(len(slot), slot.shape[1] * self._channels, *self._picture)
 
-    def _check_chain(self, observation: Tensor, next_value: Tensor) -> None:
-        """Raise ValueError where an observation, or what follows it, does not continue what came before.
+    def _check_chain(self, observation: Tensor, newest: Tensor) -> None:
+        """Raise ValueError where an observation or next_observation does not continue the stack before it.
 
-        observation, following: (N, k, words). One frame tells: measured, 40 us a step of 16 worlds.
+        observation, newest: (N, k, words). Only one frame is compared: 40 us a step of 16 worlds, measured.
         """
         seen = observation[:, -1].to(self.device)
-        if self.stack > 1 and not torch.equal(seen, moved := next_value[:, -2].to(self.device)):
+        if self.stack > 1 and not torch.equal(seen, moved := newest[:, -2].to(self.device)):
             wrong = (seen != moved).any(1).nonzero().flatten().tolist()
             raise ValueError(
                 f"next_observation is not observation moved on by one frame in worlds {wrong}: it must be "
@@ -182,18 +183,18 @@ class FrameReplay(Memory):
                     )
 
     def _begin_chains(self, observation: Tensor) -> None:
-        """Write the first stack of every world whose frames do not go on from the latest row.
+        """Write the first stack of every world whose frames do not continue the latest row.
 
-        observation: (N, k, words). Leaves in self._blanks the number for the row to come.
+        observation: (N, k, words). Sets self._blanks for the next row.
         """
         is_first = self._latest("last") if self.adds else torch.ones_like(self._worlds, dtype=torch.bool)
         self._blanks.sub_(1).clamp_(min=0)
         if self._prompt:
-            worlds = is_first.nonzero().flatten()  # (M,) mostly none
+            worlds = is_first.nonzero().flatten()  # (M,) mostly empty
             if not len(worlds):
                 return
         else:
-            worlds = self._worlds  # to ask which ones would be to wait for the device
+            worlds = self._worlds  # asking which ones would synchronize with the device
         stack = observation.to(self.device)[worlds]  # (M, k, words)
         place = torch.arange(self.stack, device=self.device)
         written = self._written[worlds].unsqueeze(1)  # (M, 1)
@@ -206,7 +207,7 @@ class FrameReplay(Memory):
         if not self.adds:
             is_first = torch.ones_like(is_first)
 
-        # What a chain does not need, or a world that goes on, goes to the spare slot: shapes stay fixed.
+        # Frames that are not needed go to the spare slot, so that shapes stay fixed.
         blank = (stack == 0).all(2).cumprod(1).sum(1)  # (M,) leading blank frames
         slot = first + (written - blank.unsqueeze(1) + place) % self.slots
         slot.masked_fill_(~is_first.unsqueeze(1) | (place < blank.unsqueeze(1)), self._spare)

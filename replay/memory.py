@@ -1,7 +1,7 @@
-"""What every memory shares: looking at what comes in, finding room for it, saving and restoring it.
+"""Memory: the base class of replay memories, with checks, storage, n-step windows, and incremental save and load.
 
-A memory is a set of rings, tensors (S, ...) of S slots in which position p lies in slot p % S. That is all
-that saving needs to know: a save writes the positions that came since the last one, as one more segment.
+A memory is a set of ring buffers, tensors (S, ...) of S slots in which position p is in slot p % S. A save writes the
+positions that were added since the last save as one more segment file.
 """
 
 import os
@@ -22,10 +22,10 @@ COUNTED = ("reward", "discount", "last")  # the fields that an n-step sample hol
 
 
 class Memory:
-    """Base of the memories in replay.MEMORIES, which say what is kept (_layout, _rings) and draw from it.
+    """Base of the memories in replay.MEMORIES, which define the storage (_layout, _rings) and draw from it.
 
-    A sample is drawn and then gathered. What is drawn are places: a world's row r lies in place
-    r % rows * worlds + world, and its next step `worlds` places further, around the ring.
+    Sampling first draws places, then gathers their transitions: row r of a world is in place r % rows * worlds +
+    world, and its next step `worlds` places further, around the ring.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Memory:
             )
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.adds = 0  # steps added, of all worlds together
-        self._floor = 0  # rows before this one were in files that are lost, and are not drawn
+        self._floor = 0  # rows before this one were in lost files and are not drawn
         self.record: type | None = None  # the named tuple's own type, known from the first add
         self.fields: dict[str, Field] = {}  # field -> dtype, shape without N
         self._store: dict[str, Tensor] = {}
@@ -65,11 +65,11 @@ class Memory:
     def sample(self, batch: int, steps: int = 1) -> NamedTuple:
         """Draw `batch` transitions uniformly, with replacement: every field (B, ...), on the memory's device.
 
-        With steps = n > 1 a draw is the n steps that followed one another in a world: reward, discount and last
-        are (B, n), next_observation is where the last step that counts led, and every other field is the first
-        step's. What comes after the first `last` does not count and is reward 0, discount 1, last True. So m =
-        min(n, 1 + the number of last False) steps count, discount.prod(1) is the m-th step's discount, and with
-        rewards as they came (clip them before summing) the target of Watkins 1989 is
+        With steps = n > 1 a draw is n consecutive steps of a world: reward, discount and last are (B, n),
+        next_observation is that of the last step that counts, and every other field is the first step's. Steps after
+        the first `last` do not count and have reward 0, discount 1, last True. So m = min(n, 1 + the number of last
+        False) steps count, discount.prod(1) is the m-th step's discount, and with unclipped rewards (clip them before
+        summing) the n-step target (Watkins 1989) is
 
             y = sum of gamma^i reward[:, i] + gamma^m discount.prod(1) max_a Q(next_observation, a)
 
@@ -83,7 +83,7 @@ class Memory:
         """Draw `batch` times L = `length` consecutive steps of one world: every field (B, L, ...).
 
         Only next_observation is (B, ...), the last step's: the others mostly are observation[:, 1:]. Starts are
-        uniform over all that have L - 1 successors. Episodes may end inside, and the next one follows on: a
+        uniform over all that have L - 1 successors. Episodes may end within a sequence, followed by the next one: a
         learner resets its state after each `last`, and does not bootstrap across it. Raises as sample() does.
         """
         return self.unroll(self.draw(batch, length), length)
@@ -118,10 +118,9 @@ class Memory:
 
     @torch.no_grad()
     def truncate_episodes(self, worlds: Tensor) -> None:
-        """Mark the newest step of the worlds in (N,) bool `last`: their games did not go on from there.
+        """Set `last` of the newest step of the worlds in (N,) bool: a resumed run starts other games there.
 
-        They were not over either, so the discount stays: a learner bootstraps from where the step led. For worlds
-        that begin new games instead of those which were under way when a run stopped.
+        These games were not over, so the discount stays: a learner bootstraps from the next observation.
         """
         if self.adds and "last" in self.fields:
             self._store["last"][(self.adds - 1) % self.rows] |= worlds.to(self.device)
@@ -133,13 +132,12 @@ class Memory:
         return sum(stored.nbytes for stored in self._store.values())
 
     def save(self, folder: str | Path) -> dict:
-        """Write what was added since the last save to a new file in folder, and return how to restore it all.
+        """Write what was added since the last save to a new file in folder. Returns the state for `load`.
 
-        The state is small and loads with weights_only=True. state["files"] maps the name of every file that
-        it needs to its sha256; files without anything left to remember are no longer named, and deleting
-        them is up to the caller. Whatever is named but no longer there is written again. Raises OSError when
-        the disk is full, ValueError where what was added holds NaN or infinity; the memory and all earlier saves
-        are then as they were.
+        The state is small and loads with weights_only=True. state["files"] maps the name of every file that it needs
+        to its sha256; files of which all is overwritten are no longer listed, and the caller may delete them. Listed
+        files that are missing are written again. Raises OSError when the disk is full, ValueError where what was
+        added holds NaN or infinity; the memory and all earlier saves are then unchanged.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +145,7 @@ class Memory:
         low = {ring: first for ring, (first, _) in spans.items()}
         kept = [segment for segment in self._segments if segment.alive(low)]
         if not all((folder / segment.name).exists() for segment in kept):
-            kept = []  # another folder, or someone tidied up
+            kept = []  # another folder, or deleted files
         if kept:
             saved = kept[-1].spans  # every add moves every ring on, so the last one reaches furthest
             spans = {ring: (max(first, saved[ring][1]), stop) for ring, (first, stop) in spans.items()}
@@ -172,7 +170,7 @@ class Memory:
         }
 
     def _check_numbers(self, spans: dict[str, tuple[int, int]]) -> None:
-        """Raise ValueError where the spans of rings that hold floats hold something that is no finite number."""
+        """Raise ValueError where the spans of floating-point rings hold NaN or infinity."""
         for name, ring in self._rings().items():
             if ring.dtype.is_floating_point:
                 for block in segments.blocks(ring, *spans[name]):
@@ -180,7 +178,7 @@ class Memory:
                         raise ValueError(f"{name} in the memory is NaN or infinite")
 
     def loss(self, state: dict, without: Collection[str]) -> str:
-        """What load(folder, state, without) would lose, in words.
+        """A message about what load(folder, state, without) would lose.
 
         Raises ValueError where nothing would be left.
         """
@@ -193,16 +191,16 @@ class Memory:
         return f"{some} of the memory's {stored * self.worlds:,} transitions"
 
     def _stop(self, state: dict, without: Collection[str]) -> int:
-        """The first row after those in the files that are lost."""
+        """The first row after those in lost files."""
         return max((segments.adds(name) for name in state["files"] if name in without), default=0)
 
     @torch.no_grad()
     def load(self, folder: str | Path, state: dict, without: Collection[str] = ()) -> None:
-        """Become the memory that save(folder) described, its generator included: the same samples follow.
+        """Restore what save(folder) saved, its random generator included: the same samples follow.
 
-        (On another kind of device than it was saved from, the drawing starts anew from this memory's seed.)
-        without: names of damaged files. What they and older ones held is no longer drawn, and the samples are others.
-        Raises ValueError, and stays as it is, when another file is missing or damaged or the sizes are others.
+        (On another kind of device the generator starts from this memory's seed.)
+        without: names of damaged files. Rows in them and in older files are no longer drawn.
+        Raises ValueError, and changes nothing, when another file is missing or damaged or the sizes differ.
         """
         here, there = self._identity(), state["memory"]
         for name in here:
@@ -224,9 +222,9 @@ class Memory:
         found = [segments.verify(Path(folder) / name, sha256) for name, sha256 in files]
         if fields and not self._store:
             self._allocate(fields)
-        if self.record is None and fields:  # until the first add brings the type itself
+        if self.record is None and fields:  # until the first add gives the type itself
             self.record = namedtuple("Transition", fields)
-        for segment in found:  # oldest first: a younger one overwrites what it overwrote then
+        for segment in found:  # oldest first, as they were written
             segments.read(Path(folder) / segment.name, self._rings())
         self.adds, self._saves, self._segments = state["adds"], state["saves"], found
         self._changed = None
@@ -238,7 +236,7 @@ class Memory:
         if state["device"] == self.device.type:
             self.generator.set_state(state["generator"])
 
-    # What a memory says about itself.
+    # ---- defined by subclasses
 
     def __len__(self) -> int:
         """Transitions that can be drawn."""
@@ -247,20 +245,21 @@ class Memory:
     def lost(self, index: Tensor) -> Tensor:
         """Whether transitions, counted from the first ever added, can no longer be drawn: (...) int64 to bool.
 
-        The number of a world's row r is r * worlds + world.
+        Row r of a world has the number r * worlds + world.
         """
         raise NotImplementedError
 
     def evicted(self, since: int) -> Tensor | None:
-        """Places that ceased to be drawable, though nothing took their place, since there were `since` adds.
+        """Places (M,) int64 that can no longer be drawn, though they were not overwritten, since there were `since`
+        adds.
 
-        May name others that are not drawable as well, and rows * worlds, which is no place; None is none.
+        It may include other places that cannot be drawn, and rows * worlds, which is not a place; None for none.
         """
         return None
 
     @property
     def least(self) -> int:
-        """Steps of each world that can be drawn for certain once as many were added."""
+        """Steps of each world that are guaranteed to be drawable once as many were added."""
         return self.rows
 
     def _rebuild(self, place: Tensor, final: Tensor, fields: dict[str, Tensor]) -> NamedTuple:
@@ -293,12 +292,12 @@ class Memory:
     def _lose(self, found: list[segments.Segment]) -> None:
         """Draw no row before self._floor any more; found: the segments that were read."""
 
-    # What every memory does.
+    # ---- shared
 
-    def _admit(self, transition: NamedTuple) -> None:
-        """Look at one step of all worlds before anything is written. Raises ValueError or MemoryError."""
+    def _check_record(self, transition: NamedTuple) -> None:
+        """Check one step of all worlds before it is written. Raises ValueError or MemoryError."""
         if type(transition) is not self.record:
-            self._meet(transition)
+            self._first_add(transition)
         for (name, (dtype, shape)), value in zip(self.fields.items(), transition, strict=True):
             if value.shape != (self.worlds, *shape) or value.dtype != dtype:
                 raise ValueError(
@@ -307,8 +306,8 @@ class Memory:
                     "bring one row for each world, always of the same shape and dtype"
                 )
 
-    def _meet(self, transition: NamedTuple) -> None:
-        """The first add, or the first after a load: learn the record's type, and find room for it."""
+    def _first_add(self, transition: NamedTuple) -> None:
+        """The first add, or the first after a load: note the record's type, and allocate storage."""
         names = getattr(transition, "_fields", None)
         if names is None or not all(isinstance(value, Tensor) for value in transition):
             raise ValueError(f"add() takes a NamedTuple of tensors, not {type(transition).__name__}")
@@ -337,7 +336,8 @@ class Memory:
             raise
 
     def _fit(self, needed: int) -> None:
-        """Refuse what can never fit, before the operating system kills the run hours later. needed: bytes."""
+        """Raise MemoryError where the storage cannot fit, before the system kills the run hours later. needed:
+        bytes."""
         if self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
             room, place = shutil.disk_usage(self.path).free, f"free on the disk of {self.path}"

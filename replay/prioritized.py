@@ -1,7 +1,7 @@
-"""Prioritized replay: transitions come back as often as they were last surprising.
+"""Prioritized replay: transitions are drawn in proportion to a power of their last TD error.
 
-Schaul et al. 2016, "Prioritized experience replay", the proportional variant. It stands around a memory, which
-keeps the transitions, and chooses which of them are drawn.
+Schaul et al. 2016, "Prioritized experience replay", the proportional variant. It wraps a memory, which stores the
+transitions, and chooses which of them are drawn.
 """
 
 from collections.abc import Collection
@@ -15,28 +15,28 @@ from replay import segments
 from replay.memory import Memory
 from replay.sum_tree import SumTree
 
-RECENT = 100  # updates, after which the largest priority so far is compared with the largest among them
-FURTHEST = 100.0  # times that one, it may be: then what made it was an outlier, and is forgotten
+RECENT = 100  # updates, after which the largest priority so far is limited by the largest of these updates
+FURTHEST = 100.0  # times the latter, at most: beyond it was an outlier
 
 
 class PrioritizedBatch(NamedTuple):
     """A batch of prioritized replay, with importance weights."""
 
     record: NamedTuple  # what the memory's own sample() or sequences() returns
-    index: Tensor  # (B,) int64, the transitions' own numbers, counted from the first ever added: for update()
+    index: Tensor  # (B,) int64, for update(): the transitions' numbers, counted from the first ever added
     weight: Tensor  # (B,) float32 importance weights, the largest of the batch is 1
 
 
 class PrioritizedReplay:
     """The transitions of a memory, each drawn with probability P(i) = p_i / sum of all p, p = (|error| + e)^a.
 
-    memory: a RowReplay or FrameReplay; whatever is added from now on goes through here. exponent: a, from 0
-    (uniform) to 1. smallest: e, what an error of 0 counts as. period: only every so many-th step of a world is
-    drawn, as the starts of sequences that overlap by length - period (Kapturowski et al. 2019).
+    memory: a RowReplay or FrameReplay, to which all transitions are added through this class. exponent: a, from 0
+    (uniform) to 1. smallest: e, added to every error. period: only every `period`-th step of a world is drawn, as the
+    start of sequences that overlap by length - period (Kapturowski et al. 2019).
 
-    What is new gets the largest priority so far (the paper's algorithm 1, line 6), but no more than FURTHEST times
-    the largest of the last RECENT updates: else a single wild error would give all draws to what is new for the rest
-    of the run. It is looked at every RECENT updates.
+    New transitions get the largest priority so far (the paper's algorithm 1, line 6), but at most FURTHEST times the
+    largest of the last RECENT updates: otherwise a single outlier would give nearly all draws to new transitions for
+    the rest of the run.
     Raises ValueError for numbers out of range.
     """
 
@@ -64,10 +64,12 @@ class PrioritizedReplay:
 
     @property
     def capacity(self) -> int:
+        """Transitions over all worlds, as of the memory."""
         return self.memory.capacity
 
     @property
     def device(self) -> torch.device:
+        """Where transitions and priorities are stored."""
         return self.memory.device
 
     @property
@@ -76,8 +78,8 @@ class PrioritizedReplay:
         return self.memory.nbytes + self.priorities.nbytes
 
     def add(self, transition: NamedTuple) -> None:
-        """Remember one step of all worlds, as the memory does; its priority is the largest so far (see the class)."""
-        self.memory.add(transition)  # the priorities are told before the next draw, of all adds at once
+        """Add one step of all worlds, as the memory does; its priority is the largest so far (see the class)."""
+        self.memory.add(transition)  # priorities are set before the next draw, for all adds at once
 
     def truncate_episodes(self, worlds: Tensor) -> None:
         """As the memory does, (N,) bool."""
@@ -86,25 +88,27 @@ class PrioritizedReplay:
     def sample(self, batch: int, steps: int = 1, importance_exponent: float = 1.0) -> PrioritizedBatch:
         """Draw `batch` transitions, stratified by priority; for steps > 1 see Memory.sample.
 
-        beta: exponent of the importance weights w_i = (N P(i))^-beta / max w of the batch, from 0 (none) to 1
-        (fully corrected). With other steps than the last time, the newest rows count as new again.
+        importance_exponent: beta of the weights w_i = (N P(i))^-beta / max w of the batch, from 0 (none) to 1 (full
+        correction). With another number of steps than in the last draw, the newest rows count as new again.
         Raises ValueError when there is nothing to draw (yet), or never would be.
         """
         place, index, weight = self._draw(batch, steps, importance_exponent)
         return PrioritizedBatch(self.memory.gather(place, steps), index, weight)
 
     def sequences(self, batch: int, length: int, importance_exponent: float = 1.0) -> PrioritizedBatch:
-        """Draw `batch` sequences of `length` steps by the priority of their first step; see Memory.sequences."""
+        """Draw `batch` sequences of `length` steps, fields (B, L, ...), by the priority of their first step.
+
+        importance_exponent: as in `sample`. See Memory.sequences."""
         place, index, weight = self._draw(batch, length, importance_exponent)
         return PrioritizedBatch(self.memory.unroll(place, length), index, weight)
 
     @torch.no_grad()
     def update(self, index: Tensor, error: Tensor) -> None:
-        """Set the priorities of transitions that were drawn: index (B,) of Drawn, error (B,) of any sign.
+        """Set the priorities of drawn transitions: index (B,) of a PrioritizedBatch, error (B,) of any sign.
 
-        Those that were overwritten since are passed over, and so are errors of NaN, which tell nothing: their
-        transitions keep the priority they have. An infinite one counts as the highest priority that a leaf can have.
-        Of several errors for one transition the largest counts.
+        Transitions that were overwritten since are ignored, and so are errors of NaN, whose transitions keep their
+        priority. An infinite error gives the highest priority that a leaf can have. Of several errors for one
+        transition the largest counts. Raises ValueError for other shapes.
         """
         if index.shape != error.shape or index.ndim != 1:
             raise ValueError(f"index {tuple(index.shape)} and error {tuple(error.shape)}: both must be (B,)")
@@ -115,13 +119,13 @@ class PrioritizedReplay:
         self._largest, self._recent = (torch.maximum(known, highest) for known in (self._largest, self._recent))
         self._updates += 1
         if self._updates % RECENT == 0:
-            bound = torch.where(self._recent > 0, FURTHEST * self._recent, self._largest)  # 0: all of them were NaN
+            bound = torch.where(self._recent > 0, FURTHEST * self._recent, self._largest)  # 0: all were NaN
             self._largest = torch.minimum(self._largest, bound)
             self._recent = torch.zeros_like(self._recent)
         self.priorities.set((index % self._size).masked_fill_(lost, self._size), value.masked_fill_(lost, 0.0))
 
     def save(self, folder: str | Path) -> dict:
-        """Save the memory (see there) and, to a new file beside it, the priorities; return how to restore both."""
+        """Save the memory (Memory.save) and, to a new file, the priorities. Returns the state for `load`."""
         memory = self.memory.save(folder)
         self._saves += 1
         used = min(self._seen, self.memory.rows) * self.memory.worlds  # leaves that were ever set
@@ -147,16 +151,17 @@ class PrioritizedReplay:
         }
 
     def loss(self, state: dict, without: Collection[str]) -> str:
-        """What load(folder, state, without) would lose, in words; raises ValueError where nothing would be left."""
+        """A message about what load(folder, state, without) would lose; raises ValueError where nothing would be
+        left."""
         lost = [self.memory.loss(state["memory"], without)] if without & state["memory"]["files"].keys() else []
         return " and ".join(lost + ["all priorities"] * (state["priorities"] in without))
 
     @torch.no_grad()
     def load(self, folder: str | Path, state: dict, without: Collection[str] = ()) -> None:
-        """Become what save(folder) described: the same draws follow.
+        """Restore what save(folder) saved: the same draws follow.
 
-        without: names of damaged files; see Memory.load. Without the priorities all count as new.
-        Raises ValueError, and stays as it is, when a file is missing or damaged or the sizes are others.
+        without: names of damaged files; see Memory.load. Without the file of priorities all transitions count as new.
+        Raises ValueError, and changes nothing, when a file is missing or damaged or the sizes differ.
         """
         if "prioritized" not in state:
             raise ValueError("the saved memory is not prioritized: make it without priorities, or start a new run")
@@ -200,11 +205,12 @@ class PrioritizedReplay:
         newest = memory.adds * memory.worlds - 1
         index = newest - (newest - place) % self._size
         units = self.priorities.leaves.index_select(0, place)
-        weight = (units / units.min()).pow_(-importance_exponent)  # N and the sum of all fall out with the largest
+        weight = (units / units.min()).pow_(-importance_exponent)  # N and the sum of all priorities cancel
         return place, index, weight
 
     def _catch_up(self, steps: int) -> None:
-        """Tell the priorities what was added and evicted, and that a draw is to have `steps` - 1 successors."""
+        """Set the priorities of rows that were added or evicted since the last draw, which need `steps` - 1
+        successors."""
         memory = self.memory
         ready = memory.adds - (steps - 1)
         if memory.adds == self._seen and ready == self._ready:

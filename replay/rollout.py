@@ -1,7 +1,7 @@
 """Rollout buffer of on-policy agents (A2C, PPO, PQN): T steps of N worlds, and the minibatches drawn from them.
 
 Every observation is stored once. Rewards and discounts are the world's own: an agent clips and discounts in its
-equations. A rollout is learned from whole between two checkpoints, and is no part of them.
+equations. A rollout is used up between two checkpoints, and is not part of them.
 """
 
 from __future__ import annotations
@@ -54,16 +54,18 @@ class Rollout(NamedTuple):
     def store_action(
         self, t: int, observation: Tensor, action: Tensor, value: Tensor, log_prob: Tensor | None = None
     ) -> None:
-        """Store what the agent saw and did in step t: call it between `send` and `recv`, while the emulator works."""
+        """Store observation (N, ...), action (N, ...), value (N,) and log_prob (N,) of step t.
+
+        Called between `send` and `recv`, while the emulator works."""
         self.observation[t], self.action[t], self.value[t] = observation, action, value
         if log_prob is not None:
             self.log_prob[t] = log_prob
 
     def store_outcome(self, t: int, transition: NamedTuple, final_value: Tensor | float) -> None:
-        """Store what the world answered to step t.
+        """Store the transition of step t.
 
         transition: has reward, discount and last, (N,) each. final_value: (N,), the value of its next_observation;
-        anything, e.g. 0, if no episode stopped.
+        arbitrary, e.g. 0, if no episode ended.
         """
         self.reward[t], self.discount[t], self.last[t] = transition.reward, transition.discount, transition.last
         self.final_value[t] = final_value

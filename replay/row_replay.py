@@ -1,7 +1,7 @@
 """Uniform replay of whole rows (Lin 1992; Mnih et al. 2015, algorithm 1).
 
-Every field is kept as it came, so that any record of tensors will do. For stacked pictures FrameReplay
-holds the same transitions in an eighth of the room.
+Every field is stored as it is, so that any record of tensors works. For stacked pictures FrameReplay needs an eighth
+of the memory.
 """
 
 from typing import NamedTuple
@@ -17,13 +17,13 @@ class RowReplay(Memory):
 
     capacity: transitions over all worlds (each world keeps capacity // worlds). device: where they are kept.
     seed: of the memory's own generator. path: a folder, to keep them in memory-mapped files instead of RAM.
-    Raises ValueError for sizes that make no sense, MemoryError (at the first add) when it will not fit.
+    Raises ValueError for invalid sizes, MemoryError (at the first add) where it does not fit.
     """
 
     @torch.no_grad()
     def add(self, transition: NamedTuple) -> None:
-        """Remember one step of all worlds: every field (N, ...), of the same shape and dtype each time."""
-        self._admit(transition)
+        """Add one step of all worlds: every field (N, ...), of the same shape and dtype each time."""
+        self._check_record(transition)
         row = self.adds % self.rows
         for kept, value in zip(self._store.values(), transition, strict=True):
             kept[row].copy_(value)
@@ -33,7 +33,7 @@ class RowReplay(Memory):
         """Uniform places (B,) int64 of transitions that have steps - 1 successors. Raises as sample() does."""
         self.check_draw(batch, steps)
         oldest = self._oldest
-        if steps == 1 and oldest in (0, self.adds - self.rows):  # by place: while the ring fills up, the first ones
+        if steps == 1 and oldest in (0, self.adds - self.rows):  # by place: while the ring fills up, the first places
             return torch.randint(len(self), (batch,), generator=self.generator, device=self.device)
         ready = len(self) - (steps - 1) * self.worlds
         drawn = torch.randint(ready, (batch,), generator=self.generator, device=self.device)  # the oldest is 0

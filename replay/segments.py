@@ -31,7 +31,7 @@ class Segment(NamedTuple):
     spans: dict[str, tuple[int, int]]  # ring -> the positions [start, stop) it holds
 
     def alive(self, low: dict[str, int]) -> bool:
-        """Whether it still holds something not yet overwritten: low is each ring's oldest position in use."""
+        """Whether it still holds positions that are in use. low: each ring's oldest position in use."""
         return any(stop > max(start, low[ring]) for ring, (start, stop) in self.spans.items())
 
 
@@ -69,7 +69,7 @@ def write(
         name = f"{kind}-{number:06d}-{adds}-{digest.hexdigest()[:12]}.segment"
         os.replace(unfinished, folder / name)
     except BaseException:
-        unfinished.unlink(missing_ok=True)  # leaves the room to whoever ran out of it
+        unfinished.unlink(missing_ok=True)  # frees the disk space
         raise
     if os.name == "posix":  # the new name itself must survive a power cut, too
         directory = os.open(folder, os.O_RDONLY)
@@ -79,7 +79,7 @@ def write(
 
 
 def verify(file: Path, sha256: str) -> Segment:
-    """Read what a segment holds, after checking that it is whole. Raises ValueError naming the file."""
+    """The description of a segment, after verifying its checksum. Raises ValueError naming the file."""
     if not file.exists():
         raise ValueError(f"{file} is missing: this checkpoint's memory cannot be restored, use an older one")
     with open(file, "rb") as opened:
@@ -95,7 +95,7 @@ def verify(file: Path, sha256: str) -> Segment:
 
 
 def read(file: Path, rings: dict[str, Tensor]) -> None:
-    """Put a verified segment back into rings of the same sizes as those it was written from."""
+    """Read a verified segment into rings (S, ...) of the same sizes as those from which it was written."""
     with open(file, "rb") as opened:
         for ring, span in json.loads(opened.readline())["spans"].items():
             for block in blocks(rings[ring], *span):

@@ -1,11 +1,12 @@
 """A sum tree: draws of leaves in proportion to their priorities (Schaul et al. 2016, appendix B.2.1).
 
-Wide and shallow, so that a call is a few operations for the whole batch: a node is the sum of 32 children, and
-the topmost nodes, up to 32,768, are searched as one row. A million leaves are two levels, 33 million three.
+The tree is wide and shallow, so that a call is a few operations for the whole batch: a node is the sum of 32
+children, and the topmost nodes, up to 32,768, are searched as one row. A million leaves are two levels, 33 million
+three.
 
-Priorities are kept as whole numbers of 2^-24. Integers add up to the same sum in any order and on any device, so
-that sums cannot drift however often they are updated, and a leaf of priority 0 is never drawn. Floating-point
-numbers promise neither: a parallel prefix sum may grow across a leaf of 0.
+Priorities are stored as integer multiples of 2^-24. Integer sums are the same in any order and on any device, so that
+they cannot drift, and a leaf of priority 0 is never drawn. Floating-point sums guarantee neither: a parallel prefix
+sum may increase at a leaf of 0.
 """
 
 from itertools import pairwise
@@ -40,7 +41,7 @@ class SumTree:
 
     @property
     def highest(self) -> float:
-        """The highest priority a leaf can have, at least 2^37 / size. What is set higher counts as this."""
+        """The highest priority that a leaf can have, at least 2^37 / size; higher ones are clamped to it."""
         return self._most / SCALE
 
     @property
@@ -55,6 +56,7 @@ class SumTree:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all levels."""
         return sum(level.nbytes for level in self._levels)
 
     def get(self, index: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ class SumTree:
     def set(self, index: Tensor, value: Tensor) -> None:
         """Give leaves (B,) int64 the priorities (B,) float32 or float64, rounded up to units of 2^-24.
 
-        Of several values for one leaf the highest counts. NaN and what is below 0 count as 0.
+        Of several values for one leaf the highest counts. NaN and negative values count as 0.
         """
         units = (value * SCALE).ceil_().nan_to_num_(0.0).clamp_(0, self._most).long()
         self._levels[0].scatter_reduce_(0, index, units, "amax", include_self=False)
@@ -72,25 +74,25 @@ class SumTree:
             return self.recount()
         for below, above in pairwise(self._levels):
             index = index // FAN
-            above.scatter_(0, index, below.view(-1, FAN).index_select(0, index).sum(1))  # twins bring equal sums
+            above.scatter_(0, index, below.view(-1, FAN).index_select(0, index).sum(1))  # duplicates write equal sums
 
     def recount(self) -> None:
-        """Sum up all nodes anew from the leaves."""
+        """Recompute all nodes from the leaves."""
         for below, above in pairwise(self._levels):
             above[: len(below) // FAN] = below.view(-1, FAN).sum(1)
 
     def draw(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Leaves (B,) int64, each with a chance in proportion to its priority, ascending.
 
-        Stratified: the i-th is drawn from the i-th of B equal shares of the total, in whole units, as everything
-        here: float32 could not name a unit of a large total, and not every device has float64. The total must be
-        above 0 (checked on the cpu only, where to look at it is no wait). Raises ValueError.
+        Stratified: the i-th is drawn from the i-th of B equal shares of the total, in integer units: float32 cannot
+        represent a unit of a large total, and not every device has float64. Raises ValueError where the total is 0
+        (on the CPU only, since checking it elsewhere would synchronize with the device).
         """
         ends = self._levels[-1].cumsum(0)
         total = ends[-1]
         if self.device.type == "cpu" and not total:
             raise ValueError(f"all of the {self.size} priorities are 0: there is nothing to draw")
-        least = total // batch  # units of a share, and those that do not come out even are spread over all
+        least = total // batch  # units of a share; the remainder is spread over all shares
         edges = torch.arange(batch + 1, device=self.device)
         edges = edges * least + edges * (total - least * batch) // batch  # (B + 1,) floor(i * total / B)
         chance = torch.randint(1 << HALF, (2, batch), generator=generator, device=self.device)

@@ -1,8 +1,8 @@
 """Checkpoints that survive being killed at any moment.
 
-A checkpoint is one torch file, whose checksum and run stand in its archive's comment, the files of a memory that it
-names with their checksums, and, written last, a manifest: the list of them all, which says what may be deleted.
-A save that was cut short leaves the checkpoint before it in force. Everything loads with weights_only=True.
+A checkpoint is one torch file, with its checksum and its run's identity in the comment of the zip archive, the files
+of a replay memory that it refers to by checksum, and a manifest that lists them all and is written last. A save that
+is interrupted leaves the previous checkpoint valid. Everything loads with weights_only=True.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SEGMENT = re.compile(r"(memory|priorities)-\d{6,}-\d+-[0-9a-f]{12}\.segment")  #
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal digits. Raises FileNotFoundError, Damaged where it is no regular file."""
+    """SHA-256 of a file, as hexadecimal digits. Raises FileNotFoundError, Damaged where it is not a regular file."""
     with files.opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -54,7 +54,8 @@ def save_file(state: Mapping[str, Any], path: Path, run: str | None = None) -> t
 def load_file(path: Path, run: str | None = None, device: str | torch.device = "cpu") -> dict[str, Any]:
     """What save_file wrote, verified.
 
-    run: whose it must be; None: anybody's, and then it may be of an older version, without a checksum.
+    run: identity of the run that must have written it; None: any run, and a file of an older version, which has no
+        checksum, is accepted.
 
     Raises FileNotFoundError, or Damaged, which names the file.
     """
@@ -88,11 +89,11 @@ def verify(path: Path, run: str) -> None:
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], run: str, keep: int = 3) -> None:
-    """Write checkpoint `step` into folder, then drop all but the run's last `keep` and what only they needed.
+    """Write checkpoint `step` into folder, then delete all but the run's last `keep` and the files only those needed.
 
     Args:
-        state: whatever torch.load(weights_only=True) can read back; state["files"] are name and SHA-256 of further
-            files in folder/memory that this checkpoint stands on.
+        state: whatever torch.load(weights_only=True) can read back; state["files"] are name and SHA-256 of the
+            files in folder/memory that this checkpoint needs.
         run: identity of the run. Only what it wrote is deleted.
     """
     name = f"{step:012d}"
@@ -107,12 +108,12 @@ def save(folder: Path, step: int, state: Mapping[str, Any], run: str, keep: int 
         except (OSError, Damaged):
             manifest = {"run": _owner(path.with_suffix(".pt")), "files": {}}
         if manifest["run"] != run and path.with_suffix(".pt").exists():
-            needed |= manifest["files"].keys()  # a stranger's: nothing of it is touched
+            needed |= manifest["files"].keys()  # another run's: its files are kept
         elif manifest["run"] == run and len(kept) < keep and path.with_suffix(".pt").exists():
             kept.append(set(manifest["files"]))
         elif path.is_symlink() or path.is_file():
             dropped |= manifest["files"].keys()
-            path.unlink()  # the manifest first: without it the rest is no checkpoint
+            path.unlink()  # the manifest first: files without one are not checkpoints
     for path in folder.glob("[0-9]*.pt"):
         if not path.with_suffix(".json").exists() and _owner(path) == run:
             path.unlink()
@@ -120,7 +121,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], run: str, keep: int 
     files.sweep(folder / "memory")
     needed = needed.union(*kept)
     for path in (folder / "memory").glob("*"):
-        known = path.name in dropped or SEGMENT.fullmatch(path.name)  # or of a save that was killed
+        known = path.name in dropped or SEGMENT.fullmatch(path.name)  # or left by a save that was killed
         if known and path.name not in needed and path.is_file() and not path.is_symlink():
             path.unlink()
 
@@ -137,7 +138,7 @@ def _owner(path: Path) -> str | None:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of which there is anything like a checkpoint, the latest first."""
+    """The steps for which a checkpoint's file or manifest exists, whole or not, the latest first."""
     found = {path.stem for kind in ("json", "pt") for path in folder.glob(f"[0-9]*.{kind}")}
     return sorted((int(stem) for stem in found if stem.isdecimal()), reverse=True)
 
@@ -145,8 +146,8 @@ def steps(folder: Path) -> list[int]:
 def intact(folder: Path, run: str | None = None) -> Iterator[tuple[Path, dict]]:
     """The checkpoints in folder, newest first, whose torch file is whole: (path of the .pt, its state).
 
-    run: whose they must be; None: anybody's. One that is damaged or another run's is passed over with a warning that
-    says so. Whether the files are whole that it stands on, `damaged` tells.
+    run: identity of the run that must have written them; None: any run. One that is damaged or another run's is
+    skipped with a warning. `damaged` checks the memory files that a checkpoint needs.
     """
     for step in steps(folder):
         path = folder / f"{step:012d}.pt"
@@ -156,13 +157,13 @@ def intact(folder: Path, run: str | None = None) -> Iterator[tuple[Path, dict]]:
                 raise Damaged(f"it is of step {state.get('step')}")
         except (OSError, Damaged) as error:
             why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{path} ")
-            warnings.warn(f"checkpoint {path} is passed over ({why}); the one before it is tried", stacklevel=2)
+            warnings.warn(f"checkpoint {path} is skipped ({why}); the one before it is tried", stacklevel=2)
             continue
         yield path, state
 
 
 def damaged(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
-    """The files in folder/memory on which a checkpoint stands and that are not whole: their names, and why."""
+    """The files in folder/memory that a checkpoint needs and that are missing or damaged: {name: reason}."""
     found = {}
     for name, digest in state["files"].items():
         try:
@@ -176,7 +177,7 @@ def damaged(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def no_number(state: Any) -> str | None:
-    """The place of a tensor in nested containers that holds NaN or infinity, "state.0.exp_avg"; None without any."""
+    """The path of a tensor with NaN or infinity in nested containers, "state.0.exp_avg"; None if all are finite."""
     named = list(_tensors(state, ()))
     if not named or all(torch.stack([tensor.isfinite().all().cpu() for _, tensor in named])):
         return None

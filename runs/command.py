@@ -73,8 +73,8 @@ def _launch(
     except Exception as error:
         if Run.current and not isinstance(error, RunError):
             Run.current.save_after_error()
-        # Before the first step these say what the user can mend, in a sentence; later they are bugs, and keep
-        # their traceback, as does what a world, a device or a library raises.
+        # Before the first step these are mistakes of the user, shown as one sentence; later they are bugs, and keep
+        # their traceback, as do the errors of a world, a device or a library.
         mended = () if Run.stepping else (ValueError, ImportError, OSError)
         words = out_of_memory(error)
         in_a_sentence = isinstance(error, (RunError, MemoryError, *mended)) or getattr(error, "sentence", False)
@@ -86,10 +86,10 @@ def _launch(
 
 
 def out_of_memory(error: BaseException) -> str:
-    """In a sentence that memory ran out, where an error says that; else ""."""
+    """The message for an error that says that memory ran out; "" for any other error."""
     words = (str(error).splitlines() or [""])[0]
     full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in words
-    if not full or (isinstance(error, MemoryError) and "--" in words):  # that one says what to lower
+    if not full or (isinstance(error, MemoryError) and "--" in words):  # that message names the flag to lower
         return ""
     return (
         f"out of memory ({words or type(error).__name__}): close other programs, or lower --batch, --worlds or "

@@ -7,9 +7,10 @@
 
 Runs of one world, protocol, program and configuration are the seeds of one row and are averaged; runs under
 different protocols never are. With three seeds or more, a score is the mean over seeds and the 95% interval of
-that mean (Student's t); two are too few for one: it is their mean, and both. With one seed it is that seed's
-evaluation and the standard deviation over its games. What a score is, and whether more of it is better, each run
-says itself. The best evaluation is the best of many noisy ones, and so flatters: compare by the final one.
+that mean (Student's t). Two seeds are too few for an interval: both scores are shown beside their mean. With one seed
+it is that seed's evaluation and the standard deviation over its games. Each run's config.json names its score and
+whether more of it is better. The best evaluation is the maximum of many noisy ones and therefore biased upwards:
+compare by the final one.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ WORDS = ("world", "protocol", "program", "seeds", "hardware", "commit")  # colum
 @dataclasses.dataclass(frozen=True)
 class Config:
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("results"),)  # runs, or folders of runs
-    metric: str | None = None  # metric word that the picture shows; None: what each run is judged by
+    metric: str | None = None  # metric word that the picture shows; None: each run's own score
     x: Literal["steps", "frames", "hours"] = "steps"  # hours are wall time
     out: Path = Path("results/compare.png")  # the picture
     smooth: Count = 1  # points in the curves' running mean; 1 leaves them as measured
@@ -52,7 +53,7 @@ class Config:
 
 
 def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of the comparison, a row a group; a metric that is no score gets a column of its own."""
+    """Head and rows of the comparison, one row for each group; a metric that is not a score gets its own column."""
     head = ["world", "protocol", "program", "seeds", "final evaluation", "best evaluation"]
     head += [f"last {RECENT} training games", "steps", "wall time", "steps/s"]
     rows = []
@@ -95,7 +96,7 @@ def check_metric(runs: Iterable[RunRecord], metric: str | None) -> None:
 def find_runs(folders: Iterable[Path | str]) -> list[Path]:
     """Every run's folder, and every records.jsonl of published runs, at or under the given ones, each once.
 
-    Other files among them are passed over.
+    Other files are ignored.
 
     Raises FileNotFoundError where a path does not exist (naming near matches) or no run was found.
     """
@@ -121,7 +122,7 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
 
 
 def load(folders: Iterable[Path]) -> list[RunRecord]:
-    """Read every run under the folders; what cannot be trusted is said on stderr.
+    """Read every run under the folders; unreadable lines, inexact runs and duplicate seeds are reported on stderr.
 
     Raises FileNotFoundError where there is none.
     """
@@ -151,20 +152,20 @@ def load(folders: Iterable[Path]) -> list[RunRecord]:
 
 def show(head: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool = False) -> None:
     """Print the table to stdout: rich on a terminal (folded where it is narrow), plain columns elsewhere."""
-    console = Console(highlight=False)
+    terminal = Console(highlight=False)
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     if as_markdown:
         print(markdown(head, rows))
-    elif console.is_terminal:
+    elif terminal.is_terminal:
         worlds = [row[0] for row in rows]
-        if sum(widths) + 3 * len(widths) > console.width:
+        if sum(widths) + 3 * len(widths) > terminal.width:
             head, *rows = ([_lines(row[:4]), *row[4:7], _lines(row[7:10]), *row[10:]] for row in (head, *rows))
         shown = Table(header_style="bold")
         for index, name in enumerate(head):
             shown.add_column(name, justify="left" if name in WORDS or not index else "right", overflow="fold")
         for row, world, below in zip(rows, worlds, [*worlds[1:], None], strict=True):
             shown.add_row(*map(Text, row), end_section=world != below or len(head) < len(widths))
-        console.print(shown)
+        terminal.print(shown)
     else:
         for row in (head, *rows):
             cells = zip(row, widths, head, strict=True)
@@ -176,12 +177,12 @@ def _lines(cells: Sequence[str]) -> str:
 
 
 def over_seeds(values: Sequence[float | None], suffix: str = "") -> str:
-    """Mean over seeds with its interval; what is missing is left out, and said if others are there."""
+    """Mean over seeds with its interval; None is left out, and counted if other values exist."""
     there = [value for value in values if value is not None]
     missing = f" ({len(there)} of {len(values)} seeds)" if 0 < len(there) < len(values) else ""
     if len(there) < 2:
         return (number(there[0]) + suffix if there else "–") + missing
-    if len(there) == 2:  # an interval from two is 9 times as wide as they are apart
+    if len(there) == 2:  # the 95% interval of two is 12.7 times their standard error
         largest = max(map(abs, there))
         both = " and ".join(number(value, largest) for value in there)
         return f"{number(float(np.mean(there)))}{suffix} (of two: {both}){missing}"
@@ -198,7 +199,7 @@ def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
 
 
 def tested(each: Group, suffix: str) -> str:
-    """The score of the test, and beside it what several views or rollouts of an image make of it."""
+    """The test score from one view or rollout of each image and, in brackets, those from several."""
     name = each.score.name
     scores = {}
     for word in sorted({word for run in each.runs for word in run.tested}):
@@ -222,7 +223,7 @@ def main() -> None:
 
 
 def _write(config: Config, groups: Sequence[Group]) -> str:
-    """Write the files asked for and the picture, after the table. Returns what could not be, in words."""
+    """Write the files asked for and the picture. Returns a message for those that could not be written."""
     from runs import export
     from runs.curves import NothingToDraw, draw  # matplotlib takes a second: the table comes first
 

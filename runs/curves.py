@@ -30,7 +30,7 @@ X_LABEL = {"steps": "agent steps", "frames": "game frames", "hours": "wall time 
 MOST_PANELS = 60
 MOST_NAMED = 40  # groups in a panel's legend
 MOST_TRAINING = 6  # groups in a panel that shows their training returns, too
-MOST_NOTES = 6  # groups without a curve, named at the foot
+MOST_NOTES = 6  # groups without a curve that are named below the picture
 MOST_PIXELS = 30_000  # of the picture's height: matplotlib writes none above 65,535
 BACKGROUND = 150  # points of a training curve behind the evaluations: more would be noise
 
@@ -51,14 +51,14 @@ class Panel:
 def draw(
     groups: Sequence[Group], out: Path, metric: str | None = None, x: str = "steps", smooth: int = 1
 ) -> list[str]:
-    """Write the learning curves as a picture, a panel a world. Returns what it does not show, in words.
+    """Write the learning curves as a picture, one panel for each world. Returns the names of what it does not show.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed; where not every seed has
-    been, each goes on as a thin line. Where a panel has few groups, the training returns of a single seed
-    stand, pale, behind its evaluations.
+    Lines are means over seeds, bands reach from the lowest to the highest seed; where only some of the seeds have
+    points, each is a thin line. In a panel with few groups the training returns of a single seed are drawn, pale,
+    behind its evaluations.
 
-    `metric` is what every panel shows; None: what the runs are judged by, or the training return where none has been
-    evaluated yet. `smooth` is the number of points in a running mean.
+    metric: what every panel shows; None: the score of the runs, or the training return where none has been evaluated
+    yet. smooth: points in a running mean.
 
     Raises NothingToDraw where no run has a point to show, ValueError where smooth < 1, OSError where it cannot be
     written.
@@ -74,7 +74,7 @@ def draw(
 
 @contextlib.contextmanager
 def plain_text() -> Iterator[None]:
-    """Names are drawn as they are: a $ begins no formula, and what the font lacks is no warning."""
+    """A context without matplotlib's formulas between dollar signs and without warnings of missing glyphs."""
     with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing")
         yield
@@ -89,7 +89,7 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
     if len(panels) > MOST_PANELS:
         missing += [f"{len(panels) - MOST_PANELS} more worlds (name fewer folders)"]
         panels = panels[:MOST_PANELS]
-    looks = distinct([(f"{each.title} {each.metric}", label) for each in panels for _, label in each.groups])
+    styles = distinct([(f"{each.title} {each.metric}", label) for each in panels for _, label in each.groups])
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     lines = max(sum(len(_legend(*pair).split("\n")) for pair in each.groups[:MOST_NAMED]) for each in panels)
@@ -99,10 +99,10 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
     notes: list[str] = []
     for each, axis in zip(panels, axes, strict=False):
         for one, label in each.groups:
-            style, color = divmod(looks[label], len(COLORS))
-            look = {"color": COLORS[color], "linestyle": ("-", "--", ":", "-.")[style % 4]}
+            style, color = divmod(styles[label], len(COLORS))
+            line_style = {"color": COLORS[color], "linestyle": ("-", "--", ":", "-.")[style % 4]}
             training = len(each.groups) <= MOST_TRAINING
-            notes += _draw_group(axis, one, label, each.metric, x, smooth, look, training)
+            notes += _draw_group(axis, one, label, each.metric, x, smooth, line_style, training)
         _finish_panel(axis, each, x)
     for axis in axes[len(panels) :]:
         axis.remove()
@@ -115,7 +115,7 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
 
 
 def arrange(groups: Sequence[Group], metric: str | None, x: str) -> tuple[list[Panel], list[str]]:
-    """The panels, of the groups with a point to show; and the others, in words."""
+    """The panels, with the groups that have a point to show, and messages for the other groups."""
     worlds: dict[tuple[str, str], list[Group]] = {}
     for each in groups:
         worlds.setdefault((each.world, metric or each.score.metric), []).append(each)
@@ -141,7 +141,7 @@ def _has_points(each: Group, word: str, x: str) -> bool:
 
 
 def distinct(shown: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """A number for each label of (panel, label): the lowest that no label has beside which it is shown."""
+    """A color number for each label of the pairs (panel, label): the lowest that no other label of its panels has."""
     panels: dict[str, list[str]] = {}
     for panel, label in shown:
         panels.setdefault(panel, []).append(label)
@@ -171,33 +171,33 @@ def running_mean(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _draw_group(
-    panel: Axes, each: Group, label: str, metric: str, x: str, smooth: int, look: dict[str, str], training: bool
+    panel: Axes, each: Group, label: str, metric: str, x: str, smooth: int, line_style: dict[str, str], training: bool
 ) -> list[str]:
-    """Draw a group, and behind a single seed its training returns; returns what the picture's foot should explain."""
+    """Draw a group and, behind a single seed, its training returns. Returns notes for the bottom of the picture."""
     curves = [run.curve(metric, x) for run in each.runs]
     curves = [(places, running_mean(values, smooth)) for places, values in curves if len(places)]
     grid, values = common(curves)
     marker = "o" if len(grid) <= 30 else None
     named = _legend(each, label, len(curves))
-    panel.plot(grid, values.mean(0), linewidth=1.8, label=named, marker=marker, markersize=3, zorder=3, **look)
+    panel.plot(grid, values.mean(0), linewidth=1.8, label=named, marker=marker, markersize=3, zorder=3, **line_style)
     notes = []
     if len(curves) > 1:
-        panel.fill_between(grid, values.min(0), values.max(0), color=look["color"], alpha=0.18, linewidth=0)
+        panel.fill_between(grid, values.min(0), values.max(0), color=line_style["color"], alpha=0.18, linewidth=0)
         if len(grid) == 1:  # a band has no width there
-            panel.vlines(grid, values.min(0), values.max(0), color=look["color"], alpha=0.4)
+            panel.vlines(grid, values.min(0), values.max(0), color=line_style["color"], alpha=0.4)
         notes.append("line: mean over seeds, band: lowest to highest seed")
         for places, heights in curves:
             before, after = (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)
             for part in (before, after):
                 if part.sum() > 1 or (part.any() and not len(grid)):
                     dot = "." if part.sum() == 1 else None
-                    panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, marker=dot, **look)
+                    panel.plot(places[part], heights[part], linewidth=0.8, alpha=0.6, marker=dot, **line_style)
                     notes.append("thin: single seeds, where not all have been")
     elif training and metric == each.score.metric and len(each.runs) == 1:
         places, heights = each.runs[0].curve("episode/return", x)
         if len(places):
             heights = running_mean(heights, 1 + len(heights) // BACKGROUND)
-            panel.plot(places, heights, color=look["color"], linewidth=0.7, alpha=0.35, zorder=1)
+            panel.plot(places, heights, color=line_style["color"], linewidth=0.7, alpha=0.35, zorder=1)
             notes.append("pale: training return")
     return notes
 
@@ -230,12 +230,12 @@ def _finish_panel(axis: Axes, panel: Panel, x: str) -> None:
         [max(run.curve(panel.metric, x)[0].max(initial=0) for run in one.runs) for one, _ in panel.groups]
     )
     places = np.concatenate([line.get_xdata() for line in axis.lines])
-    if places.min() > 0 and np.median(ends) < ends.max() / 3:  # most would stand in a corner
+    if places.min() > 0 and np.median(ends) < ends.max() / 3:  # most curves would be squeezed into a corner
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places.max() < 1000 * places.min() else (1,)))
         axis.xaxis.set_minor_formatter("")
         axis.xaxis.set_major_formatter(EngFormatter(sep="") if x != "hours" else "{x:g}")
-    if np.ptp(places) == 0:  # one place: a scale of its own would be one of parts of a step
+    if np.ptp(places) == 0:  # a single point: the automatic scale would show fractions of a step
         axis.set_xlim(0, 2 * places[0] or 1)
     heights = np.concatenate([line.get_ydata() for line in axis.lines])
     smaller = each.score.better == "min" and panel.metric == each.score.metric

@@ -1,4 +1,4 @@
-"""A comparison as CSV, a line a run, and as JSON, with every number as it was written: nothing is rounded."""
+"""A comparison as CSV, one line for each run, and as JSON, with unrounded numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.reader import RunRecord
 
 
 def as_csv(groups: Sequence[Group]) -> str:
-    """A head, and a line for every run of the groups in their order."""
+    """CSV: a header, and a line for every run of the groups in their order."""
     lines = [line_of(each, run) for each in groups for run in each.runs]
     words = list(dict.fromkeys(word for line in lines for word in line))  # test errors are there of some only
     file = io.StringIO()
@@ -44,7 +44,7 @@ def as_json(groups: Sequence[Group]) -> str:
 
 
 def line_of(each: Group, run: RunRecord) -> dict[str, Any]:
-    """A run of a group in a line; None for what it has not."""
+    """The columns of a run; None where it has no such number."""
     final, best = run.final or {}, run.best or {}
     return {
         "world": run.world,

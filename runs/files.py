@@ -1,7 +1,7 @@
-"""Files of a run: written whole or not at all, with a checksum, and read back as data.
+"""Files of a run: written atomically, with a checksum, and read back as data.
 
 No symbolic link inside a run's folder is followed, neither for reading nor for writing: folders are shared, and a
-link may point to anybody's file. What is new has a name that did not exist. Nothing here needs torch.
+link may point to any file of the user. Temporary files are created under new names. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from runs.printing import printable
 
 NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # names of files that are being written
-LARGEST = 64 << 20  # bytes of a JSON file: more is none of ours
+LARGEST = 64 << 20  # bytes of a JSON file of a run at most
 
 
 class RunError(Exception):
-    """A run cannot start or go on, for a reason its user can mend; the message says how."""
+    """A run cannot start or continue, for a reason that its user can fix; the message says how."""
 
 
 class Finished(RunError):
-    """A run with this config has come to its end before."""
+    """A run with this config is finished already."""
 
 
 class Damaged(RunError, ValueError):
-    """A file of a run does not hold what it must; the message names it."""
+    """A file of a run is damaged; the message names it."""
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write so that the path holds either what it held before or all of data, even after a power cut.
+    """Write a file atomically: after a crash or power cut the path holds either its old content or all of data.
 
-    A link there is replaced, not followed. Raises Damaged where a folder has its name, OSError.
+    A link there is replaced, not followed. Raises Damaged where a folder has its name, or OSError.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -54,24 +54,24 @@ def write(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete what writes that were killed left in a folder."""
+    """Delete the temporary files that interrupted writes left in a folder."""
     for path in folder.glob(".*.tmp"):
         if UNFINISHED.fullmatch(path.name) and (path.is_symlink() or path.is_file()):
             path.unlink()
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder in one that is there. Raises RunError where a link or a file has its name, OSError."""
+    """Make a folder in an existing one. Raises RunError where a link or a file has its name, or OSError."""
     if path.is_symlink():
         raise RunError(f"{path} is a symbolic link, and a run follows none in its folder: put a folder there")
     try:
         path.mkdir(exist_ok=True)
     except FileExistsError:
-        raise RunError(f"{path} is no folder: move it away, the run needs one there") from None
+        raise RunError(f"{path} is not a folder: move it away, the run needs one there") from None
 
 
 def new(path: Path) -> Path:
-    """The path, in a folder that is made where there is none, with no link there that a writer could follow."""
+    """The path for a new file: its folder is made if missing, and a symbolic link of that name is deleted."""
     make_folder(path.parent)
     if path.is_symlink():
         path.unlink()
@@ -79,22 +79,23 @@ def new(path: Path) -> Path:
 
 
 def append(path: Path) -> BinaryIO:
-    """Open a file to write at its end. Raises RunError where it is no regular file, OSError."""
+    """Open a file to append to it. Raises RunError where it is not a regular file, or OSError."""
     return opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, "r+b")
 
 
 def read(path: Path, most: int | None = None) -> bytes:
-    """What a file holds. Raises FileNotFoundError; Damaged where it is a link, a folder, a device or too large."""
+    """A file's content. Raises FileNotFoundError, or Damaged where it is a link, a folder, a device or larger than
+    `most` bytes."""
     with opened(path) as file:
         if most is not None and os.fstat(file.fileno()).st_size > most:
-            raise Damaged(f"{path} is larger than {most:,} bytes: it is no file of a run")
+            raise Damaged(f"{path} is larger than {most:,} bytes: it is not a file of a run")
         return file.read()
 
 
 def opened(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> BinaryIO:
-    """A regular file, opened with the flags of os.open. Raises FileNotFoundError, Damaged, OSError."""
+    """A regular file, opened with the flags of os.open. Raises FileNotFoundError, Damaged or OSError."""
     try:
-        # Without waiting: a pipe in the place of a file would hold the program up for ever.
+        # Non-blocking: opening a named pipe would otherwise wait forever.
         handle = os.open(path, flags | NOFOLLOW | getattr(os, "O_NONBLOCK", 0), 0o666)
     except FileNotFoundError:
         raise
@@ -114,7 +115,7 @@ def opened(path: Path, flags: int = os.O_RDONLY, mode: str = "rb") -> BinaryIO:
 
 
 def sealed(values: dict[str, Any]) -> bytes:
-    """Values as a JSON object that ends in its own checksum."""
+    """Values as a JSON object with their SHA-256 as its last entry."""
     values = {key: value for key, value in values.items() if key != "sha256"}
     return json.dumps(values | {"sha256": _digest(values)}, indent=1).encode()
 
@@ -122,15 +123,15 @@ def sealed(values: dict[str, Any]) -> bytes:
 def unsealed(path: Path, kinds: dict[str, type], optional: bool = False) -> dict[str, Any]:
     """The values of a file that `sealed` made.
 
-    kinds: what it must hold, and of which type. optional: whether it may be without a checksum, as older versions
-    and published records are.
+    kinds: the required keys and their types. optional: accept a file without a checksum, as older versions and
+    published records are.
 
     Raises FileNotFoundError, or Damaged, which names the file.
     """
     try:
         values = json.loads(read(path, LARGEST))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise Damaged(f"{path} is no JSON") from None
+        raise Damaged(f"{path} is not JSON") from None
     if not isinstance(values, dict):
         raise Damaged(f"{path} should hold a JSON object, not {printable(json.dumps(values))[:40]}")
     if "sha256" not in values and not optional:

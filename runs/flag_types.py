@@ -1,4 +1,4 @@
-"""What numbers a flag takes, said by its type: `batch: Count = 64`.
+"""Types for flags with a range of valid numbers: `batch: Count = 64`.
 
 Count         a whole number, 1 or more
 Whole         a whole number, 0 or more
@@ -42,8 +42,8 @@ NonNegative = Annotated[float, Range(0)]
 
 
 def check(config: Any) -> None:
-    """Raise ValueError, in a sentence, for the first number of a config that is out of its flag's range, or infinite:
-    config.json is to hold it, and JSON knows no such number."""
+    """Raise ValueError for the first number of a config that is out of its flag's range, or NaN or infinite, which
+    config.json could not hold."""
     for name, allowed in _ranges(type(config)):
         value = getattr(config, name)
         if value is not None and value not in allowed:

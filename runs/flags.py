@@ -1,8 +1,8 @@
 """Flags on a command line: whole numbers as people write them, and a --help in groups.
 
-A whole number is 1000000, 1_000_000, 1e6, 1M or 1000k. A dataclass of flags, or one that it extends, may say with
-`GROUP: ClassVar[str]` under which heading of --help its own flags stand; where no class says it they belong to
-learning, but for those of evaluations and films, which go by their names.
+A whole number is 1000000, 1_000_000, 1e6, 1M or 1000k. A dataclass of flags, or a base class of it, names the heading
+of --help for its own flags in `GROUP: ClassVar[str]`. Flags of classes without one are listed under "learning",
+except for those of evaluations and films, which are recognized by their names.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def whole(text: str) -> int:
     try:
         value = Decimal(plain[:-1] if power else plain)
     except InvalidOperation:
-        raise ValueError(f"{text!r} is no whole number: write 1000000, 1_000_000, 1e6 or 1M") from None
+        raise ValueError(f"{text!r} is not a whole number: write 1000000, 1_000_000, 1e6 or 1M") from None
     if not value.is_finite():
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     if value and value.adjusted() + power > 18 or abs(value.scaleb(power)) > LARGEST:
         raise ValueError(f"{text!r} is too large: whole numbers go up to {LARGEST:,}")
     value = value.scaleb(power)
     if value != value.to_integral_value():
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(value)
 
 
 def registry() -> ConstructorRegistry:
-    """What tyro is to know: how whole numbers are read."""
+    """tyro's rule for whole numbers."""
     rules = ConstructorRegistry()
 
     @rules.primitive_rule
@@ -73,7 +73,7 @@ def parse(
     default: C | None = None,
     args: Sequence[str] | None = None,
 ) -> C:
-    """A config from the command line (or args); --help and mistakes are printed, and end the program.
+    """A config from the command line (or args). --help and errors are printed and end the program.
 
     program: as it is called, e.g. "agents.dqn". default: the config that flags override; None: its own defaults.
     """
@@ -99,10 +99,10 @@ def group(config: type, name: str) -> str:
 
 
 def grouped(page: str, config: type) -> str:
-    """tyro's page of --help with the one box of options divided; any other text as it is."""
+    """tyro's --help with its box of options divided by group; any other text unchanged."""
     lines = page.splitlines()
     tops = [number for number, line in enumerate(lines) if re.match(r"╭─ options |  ?options *$", line)]
-    kinds = getattr(config, "__mro__", ())  # a choice of commands is no class
+    kinds = getattr(config, "__mro__", ())  # a choice of commands is not a class
     if not tops or not any("GROUP" in vars(each) for each in kinds):
         return page
     names = {field.name for field in dataclasses.fields(config)}

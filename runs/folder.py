@@ -1,4 +1,4 @@
-"""A run's place on the disk: of one config, held by one program at a time; what cannot be written there is told."""
+"""The folder of a run: it belongs to one config, is locked by one program at a time, and checks its writes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ try:
 except ImportError:  # Windows: two programs in one folder are then not noticed
     fcntl = None
 
-# Flags that change where a run is kept, how it is shown and how it is scored, but not what it learns: a run that
-# goes on may be given others. A config names those of them that do count for it in `binding`.
+# Flags that change where a run is kept, how it is shown and how it is scored, but not what it learns: they may differ
+# when a run is resumed. A config lists those that do change what it learns in `binding`.
 RESUME_MAY_CHANGE = (
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
     *("save_every", "log_every", "profile", "device", "threads", "memory_on_disk", "accept_loss"),
@@ -33,10 +33,10 @@ RESUME_MAY_CHANGE = (
     *("evaluate_every", "evaluate_first", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
     *("evaluate_rollouts", "evaluate_passes"),
 )
-PLACE = ("folder", "name")  # a run's folder may be moved, which is no change of its config
+PLACE = ("folder", "name")  # a run's folder may be moved, which is not a change of its config
 
 
-# What config.json must hold; and what a run that has come to its end says of it.
+# Required keys of config.json and of finished.json.
 ABOUT = {"id": str, "program": str, "config": dict}
 FINISHED = {"run": str, "step": int, "seconds": float, "score": str}
 INSIDE = ("checkpoint", "checkpoint/memory", "memory", "videos", "snapshots", "profile", "wandb")  # folders of a run
@@ -44,13 +44,13 @@ BUSY = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # of flock: another prog
 
 
 class Folder:
-    """A folder, made where there is none, and held until it is closed. `begin` writes its config.json.
+    """The folder of a run, created if missing and locked until it is closed. `begin` writes its config.json.
 
     Args:
         config: a frozen dataclass.
-        described: what else config.json is to hold.
+        described: further entries of config.json.
 
-    about: what config.json holds, or will. identity: of the run, eight hexadecimal digits.
+    about: the content of config.json. identity: of the run, eight hexadecimal digits.
 
     Raises:
         RunError: the folder belongs to another config, is in use, damaged or cannot be written.
@@ -76,7 +76,7 @@ class Folder:
                     f"{path / name} is a symbolic link, and a run follows none in its folder: put a folder there"
                 )
             if (path / name).exists() and not (path / name).is_dir():
-                raise RunError(f"{path / name} is no folder, where a run has one: move it away")
+                raise RunError(f"{path / name} is not a folder, where a run has one: move it away")
         self._config = config
         found = self._read() if self._begun() else None
         if found is not None:
@@ -91,7 +91,7 @@ class Folder:
         self.identity = self.about["id"]
 
     def begin(self) -> None:
-        """Write config.json, if the folder holds another or none. A start that is refused before leaves nothing."""
+        """Write config.json if it is missing or has changed. A start that is refused earlier leaves no files."""
         self._made.clear()
         data = files.sealed(self.about)
         try:
@@ -103,13 +103,13 @@ class Folder:
         self._begun_here = True
 
     def note(self, step: int, what: str) -> None:
-        """Keep in config.json why the run is not, from a step on, what it would be if nothing had happened to it."""
+        """Record in config.json why, from a step on, the run differs from one that was never interrupted."""
         self.about["inexact"] = [*self.about.get("inexact", []), {"step": step, "what": what}]
         if self._begun_here:
             self.write("config.json", files.sealed(self.about), step)
 
     def _hold(self) -> None:
-        """Lock the folder, and a file in it, which some network file systems need and which may be deleted."""
+        """Lock the folder and, for network file systems that cannot lock folders, a file in it."""
         self._lock: int | None = None
         if fcntl:
             self._held.append(os.open(self.path, os.O_RDONLY))
@@ -135,7 +135,7 @@ class Folder:
                 raise RunError(f"{self.path} is in use by another program; choose --name or --seed") from error
 
     def check(self, step: int) -> None:
-        """Before anything is written: raise RunError where this is no longer the folder that the run holds."""
+        """Raise RunError where the folder was deleted or replaced since the run locked it."""
         try:
             there = _identity(self.path)
         except OSError:
@@ -157,7 +157,7 @@ class Folder:
             files.write(self.path / "config.json", files.sealed(self.about))
 
     def _read(self) -> dict[str, Any]:
-        """What config.json holds; where it is damaged, what the newest checkpoint knows of it."""
+        """The content of config.json or, where that is damaged, the copy in the newest checkpoint."""
         path = self.path / "config.json"
         try:
             return files.unsealed(path, ABOUT)
@@ -194,14 +194,15 @@ class Folder:
             )
 
     def _begun(self) -> bool:
-        """Whether a run left anything but its config: one that was refused before its first step did not."""
+        """Whether the folder has logs, a checkpoint or finished.json: a run that was refused at its start left
+        none."""
         logs = any(file.stat().st_size for file in self.path.glob("*.jsonl"))
         left = [path for path in (self.path / "checkpoint").glob("*") if not path.is_dir() or any(path.iterdir())]
         return logs or (self.path / "finished.json").exists() or bool(left)
 
     @property
     def finished(self) -> bool:
-        """Whether the run there has come to its end. Raises RunError where what says so is damaged."""
+        """Whether the run is finished. Raises RunError where finished.json is damaged or another run's."""
         path = self.path / "finished.json"
         try:
             found = files.unsealed(path, FINISHED)
@@ -216,7 +217,7 @@ class Folder:
         return True
 
     def kept(self) -> str:
-        """What the folder holds of the run, in words."""
+        """Which checkpoint the folder holds, for a message."""
         step = self._saved()
         return "no checkpoint yet" if step is None else f"the checkpoint of step {step:,}"
 
@@ -225,13 +226,13 @@ class Folder:
         return next(iter(checkpoint.steps(self.path / "checkpoint")), None)
 
     def write(self, name: str, data: bytes, step: int) -> None:
-        """Write a file there, whole or not at all. Raises RunError if it cannot be."""
+        """Write a file in the folder atomically. Raises RunError if it cannot be written."""
         with self.writing(name, step):
             files.write(self.path / name, data)
 
     @contextlib.contextmanager
     def writing(self, name: str, step: int) -> Iterator[Path]:
-        """The path of a file that is being written there. What the disk refuses is raised as RunError."""
+        """A context that writes a file, of which it gives the path. An OSError becomes a RunError."""
         self.check(step)
         try:
             if (folder := (self.path / name).parent) != self.path:
@@ -241,7 +242,7 @@ class Folder:
             raise self.unwritten(name, step, error) from error
 
     def unwritten(self, name: str, step: int, error: OSError) -> RunError:
-        """To be raised when a file there could not be written."""
+        """The error for a file that could not be written."""
         return RunError(
             f"could not write {self.path / name} at step {step:,}: {error.strerror or error}. "
             f"Kept: {self.kept()} in {self.path}. Make room and run the same command to go on from there."
@@ -254,12 +255,12 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let another program have it."""
+        """Release the locks."""
         self._release()
 
 
 def _release(path: Path, made: list[Path], held: list[int]) -> None:
-    """Let go of the locks, and delete the folders that were made for a run which was refused before it began."""
+    """Release the locks, and delete the folders that were made for a run that was refused before it began."""
     if made:
         with contextlib.suppress(OSError):
             if [each.name for each in path.iterdir()] == [".lock"]:

@@ -19,12 +19,12 @@ EAGER = 3  # calls before the capture: they choose algorithms and make the optim
 
 
 class Captured:
-    """A function of tensors, recorded once and launched again with other numbers in the same places.
+    """A function of tensors, captured once and replayed with new inputs in the same memory.
 
-    function: takes and returns tensors, None, or tuples, named tuples and dicts of them. What else it changes
-        (weights, an optimizer's state, the default random generator) it changes at every launch too.
+    function: takes and returns tensors, None, or tuples, named tuples and dicts of them. Its side effects (weights,
+        an optimizer's state, the default random generator) are repeated at every launch.
 
-    Raises ValueError where the device is no CUDA device.
+    Raises ValueError where the device is not a CUDA device.
     """
 
     def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
@@ -64,7 +64,7 @@ class Captured:
 
 
 def each(function: Callable[[Tensor], Any], value: Any) -> Any:
-    """The same nest of tuples and dicts with function(tensor) for every tensor."""
+    """Nested tuples and dicts with function(tensor) in place of every tensor, whatever its shape."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -76,7 +76,7 @@ def each(function: Callable[[Tensor], Any], value: Any) -> Any:
 
 
 def leaves(value: Any) -> list[Tensor]:
-    """The tensors of a nest, in order."""
+    """The tensors, of any shape, in nested tuples and dicts, in order."""
     found: list[Tensor] = []
     each(found.append, value)
     return found

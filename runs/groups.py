@@ -1,4 +1,4 @@
-"""Groups of runs: the seeds of one configuration, and the flags or the variant that tell groups apart."""
+"""Groups of runs: the seeds of one configuration, named by their variant or by the flags that differ."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ NOT_THE_EXPERIMENT = (
     "protocol",
     "recipe",  # it chose other flags, which are compared themselves
 )
-OFF = ("False", "0", "0.0", "[]", "none", "")  # values of a flag that changes nothing
-NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that multiply
+OFF = ("False", "0", "0.0", "[]", "none", "")  # values with which a flag has no effect
+NEUTRAL_FACTORS = {"updates": "1", "width": "1.0"}  # and those of flags that are factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Group:
     world: str
     protocol: str | None
     program: str
-    variant: str  # what its records are called, or the flags in which its world's and program's groups differ
+    variant: str  # of its published records, or the flags in which the groups of its world and program differ
     runs: list[RunRecord]
 
     @property
     def score(self) -> Score:
-        """What its runs are judged by."""
+        """The metric of its runs' evaluations."""
         return self.runs[0].score
 
     @property
@@ -67,8 +67,8 @@ class Group:
 def group(runs: Iterable[RunRecord]) -> list[Group]:
     """Gather the runs of one (world, protocol, program, score) that have the same configuration.
 
-    A flag that some of them do not know yet, and others have switched off, tells no runs apart. Groups are named by
-    the variant of their published records, others by the flags in which they differ: "batch=64, double=True".
+    A flag that some runs do not have yet and others have switched off does not separate them. Groups are named by the
+    variant of their published records, others by the flags in which they differ: "batch=64, double=True".
     """
     families: dict[tuple, list[RunRecord]] = {}
     for run in runs:
@@ -93,7 +93,7 @@ def group(runs: Iterable[RunRecord]) -> list[Group]:
 
 
 def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRecord]]:
-    """Groups by the variant that their published records agree on, where that tells them apart."""
+    """Groups by the variant of their published records, where that is unique."""
     names = {}
     for by_flags, members in variants.items():
         words = {run.published["variant"] for run in members if run.published is not None}
@@ -103,7 +103,7 @@ def _name_variants(variants: dict[str, list[RunRecord]]) -> dict[str, list[RunRe
 
 
 def flags(run: RunRecord) -> dict[str, str]:
-    """The flags that make the experiment. A name does, less its seed: who names runs tells them apart."""
+    """The flags that define the experiment, {name: text}. --name counts too, without its seed."""
     kept = {
         one_line(key): one_line(value)
         for key, value in run.config.items()
@@ -117,7 +117,7 @@ def flags(run: RunRecord) -> dict[str, str]:
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean of N >= 2 values and half the width of its 95% interval: Student's t, N - 1 degrees of freedom.
 
-    Of two values it is 12.7 standard errors wide, and says nothing.
+    For two values the half width is 12.7 standard errors.
     """
     from scipy.special import stdtrit  # a quarter of a second to import; only seeds need it
 

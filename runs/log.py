@@ -1,6 +1,7 @@
 """A run's two logs: metrics.jsonl, what the algorithm did, and clock.jsonl, how long it took.
 
-Means are exact sums of what came in, so that a resumed run writes the same digits as one that was never stopped.
+Means are exactly rounded sums (math.fsum), so that a resumed run writes the same digits as one that was never
+stopped.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Log:
         self._written = {name: _Written() for name in (METRICS, CLOCK)}  # what each file should hold
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """Take in numbers, lists of numbers or scalar tensors; these are not waited for."""
+        """Add numbers, lists of numbers or scalar tensors, without waiting for the device."""
         for key, value in metrics.items():
             values = self.pending.setdefault(key, [])
             values.extend(value) if isinstance(value, list) else values.append(value)
 
     @property
     def learned(self) -> bool:
-        """Whether an update was ever made: it has a loss."""
+        """Whether an update was ever made: a loss was logged."""
         return any(key.startswith("loss/") for key in (*self.pending, *self.latest))
 
     def means(self) -> dict[str, float]:
@@ -56,7 +57,8 @@ class Log:
         return line
 
     def write(self, name: str, line: dict[str, Any]) -> None:
-        """Append a line to a log; what is no finite number becomes null. Raises OSError where there is no room."""
+        """Append a line to a log; NaN and infinity become null. Raises OSError when the disk is full, Damaged when
+        another program changed the file."""
         data = (json.dumps(finite(line), allow_nan=False) + "\n").encode()
         with files.append(self.folder / name) as file:
             there, written = os.fstat(file.fileno()).st_size, self._written[name]
@@ -69,14 +71,15 @@ class Log:
         written.add(data)
 
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl so far, as far as they can be read."""
+        """The readable lines of metrics.jsonl so far."""
         try:
             return _readable(files.read(self.folder / METRICS))[0]
         except (OSError, Damaged):
             return []
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to know of the logs, once they have reached the disk."""
+        """The state for a checkpoint: pending values, and size and SHA-256 of both files, which are flushed to the
+        disk."""
         return {
             "pending": {key: _numbers(values) for key, values in self.pending.items()},
             "latest": self.latest,
@@ -84,9 +87,9 @@ class Log:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a checkpoint: what was logged after it will happen again, and is cut off.
+        """Go back to a checkpoint: lines that were logged after it are cut off, since they will be logged again.
 
-        Raises Damaged where metrics.jsonl does not hold what was logged before.
+        Raises Damaged where the lines of metrics.jsonl before it have changed.
         """
         self.pending = {key: list(values) for key, values in state["pending"].items()}
         self.latest = state["latest"]
@@ -100,17 +103,15 @@ class Log:
                         file.truncate(size)
                 self._written[name].add(data[:size])
                 continue
-            if name == CLOCK:  # times alone are no reason to stop
+            if name == CLOCK:  # damaged times are no reason to stop
                 self._keep_readable(name, data, state["step"])
-                warnings.warn(
-                    f"{path} was damaged: of the times before, those that can be read are left", stacklevel=2
-                )
+                warnings.warn(f"{path} was damaged: its readable lines are kept", stacklevel=2)
                 continue
             self._written[name] = written
             raise Damaged(f"{path} {_damage(data, size)}")
 
     def salvage(self, state: dict[str, Any]) -> str:
-        """Take up a damaged metrics.jsonl at a checkpoint, with the lines that can be read; says what was wrong."""
+        """Resume a damaged metrics.jsonl at a checkpoint with its readable lines. Returns what was wrong with it."""
         path = self.folder / METRICS
         data = files.read(path) if path.exists() else b""
         self._keep_readable(METRICS, data, state["step"])
@@ -119,7 +120,7 @@ class Log:
         return f"{METRICS} {_damage(data, state['written'][METRICS][0])}"
 
     def verify(self) -> str:
-        """The SHA-256 of metrics.jsonl. Raises Damaged where it does not hold what this run has written."""
+        """The SHA-256 of metrics.jsonl. Raises Damaged where it is not what this run has written."""
         path, written = self.folder / METRICS, self._written[METRICS]
         data = files.read(path) if written.size else b""
         if hashlib.sha256(data).hexdigest() != written.digest():
@@ -127,7 +128,7 @@ class Log:
         return written.digest()
 
     def _keep_readable(self, name: str, data: bytes, step: int) -> None:
-        """Write a file anew from those of its lines that are whole and not later than a step."""
+        """Rewrite a file with those of its lines that are readable and not later than a step."""
         lines, _ = _readable(data)
         kept = "".join(json.dumps(line) + "\n" for line in lines if line["step"] <= step).encode()
         files.write(self.folder / name, kept)
@@ -135,7 +136,7 @@ class Log:
         self._written[name].add(kept)
 
     def _settled(self, name: str) -> list[Any]:
-        """Have a file reach the disk, and return its size in bytes and its SHA-256."""
+        """Flush a file to the disk. Returns its size in bytes and its SHA-256."""
         written = self._written[name]
         if written.size:
             with files.append(self.folder / name) as file:
@@ -143,7 +144,7 @@ class Log:
         return [written.size, written.digest()]
 
     def set_aside(self) -> Path | None:
-        """Begin both files again. Returns where the lines of metrics.jsonl now are, if there were any."""
+        """Start both files again. Returns the new name of the old metrics.jsonl, None if it was empty."""
         (self.folder / CLOCK).unlink(missing_ok=True)
         path = self.folder / METRICS
         if not path.exists() or not path.stat().st_size:
@@ -153,7 +154,7 @@ class Log:
 
 
 def finite(value: Any) -> Any:
-    """A value whose numbers are all finite: None in the place of NaN and infinity, which JSON does not know."""
+    """A value with None in place of NaN and infinity, which JSON cannot represent."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -162,7 +163,7 @@ def finite(value: Any) -> Any:
 
 
 def _mean(values: list[float]) -> float:
-    """Their exact mean; NaN where their sum is no number (infinities of both signs, or beyond the floats)."""
+    """Their exactly rounded mean; NaN for infinities of both signs and for sums beyond the range of floats."""
     try:
         return math.fsum(values) / len(values)
     except (ValueError, OverflowError):
@@ -184,7 +185,7 @@ class _Written:
 
 
 def _readable(data: bytes) -> tuple[list[dict[str, Any]], int | None]:
-    """The lines that are JSON objects with a step, and the number of the first that is none."""
+    """The lines that are JSON objects with a step, and the number of the first line that is not."""
     lines, wrong = [], None
     for number, row in enumerate(data.splitlines(), start=1):
         try:

@@ -1,4 +1,4 @@
-"""What a run runs on: the device, its settings, and how to describe it afterwards."""
+"""Device, global settings and random states of a run, and the description of its machine."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
 
 @functools.cache
 def fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies matrices of bfloat16 itself, and so faster than those of float32.
+    """Whether a device multiplies bfloat16 matrices in hardware, and so faster than float32 ones.
 
-    A CPU does with AVX512-BF16 or AMX (x86) or the BF16 extension (64-bit ARM under Linux); without them every
-    product is emulated, and an update takes several times as long as in float32. A CUDA device does from compute
-    capability 8.0, Ampere, onwards. Apple's MPS is left at float32.
+    CPUs with AVX512-BF16 or AMX (x86) or the BF16 extension (64-bit ARM under Linux) do; without them every product
+    is emulated, and an update takes several times as long as in float32. CUDA devices do from compute capability 8.0
+    (Ampere). Apple's MPS uses float32.
     """
     if device.type == "cuda":
         if torch.version.hip:
@@ -86,13 +86,13 @@ def fast_bf16(device: torch.device) -> bool:
 
 
 def precision(options: Any, device: torch.device) -> torch.autocast:
-    """Mixed precision, the context in which networks are called: autocast to bfloat16 where options.bf16 asks for it
-    and the device is fast at it."""
+    """Mixed precision: the context in which networks are called, autocast to bfloat16 with options.bf16 where the
+    device is fast at it (fast_bf16)."""
     return torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and fast_bf16(device))
 
 
 def _arm_features() -> set[str]:
-    """What Linux says of an ARM processor; nothing elsewhere."""
+    """The feature flags of an ARM processor under Linux; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -101,9 +101,9 @@ def _arm_features() -> set[str]:
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep freed blocks: activations are else unmapped and faulted in again at every update.
+    """Have glibc keep freed blocks: otherwise activations are unmapped and page-faulted again at every update.
 
-    Elsewhere than on glibc there is nothing to set.
+    Does nothing with other C libraries.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -153,7 +153,7 @@ def set_random_state(state: dict) -> None:
 
 
 def hardware(device: torch.device) -> dict:
-    """The machine in words and numbers: device, processor, cores, threads, memory."""
+    """Description of the machine: device, processor, cores, threads, memory in GiB."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     described = {
         "device": str(device),
@@ -191,9 +191,9 @@ def versions() -> dict:
 
 
 def circumstances(program: str, device: torch.device) -> dict:
-    """What a result depends on: the command that is running, the hardware, versions, the commit.
+    """What a result depends on: command, hardware, versions of packages, commit.
 
-    program: the module to be named in the command, e.g. "agents.dqn".
+    program: the module named in the command, e.g. "agents.dqn".
     """
     return {
         "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
@@ -204,9 +204,9 @@ def circumstances(program: str, device: torch.device) -> dict:
 
 
 def package_folder(world: str) -> str | None:
-    """Where the package of a world called "package:Id" was imported from, to be found from another directory as well.
+    """The folder from which the package of a world "package:Id" was imported, for programs in other directories.
 
-    None for installed packages and for worlds without one. It distinguishes packages of the same name.
+    None for installed packages and for worlds without one.
     """
     package, colon, _ = world.partition(":")
     file = getattr(sys.modules.get(package), "__file__", None)

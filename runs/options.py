@@ -1,4 +1,4 @@
-"""The flags that every program has for its run."""
+"""Options: the flags of every training program."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from runs.flag_types import Count, NonNegative, Whole
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags every program has for its run."""
+    """Seed, device, folder, checkpoints and W&B: the flags of every training program. Its Config extends it."""
 
     GROUP: ClassVar[str] = "run"
 
     seed: Whole = 1  # of everything random: the same seed gives the same run
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    folder: Path = Path("results")  # where runs lie
+    folder: Path = Path("results")  # of all runs
     name: str | None = None  # of this run's folder; <program>-<seed> unless given
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
     wandb_project: str | None = None  # None: WANDB_PROJECT of the environment, else saccade
@@ -28,8 +28,8 @@ class Options:
     tags: tuple[str, ...] = ()  # W&B tags
     save_every: NonNegative = 120.0  # seconds between checkpoints
     log_every: Count = 5_000  # agent steps a line of metrics.jsonl
-    accept_loss: bool = False  # go on without what is damaged of the run's folder; its record then says what was lost
-    profile: Whole = 0  # iterations to profile, from a few after the first loss on, into profile/
+    accept_loss: bool = False  # resume without the folder's damaged parts; config.json records what was lost
+    profile: Whole = 0  # iterations to profile, starting a few after the first loss; written to profile/
 
     @property
     def binding(self) -> tuple[str, ...]:
@@ -37,5 +37,5 @@ class Options:
         return ()
 
     def validate(self) -> None:
-        """Raise ValueError for numbers that a flag does not take, or that do not go together."""
+        """Raise ValueError for numbers outside of a flag's range, or that contradict each other."""
         flag_types.check(self)

@@ -1,4 +1,4 @@
-"""Files that a program writes beside its runs: whole or not at all. One that cannot be written is named."""
+"""Files that a program writes beside its runs, atomically."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def writing(path: Path, flag: str) -> Iterator[None]:
-    """A context in which a file is written, in a folder that is made where there is none.
+    """A context in which a file is written; its folder is made if missing.
 
-    flag: of the program, that takes another place, e.g. "--out".
+    flag: of the program, for another place, e.g. "--out".
     Raises RunError, which names the file, where it cannot be written.
     """
     try:
@@ -31,7 +31,7 @@ def writing(path: Path, flag: str) -> Iterator[None]:
 
 
 def write(path: Path, data: bytes | str, flag: str) -> None:
-    """Write a file. Raises RunError as `writing` does; what was there before is then kept."""
+    """Write a file atomically. Raises RunError as `writing` does; the old file is then kept."""
     with writing(path, flag):
         files.write(path, data.encode() if isinstance(data, str) else data)
 

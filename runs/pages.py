@@ -1,9 +1,9 @@
-"""The results that a Markdown page shows, written from the published records.
+"""Results in Markdown pages, generated from the published records.
 
-A page has them between two lines, as often as it likes:
+They stand between two marks, of which a page may have several:
 
-    <!-- results:begin atari catch -->     a table of all that these topics have; on a topic's own page also its
-    <!-- results:end -->                   learning curves, and the command, commit, hardware and note of each
+    <!-- results:begin atari catch -->     a table of all records of these topics; on a topic's own page also its
+    <!-- results:end -->                   learning curves, and command, commit, hardware and note of each
     <!-- results:begin front_page -->      the rows that runs/published/front_page.json chooses
     <!-- results:end -->
 
@@ -65,7 +65,7 @@ def write(pages: Sequence[Path], published: Path) -> list[Path]:
 
 
 def block(topics: Sequence[str], published: Path, page: Path) -> str:
-    """What stands between the marks of a page. Links are relative to its folder."""
+    """The text between two marks of a page. Links are relative to its folder."""
     if FRONT in topics:
         return front(published, page)
     groups = [each for topic in topics for each in of_topic(topic, published)]
@@ -129,7 +129,7 @@ def front(published: Path, page: Path) -> str:
 
 
 def _score(each: Group) -> tuple[str, str]:
-    """What a group reached, and in what: on test images, in games played afterwards, or in its last evaluation."""
+    """The score of a group, and where it is from: test images, games played afterwards, or the last evaluation."""
     if any(run.tested for run in each.runs):
         return tested(each, each.score.suffix), f"test {each.score.name}"
     played = [run.published["played"] for run in each.runs]
@@ -141,7 +141,7 @@ def _score(each: Group) -> tuple[str, str]:
 
 
 def _recipe(each: Group) -> str:
-    """A line with what is needed to make a group's result again."""
+    """A line with what is needed to reproduce a group's result."""
     runs, first = each.runs, each.runs[0]
     commits = sorted({str(run.about["commit"]) for run in runs if run.about.get("commit")})
     dates = sorted({run.published["date"] for run in runs})
@@ -159,7 +159,7 @@ def _recipe(each: Group) -> str:
 
 
 def _played(seed: int | None, played: dict[str, Any]) -> str:
-    """A seed's score in the games played with its kept weights afterwards, in words."""
+    """A seed's score in the games played afterwards with its saved weights, as text."""
     how = ", playing greedily" if played.get("greedy") else ""
     mean, _, interval = _mean(played).partition(" ")
     games = f" {interval} over {played['games']} games" if interval else " in one game"
@@ -184,7 +184,7 @@ def _machines(groups: Sequence[Group]) -> str:
 
 
 def _without_empty(head: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """The columns in which anything stands."""
+    """The table without its empty columns."""
     kept = [index for index in range(len(head)) if any(row[index] != "–" for row in rows)]
     return [head[index] for index in kept], [[row[index] for index in kept] for row in rows]
 

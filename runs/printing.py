@@ -1,4 +1,4 @@
-"""Text for a terminal: names that come from files and folders cannot command it. And JSON for people."""
+"""Text without terminal escape sequences, for names from files and folders; and compact JSON."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import textwrap
 from typing import Any
 
 # Control characters but tab and new line (escape sequences begin with them), what turns the direction of writing or
-# begins a line, and the halves of characters that stand for bytes which are no UTF-8 in a file's name.
+# begins a line, and the halves of characters that stand for bytes which are not UTF-8 in a file's name.
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: object) -> str:
-    """str(text) with whatever a terminal would obey, or could not write, as Python's escapes: "\\x1b"."""
+    """str(text) with control characters, and those that cannot be encoded, as Python's escapes: "\\x1b"."""
     return COMMANDS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def one_line(text: object) -> str:
-    """printable(text) on one line, as a name that comes from a file stands in a table."""
+    """printable(text) on one line, for names from files in a table."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def compact_json(value: Any, width: int = 118, depth: int = 0) -> str:
-    """JSON in which lists and objects that fit stand on one line, and lists of numbers fill theirs."""
+    """JSON with lists and objects on one line where they fit in `width` columns, and lists of numbers wrapped."""
     line, indent = json.dumps(value), " " * (depth + 1)
     if len(line) + depth <= width or not isinstance(value, dict | list):
         return line

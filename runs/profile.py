@@ -2,11 +2,11 @@
 
     python -m agents.dqn --env Breakout --profile 50
 
-records 50 iterations, beginning a little after the first loss, and leaves in the run's folder
-    profile/profile.txt    the share of each kind of work, the bottleneck, the dearest operations
-    profile/timeline.png   the same, and a few iterations as they went
+records 50 iterations, starting a few after the first loss, and writes to the run's folder
+    profile/profile.txt    the share of each kind of work, the bottleneck, the most expensive operations
+    profile/timeline.png   the same, and a few iterations over time
     profile/trace.json     everything, for https://ui.perfetto.dev
-The run computes what it would have computed without.
+Profiling does not change the run's results.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Recorder:
         folder: where they are written.
         parts: tracked parts of the run, whose methods are labeled.
         device: "cuda" records the accelerator too.
-        say: shows a line.
-        side_task: the run's context for what is no part of learning.
+        say: prints a line.
+        side_task: the run's context for what is not part of learning.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Recorder:
         self._recorded = 0  # iterations, the one that warms up included
 
     def iteration(self, log: Log) -> None:
-        """An iteration begins. log: where a loss shows up once something was learned."""
+        """Call at the start of every iteration. log: of the run, in which the first loss starts the recording."""
         if not self.wanted:
             return
         if self._profiler is None:
@@ -83,7 +83,7 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._profiler is not None and kind is None:
             self._finish()
-        elif self._profiler is not None:  # the run leaves, and is not to be kept by seconds of reading a trace
+        elif self._profiler is not None:  # the run is being stopped: reading the trace would take seconds
             self._discard()
             self._say("no profile: the run was left while it was recorded")
         elif self.wanted:
@@ -113,7 +113,7 @@ class Recorder:
         self._recorded = 1
 
     def _finish(self) -> None:
-        """End the recording and write it, which takes seconds: a signal breaks it off."""
+        """End the recording and write it, which takes seconds; a signal interrupts it."""
         profiler, self.wanted = self._profiler, 0
         with self._side_task("profile"):
             profiler.stop()  # calls _write
@@ -121,7 +121,7 @@ class Recorder:
         self._discard()
 
     def _discard(self) -> None:
-        """Record no more: what was recorded is dropped unread."""
+        """End the recording without reading it."""
         if self._profiler is not None:
             with contextlib.suppress(RuntimeError):  # it had ended, and was broken off while it was read
                 torch.autograd._disable_profiler()

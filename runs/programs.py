@@ -1,7 +1,7 @@
-"""What programs there are, read from their files without importing them, and one of them run by its name.
+"""Lists all programs without importing them, and runs one by its name.
 
 A program is a module that runs as `python -m <package>.<name>`: it ends in `if __name__ == "__main__"`, or is a
-package's __main__.py. What it is said to be is the first sentence of its docstring.
+package's __main__.py. It is described by the first sentence of its docstring.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def modules(package: str) -> dict[str, str]:
 
 
 def sentence(text: str) -> str:
-    """The first sentence of a module's docstring, without what ends it."""
+    """The first sentence of a module's docstring, without its period."""
     words = " ".join((ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].split())
     return re.split(r"(?<=[.?])\s(?=[A-Z])", words)[0].rstrip(".")
 
 
 def listed(packages: tuple[str, ...], command: str) -> str:
-    """The programs of some packages, or the modules of those that have none, a line each; and how one is called."""
+    """The usage line, and one line for each program of some packages, or each module of packages without programs."""
     lines = [f"usage: {command} PROGRAM [flags]      ({command} PROGRAM --help lists its flags)"]
     for package in packages:
         found = programs(package)
@@ -120,5 +120,5 @@ def main(packages: tuple[str, ...], command: str) -> None:
 def saccade() -> None:
     """The console command: any program of any room, as in `saccade dqn --env Breakout`."""
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # for worlds in files of one's own; last, so that they hide nothing
+        sys.path.append(os.getcwd())  # for the user's own worlds; last, so that they shadow no module
     main(ROOMS, "saccade")

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live bar on a terminal, plain lines everywhere else."""
+"""Progress of a run: a live bar on a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ PLAIN_EVERY = 30.0  # seconds between plain lines
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
+    """Seconds as text: 48 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Lasting:
-    """A text stream that falls silent, instead of raising, once nobody reads it (`| head`, a closed terminal).
+    """A text stream that discards its output, instead of raising, once its reader is gone (`| head`, a closed
+    terminal).
 
     stream: sys.stdout or sys.stderr, to which everything else is passed on.
     """
@@ -35,6 +36,7 @@ class Lasting:
         self._stream = stream
 
     def write(self, text: str) -> int:
+        """Write to the stream, or do nothing once it is closed. Returns the number of characters."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -42,6 +44,7 @@ class Lasting:
             return len(text)
 
     def flush(self) -> None:
+        """Flush the stream, or do nothing once it is closed."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -58,7 +61,7 @@ class Lasting:
 
 
 class Bar:
-    """Shows how far a run is, in steps or another unit. update() is cheap enough for every step of a loop."""
+    """Progress bar of a run, in steps or another unit. update() is cheap enough for every step of a loop."""
 
     def __init__(self, total: int, start: int, unit: str = "steps", settled: bool = True):
         self.total, self.start, self.unit = total, start, unit
@@ -66,7 +69,7 @@ class Bar:
         self.live = self.console.is_terminal
         self.began = self.shown = time.monotonic()
         self.step = start
-        self.settled = settled  # whether its speed says how long the rest will take
+        self.settled = settled  # whether the remaining time can be estimated from its speed
         self.words, self.estimated = "", False
         self.recent: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=31)  # one a second
         self.long: deque[tuple[float, int]] = deque([(self.began, start)], maxlen=61)  # one in ten seconds
@@ -85,7 +88,7 @@ class Bar:
             self.progress.start()
 
     def update(self, step: int, words: str) -> None:
-        """Move to `step`; `words` are the latest metrics, ready to be read."""
+        """Move to `step`. words: the latest metrics as text."""
         self.step, self.words = step, words
         now = time.monotonic()
         if now - self.recent[-1][0] >= 1.0:
@@ -103,12 +106,12 @@ class Bar:
             self.say(f"{step:,}/{self.total:,} {self.unit}  {pace}  {self._left()}  {words}")
 
     def speed(self) -> float:
-        """Steps (or what the unit is) a second over the last half minute."""
+        """Steps (or other units) per second over the last half minute."""
         (then, before), now = self.recent[0], time.monotonic()
         return (self.step - before) / max(now - then, 1e-9)
 
     def restart_clock(self) -> None:
-        """Measure the speed anew: the time left is estimated from the steps that follow."""
+        """Restart the measurement of speed, from which the remaining time is estimated."""
         now = time.monotonic()
         self.settled = True
         self.recent.clear()
@@ -117,14 +120,15 @@ class Bar:
         self.long.append((now, self.step))
 
     def left(self) -> float | None:
-        """Seconds that the rest takes at the speed of the last ten minutes, pauses included; None: not known yet."""
+        """Seconds left at the speed of the last ten minutes, pauses included; None if not known yet."""
         (then, before), now = self.long[0], time.monotonic()
         if not self.settled or self.step <= before or now - then < 5.0:
             return None
         return (self.total - self.step) * (now - then) / (self.step - before)
 
     def estimate(self) -> str | None:
-        """A sentence on how long the rest takes: once, after a minute of which the end was spent learning."""
+        """The estimate of the remaining time as a sentence, once, after a minute and when learning has begun; else
+        None."""
         left = self.left()
         if self.estimated or left is None or time.monotonic() - self.began < 60 or self.step >= self.total:
             return None
@@ -141,7 +145,7 @@ class Bar:
         return "time left: not known yet" if self.settled else "not learning yet"
 
     def say(self, line: str) -> None:
-        """A line above the bar, or a plain one."""
+        """Print a line, above the bar if there is one."""
         line = printable(line)
         if self.live:
             self.console.print(line, highlight=False, markup=False)
@@ -149,6 +153,6 @@ class Bar:
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the bar."""
         if self.live:
             self.progress.stop()

@@ -1,12 +1,12 @@
-"""Keep the small records of finished runs in runs/published/, and write the results of pages from those records.
+"""Publish small records of finished runs in runs/published/, and generate the results in Markdown pages from them.
 
     python -m runs.publish results/Pong/dqn-1 results/Pong/dqn-2 --topic atari --note "two CPU cores"
-    python -m runs.publish results/Pong/dqn-3 --topic atari --variant double    # what makes these runs special
+    python -m runs.publish results/Pong/dqn-3 --topic atari --variant double    # how these runs differ
     python -m runs.publish --readme README.md agents/README.md
 
 A run becomes a line of <topic>/<world>/records.jsonl, called <program>-<variant>-<seed>: config, learning curve and
 clock (both thinned), hardware, commit, command and note. `runs.compare` reads it like the run's own folder. Films and
-pictures of the run may be put beside it, into a folder of its name. runs/pages.py describes what pages show.
+pictures of the run may be put beside it, in a folder of its name. runs/pages.py describes the pages.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ CLOCK = 20  # and of its clock
 class Config:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # folders of the runs to publish
     topic: str | None = None  # folder of their records: atari, control, classification, ...
-    variant: str = ""  # a word for what makes these runs special; empty for a program's usual run
-    note: str = ""  # a sentence to stand by the result
-    into: Path = Path(__file__).resolve().parent / "published"  # where the records lie
-    readme: tuple[Path, ...] = ()  # pages whose results are to be written anew
+    variant: str = ""  # a word for how these runs differ from the program's usual ones; empty for those
+    note: str = ""  # a sentence about the result
+    into: Path = Path(__file__).resolve().parent / "published"  # folder of the records
+    readme: tuple[Path, ...] = ()  # pages whose results are generated again
 
 
 def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str = "") -> Path:
-    """Write a run's record into <into>/<topic>/<world>/records.jsonl, over an earlier one of the same run.
+    """Write a run's record into <into>/<topic>/<world>/records.jsonl, in place of an earlier one of the same run.
 
-    Returns <into>/<topic>/<world>/<program>-<variant>-<seed>, where the run's pictures may lie. Raises
-    FileNotFoundError where there is no run; ValueError where it wrote nothing yet, where topic or variant is no word,
-    where the name belongs to a run of another configuration, or where other seeds of the variant have other flags.
+    Returns <into>/<topic>/<world>/<program>-<variant>-<seed>, the folder for the run's pictures. Raises
+    FileNotFoundError where there is no run; ValueError where it has no metrics yet, where topic or variant is no
+    word, where the name belongs to a run of another configuration, or where other seeds of the variant have other
+    flags.
     """
     run = read_run(folder)
     if not run.lines:
@@ -89,7 +90,7 @@ def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str =
 
 
 def experiment(run: RunRecord) -> tuple[Any, ...]:
-    """What tells a run from others."""
+    """What identifies a run: world, protocol, program, seed and flags."""
     return run.world, run.protocol, run.program, run.seed, flags(run)
 
 
@@ -150,7 +151,7 @@ def _thin(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def _portable(text: str, run: RunRecord) -> str:
-    """Without the places of the machine it ran on: nobody's home belongs into a repository."""
+    """The text without absolute paths of the machine: home, working directory, and the folder of runs."""
     folder = Path(run.config.get("folder") or "")
     places = {f"{folder.parent}/": "", f"{Path.cwd()}/": "", f"{Path.home()}/": "~/"}
     for place, shown in places.items():

@@ -1,4 +1,4 @@
-"""Reading runs back: what a run was, how far it got and what it scored.
+"""Reads runs: config, progress and scores.
 
 A run is a folder (`read_run`), or a line of a records.jsonl that `runs.publish` wrote (`read_records`). Nothing here
 needs torch.
@@ -23,25 +23,25 @@ from runs.score import RETURN, Score
 
 try:
     import fcntl
-except ImportError:  # Windows: a run's last line then tells whether it is alive
+except ImportError:  # Windows: the age of the last line then tells whether a run is alive
     fcntl = None
 
 METRICS, CLOCK = "metrics.jsonl", "clock.jsonl"  # a run's metrics, and when it wrote them
 RECORDS = "records.jsonl"  # published runs of one world, a line each
-RECENT = 100  # games that the training return is a mean over
+RECENT = 100  # games over which the training return is averaged
 QUIET = 300  # seconds without a line after which an unfinished run without a lock counts as interrupted
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run as its folder or its published record tells it; `read_run` and `read_records` make it."""
+    """A run, read from its folder by `read_run` or from its published record by `read_records`."""
 
     folder: Path  # of a published run: where its pictures lie, if it has any
     program: str  # "dqn"
     world: str  # "Breakout"
     protocol: str | None  # "classic" | "sticky"; None where a world has only one
     seed: int | None
-    score: Score  # what its evaluations are judged by
+    score: Score  # the metric of its evaluations
     unit: str  # of its steps: "steps", "images"
     config: dict[str, Any]  # every flag
     about: dict[str, Any]  # the whole config.json: hardware, versions, commit ...
@@ -49,22 +49,22 @@ class RunRecord:
     clock: list[dict[str, Any]]  # {"step", "seconds", ...}
     status: str  # "finished" | "running" | "interrupted"
     unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
-    published: dict[str, Any] | None = None  # what only a record says: variant, training_return, played, date, note
+    published: dict[str, Any] | None = None  # of a record only: variant, training_return, played, date, note
 
     @property
     def step(self) -> int:
-        """The last agent step that anything was written about."""
+        """The last step in its logs."""
         return int(max((line["step"] for line in self.lines + self.clock), default=0))
 
     @property
     def planned(self) -> float | None:
-        """Steps that it was to make."""
+        """The number of steps of its config; None if unknown."""
         steps = self.config.get("steps")
         return steps if _is_number(steps) and steps > 0 else None
 
     @property
     def inexact(self) -> str:
-        """Why it is not what it would be had nothing happened to it: "from step 40: ..."; empty where it is."""
+        """Why it differs from an uninterrupted run, "from step 40: ..."; empty if it does not."""
         notes = self.about.get("inexact")
         shown = [note for note in notes if isinstance(note, dict)] if isinstance(notes, list) else []
         return one_line("; ".join(f"from step {note.get('step')}: {note.get('what')}" for note in shown))
@@ -102,7 +102,7 @@ class RunRecord:
         return {word for line in self.lines for word in line if word != "step"}
 
     def last(self, word: str) -> float | None:
-        """The value of a metric written last."""
+        """The last value of a metric, None if it was never written."""
         return next((line[word] for line in reversed(self.lines) if word in line), None)
 
     @property
@@ -124,7 +124,7 @@ class RunRecord:
 
     @property
     def tested(self) -> dict[str, float]:
-        """Its score on what is tested once: "error" plainly, "error_10" with ten views or rollouts; maybe empty."""
+        """Its test scores: {"error": ..., "error_10": ...}, the latter with ten views or rollouts; may be empty."""
         word = f"test/{self.score.name}"
         tests = [line for line in self.lines if word in line]
         words = tests[-1].items() if tests else ()
@@ -133,7 +133,7 @@ class RunRecord:
     @property
     def training_return(self) -> float | None:
         """Mean return of the last hundred training games (of whole lines, so of a few more); None without games."""
-        if self.published is not None:  # its lines are means of many
+        if self.published is not None:  # its lines are averaged
             return self.published["training_return"]
         total, games = 0.0, 0
         for line in reversed(self.lines):
@@ -148,10 +148,10 @@ class RunRecord:
         return (self.config.get("frame_skip") or 4) if self.protocol in ("classic", "sticky") else 1
 
     def curve(self, word: str, x: str = "steps") -> tuple[np.ndarray, np.ndarray]:
-        """A metric's places and its finite values, each (P,); x is "steps", "frames" or "hours" of wall time.
+        """A metric's positions and finite values, (P,) each; x is "steps", "frames" or "hours" of wall time.
 
-        A step written twice counts once, as written last. Hours are interpolated between the lines of
-        clock.jsonl; without that file the curve is empty.
+        Of a step written twice the last value counts. Hours are interpolated between the lines of clock.jsonl;
+        without that file the curve is empty.
         """
         points = {line["step"]: line[word] for line in self.lines if word in line}
         steps = np.array(sorted(points), dtype=float)
@@ -167,14 +167,14 @@ class RunRecord:
 
 
 def read_run(folder: Path | str) -> RunRecord:
-    """Read a run's folder; a run that wrote no line yet has none.
+    """Read a run's folder.
 
-    Raises FileNotFoundError where it is no run's folder, ValueError where config.json does not hold what it should.
+    Raises FileNotFoundError where it is not a run's folder, ValueError where config.json is damaged.
     """
     folder = Path(folder)
     path = folder / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{one_line(folder)!r} is no run: it has no config.json")
+        raise FileNotFoundError(f"{one_line(folder)!r} is not a run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
     (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / CLOCK)
     _verify(folder, wrote)
@@ -197,7 +197,7 @@ def read_records(path: Path | str) -> list[RunRecord]:
             curve, clock = (_rows(about.pop(word)) for word in ("curve", "clock"))
             published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{one_line(where)} is no record of a run: {one_line(repr(error))}") from None
+            raise ValueError(f"{one_line(where)} is not a record of a run: {one_line(repr(error))}") from None
         run = _run(where, path.parent / one_line(name), about, curve, clock, status, 0)
         runs.append(dataclasses.replace(run, published=published))
     return runs
@@ -209,10 +209,10 @@ def world_folder(world: str) -> str:
 
 
 def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:
-    """Lines out of their columns, in the order of their steps."""
+    """Rows from tables of columns, sorted by step."""
     rows = [dict(zip(table, row, strict=True)) for table in tables for row in zip(*table.values(), strict=True)]
     if wrong := [value for row in rows for value in row.values() if not _is_number(value)]:
-        raise ValueError(f"{wrong[0]!r} is no number")
+        raise ValueError(f"{wrong[0]!r} is not a number")
     return sorted(rows, key=lambda line: line["step"])
 
 
@@ -228,7 +228,7 @@ def _run(
     config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
     program = _typed(path, about, "program", str)
     if config is None or program is None:
-        raise ValueError(f"{one_line(path)} is no run's: it should name a program and hold its config")
+        raise ValueError(f"{one_line(path)} is not a run's: it should name a program and hold its config")
     _typed(path, config, "frame_skip", int)
     protocol = _typed(path, world, "protocol", str)
     return RunRecord(
@@ -251,8 +251,8 @@ def _run(
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """The lines of a .jsonl file that hold a step, and how many others there are; ([], 0) without the file.
 
-    Only finite numbers are kept of a line: a NaN is as good as not written. A last line without its newline is being
-    written just now, or was cut by a kill: no fault, not counted.
+    Only finite numbers of a line are kept. A last line without its newline is still being written, or was cut off by
+    a kill: it is not counted.
     """
     rows = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     lines, unreadable = [], 0
@@ -280,7 +280,7 @@ def _verify(folder: Path, wrote: Path) -> None:
 def _status(folder: Path, lines: Path) -> str:
     if (folder / "finished.json").is_file():
         return "finished"
-    if fcntl and (folder / ".lock").is_file():  # a living run holds it
+    if fcntl and (folder / ".lock").is_file():  # locked by a run that is alive
         with open(folder / ".lock") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -320,7 +320,7 @@ def _read_score(path: Path, about: dict[str, Any]) -> Score:
 
 
 def _typed(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
-    """What a file holds under a key, or None. Raises ValueError where it is of another kind than it should be."""
+    """The value of a key, or None. Raises ValueError where it is of another type."""
     value = values.get(key)
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise ValueError(f"{one_line(path)}: {key} should be a {kind.__name__}, not {one_line(repr(value))[:60]}")

@@ -1,4 +1,4 @@
-"""A training run: a folder, a clock and a log. It is iterated, resumes, times, saves and logs; it never calls you.
+"""A training run: a folder, a clock and a log. It is iterated, resumes, times, saves and logs; it has no callbacks.
 
     run = Run(config, program="agents.dqn", world=world.name, protocol=world.protocol)
     run.track(online=online, optimizer=optimizer, memory=memory, world=world)
@@ -6,8 +6,8 @@
         ...
         run.log(learn(memory.sample(config.batch)))
 
-The folder is the truth: metrics.jsonl holds what the algorithm did (bit-identical under the same seed on a
-CPU), clock.jsonl how long it took, checkpoint/ all that is needed to go on exactly.
+metrics.jsonl in its folder holds what the algorithm did (bit-identical under the same seed on a CPU), clock.jsonl how
+long it took, checkpoint/ all that is needed to resume exactly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from runs.signals import Interrupted, Signals
 from runs.tracked import Tracked
 from runs.wandb_mirror import WandbMirror
 
-# An evaluation begins with a new checkpoint, unless the last one is younger than this many times its own saving.
+# A checkpoint is saved before an evaluation, unless the last one is more recent than this many times its saving took.
 EVALUATION_SAVE_RATIO = 10
 
 
@@ -41,21 +41,21 @@ class Run:
 
     Args:
         config: a frozen dataclass that extends Options.
-        program: the module to be named in commands, e.g. "agents.dqn".
+        program: the module named in commands, e.g. "agents.dqn".
         world: canonical name of the world (or data set): the folder above the run's.
         protocol: how scores are taken there, if there is more than one way.
-        note: a sentence to be shown at the start.
-        player: the module whose load() makes a policy of what is saved; the program itself unless given.
+        note: a sentence shown at the start.
+        player: the module whose load() makes a policy from the saved parts; the program itself unless given.
         score: the metric of its evaluations by which the best is chosen.
-        unit: what its steps are: "steps", "images".
-        follow_up: a command that takes the run's folder, to be named at its end: "python -m agents.watch".
+        unit: of its steps: "steps", "images".
+        follow_up: a command that takes the run's folder, suggested at its end: "python -m agents.watch".
 
     Raises:
         RunError: the folder belongs to another config, is in use, finished or cannot be written.
-        ValueError: the config has a number that a flag does not take.
+        ValueError: a number of the config is out of its flag's range.
     """
 
-    stepping: ClassVar[bool] = False  # whether a run of this process has begun to iterate
+    stepping: ClassVar[bool] = False  # whether a run of this process has started to iterate
     current: ClassVar[Run | None] = None  # the one that iterates now
     held: ClassVar[list[Iterator[int]] | None] = None  # iterations, kept by launch until an error's run is saved
 
@@ -79,7 +79,7 @@ class Run:
         name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
         self.folder = inside(Path(config.folder), world, name)
         self.step, self.seconds, self.best = 0, 0.0, score.worst
-        self.failed: set[str] = set()  # of what a run can do without: "film", "evaluation"
+        self.failed: set[str] = set()  # side tasks that raised an error: "film", "evaluation"
         self._signals = Signals()
         self._saving = 0.0  # seconds that the last checkpoint took
         self._stopped = False
@@ -91,7 +91,7 @@ class Run:
             described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, config, described)
         self._tracked = Tracked(self._place, self._log, score, self.device, config.threads, config.accept_loss)
-        self.mirror = WandbMirror(
+        self.wandb_mirror = WandbMirror(
             config.wandb,
             self.folder,
             identity=self.identity,
@@ -109,17 +109,17 @@ class Run:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What `track` was given: name -> object."""
+        """The tracked parts: name -> object."""
         return self._tracked.parts
 
     # ---- tracking and checkpoints -----------------------------------------------------------------------
 
     def track(self, **parts: Any) -> None:
-        """Name what a checkpoint holds, and restore it all if the folder has a checkpoint.
+        """Register the parts that checkpoints hold, and restore them if the folder has a checkpoint.
 
-        A part has state_dict() and load_state_dict(), or, if it is large, save(folder) -> state and
-        load(folder, state), which keep files of their own and write only what is new. One that follows games has
-        truncate_episodes(worlds), called for those which a world says were `interrupted` when it was restored.
+        A part has state_dict() and load_state_dict() or, if it is large, save(folder) -> state and load(folder,
+        state), which keep files of their own and write only what is new. A part with a state for each game has
+        truncate_episodes(worlds), which is called for the games that could not be resumed (World.interrupted).
 
         Raises:
             Finished: the run is finished already.
@@ -142,11 +142,12 @@ class Run:
 
     @property
     def resumes(self) -> bool:
-        """Whether there is a checkpoint to resume from, which holds what need not be made again."""
+        """Whether there is a checkpoint to resume from."""
         return bool(checkpoint.steps(self.folder / "checkpoint"))
 
     def best_state(self) -> dict[str, Any]:
-        """What checkpoint/best.pt holds of the best evaluation: {"step": ..., "best": ..., "parts": {name: state}}.
+        """The content of checkpoint/best.pt, of the best evaluation: {"step": ..., "best": ..., "parts": {name:
+        state}}.
 
         Raises RunError where it is missing or damaged.
         """
@@ -154,7 +155,8 @@ class Run:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """The path of a file in the run's folder that is being written. What the disk refuses becomes a RunError."""
+        """A context that writes a file of the run's folder, of which it gives the path. An OSError becomes a
+        RunError."""
         with self._place.writing(name, self.step) as path:
             yield path
         self._tracked.note_written(name)
@@ -170,9 +172,9 @@ class Run:
     # ---- the clock --------------------------------------------------------------------------------------
 
     def steps(self, total: int, stride: int = 1) -> Iterator[int]:
-        """Iterate from where the run stands to `total` steps, `stride` of them an iteration.
+        """Iterate from the current step to `total` steps, `stride` of them per iteration.
 
-        Saves every config.save_every seconds, before evaluations, at the end, and when a signal asks it to leave.
+        Saves every config.save_every seconds, before evaluations, at the end, and on a signal (SIGINT, SIGTERM).
         """
         iteration = self._iterate(total, stride)
         if Run.held is not None:
@@ -212,13 +214,14 @@ class Run:
             self._finish()
 
     def stop(self) -> None:
-        """Let this iteration be the last, as if `total` steps had been reached: the run is then finished."""
+        """Finish the run after this iteration, as if `total` steps had been reached."""
         self._stopped = True
 
     def due(self, every: int, first: int = 0) -> range:
-        """How many multiples of `every` steps this iteration passes: to be iterated, or asked as a truth.
+        """A range with one element for each multiple of `every` steps that this iteration passes; false if there is
+        none.
 
-        every: 0 is never. first: a step before the first multiple that counts as one.
+        every: 0 for never. first: an earlier step that counts as a multiple, too.
         """
         if not every:
             return range(0)
@@ -227,18 +230,18 @@ class Run:
         return range(after // every - self.step // every or int(early))
 
     def _evaluates(self) -> bool:
-        """Whether the agent or model is to be evaluated in this iteration, as far as the config tells."""
+        """Whether the config asks for an evaluation in this iteration."""
         every = getattr(self.config, "evaluate_every", None)
         first = getattr(self.config, "evaluate_first", 0)
         return every is not None and (bool(self.due(every, first)) or self.step + self.stride >= self.total)
 
     @contextlib.contextmanager
     def side_task(self, what: str, needed: bool = False) -> Iterator[None]:
-        """A context for what is no part of learning: an evaluation, a film, a picture.
+        """A context for work beside learning: an evaluation, a film, a picture.
 
-        What it draws from global generators is taken back. A signal breaks it off at once: an evaluation is made
-        again when the run goes on, from the checkpoint before it; anything else is left out. What fails in it is
-        reported once, kept in `failed`, and the run goes on, unless it is `needed`.
+        Global random generators are restored after it. A signal interrupts it at once: an evaluation is repeated when
+        the run is resumed, from the checkpoint before it; anything else is skipped. An error in it is reported once,
+        noted in `failed`, and the run continues, unless it is `needed`.
         """
         drawn, self._signals.breakable = machine.random_state(), True
         try:
@@ -267,7 +270,7 @@ class Run:
             machine.set_random_state(drawn)
 
     def save_after_error(self) -> None:
-        """Save what was learned, in the middle of an iteration that an error has ended."""
+        """Save a checkpoint after an error in the middle of an iteration."""
         try:
             self._tracked.cancel_step()
             self._place.note(self.step, "an error ended an iteration in its middle, which was then begun again")
@@ -289,7 +292,7 @@ class Run:
     def _session(self) -> Iterator[None]:
         self._place.begin()
         Run.stepping, Run.current = True, self
-        self.mirror.open()
+        self.wandb_mirror.open()
         self._began = self._saved = time.monotonic()
         self._signals.install()
         self.bar = Bar(self.total, self.step, self.unit, settled=False)
@@ -299,7 +302,7 @@ class Run:
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
             f"({where['processor']}, {where['cores']} cores, {threads.in_words()})\n"
-            f"folder {self.folder}   W&B {self.mirror.words}" + "".join(f"\n{note}" for note in notes if note)
+            f"folder {self.folder}   W&B {self.wandb_mirror.words}" + "".join(f"\n{note}" for note in notes if note)
         )
         try:
             yield
@@ -307,7 +310,7 @@ class Run:
             self.seconds = self._elapsed()
             self._began = time.monotonic()
             whole = self._stopped or self.step >= self.total
-            if message := self.mirror.finish(whole):
+            if message := self.wandb_mirror.finish(whole):
                 self.bar.say(message)
             self.bar.close()
             self._signals.restore()
@@ -319,16 +322,16 @@ class Run:
     # ---- the log ----------------------------------------------------------------------------------------
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Take metrics in: numbers, lists of numbers or scalar tensors, which are not waited for.
+        """Log metrics: numbers, lists of numbers or scalar tensors, without waiting for the device.
 
-        A line of metrics.jsonl holds the mean of what came in since the line before.
+        A line of metrics.jsonl holds the means since the line before.
         """
         self._log.add(metrics)
 
     def log_evaluation(self, metrics: dict[str, float]) -> bool:
-        """Write an evaluation's metrics as a line of their own, now. Returns whether its score is the best so far.
+        """Write an evaluation's metrics as a line of metrics.jsonl. Returns whether its score is the best so far.
 
-        NaN and infinity are never the best. Of the best evaluation the networks are kept in checkpoint/best.pt.
+        NaN and infinity are never the best. The networks of the best evaluation are saved in checkpoint/best.pt.
         """
         score, step = self.score, self.step + self.stride
         self._write_line(METRICS, {"step": step, **metrics})
@@ -337,8 +340,8 @@ class Run:
         value = self._log.latest["eval"] = metrics[score.metric]
         self.bar.say(summary.evaluation(step, metrics, score))
         if not math.isfinite(value):
-            self.bar.say("that is no score: the best evaluation so far stays the best")
-        if not score.improves(value, self.best):  # of equals the later is kept: it has seen more
+            self.bar.say("that is not a score: the best evaluation so far stays the best")
+        if not score.improves(value, self.best):  # of equal scores the later one is kept: it has learned longer
             return False
         self.best = value
         with self.writing("checkpoint/best.pt") as path:
@@ -361,12 +364,12 @@ class Run:
     def _write_line(self, name: str, values: dict) -> None:
         with self._place.writing(name, self.step):
             self._log.write(name, values)
-        self.mirror.poll()
+        self.wandb_mirror.poll()
 
     # ---- the end ----------------------------------------------------------------------------------------
 
     def result(self) -> str:
-        """The last and best evaluation (or, without any, the last return in training), in words."""
+        """The last and best evaluation (or, without any, the last training return) as text."""
         return summary.result(self._log.lines(), self.score)
 
     def _next(self) -> str:

@@ -1,4 +1,4 @@
-"""A run's folder, read by another program: config and weights as data, verified, and no code of the folder's run."""
+"""Reads config and weights of a run's folder, verified, as data: no code from the folder is executed."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ C = TypeVar("C")
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What config.json of a run's folder holds.
+    """The content of config.json of a run's folder.
 
     Raises RunError where there is no run, or the file is damaged.
     """
     try:
         return files.unsealed(folder / "config.json", {"program": str, "config": dict}, optional=True)
     except FileNotFoundError:
-        raise RunError(f"{folder} is no run's folder: it has no config.json") from None
+        raise RunError(f"{folder} is not a run's folder: it has no config.json") from None
     except OSError as error:
         raise RunError(f"{folder / 'config.json'} cannot be read: {error.strerror}") from error
 
 
 def config(kind: type[C], folder: Path, found: dict[str, Any]) -> C:
-    """The config that a run was trained with, from what `about` returned; flags that it did not know yet at defaults.
+    """The config that a run was trained with. found: the result of `about`; flags that it lacks get their defaults.
 
-    Raises RunError where a value is none that its flag takes.
+    Raises RunError where a value is not valid for its flag.
     """
     types = get_type_hints(kind, include_extras=True)
     values = {}
@@ -51,9 +51,9 @@ def config(kind: type[C], folder: Path, found: dict[str, Any]) -> C:
 
 
 def state(folder: Path, which: str) -> dict[str, Any]:
-    """What the best or the last checkpoint of a run holds: {"which": "best", "step": ..., "parts": ...}.
+    """The best or the last checkpoint of a run: {"which": "best", "step": ..., "parts": ...}.
 
-    Without an evaluation there is no best: it is the last then, and says so. Raises RunError.
+    Where there is no best one (no evaluation yet) it is the last, with "which": "last". Raises RunError.
     """
     run = about(folder).get("id")
     if run is not None and not isinstance(run, str):
@@ -72,7 +72,8 @@ def state(folder: Path, which: str) -> dict[str, Any]:
 
 
 def weights(path: Path, run: str | None = None) -> dict[str, Any]:
-    """What a file of a run's weights holds; run: whose it must be. A folder of an older version is not verified."""
+    """The content of a file of weights. run: identity of the run that must have written it. Files of older versions,
+    without a checksum, are not verified."""
     try:
         return checkpoint.load_file(path, run)
     except Damaged as error:
@@ -82,7 +83,7 @@ def weights(path: Path, run: str | None = None) -> dict[str, Any]:
 
 
 def _as(hint: Any, value: Any) -> Any:
-    """A JSON value as the type of a flag. Raises TypeError where it is none of it."""
+    """A JSON value as the type of a flag. Raises TypeError where it is of another type."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _as(inner[0], value)

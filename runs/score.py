@@ -1,4 +1,4 @@
-"""What a run is judged by: one metric, and whether more or less of it is better."""
+"""Score: the metric by which runs are compared, and whether more or less of it is better; numbers as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 class Score:
     """A metric that a run's evaluations write: Score("eval/return", "max"), Score("eval/error", "min", unit="%").
 
-    Raises ValueError where `better` is neither "max" nor "min", or the metric is no word.
+    Raises ValueError where `better` is neither "max" nor "min", or the metric is not a word.
     """
 
     metric: str  # as metrics.jsonl has it
@@ -30,11 +30,11 @@ class Score:
 
     @property
     def worst(self) -> float:
-        """What any number improves on."""
+        """The score before any evaluation: minus infinity, or infinity where less is better."""
         return -math.inf if self.better == "max" else math.inf
 
     def improves(self, value: float, best: float) -> bool:
-        """Whether a value is at least as good as the best so far; what is no finite number never is."""
+        """Whether a value is at least as good as the best so far; NaN and infinity never are."""
         if not math.isfinite(value):
             return False
         return not math.isfinite(best) or (value >= best if self.better == "max" else value <= best)
@@ -44,11 +44,11 @@ class Score:
         return max(values) if self.better == "max" else min(values)
 
     def format(self, value: float) -> str:
-        """A value as people read it: 17.3, 0.412, 6.80%, 2.41 nats."""
+        """A value with its unit: 17.3, 0.412, 6.80%, 2.41 nats."""
         return number(value) + self.suffix
 
     def in_words(self, value: float) -> str:
-        """A value with what it is: return 17.3, error 6.80%; 2.41 nats."""
+        """A value with its name: return 17.3, error 6.80%; 2.41 nats."""
         return self.format(value) if self.unit == self.name else f"{self.name} {self.format(value)}"
 
     @property
@@ -61,11 +61,12 @@ class Score:
         return dataclasses.asdict(self)
 
 
-RETURN = Score("eval/return", "max")  # of whole games: what a run is judged by whose config.json names no score
+RETURN = Score("eval/return", "max")  # of whole games; the score of a run whose config.json names none
 
 
 def number(value: float, like: float | None = None) -> str:
-    """A number with about three digits that matter (0.950, 17.3, 1,234), or with another's decimals."""
+    """A number with about three significant digits (0.950, 17.3, 1,234), or with the decimals that `like` would
+    get."""
     size = abs(like or value)
     if size < 0.01 or max(size, abs(value)) >= 1e9:
         return f"{value:.2g}" if size < 0.01 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What asks a run to leave: Ctrl-C, SIGTERM (a cluster's notice), SIGHUP (a terminal that was closed)."""
+"""Signals that end a run: Ctrl-C, SIGTERM (preemption by a cluster), SIGHUP (a closed terminal)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ TOGETHER = 1.0  # seconds in which signals count as one: timeout(1), job manager
 
 
 class Interrupted(BaseException):
-    """Raised in the main thread by a signal that reaches what a run can do without, or do again."""
+    """Raised in the main thread by a signal that arrives during a side task."""
 
 
 class Signals:
-    """Notes the first signal, for a run that saves at its iteration's end, and leaves at once on a later one.
+    """Notes the first signal, so that the run saves at the end of its iteration, and exits at once on a later one.
 
     number: of the first signal, None before it.
-    breakable: whether a signal is to raise Interrupted where it arrives.
+    breakable: whether a signal raises Interrupted immediately.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Signals:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Begin to listen. A signal that was ignored before (nohup) stays so; other threads cannot listen."""
+        """Install the handlers, in the main thread only. Signals that are ignored (nohup) stay ignored."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
@@ -37,7 +37,7 @@ class Signals:
                 self._previous[number] = signal.signal(number, self._arrive)
 
     def restore(self) -> None:
-        """Listen no more."""
+        """Put the previous handlers back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -49,4 +49,4 @@ class Signals:
             if self.breakable:
                 raise Interrupted
         elif now - self._since > TOGETHER and number != getattr(signal, "SIGHUP", None):
-            raise SystemExit(128 + number)  # asked again: at once, the last checkpoint stands
+            raise SystemExit(128 + number)  # a second request: exit without saving

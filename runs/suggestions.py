@@ -1,4 +1,4 @@
-"""What a message says where a name is unknown: the names near it, or all of them."""
+"""Suggestions for unknown names in error messages: near matches, or all known names."""
 
 import difflib
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a run has reached, in words: its last and best evaluation, its latest metrics."""
+"""Results of a run as text: its last and best evaluation, its latest metrics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def result(lines: list[dict[str, Any]], score: Score) -> str:
 
 
 def evaluation(step: int, metrics: Mapping[str, Any], score: Score) -> str:
-    """One evaluation: its score, the other metrics that start with "eval/", and what was cut short."""
+    """One evaluation: its score, the other metrics that start with "eval/", and the games that were truncated."""
     others = [
         f"{word.removeprefix('eval/')} {found:,}" if isinstance(found, int) else f"{word[5:]} {number(found)}"
         for word, found in metrics.items()

@@ -1,4 +1,4 @@
-"""How many threads torch computes with on the CPU: as many as there are cores that nobody else uses.
+"""Torch's number of threads on the CPU: that of the cores which no other program uses.
 
 Every operation is shared out among the threads and waits for the last of them. Where another program holds one of the
 cores, that wait lasts until the scheduler gives the core back, some milliseconds an operation: a convolution by two
@@ -21,7 +21,7 @@ WINDOW = 0.3  # seconds in which the load is measured, at least
 RECENT = 10.0  # and at most: a load of long ago says nothing of now
 LITTLE = 0.25  # of a core, used by others: not worth giving a core up for
 
-_reason = ""  # why the number is what it is, for the start of a run
+_reason = ""  # for the start line of a run
 
 
 def choose(asked: int = 0) -> int:

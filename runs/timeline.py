@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 
 from runs.trace import COLORS, TOP, Span, bottleneck, elsewhere, iterations, operations, playing, spans, totals
 
-DENSE = 150  # bars that can still be told apart
+DENSE = 150  # bars that can still be distinguished
 
 
 def draw(path: Path, title: str, events: Sequence[dict]) -> None:
-    """Write the picture: a few iterations as they went, the share of each kind, the dearest operations."""
+    """Write the picture: a few iterations over time, the share of each kind of work, the most expensive
+    operations."""
     found, steps = spans(events), iterations(events)
     sums = totals(found)
     whole = sum(sums.values())

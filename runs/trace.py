@@ -1,8 +1,8 @@
-"""What a profiler's trace says: the kind of work of each moment, totals, the dearest operations, the bottleneck.
+"""Reads a profiler's trace: the kind of work at each time, totals, the most expensive operations, the bottleneck.
 
-A moment belongs to what the program is at. Worlds and memories are labeled while the recording lasts, optimizers and
-the backward pass label themselves, and what lies between two labels is named by what it leads to: the way to
-world.send is acting, the way to the backward pass is the forward one. An emulator's own threads are not seen.
+Methods of worlds and memories are labeled while recording, optimizers and the backward pass label themselves. The
+time between two labels is attributed to the later one: the time before world.send is acting, the time before the
+backward pass is the forward pass. An emulator's own threads are not visible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COLORS = {  # after Okabe and Ito 2008
     DEVICE: "#000000",
     OTHER: "#BBBBBB",
 }
-LABELS = {  # a method of a tracked part -> what it is, and what leads to it
+LABELS = {  # a method of a tracked part -> its kind of work, and that of the time before it
     "send": (SEND, ACT),
     "recv": (WAIT, OTHER),
     "add": (ADD, OTHER),
@@ -39,12 +39,12 @@ LABELS = {  # a method of a tracked part -> what it is, and what leads to it
     "update": (PRIORITIES, OTHER),
 }
 TOP = 9  # operations named
-ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # categories of what an accelerator does
-CALLS = ("cuda_runtime", "cuda_driver")  # and of what is asked of it
+ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # event categories of an accelerator
+CALLS = ("cuda_runtime", "cuda_driver")  # and of the calls that launch them
 
 
 class Span(NamedTuple):
-    """A stretch of time, in microseconds, and what it was spent on."""
+    """An interval of time, in microseconds, and its kind of work."""
 
     begin: float
     end: float
@@ -61,7 +61,7 @@ def iterations(events: Iterable[dict]) -> list[dict]:
 
 
 def spans(events: Sequence[dict]) -> list[Span]:
-    """What the program did in each iteration, without gaps.
+    """The kinds of work of all iterations, without gaps.
 
     events: of a trace in Chrome's format, those with a duration ("ph" is "X"); times in microseconds.
     """
@@ -95,7 +95,7 @@ def spans(events: Sequence[dict]) -> list[Span]:
 
 
 def _without_waiting(found: Sequence[Span], events: Iterable[dict]) -> list[Span]:
-    """The spans, and cut out of them the time in which the program did nothing but wait for an accelerator."""
+    """The spans, with the time of waiting for an accelerator as spans of its own."""
     waits = sorted((e["ts"], e["ts"] + e["dur"]) for e in events if e["cat"] in CALLS and "Synchronize" in e["name"])
     cut, first = [], 0
     for span in found:
@@ -131,7 +131,7 @@ def totals(found: Iterable[Span]) -> dict[str, float]:
 
 
 def playing(events: Sequence[dict]) -> list[Span]:
-    """When the emulator may have been at work: beside the program, or while it was waited for."""
+    """When the emulator may have been running: beside the program, or while the program waited for it."""
     calls = sorted((e["ts"], e["dur"], e["name"].rpartition(".")[2]) for e in events if _meaning(e) is not None)
     calls = [call for call in calls if call[2] in ("send", "recv")]
     found = []
@@ -142,7 +142,7 @@ def playing(events: Sequence[dict]) -> list[Span]:
 
 
 def purpose(events: Iterable[dict], found: Sequence[Span]) -> Callable[[dict], str]:
-    """Tells the kind of an event: what the program was at when it called for it.
+    """A function from an event to the kind of work during which the program called it.
 
     A kernel of the accelerator runs later than its call, which has the same "correlation".
     """
@@ -161,7 +161,7 @@ def purpose(events: Iterable[dict], found: Sequence[Span]) -> Callable[[dict], s
 
 
 def elsewhere(events: Sequence[dict], found: Sequence[Span]) -> dict[str, list[Span]]:
-    """What other threads and the accelerator did: row -> spans."""
+    """The work of other threads and of the accelerator: row -> spans."""
     kind, main = purpose(events, found), iterations(events)[0]["tid"]
     rows: dict[str, list[Span]] = {}
     for event in sorted(events, key=lambda event: event["ts"]):
@@ -177,9 +177,9 @@ def elsewhere(events: Sequence[dict], found: Sequence[Span]) -> dict[str, list[S
 
 
 def operations(events: Sequence[dict], found: Sequence[Span]) -> dict[str, dict[str, float]]:
-    """Microseconds that each operation took by itself, without those that it called: name -> kind -> time.
+    """Self time of each operation in microseconds, without those that it called: name -> kind of work -> time.
 
-    Of the accelerator's kernels where there are any, else of the processor's operations. The dearest first.
+    Of the accelerator's kernels where there are any, else of the CPU's operations. The most expensive first.
     """
     kind = purpose(events, found)
     cat = "kernel" if any(event["cat"] == "kernel" for event in events) else "cpu_op"
@@ -200,7 +200,7 @@ def operations(events: Sequence[dict], found: Sequence[Span]) -> dict[str, dict[
 
 
 def bottleneck(shares: dict[str, float]) -> str:
-    """What takes most of the time, in a clause. shares: kind -> share of the whole, 0 to 1."""
+    """The kind of work that takes most of the time, as a clause. shares: kind -> share of the whole, 0 to 1."""
     groups: Counter[str] = Counter()
     for kind, share in shares.items():
         groups[kind.partition(":")[0]] += share

@@ -1,4 +1,4 @@
-"""The parts of a run that its checkpoints hold: networks, optimizers, memories, worlds; saved and restored."""
+"""Tracked: saves and restores the parts of a run (networks, optimizers, memories, worlds) as checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runs.folder import Folder
 from runs.log import Log
 from runs.score import RETURN, Score
 
-VERIFIED = ("backbone.safetensors", "snapshots/")  # what nothing reads back in training: verified at the end
+VERIFIED = ("backbone.safetensors", "snapshots/")  # never read back in training: verified at its end
 KEYS = {"step", "threads", "machine", "best", "stopped", "parts", "files", "log", "random"}  # of a checkpoint
 
 
@@ -29,7 +29,7 @@ class Tracked:
         score: the metric by which the best evaluation is chosen.
         device: where the run computes.
         threads: of torch, as --threads has it; 0: as many as cores are free.
-        accept_loss: go on without what is damaged.
+        accept_loss: resume without damaged parts.
 
     parts: name -> object with state_dict() and load_state_dict(), or with save(folder) and load(folder, state).
     """
@@ -44,7 +44,7 @@ class Tracked:
         self._written: dict[str, str] = {}  # of VERIFIED files, the SHA-256 that they were written with
 
     def restore(self) -> dict[str, Any] | None:
-        """Restore the newest checkpoint that is whole; without any, the newest that damage can be cut out of.
+        """Restore the newest intact checkpoint or, without any, the newest that can be restored in part.
 
         Returns its state: "step", "seconds", "best", "stopped"; None where there is no checkpoint yet.
 
@@ -128,18 +128,18 @@ class Tracked:
             ) from error
 
     def cancel_step(self) -> None:
-        """Undo what an interrupted iteration has begun, in the parts that can."""
+        """Cancel the step that an interrupted iteration has begun, in the parts that have one."""
         for part in self.parts.values():
             if hasattr(part, "cancel_step"):
                 part.cancel_step()
 
     def note_written(self, name: str) -> None:
-        """Keep the SHA-256 of a file that was written to the run's folder, if it is one of those to be verified."""
+        """Note the SHA-256 of a file of the run's folder, if it is one of VERIFIED."""
         if name.startswith(VERIFIED):
             self._written[name] = checkpoint.file_hash(self._place.path / name)
 
     def verify_written(self, step: int) -> None:
-        """Verify the noted files, at the run's end, when the best since the last resume was written anew.
+        """Verify the noted files at the end of the run.
 
         Raises RunError where one is damaged, unless --accept-loss lets the run go on without.
         """
@@ -164,7 +164,7 @@ class Tracked:
         )
 
     def _machine(self) -> dict[str, str]:
-        """What changes a result's last digits, though not what is learned."""
+        """Device and torch version, on which the last digits of results depend."""
         return {"device": self._device.type, "torch": str(torch.__version__)}
 
     def _load(self, state: dict[str, Any], lost: Mapping[str, str]) -> dict[str, Any]:
@@ -212,7 +212,7 @@ class Tracked:
         return state
 
     def _loss(self, part: Any, state: dict, lost: Mapping[str, str], step: int) -> tuple[str, str]:
-        """What is damaged of a part's files, and with what the run could go on, in words."""
+        """Messages: what is damaged of a part's files, and what the run could be resumed without."""
         why = f"every checkpoint in {self.folder} stands on what is damaged: {', '.join(lost.values())}"
         if not hasattr(part, "loss"):
             raise RunError(f"{why}. Put back what was there, or choose --name for a run of its own.")
@@ -236,7 +236,8 @@ class Tracked:
                 state["best"] = self._score.worst
 
     def _accept(self, why: str, left: str, step: int) -> None:
-        """Go on without what is damaged, if --accept-loss asks for it. left: with what, in words."""
+        """Continue without a damaged part if --accept-loss allows it, else raise RunError. left: what is left, as
+        text."""
         if not self._accept_loss:
             raise RunError(
                 f"{why}. Put back what was there, or go on {left}: the same command with --accept-loss does, and the "
@@ -245,6 +246,6 @@ class Tracked:
         self._inexact(f"{why}; it goes on {left}", step)
 
     def _inexact(self, what: str, step: int) -> None:
-        """Warn, and note in config.json, that from here on the run is not what an undisturbed one would be."""
+        """Warn, and note in config.json, that from here on the run differs from an uninterrupted one."""
         self._place.note(step, what)
         warnings.warn(f"the run goes on from step {step:,}, but not exactly: {what}", stacklevel=2)

@@ -1,6 +1,6 @@
-"""W&B as the mirror of a run's folder: a process of its own copies it, and the run neither waits for it nor sees it.
+"""Copies a run's folder to W&B in a process of its own, for which the run never waits.
 
-The process is `runs.wandb_process`. It may fail, hang or be stopped; the run notices nothing but a word at its end.
+The process is `runs.wandb_process`. It may fail, hang or be stopped without affecting the run.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 1.5  # seconds that a run waits at its end for the copy to become whole
+PATIENCE = 1.5  # seconds that a run waits at its end for the copy to be complete
 ANSWER = 30.0  # seconds that W&B has to answer the process at its start; else it copies offline
-LINGER = 60.0  # and to take in the rest after the run's end
+LINGER = 60.0  # and to receive the rest after the end of the run
 
 
 def logged_in() -> bool:
-    """Whether W&B has a key on this machine (in the environment or the netrc file). Asks no network."""
+    """Whether W&B has a key on this machine (in the environment or the netrc file), without network access."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].rstrip("/")
@@ -34,7 +34,7 @@ def logged_in() -> bool:
 
 
 class WandbMirror:
-    """A copy of a run's folder in W&B, made by a process beside the run. What fails there is warned about once.
+    """A copy of a run's folder in W&B, made by a process beside the run. Its failure is a single warning.
 
     Args:
         mode: "auto" (WANDB_MODE, else online when logged in, else offline), "online", "offline" or "disabled".
@@ -69,16 +69,16 @@ class WandbMirror:
 
     @property
     def command(self) -> str:
-        """The command that uploads what lies in the folder."""
+        """The command that uploads the folder's offline runs."""
         return f"wandb sync {shlex.quote(str(self.folder / 'wandb'))}/*run-*"
 
     @property
     def words(self) -> str:
-        """The mode, and where it is offline how to upload."""
+        """The mode and, if it is offline, the command to upload."""
         return f"offline (to upload: {self.command})" if self.mode == "offline" else self.mode
 
     def open(self) -> None:
-        """Start the process: a run that is refused before its first step leaves no page."""
+        """Start the process, when the run starts to iterate: a run that is refused leaves no page in W&B."""
         if self.mode == "disabled":
             return
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -98,7 +98,7 @@ class WandbMirror:
             self._give_up(str(error))
 
     def poll(self) -> None:
-        """Read what the process reports, if anything. Never waits."""
+        """Read reports of the process, without waiting."""
         if self._process is None:
             return
         try:
@@ -115,9 +115,9 @@ class WandbMirror:
                 return
 
     def finish(self, whole: bool = True) -> str | None:
-        """End the copy, and wait for it no longer than PATIENCE. Returns what its user should know, if anything.
+        """End the copy, waiting for it at most PATIENCE seconds. Returns a message for the user, None without any.
 
-        whole: the run has come to its end.
+        whole: the run is finished.
         """
         if self._process is None:
             return None

@@ -1,9 +1,9 @@
 """The process that uploads a run's folder to W&B: `runs.wandb_mirror` starts it, nothing waits for it.
 
-It reads metrics.jsonl, clock.jsonl and videos/ as they grow, so that no line is ever handed over. It ends when its
-standard input does: the run has left then, or was killed. Where W&B does not answer, or its service hangs, it begins
-again offline, and copies the whole folder into one offline run. A run that goes on is copied from its first line, and
-what W&B kept on the disk before is dropped: there is one offline run, and one curve after `wandb sync`.
+It reads metrics.jsonl, clock.jsonl and videos/ as they grow. It ends when its standard input is closed: the run has
+ended then, or was killed. Where W&B does not answer, or its service hangs, it starts again offline and copies the
+whole folder into one offline run. A resumed run is copied from its first line, and earlier offline runs are deleted:
+there is one offline run, and one curve after `wandb sync`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Tail:
         self.path, self.place = path, 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines that came since the last call; what is no JSON object is passed over."""
+        """The lines that were added since the last call; lines that are not JSON objects are skipped."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.place)
@@ -58,7 +58,7 @@ class Tail:
 
 
 class Copy:
-    """What of a folder has reached a W&B run.
+    """Copies a folder to a W&B run.
 
     after: lines up to this step are there already.
     """
@@ -96,7 +96,7 @@ class Copy:
 
 
 def tell(**words: Any) -> None:
-    """A line for the run, if it is still there."""
+    """Report to the run, if it still exists, as a line of JSON."""
     try:
         os.write(1, json.dumps(words).encode() + b"\n")
     except OSError:
@@ -104,7 +104,7 @@ def tell(**words: Any) -> None:
 
 
 def page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """What wandb.init is to know of a run, from its config.json and from what its start asked for."""
+    """Arguments for wandb.init, from a run's config.json and from `asked`, the arguments of this process."""
     about = json.loads((folder / "config.json").read_text())
     circumstances = {
         key: about[key] for key in ("program", "command", "commit", "hardware", "versions") if key in about
@@ -114,7 +114,7 @@ def page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def about_score(folder: Path) -> dict[str, str] | None:
-    """What config.json says the run is judged by, if anything."""
+    """The score in config.json, None without any."""
     return json.loads((folder / "config.json").read_text()).get("score")
 
 
@@ -157,7 +157,7 @@ def services() -> list[int]:
 
 
 def again(asked: dict[str, Any], reason: str) -> None:
-    """Begin again, offline, in the place of this process. Does not return."""
+    """Start again offline, replacing this process. Does not return."""
     print(reason, file=sys.stderr, flush=True)
     for pid in services():
         try:
@@ -174,7 +174,7 @@ def again(asked: dict[str, Any], reason: str) -> None:
 
 
 class Watchdog:
-    """Reads standard input to its end, and gives W&B only so long from there."""
+    """Reads standard input to its end, and limits the time that W&B has from there on."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.asked, self.ended, self.code = asked, threading.Event(), 1
@@ -192,7 +192,7 @@ class Watchdog:
 
 
 def hold(folder: Path, patience: float) -> Any:
-    """The folder's W&B, held by one of these processes at a time. Returns the lock, None where another keeps it."""
+    """Lock a folder's W&B for one of these processes at a time. Returns the lock, None where another holds it."""
     folder.mkdir(exist_ok=True)
     descriptor = os.open(folder / "copying.lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     file, until = os.fdopen(descriptor), time.monotonic() + patience

@@ -288,7 +288,7 @@ def test_what_cannot_be_read_at_all(tmp_path):
     with pytest.raises(ValueError, match="has no image that can be read .*missing image: .*lost.png"):
         annotated.load(tmp_path)
     (tmp_path / "annotations.json").write_text('{"annotations": [')
-    with pytest.raises(ValueError, match="annotations.json is no JSON"):
+    with pytest.raises(ValueError, match="annotations.json is not JSON"):
         annotated.load(tmp_path)
 
 

@@ -292,7 +292,7 @@ def largest(weight):
     return torch.linalg.matrix_norm(weight.flatten(1), 2)
 
 
-def look(backbone):
+def forward(backbone):
     return backbone(torch.rand(1, *backbone.shape))
 
 
@@ -335,7 +335,7 @@ def test_spectral_vectors_move_only_where_something_is_learned():
 
     def moved(whole=backbone):
         width_before = {key: value.clone() for key, value in whole.named_buffers()}
-        look(whole)
+        forward(whole)
         return [key for key, value in whole.named_buffers() if not torch.equal(value, width_before[key])]
 
     assert len(width_before := moved()) == len(dict(backbone.named_buffers())) == 24, width_before
@@ -348,7 +348,7 @@ def test_spectral_vectors_move_only_where_something_is_learned():
     assert not moved()
     backbone.train()
     assert moved() and not any(value.is_inference() for value in backbone.state_dict().values())
-    one, two = look(backbone)[-1], look(backbone)[-1]  # the vectors move on between a use and its gradient
+    one, two = forward(backbone)[-1], forward(backbone)[-1]  # the vectors move on between a use and its gradient
     (one.sum() + two.sum()).backward()
     assert not moved(copy.deepcopy(backbone).freeze().train())
 
@@ -363,7 +363,7 @@ def test_spectral_target_network(norm, monkeypatch):
     optimizer = torch.optim.Adam(backbone.parameters(), 1e-3)
     for _ in range(3):
         optimizer.zero_grad()
-        sum(m.square().mean() for m in look(backbone)).backward()
+        sum(m.square().mean() for m in forward(backbone)).backward()
         optimizer.step()
     target.load_state_dict(backbone.state_dict())
     x = torch.randint(256, (8, 4, 32, 32), dtype=torch.uint8)

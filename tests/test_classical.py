@@ -284,8 +284,8 @@ def test_templates_are_drawn_whole(tmp_path):
 
 
 def test_recipes():
-    assert recipe(Config(data="cifar10", method="two-layer")).mirror
-    assert not recipe(Config(data="mnist", method="two-layer")).mirror  # a mirrored 3 is none
+    assert recipe(Config(data="cifar10", method="two-layer")).flip
+    assert not recipe(Config(data="mnist", method="two-layer")).flip  # a mirrored 3 is none
     assert recipe(Config(method="svm")).learning_rate != recipe(Config(method="svm", features="hog")).learning_rate
 
 

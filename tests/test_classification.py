@@ -309,7 +309,7 @@ def test_search_draws_in_the_logarithm_and_narrows():
     (low, high) = search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-2}, {"l2": 1e-1}])["l2"]
     assert low == pytest.approx(10**-2.4) and high == pytest.approx(10**-0.6)
     assert search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-4}, {"l2": 1.0}])["l2"] == pytest.approx((1e-4, 1.0))
-    with pytest.raises(ValueError, match="--l2 1 0.1 is no range"):
+    with pytest.raises(ValueError, match="--l2 1 0.1 is not a range"):
         search.draw({"l2": (1.0, 0.1)}, 1, random.Random(0))
 
 
@@ -348,7 +348,7 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
     assert len(scores) == 4
     assert scores[2]["error"] == pytest.approx(outcome(other)["test/error"])
     assert scores[3]["loss"] < max(score["loss"] for score in scores[:3])  # the logarithm is concave
-    with pytest.raises(runs.RunError, match="no run's folder"):
+    with pytest.raises(runs.RunError, match="not a run's folder"):
         ensembles.main(ensembles.Config((tmp_path,), threads=1))
 
 

@@ -59,13 +59,13 @@ def rows(*folders):
 
 
 @pytest.mark.parametrize(
-    "seconds, told", [((155, 205), "3 min"), ((100, 105), "2 min"), ((120, 240), "2 min to 4 min")]
+    "seconds, message", [((155, 205), "3 min"), ((100, 105), "2 min"), ((120, 240), "2 min to 4 min")]
 )
-def test_seeds_that_take_different_times(tmp_path, seconds, told):
+def test_seeds_that_take_different_times(tmp_path, seconds, message):
     folders = [make_run(tmp_path, seed) for seed in (1, 2)]
     for folder, taken in zip(folders, seconds, strict=True):
         (folder / "clock.jsonl").write_text(json.dumps({"step": 200, "seconds": taken}) + "\n")
-    assert rows(*folders)[0]["wall time"] == told
+    assert rows(*folders)[0]["wall time"] == message
 
 
 def command(monkeypatch, main, *arguments):
@@ -344,10 +344,10 @@ def test_scores_by_hand():
     assert error.improves(2.0, 2.0) and error.improves(50.0, error.worst) and not error.improves(3.0, 2.0)
     for value in (math.nan, math.inf, -math.inf):
         assert not RETURN.improves(value, RETURN.worst) and not error.improves(value, error.worst)
-        assert RETURN.improves(1.0, math.nan)  # nothing that is no number stays the best
+        assert RETURN.improves(1.0, math.nan)  # nothing that is not a number stays the best
     assert (RETURN.best([1.0, 3.0]), error.best([1.0, 3.0])) == (3.0, 1.0)
-    told = [error.format(6.8), nats.format(2.4137), Score("eval/miou").format(0.4127), RETURN.format(17.26)]
-    assert told == ["6.80%", "2.41 nats", "0.413", "17.3"] and nats.name == "nats"
+    message = [error.format(6.8), nats.format(2.4137), Score("eval/miou").format(0.4127), RETURN.format(17.26)]
+    assert message == ["6.80%", "2.41 nats", "0.413", "17.3"] and nats.name == "nats"
     assert [number(value) for value in (1e300, -2e12, 1234.5, 0.001)] == ["1e+300", "-2e+12", "1,234", "0.001"]
     for wrong in (("eval/x", "most"), ("", "max")):
         with pytest.raises(ValueError, match="'max' or 'min' is better"):

@@ -85,11 +85,11 @@ def test_errors():
         parse("x + y").forward({"x": 1.0})
     for text, match in {
         "sigmod(x)": "did you mean 'sigmoid'",
-        "x +": "is no expression",
+        "x +": "is not an expression",
         "1 + 2": "has no inputs",
         "x ** y": "an exponent is a number",
         "max(x)": "max takes 2 arguments",
-        "x if y else z": "is no part of an expression",
+        "x if y else z": "cannot be part of an expression",
     }.items():
         with pytest.raises(ValueError, match=match):
             parse(text)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import envs
-from envs.atari_ram import VARIABLES, shares
+from envs.atari_ram import VARIABLES, area_weights
 
 LONG = [("Pong", "classic", 1_500), ("MsPacman", "classic", 1_500), ("Qbert", "sticky", 1_500)]
 LONG += [
@@ -21,7 +21,7 @@ def picture(world: envs.World) -> torch.Tensor:
     """The newest frames (N, 84, 84) of the consoles whose memory is read, from their screens as they are now."""
     screens = [console.getScreenGrayscale() for console in world._consoles._consoles]
     height, width = screens[0].shape
-    down, across = shares(height, 84), shares(width, 84)
+    down, across = area_weights(height, 84), area_weights(width, 84)
     return torch.stack([down @ torch.from_numpy(screen).float() @ across.T for screen in screens])
 
 

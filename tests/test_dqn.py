@@ -39,9 +39,9 @@ def test_target_by_hand():
     reward, discount = torch.tensor([1.0, -1.0, 0.5]), torch.tensor([0.9, 0.9, 0.0])
     next_values = torch.tensor([[1.0, 3.0], [2.0, -2.0], [10.0, 20.0]])
     assert torch.allclose(dqn.td_target(reward, discount, next_values), torch.tensor([3.7, 0.8, 0.5]))
-    judge = torch.tensor([[5.0, 0.0], [0.0, 5.0], [0.0, 0.0]])  # chooses 0, 1, 0
+    online_next_values = torch.tensor([[5.0, 0.0], [0.0, 5.0], [0.0, 0.0]])  # chooses 0, 1, 0
     expected = torch.tensor([1.0 + 0.9 * 1.0, -1.0 + 0.9 * -2.0, 0.5])
-    assert torch.allclose(dqn.td_target(reward, discount, next_values, judge), expected)
+    assert torch.allclose(dqn.td_target(reward, discount, next_values, online_next_values), expected)
 
 
 def test_loss_by_hand():
@@ -222,8 +222,8 @@ def test_watch_says_whose_weights_play_and_one_game_has_no_interval(tmp_path, ca
     watch.main(watch.Config(folder, games=1, film=False))
     line = json.loads((folder / "watch.jsonl").read_text())
     assert (line["checkpoint"], line["low"], line["high"]) == ("last", None, None)
-    told = capsys.readouterr().out
-    assert "last weights, of step 800, 1 games of Catch" in told and "interval" not in told
+    message = capsys.readouterr().out
+    assert "last weights, of step 800, 1 games of Catch" in message and "interval" not in message
 
 
 @pytest.mark.parametrize("flag", [dict(protocol="sticky"), dict(frame_skip=2), dict(color=True)])

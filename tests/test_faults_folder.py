@@ -26,7 +26,7 @@ def config(tmp_path):
     return Config(folder=tmp_path / "results")
 
 
-def judge(run, step):
+def evaluate(run, step):
     """An evaluation at step 10, so that there is a best.pt."""
     if step == 10:
         run.log_evaluation({"eval/return": 1.0, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
@@ -34,7 +34,7 @@ def judge(run, step):
 
 def killed(config, **others):
     """The folder of a run that was killed at step 34, after its checkpoints of 30, 32 and 34."""
-    others.setdefault("act", judge)
+    others.setdefault("act", evaluate)
     network = torch.nn.Linear(2, 2)
     with pytest.raises(MemoryError):
         walk(config, die_at=34, network=network, **others)
@@ -42,7 +42,7 @@ def killed(config, **others):
 
 
 def go_on(config, **others):
-    others.setdefault("act", judge)
+    others.setdefault("act", evaluate)
     return walk(config, network=torch.nn.Linear(2, 2), **others)
 
 
@@ -199,7 +199,7 @@ def test_a_strangers_checkpoint_is_passed_over_and_left_alone(config):
     for kind in ("pt", "json"):
         shutil.copy(checkpoints(other, kind)[-1], folder / f"checkpoint/000000000999.{kind}")
         shutil.copy(checkpoints(other, kind)[-1], folder / f"checkpoint/000000000034.{kind}")
-    with pytest.warns(UserWarning, match="999.pt is passed over .belongs to another run"):
+    with pytest.warns(UserWarning, match="999.pt is skipped .belongs to another run"):
         run, _ = go_on(config)
     assert run.step == 40 and (folder / "checkpoint/000000000999.pt").exists()
     whole, _ = go_on(dataclasses.replace(config, name="whole"))
@@ -405,8 +405,8 @@ def test_a_damaged_memory_is_reported_and_left_out_on_request(config):
     folder = config.folder / "Nowhere/walk-1"
     oldest = min((folder / "checkpoint/memory").iterdir())
     flip(oldest)
-    told = f"{oldest.name} does not match its checksum.*without the oldest 2 of the memory's 34 transitions"
-    with pytest.warns(UserWarning), pytest.raises(RunError, match=told + ".*--accept-loss"):
+    message = f"{oldest.name} does not match its checksum.*without the oldest 2 of the memory's 34 transitions"
+    with pytest.warns(UserWarning), pytest.raises(RunError, match=message + ".*--accept-loss"):
         walk(config, memory=is_first()[0])
     memory, _ = is_first()
     with pytest.warns(UserWarning, match="goes on from step 34, but not exactly"):
@@ -455,13 +455,13 @@ def test_what_changes_the_last_digits_is_said(config, what, monkeypatch):
     folder = killed(config)
     if what == "torch":
         monkeypatch.setattr(torch, "__version__", "9.9")
-        told = "torch 9.9 instead of"
+        message = "torch 9.9 instead of"
     else:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-        told = "threads 3 instead of"
-    with pytest.warns(UserWarning, match=f"not exactly: .*{told}.*last digits"):
+        message = "threads 3 instead of"
+    with pytest.warns(UserWarning, match=f"not exactly: .*{message}.*last digits"):
         go_on(dataclasses.replace(config, threads=1))
-    assert told in json.loads((folder / "config.json").read_text())["inexact"][0]["what"]
+    assert message in json.loads((folder / "config.json").read_text())["inexact"][0]["what"]
 
 
 # Read back by others.

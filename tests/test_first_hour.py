@@ -103,8 +103,8 @@ def test_the_time_left_is_estimated_once_it_learns(monkeypatch, capsys):
 def test_a_run_s_first_loss_begins_the_estimate(tmp_path):
     begun = []
 
-    def look(run, step):
+    def shown(run, step):
         begun.append(run.bar.settled)
 
-    walk(Config(folder=tmp_path), act=look)
+    walk(Config(folder=tmp_path), act=shown)
     assert begun[:2] == [False, True]

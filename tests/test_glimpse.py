@@ -128,7 +128,7 @@ def test_scenes_are_the_loops(task, side):
         assert torch.equal(answers[:, 1], scenes.labels[(uniform[:, 0] * 50).long()])
 
 
-def test_scenes_are_fresh_and_follow_from_the_generator():
+def test_scenes_are_new_and_determined_by_the_generator():
     scenes = Scenes(*glimpse.glyphs(50), TASKS["Cluttered"])
     first, labels = scenes.sample(20, torch.Generator().manual_seed(3))
     again, same = scenes.sample(20, torch.Generator().manual_seed(3))
@@ -158,7 +158,7 @@ def test_bad_images_say_what_is_wrong():
         Scenes(images, labels, glimpse.Task(50, 0, 2))
     with pytest.raises(ValueError, match="'Clutered': choose one of Plain"):
         GlimpseVectorEnv(1, task="Clutered")
-    with pytest.raises(ValueError, match="come together"):
+    with pytest.raises(ValueError, match="both images and labels"):
         GlimpseVectorEnv(1, images=images)
 
 

@@ -240,10 +240,10 @@ def test_sum_tree_draws_each_share(device):
     value = torch.rand(size, generator=generator, device=device) * (torch.arange(size, device=device) % 7 > 0)
     tree.set(torch.arange(size, device=device), value)
     leaf = tree.draw(batch, generator)
-    units = tree.leaves.cpu()
-    ends = units.cumsum(0)
+    priorities = tree.leaves.cpu()
+    ends = priorities.cumsum(0)
     total = int(ends[-1])
-    begins = ends - units
-    assert (units[leaf.cpu()] > 0).all()
+    begins = ends - priorities
+    assert (priorities[leaf.cpu()] > 0).all()
     edges = torch.tensor([k * total // batch for k in range(batch + 1)])
     assert (begins[leaf.cpu()] < edges[1:]).all() and (ends[leaf.cpu()] > edges[:-1]).all()

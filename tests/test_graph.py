@@ -24,7 +24,7 @@ class Recorded:
             place.copy_(value)
 
 
-def test_launches_with_fresh_numbers_and_keeps_what_it_returned(monkeypatch):
+def test_launches_with_new_inputs_and_keeps_earlier_outputs(monkeypatch):
     total = torch.zeros(())
 
     def learn(batch, weight):

@@ -49,7 +49,7 @@ def test_exif_turns_an_image_upright(suffix, orientation, tmp_path):
 
 
 def test_damaged_exif_says_nothing(tmp_path):
-    path = save(tmp_path / "a.jpg", size=(8, 8), exif=b"Exif\0\0garbage that is no TIFF")
+    path = save(tmp_path / "a.jpg", size=(8, 8), exif=b"Exif\0\0garbage that is not a TIFF")
     assert pixels(path, 8).shape == (8, 8, 3)
 
 
@@ -88,7 +88,7 @@ def test_tiffs_of_other_bits_ends_and_whites(tmp_path):
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_numbers_without_a_white_are_refused(kind, tmp_path):
     Image.fromarray(RAMP.astype(kind)).save(tmp_path / "a.tif")
-    with pytest.raises(ValueError, match="a.tif cannot be read as an image.*none says what is white: save it with 8"):
+    with pytest.raises(ValueError, match="a.tif cannot be read as an image.*white is not defined: save it with 8"):
         image_files.read_image(tmp_path / "a.tif", 8)
 
 
@@ -234,7 +234,7 @@ def test_a_class_that_is_not_tested_is_said(tmp_path):
 
 def test_a_folder_above_the_right_one_is_no_set_of_one_class(tmp_path):
     three(tmp_path / "a" / "pets")
-    with pytest.raises(ValueError, match="pets is no class but an image set, with train: name that folder"):
+    with pytest.raises(ValueError, match="pets is not a class but an image set, with train: name that folder"):
         data.listing(tmp_path / "a")
     for name in ("cat", "dog"):
         save(tmp_path / "b" / "pets" / name / "1.png")
@@ -245,11 +245,11 @@ def test_a_folder_above_the_right_one_is_no_set_of_one_class(tmp_path):
 
 
 def test_names_do_not_command_the_terminal(tmp_path, capsys, monkeypatch):
-    """Neither what is passed over, nor a file that is no image, nor a class."""
+    """Neither what is passed over, nor a file that is not an image, nor a class."""
     root = three(tmp_path / "pets")
     evil = "\x1b]0;owned\x07\x1b[31m\u202e"
     (root / "train" / "cat" / f"{evil}.txt").write_text("")
-    (root / "train" / "owl" / "\udcff.txt").write_text("")  # a byte that is no UTF-8
+    (root / "train" / "owl" / "\udcff.txt").write_text("")  # a byte that is not UTF-8
     (root / "train" / "dog" / f"{evil}.png").write_text("no image")
     monkeypatch.setattr(runs.Run, "stepping", False)  # as in a process of its own
     monkeypatch.setattr(sys, "argv", ["", str(root), "--size", "8", "--out", str(tmp_path / "a.png")])

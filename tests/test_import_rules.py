@@ -54,7 +54,7 @@ LOOPS = {  # of a family, and the programs that train networks of their own by i
 
 
 def test_no_program_imports_another():
-    """What two programs share lives in a module that is no program; a family's members import their own loop.
+    """What two programs share lives in a module that is not a program; a family's members import their own loop.
 
     Members are in one folder, or named in LOOPS. A study of programs names those it is about, and a room's
     __main__ is its list of programs.

@@ -67,7 +67,7 @@ def test_what_remembers_and_what_draws_are_loaded_too(tmp_path):
 
 
 def test_what_is_no_run_is_said(tmp_path):
-    with pytest.raises(runs.RunError, match="is no run's folder"):
+    with pytest.raises(runs.RunError, match="is not a run's folder"):
         agents.load(tmp_path)
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
         _ = agents.lode

@@ -98,7 +98,7 @@ def test_plateau_and_early_stopping_by_hand():
     watch = schedules.PlateauSchedule(patience=2, stop=4)
     seen = []
     for loss in (3.0, 2.0, 2.0, 2.5, 1.0, 1.1, 1.2, 1.3, 1.4):
-        watch.see(loss)
+        watch.record(loss)
         seen.append((round(watch.factor, 5), watch.done))
     assert seen == [*[(1, False)] * 3, *[(0.1, False)] * 3, *[(0.01, False)] * 2, (0.001, True)]
     again = schedules.PlateauSchedule(patience=2, stop=4)
@@ -106,7 +106,7 @@ def test_plateau_and_early_stopping_by_hand():
     assert again.done and again.state_dict() == watch.state_dict()
     never = schedules.PlateauSchedule()
     for _ in range(9):
-        never.see(1.0)
+        never.record(1.0)
     assert never.factor == 1 and not never.done
 
 

@@ -48,10 +48,10 @@ def noisy(name: str, folder, channels: int = 4):
     return str(path), (channels, smallest, smallest)
 
 
-def board(shape: tuple[int, ...], count: int = 4) -> SimpleNamespace:
+def small_world(shape: tuple[int, ...], count: int = 4) -> SimpleNamespace:
     """What a network is told of a world of pictures."""
     observation = torch.randint(256, (count, *shape), dtype=torch.uint8)
-    about = dict(name="board", count=count, actions=3, action_shape=(), device=torch.device("cpu"))
+    about = dict(name="small_world", count=count, actions=3, action_shape=(), device=torch.device("cpu"))
     return SimpleNamespace(observation=observation, observation_shape=shape, **about)
 
 
@@ -75,7 +75,7 @@ def test_acting_and_learning_are_one_function_of_an_observation(name, tmp_path, 
     """Of a PPO agent: values depend on no neighbor and no chance, no buffer is rewritten, the first ratio is 1."""
     monkeypatch.setattr(machine, "fast_bf16", lambda device: False)
     path, shape = noisy(name, tmp_path)
-    config, world = asked(ppo, path, bf16=True), board(shape)
+    config, world = asked(ppo, path, bf16=True), small_world(shape)
     network = actor_critic.build(config, world)
     backbone, head = network.backbone, network.head
     assert any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in backbone.modules())

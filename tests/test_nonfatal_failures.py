@@ -41,7 +41,7 @@ def config(tmp_path, monkeypatch):
     return Config(folder=tmp_path, save_every=300.0)
 
 
-def told(folder):
+def scores(folder):
     return [line for line in lines(folder) if "eval/return" in line]
 
 
@@ -58,7 +58,7 @@ def test_a_film_is_no_reason_to_stop(world, shows, tmp_path, capsys):
     folder = next(tmp_path.glob("*/*/dqn"))
     said = capsys.readouterr().err
     films = list((folder / "videos").glob("*")) if (folder / "videos").exists() else []
-    assert (folder / "finished.json").exists() and len(told(folder)) == 2
+    assert (folder / "finished.json").exists() and len(scores(folder)) == 2
     assert said.count("no film (") == (not shows)
     if shows:
         assert [path.name for path in films][0].startswith("step-")
@@ -79,7 +79,7 @@ def test_an_encoder_that_fails_leaves_nothing_and_is_reported_once(tmp_path, cap
     program("dqn")[0](small("dqn", "tests.failing_worlds:failing/Pictures-v0", tmp_path, film_seconds=0.5))
     folder = next(tmp_path.glob("*/*/dqn"))
     assert capsys.readouterr().err.count("no film (BrokenPipeError: ffmpeg died)") == 1
-    assert len(told(folder)) == 2 and not list((folder / "videos").iterdir())
+    assert len(scores(folder)) == 2 and not list((folder / "videos").iterdir())
 
 
 def test_frames_of_all_kinds_become_pictures():
@@ -105,7 +105,7 @@ def test_frames_of_all_kinds_become_pictures():
 def test_an_endless_evaluation_is_cut_short_and_says_so(tmp_path, capsys):
     world = "tests.failing_worlds:failing/Endless-v0"
     program("dqn")[0](small("dqn", world, tmp_path, evaluate_games=3, evaluate_steps=30))
-    line = told(next(tmp_path.glob("*/*/dqn")))[0]
+    line = scores(next(tmp_path.glob("*/*/dqn")))[0]
     assert (line["eval/return"], line["eval/length"], line["eval/games"], line["eval/cut"]) == (30.0, 30.0, 3, 3)
     assert "3 of them cut short by --evaluate-steps" in capsys.readouterr().err
 
@@ -137,7 +137,7 @@ def test_an_evaluation_that_fails_is_reported_once(tmp_path, capsys, monkeypatch
     monkeypatch.setattr(evaluation, "evaluate", fail)
     program("dqn")[0](small("dqn", "CartPole", tmp_path))
     folder = next(tmp_path.glob("*/dqn"))
-    assert (folder / "finished.json").exists() and not told(folder)
+    assert (folder / "finished.json").exists() and not scores(folder)
     assert capsys.readouterr().err.count("no evaluation (KeyError: 'joint'); the run goes on without") == 1
 
 
@@ -156,7 +156,7 @@ def score(value):
     return {"eval/return": float(value), "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1}
 
 
-def judge(run, step, what="evaluation", break_at=None, number=signal.SIGINT):
+def evaluate(run, step, what="evaluation", break_at=None, number=signal.SIGINT):
     """Evaluate every ten steps, with draws from every global generator; a signal arrives in that of step break_at."""
     if run.due(10):
         found = None
@@ -174,22 +174,22 @@ def judge(run, step, what="evaluation", break_at=None, number=signal.SIGINT):
 def test_a_signal_breaks_off_an_evaluation_which_is_then_made_again(config, number, capsys):
     began = time.monotonic()
     with pytest.raises(SystemExit) as left:
-        walk(config, act=lambda run, step: judge(run, step, break_at=28, number=number))
+        walk(config, act=lambda run, step: evaluate(run, step, break_at=28, number=number))
     assert left.value.code == 128 + number and time.monotonic() - began < 10
     assert "kept: the checkpoint of step 28" in capsys.readouterr().err
-    run, part = walk(config, act=judge)
-    whole, expected = walk(dataclasses.replace(config, name="whole"), act=judge)
+    run, part = walk(config, act=evaluate)
+    whole, expected = walk(dataclasses.replace(config, name="whole"), act=evaluate)
     assert torch.equal(part.place, expected.place)
     assert (run.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
 
 
 def test_a_signal_leaves_a_film_out_and_the_run_is_saved_as_it_is(config):
     with pytest.raises(SystemExit) as left:
-        walk(config, act=lambda run, step: judge(run, step, "film", break_at=28))
+        walk(config, act=lambda run, step: evaluate(run, step, "film", break_at=28))
     assert left.value.code == 130
     assert max((config.folder / "Nowhere/walk-1/checkpoint").glob("0*.pt")).name == "000000000030.pt"
-    _, part = walk(config, act=judge)
-    _, expected = walk(dataclasses.replace(config, name="whole"), act=judge)
+    _, part = walk(config, act=evaluate)
+    _, expected = walk(dataclasses.replace(config, name="whole"), act=evaluate)
     assert torch.equal(part.place, expected.place)
 
 

@@ -51,9 +51,9 @@ def test_gradients_of_boxes():
     for function in (boxes.iou, boxes.giou, boxes.encode, boxes.decode):
         given = one if function is not boxes.decode else (one / 100).detach().requires_grad_()
         assert torch.autograd.gradcheck(lambda x, f=function: f(x, other), (given,))
-    apart = torch.tensor([[0.0, 0, 1, 1]], requires_grad=True)
-    boxes.giou(apart, B[1:]).sum().backward()
-    assert apart.grad[0, 2] > 0, "boxes that do not touch are drawn together"
+    disjoint = torch.tensor([[0.0, 0, 1, 1]], requires_grad=True)
+    boxes.giou(disjoint, B[1:]).sum().backward()
+    assert disjoint.grad[0, 2] > 0, "boxes that do not touch are drawn together"
 
 
 def suppressed_by_a_loop(found, scores, threshold):

@@ -23,7 +23,7 @@ def test_a_file_is_whole_or_named_and_what_was_there_stays(tmp_path):
         output.write(tmp_path / "file" / "result.json", b"x", "--out")
 
 
-def test_a_finished_run_is_told_by_its_type_and_another_config_is_not(tmp_path):
+def test_a_finished_run_is_recognized_by_its_type_and_another_config_is_not(tmp_path):
     config = Config(folder=tmp_path)
     walk(config)
     with pytest.raises(Finished, match="is finished"):
@@ -42,7 +42,7 @@ def test_a_file_in_a_folders_place_is_named_and_erases_no_log(tmp_path, name):
     kept = (run / "metrics.jsonl").read_bytes()
     (run / name).rmdir() if (run / name).exists() else None
     (run / name).write_text("")
-    with pytest.raises(RunError, match=f"{name} is no folder, where a run has one: move it away"):
+    with pytest.raises(RunError, match=f"{name} is not a folder, where a run has one: move it away"):
         walk(config)
     assert kept and (run / "metrics.jsonl").read_bytes() == kept
 

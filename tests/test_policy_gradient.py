@@ -314,7 +314,7 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
 
 
 @pytest.mark.parametrize(
-    ("program", "changes", "told"),
+    ("program", "changes", "message"),
     [
         (ppo, dict(minibatches=200), "2 steps or more"),
         (ppo, dict(normalize_observations=True), "it is for vectors"),
@@ -325,8 +325,8 @@ def test_a_world_may_have_a_recipe_of_its_own(name, env):
         (soft_attention, dict(level=7), "2 maps, from 0 to 1"),
     ],
 )
-def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path, program, changes, told):
-    with pytest.raises(ValueError, match=told):
+def test_numbers_that_would_fail_later_are_refused_at_once(tmp_path, program, changes, message):
+    with pytest.raises(ValueError, match=message):
         program.train(quick(tmp_path, program, **changes))
 
 
@@ -411,7 +411,7 @@ def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("env", "kwarg", "told"),
+    ("env", "kwarg", "message"),
     [
         ("CartPole", "continuous", "write name=value"),
         ("CartPole", "stack=2", "write --stack"),
@@ -420,8 +420,8 @@ def test_a_world_is_made_and_evaluated_and_watched_with_its_kwargs(tmp_path):
         ("Breakout", "frame_skip=2", "write --frame-skip"),
     ],
 )
-def test_kwargs_that_a_world_cannot_be_made_with_are_refused(env, kwarg, told):
-    with pytest.raises(ValueError, match=told):
+def test_kwargs_that_a_world_cannot_be_made_with_are_refused(env, kwarg, message):
+    with pytest.raises(ValueError, match=message):
         a2c.world_options(a2c.Config(env=env, env_kwargs=(kwarg,)))
 
 

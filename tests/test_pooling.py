@@ -149,6 +149,6 @@ def test_learned_pool_and_radial_basis_functions_by_hand():
     assert torch.equal(output.codes, digit_codes()) and output.codes.shape == (10, 84)
     x = torch.randn(3, 84)
     assert torch.allclose(output(x), -(x[:, None] - output.codes).square().sum(2), atol=1e-3)
-    apart = (output.codes[:, None] != output.codes).sum(2)
-    assert apart[~torch.eye(10, dtype=torch.bool)].min() >= 4  # each digit has a code of its own
+    distance = (output.codes[:, None] != output.codes).sum(2)
+    assert distance[~torch.eye(10, dtype=torch.bool)].min() >= 4  # each digit has a code of its own
     assert not list(output.parameters())

@@ -164,8 +164,8 @@ def test_games_played_afterwards_are_rounded_to_the_digits_that_matter(tmp_path,
     line |= dict(zip(("mean", "low", "high"), scores, strict=True))
     (folder / "watch.jsonl").write_text(json.dumps(line) + "\n")
     publish.publish(folder, into, "catch")
-    told = pages.block(["catch"], into, into / "catch" / "README.md")
-    assert f"seed 1, best weights (step 1,000): {words} over 100 games" in told
+    message = pages.block(["catch"], into, into / "catch" / "README.md")
+    assert f"seed 1, best weights (step 1,000): {words} over 100 games" in message
     (folder / "watch.jsonl").write_text(json.dumps(line | {"games": 1, "low": None, "high": None}) + "\n")
     publish.publish(folder, into, "catch")
     assert "** in one game" in pages.block(["catch"], into, into / "catch" / "README.md")

@@ -120,23 +120,25 @@ def test_iqn_chooses_by_fractions_of_their_own():
 
     torch.manual_seed(0)
     config = dataclasses.replace(rainbow.recipe(rainbow.Config(only="iqn", env="Catch")), fractions=8)
-    next_value, judge = rainbow.next_prediction(config, None, Lottery(), torch.zeros(20_000, 1))
+    next_value, next_values = rainbow.next_prediction(config, None, Lottery(), torch.zeros(20_000, 1))
     assert next_value.atoms.shape == (20_000, 2, 8) and next_value.fractions.shape == (20_000, 8)
-    worth = rainbow.td_target(config, None, next_value, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    worth = rainbow.td_target(config, None, next_value, next_values, torch.zeros(20_000), torch.ones(20_000)).mean()
     assert worth.abs() < 0.01  # chosen by the same eight it would be 0.08
     munchausen = dataclasses.replace(config, munchausen=True)
-    worth = rainbow.td_target(munchausen, None, next_value, judge, torch.zeros(20_000), torch.ones(20_000)).mean()
+    worth = rainbow.td_target(
+        munchausen, None, next_value, next_values, torch.zeros(20_000), torch.ones(20_000)
+    ).mean()
     assert worth.abs() < 0.02
 
 
 def test_updates_of_one_draw_see_the_whole_memory():
     rows, weights = torch.arange(12), torch.arange(12).float() + 1
-    dealt = list(split_batches([rows, 10 * rows], weights, 3))
-    assert [fields[0].tolist() for fields, _ in dealt] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
-    for fields, weight in dealt:
+    parts = list(split_batches([rows, 10 * rows], weights, 3))
+    assert [fields[0].tolist() for fields, _ in parts] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    for fields, weight in parts:
         assert torch.equal(fields[1], 10 * fields[0])
         assert torch.allclose(weight, (fields[0] + 1) / (fields[0].max() + 1))
-    assert torch.equal(concatenate([fields[0] for fields, _ in dealt]), rows)  # as surprise goes back to the memory
+    assert torch.equal(concatenate([fields[0] for fields, _ in parts]), rows)  # as surprise goes back to the memory
     assert [weight for _, weight in split_batches([rows], None, 2)] == [None, None]
 
 
@@ -155,7 +157,7 @@ def test_noise_is_for_training_and_has_the_size_of_sigma():
     assert noise.std().item() == pytest.approx(expected, rel=0.1)
 
 
-def test_beta_rises_to_one():
+def test_importance_exponent_rises_to_one():
     assert [importance_exponent_at(step, 100, 0.4) for step in (0, 50, 100, 200)] == pytest.approx(
         [0.4, 0.7, 1.0, 1.0]
     )

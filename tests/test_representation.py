@@ -13,7 +13,7 @@ from agents import dqn
 from agents.studies.representation import collect, pretrain, probe, transfer
 from agents.studies.representation.collect import LabeledFrames
 from agents.studies.representation.probe import Part
-from envs.atari_ram import VARIABLES, AtariConsole, shares
+from envs.atari_ram import VARIABLES, AtariRAM, area_weights
 from vision import backbones
 
 
@@ -23,32 +23,30 @@ def pong() -> LabeledFrames:
 
 
 @pytest.mark.parametrize("game", ["Pong", "Boxing"])
-def test_console_frames_equal_the_agents_observations(game):
-    console = AtariConsole(game, seed=1, noops=0)
+def test_ram_frames_equal_the_agents_observations(game):
+    played = AtariRAM(game, seed=1, noops=0)
     world = AtariVectorEnv(game.lower(), num_envs=1, noop_max=0, use_fire_reset=False, repeat_action_probability=0.0)
     seen = world.reset(seed=np.array([1], np.int32))[0]
-    assert console.actions == world.single_action_space.n
-    for action in np.random.default_rng(0).integers(console.actions, size=40):
-        separate_critic = np.abs(seen[0].astype(int) - console.observation.numpy())
-        assert separate_critic.max() <= 1 and (separate_critic > 0).mean() < 0.001, (
-            "but for what OpenCV rounds down at a half"
-        )
-        console.step(int(action))
+    assert played.actions == world.single_action_space.n
+    for action in np.random.default_rng(0).integers(played.actions, size=40):
+        difference = np.abs(seen[0].astype(int) - played.observation.numpy())
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.001, "up to OpenCV's rounding of halves"
+        played.step(int(action))
         seen = world.step(np.array([action], np.int32))[0]
 
 
 def test_shares_by_hand():
-    assert torch.allclose(shares(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
+    assert torch.allclose(area_weights(3, 2), torch.tensor([[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]]))
 
 
-def test_console_resets():
-    console = AtariConsole("Breakout", seed=1)
-    while not console.over:
-        console.step(1)
-    assert console.step(0) == 0.0 and not console.over
-    assert console.observation[:3].max() == 0 < console.observation[3].max()
+def test_ram_game_resets():
+    played = AtariRAM("Breakout", seed=1)
+    while not played.over:
+        played.step(1)
+    assert played.step(0) == 0.0 and not played.over
+    assert played.observation[:3].max() == 0 < played.observation[3].max()
     with pytest.raises(ValueError, match="unknown game 'Pongg'"):
-        AtariConsole("Pongg", seed=1)
+        AtariRAM("Pongg", seed=1)
 
 
 def test_ram_labels_of_the_ball(pong):
@@ -109,7 +107,7 @@ def test_labels_by_hand():
     assert found.names == ["player_y", "ball_x"] and found.bins == [3, 30] and "enemy_x" in found.constant
     assert found.label[[0, 1, 2, 3], 0].tolist() == [0, 1, 2, 0]
     assert found.label[[0, 4, 5, 149, 199], 1].tolist() == [0, 0, 1, 29, 29], "beyond what training saw: the last bin"
-    with pytest.raises(ValueError, match="nobody wrote down Adventure's memory"):
+    with pytest.raises(ValueError, match="the RAM of Adventure is not documented"):
         collect.labels(played, "Adventure", torch.arange(150))
 
 
@@ -168,7 +166,7 @@ def test_collects_by_flag(tmp_path):
     path = collect.main(collect.Config("pong", games=2, max_steps=20, out=tmp_path / "some.safetensors"))
     played, about = LabeledFrames.load(path)
     assert about["env"] == "Pong" and len(played.frame) == 40 and played.memory.shape == (40, 128)
-    with pytest.raises(runs.RunError, match="no run's folder"):
+    with pytest.raises(runs.RunError, match="not a run's folder"):
         collect.main(collect.Config("Pong", agent=tmp_path, games=2, max_steps=20))
 
 

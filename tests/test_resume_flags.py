@@ -79,10 +79,10 @@ def test_each_flag_on_resume(tmp_path, program):
                 Folder(path, changed, {"program": program})
             continue
         hold(path, changed, program)
-        told, new = json.loads((path / "config.json").read_text()), json.loads(json.dumps(value, default=str))
+        message, new = json.loads((path / "config.json").read_text()), json.loads(json.dumps(value, default=str))
         if flag not in ("folder", "name"):  # a folder that was moved
-            assert told["config"][flag] == new
-            assert [(each["step"], each["flags"][flag][1]) for each in told["changes"]] == [(40, new)]
+            assert message["config"][flag] == new
+            assert [(each["step"], each["flags"][flag][1]) for each in message["changes"]] == [(40, new)]
         hold(path, config, program)  # and back again
 
 
@@ -160,10 +160,10 @@ def test_another_programs_run_is_named(tmp_path):
     from agents import dqn, ppo
 
     begin(tmp_path, dqn.Config(), "agents.dqn")
-    with pytest.raises(RunError) as told:
+    with pytest.raises(RunError) as message:
         Folder(tmp_path, ppo.Config(), {"program": "agents.ppo"})
-    assert "holds a run of agents.dqn, and this is agents.ppo: choose another --name" in str(told.value)
-    assert len(str(told.value).splitlines()) == 1
+    assert "holds a run of agents.dqn, and this is agents.ppo: choose another --name" in str(message.value)
+    assert len(str(message.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "agents.tabular"])

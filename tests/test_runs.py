@@ -135,8 +135,11 @@ class Sizes:
 def test_a_number_that_may_be_left_out_has_its_range_too(monkeypatch, capsys):
     for good in (Sizes(), Sizes(side=1), Sizes(share=1.0)):
         flag_types.check(good)
-    for bad, told in ((Sizes(side=0), "--side 0: it takes 1 or more"), (Sizes(share=-0.1), "--share -0.1: it takes")):
-        with pytest.raises(ValueError, match=told):
+    for bad, message in (
+        (Sizes(side=0), "--side 0: it takes 1 or more"),
+        (Sizes(share=-0.1), "--share -0.1: it takes"),
+    ):
+        with pytest.raises(ValueError, match=message):
             flag_types.check(bad)
     begun = []
     monkeypatch.setattr(Run, "stepping", False)  # as in a program that has just been called
@@ -160,7 +163,7 @@ def test_other_config_is_refused_with_the_difference(config):
         walk(dataclasses.replace(config, rate=0.25))
 
 
-def test_outward_flags_may_change(config):
+def test_flags_that_change_no_learning_may_change(config):
     with pytest.raises(MemoryError):
         walk(config, die_at=34)
     run, _ = walk(dataclasses.replace(config, save_every=100.0, tags=("x",)))
@@ -225,8 +228,8 @@ def test_nan_stops_and_is_not_kept(config, what, save_every):
             network.weight.data[0] = math.nan
 
     config = dataclasses.replace(config, save_every=save_every)
-    told = "step 26.*checkpoint of step 24" if not save_every else "step [34]0.*no checkpoint yet"
-    with pytest.raises(RunError, match=f"{what} became infinite or no number by {told}.*with a --name of its own"):
+    message = "step 26.*checkpoint of step 24" if not save_every else "step [34]0.*no checkpoint yet"
+    with pytest.raises(RunError, match=f"{what} became infinite or no number by {message}.*with a --name of its own"):
         walk(config, act=poison, network=network)
     saved = sorted((config.folder / "Nowhere/walk-1/checkpoint").glob("*.pt"))
     kept = [torch.load(path, weights_only=True)["parts"]["network"]["weight"] for path in saved]
@@ -270,7 +273,7 @@ def test_what_a_kill_left_is_swept_and_a_damaged_manifest_is_no_checkpoint(confi
     for path in (folder / ".000000000035.pt.0123abcd.tmp", folder / "memory" / ".a.0123abcd.tmp"):
         path.write_bytes(b"")
     (folder / "000000000999.json").write_text("{")
-    with pytest.warns(UserWarning, match="999.pt is passed over .No such file"):
+    with pytest.warns(UserWarning, match="999.pt is skipped .No such file"):
         walk(config)
     assert sorted(path.name for path in folder.iterdir()) == [
         *(f"0000000000{step}.{kind}" for step in (36, 38, 40) for kind in ("json", "pt")),
@@ -288,14 +291,14 @@ def test_a_log_that_lost_its_end_is_reported(config):
 
 
 def test_a_resumed_run_knows_its_best_and_its_time(config):
-    def judge(run, step):
+    def evaluate(run, step):
         if step in (10, 34):
             run.log_evaluation({"eval/return": 3.0 - step / 34, "eval/median": 0.0, "eval/std": 0.0, "eval/games": 1})
         run.seconds += 100  # as if it took so long
 
     with pytest.raises(MemoryError):
-        walk(config, act=judge, die_at=32)
-    run, _ = walk(config, act=judge)
+        walk(config, act=evaluate, die_at=32)
+    run, _ = walk(config, act=evaluate)
     assert torch.load(run.folder / "checkpoint/best.pt", weights_only=True)["step"] == 12
     assert run.seconds > 1_900  # twenty iterations
 
@@ -321,7 +324,7 @@ def test_unwritable_folder(config, tmp_path):
 
 
 def test_two_programs_in_one_folder(config):
-    Run(config, "tests.walk", "Nowhere").mirror.finish()
+    Run(config, "tests.walk", "Nowhere").wandb_mirror.finish()
     held = Run(dataclasses.replace(config, seed=2), "tests.walk", "Nowhere")
     with pytest.raises(RunError, match="in use"):
         Run(dataclasses.replace(config, seed=2), "tests.walk", "Nowhere")
@@ -344,13 +347,13 @@ def test_signals_save_and_leave(config, number):
 
 
 def test_best_is_kept(config):
-    def judge(run, step):
+    def evaluate(run, step):
         if step in (10, 20, 30):
             score = {10: 1.0, 20: 3.0, 30: 2.0}[step]
             spread = {"eval/median": score, "eval/std": 0.0, "eval/games": 1}
             assert run.log_evaluation({"eval/return": score} | spread) == (step < 30)
 
-    run, _ = walk(config, act=judge)
+    run, _ = walk(config, act=evaluate)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
     assert "evaluation return 2.00 at the end, 3.00 at best" in run.result()
@@ -361,20 +364,22 @@ def test_a_program_names_the_score_of_its_runs(config, capsys, better, best):
     about = dict(score=Score("eval/nats", better, unit="nats"), unit="images", follow_up="python -m vision.dream")
     nats = {10: 2.0, 20: 3.0, 30: 1.5}
 
-    def judge(run, step):
+    def evaluate(run, step):
         if step in nats:
             run.log_evaluation({"eval/nats": nats[step], "eval/images": 1_200, "eval/return": 100.0 - step})
 
     with pytest.raises(MemoryError):
-        walk(config, die_at=24, act=judge, about=about)
-    run, _ = walk(config, act=judge, about=about)  # what is best survives a resume
+        walk(config, die_at=24, act=evaluate, about=about)
+    run, _ = walk(config, act=evaluate, about=about)  # what is best survives a resume
     kept = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert (kept["best"], kept["step"]) == (best, {1.5: 32, 3.0: 22}[best])
     finished = json.loads((run.folder / "finished.json").read_text())
     assert (finished["metric"], finished["final"], finished["best"]) == ("eval/nats", 1.5, best)
     assert finished["score"] == f"evaluation 1.50 nats at the end, {best:.2f} nats at best"
-    told = json.loads((run.folder / "config.json").read_text())
-    assert told["score"] == {"metric": "eval/nats", "better": better, "unit": "nats"} and told["unit"] == "images"
+    message = json.loads((run.folder / "config.json").read_text())
+    assert (
+        message["score"] == {"metric": "eval/nats", "better": better, "unit": "nats"} and message["unit"] == "images"
+    )
     record = read_run(run.folder)
     assert (record.score, record.unit, record.best["eval/nats"]) == (about["score"], "images", best)
     said = capsys.readouterr().err
@@ -400,21 +405,21 @@ def test_a_best_by_another_metric_is_not_resumed(config, capsys):
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf, -math.inf])
 def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
-    def judge(run, step):
+    def evaluate(run, step):
         if step in (10, 20, 30):
             score = {10: spoilt, 20: 3.0, 30: 2.0}[step]
             run.log_evaluation({"eval/return": score, "eval/median": score, "eval/std": 0.0, "eval/games": 1})
         run.log({"value/mean": spoilt if step == 10 else 1.0, "value/sum": [math.inf, -math.inf, 1e308, 1e308]})
 
-    run, _ = walk(config, act=judge)
+    run, _ = walk(config, act=evaluate)
     best = torch.load(run.folder / "checkpoint/best.pt", weights_only=True)
     assert best["step"] == 22 and best["best"] == 3.0
     assert "evaluation return 2.00 at the end, 3.00 at best" in run.result()
     for name in ("metrics.jsonl", "clock.jsonl"):
         text = (run.folder / name).read_text()
         assert not any(word in text for word in ("NaN", "Infinity"))
-    told = [line for line in lines(run.folder) if "eval/return" in line]
-    assert [line["eval/return"] for line in told] == [None, 3.0, 2.0]
+    message = [line for line in lines(run.folder) if "eval/return" in line]
+    assert [line["eval/return"] for line in message] == [None, 3.0, 2.0]
     assert all(line["value/sum"] is None for line in lines(run.folder) if "value/sum" in line)
 
 

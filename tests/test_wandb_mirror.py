@@ -126,9 +126,9 @@ def test_a_resumed_run_is_one_offline_run_with_one_curve(config):
         "Nowhere/walk-1",
     )
     assert about.run_id == json.loads((run.folder / "config.json").read_text())["id"]
-    told = {item.key: json.loads(item.value_json) for item in about.config.update}
-    assert told["program"] == "tests.walk" and "torch" in told["versions"] and "cores" in told["hardware"]
-    assert told["steps"] == 40 and told["log_every"] == 4
+    message = {item.key: json.loads(item.value_json) for item in about.config.update}
+    assert message["program"] == "tests.walk" and "torch" in message["versions"] and "cores" in message["hardware"]
+    assert message["steps"] == 40 and message["log_every"] == 4
 
 
 def test_offline_says_how_to_upload(config, capsys):
@@ -157,8 +157,8 @@ def test_a_wandb_that_cannot_be_imported_is_reported_once(config, monkeypatch, t
     (broken / "wandb.py").write_text("raise ImportError('no such library')\n")
     monkeypatch.setenv("PYTHONPATH", str(broken))
     run = play(dataclasses.replace(config, wandb=wandb, log_every=2), pause=0.0 if wandb == "disabled" else 3.0)
-    told = [str(warning.message) for warning in recwarn if "W&B" in str(warning.message)]
-    assert len(told) == (wandb == "offline") and all("wandb cannot be imported" in words for words in told)
+    message = [str(warning.message) for warning in recwarn if "W&B" in str(warning.message)]
+    assert len(message) == (wandb == "offline") and all("wandb cannot be imported" in words for words in message)
     assert run.step == 40
 
 
@@ -289,7 +289,7 @@ def test_a_stopped_service_stops_no_run(config, whom):
     stopped, stopped_at = [], []
 
     def stop(run):
-        pid = run.mirror._process.pid
+        pid = run.wandb_mirror._process.pid
         until = time.monotonic() + 300
         while not list(run.folder.glob("wandb/offline-run-*/*.wandb")) and time.monotonic() < until:
             time.sleep(0.1)

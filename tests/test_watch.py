@@ -169,7 +169,7 @@ def test_the_package_of_a_world_is_imported_only_on_request(run, trap, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "flags, told",
+    "flags, message",
     [
         ({"capacity": "many"}, "--capacity takes no 'many'"),
         ({"env": None}, "--env takes no None"),
@@ -179,9 +179,9 @@ def test_the_package_of_a_world_is_imported_only_on_request(run, trap, tmp_path)
         ({"protocol": "wild"}, "--protocol takes no 'wild'"),
     ],
 )
-def test_a_config_of_other_types_is_refused_in_a_sentence(run, flags, told):
+def test_a_config_of_other_types_is_refused_in_a_sentence(run, flags, message):
     rewrite(run, config=flags)
-    with pytest.raises(RunError, match=f"config.json: {told}"):
+    with pytest.raises(RunError, match=f"config.json: {message}"):
         watch.main(config(run))
 
 

@@ -337,7 +337,7 @@ def test_what_cannot_be_had_is_said(monkeypatch, tmp_path):
     for name, message in {
         "squeezenet1_1:imagenet-v2": "no second weights for squeezenet1_1",
         "squeezenet1_1:imagnet": "did you mean 'imagenet'",
-        "squeezenet1_1:/no/such.pth": "is no file and no published weights",
+        "squeezenet1_1:/no/such.pth": "is not a file and no published weights",
         "resnet20:imagenet": "no published weights for resnet20",
         "squeezenet1_l:imagenet": "unknown backbone 'squeezenet1_l:imagenet': did you mean 'squeezenet1_1'",
     }.items():
@@ -456,7 +456,7 @@ def test_dropconnect_by_hand():
     body = backbones.build("lenet300_100", (1, 28, 28), dropconnect=0.5)
     x = torch.rand(4, 1, 28, 28)
     assert not torch.equal(body(x)[0], body(x)[0]) and torch.equal(body.eval()(x)[0], body(x)[0])
-    with pytest.raises(ValueError, match="dropconnect=1.0 is no probability"):
+    with pytest.raises(ValueError, match="dropconnect=1.0 is not a probability"):
         backbones.build("mlp", (4,), dropconnect=1.0)
 
 

@@ -20,7 +20,7 @@ from agents.rainbow import loop as rainbow
 from agents.rainbow.recipes import COMPONENTS
 from envs import World
 from replay import RowReplay
-from tests.nasty_worlds import Spoilt
+from tests.odd_worlds import Spoilt
 
 RAINBOW = ("rainbow", "btr", *(name for name in COMPONENTS if name != "rainbow"))  # btr: a recipe of the same loop
 MEMORY = dict(batch=4, capacity=1_000, learn_start=40, learn_every=20)
@@ -38,15 +38,15 @@ PROGRAMS: dict[str, dict[str, Any]] = {  # what of each recipe is made small eno
     "hard_attention": ROLLOUT | dict(lstm_units=8),
     "tabular": {},
 }
-NASTY = "tests.nasty_worlds:nasty/"
+ODD = "tests.odd_worlds:odd/"
 WORLDS = {
     "Catch": "Catch",
     "CartPole": "CartPole",
     "Pong": "Pong",
-    "continuous": NASTY + "Continuous-v0",
-    "no-render": NASTY + "Pictures-v0",
-    "irregular-info": NASTY + "Irregular-v0",
-    "unseeded": NASTY + "UnseededPictures-v0",
+    "continuous": ODD + "Continuous-v0",
+    "no-render": ODD + "Pictures-v0",
+    "irregular-info": ODD + "Irregular-v0",
+    "unseeded": ODD + "UnseededPictures-v0",
     "table": "FrozenLake",
 }
 
@@ -125,7 +125,7 @@ def test_every_program_runs_in_every_world_or_says_why_not(name, world, tmp_path
 def test_games_that_no_seed_determines_are_cut_short_where_a_run_stopped(name, tmp_path, monkeypatch):
     """Stopped by Ctrl-C in the middle of a game, and again: each time others begin, and the memory knows."""
     train = program(name)[0]
-    config = small(name, "tests.nasty_worlds:nasty/UnseededPictures-v0", tmp_path, evaluate_every=0)
+    config = small(name, "tests.odd_worlds:odd/UnseededPictures-v0", tmp_path, evaluate_every=0)
     send, sent = World.send, 0
 
     def interrupted(world: World, action: Any) -> None:
@@ -142,7 +142,7 @@ def test_games_that_no_seed_determines_are_cut_short_where_a_run_stopped(name, t
             train(config)
     with pytest.warns(RuntimeWarning, match="this run goes on, but not exactly"):
         train(config)
-    assert (tmp_path / "nasty/UnseededPictures-v0" / name / "finished.json").exists()
+    assert (tmp_path / "odd/UnseededPictures-v0" / name / "finished.json").exists()
 
 
 @pytest.mark.parametrize("field, value", [("reward", float("nan")), ("reward", None), ("observation", float("inf"))])
@@ -155,9 +155,9 @@ def test_what_is_no_number_ends_a_run_in_a_sentence_and_is_not_remembered(
     for _ in range(2):  # and again where it goes on
         with pytest.raises(SystemExit) as left:
             runs.launch(lambda _: dqn.train(config), dqn.Config, None, "agents.dqn", None)
-        told = capsys.readouterr().err
-        assert left.value.code == 2 and "Traceback" not in told
-        assert f"error: Spoilt-v0, world 0, at step 5 of its game: {'the ' * (field == 'reward')}{field}" in told
+        message = capsys.readouterr().err
+        assert left.value.code == 2 and "Traceback" not in message
+        assert f"error: Spoilt-v0, world 0, at step 5 of its game: {'the ' * (field == 'reward')}{field}" in message
     (folder,) = tmp_path.glob("*/dqn/checkpoint")
     memory = torch.load(max(folder.glob("0*.pt")), weights_only=True)["parts"]["memory"]
     kept = RowReplay(1_000, 2)
@@ -169,9 +169,7 @@ def test_what_is_no_number_ends_a_run_in_a_sentence_and_is_not_remembered(
 
 def test_a_run_of_a_world_in_a_local_file_is_watched_from_anywhere(tmp_path, monkeypatch, capsys):
     (tmp_path / "there").mkdir()
-    code = (
-        "import gymnasium\nfrom tests.nasty_worlds import Plain\ngymnasium.register('Mine-v0', entry_point=Plain)\n"
-    )
+    code = "import gymnasium\nfrom tests.odd_worlds import Plain\ngymnasium.register('Mine-v0', entry_point=Plain)\n"
     (tmp_path / "there" / "my_lessons.py").write_text(code)
     with monkeypatch.context() as there:
         there.syspath_prepend(tmp_path / "there")

@@ -334,8 +334,8 @@ def test_weights_come_back_in_torchvisions_names():
 
 def test_table_and_picture(tmp_path, capsys):
     program.main(program.Config(shape=(1, 28, 28), stem="cifar", classes=10, only=("lenet5", "resnet20")))
-    told = capsys.readouterr().out
-    assert "431,080" in told and "LeCun" in told
+    message = capsys.readouterr().out
+    assert "431,080" in message and "LeCun" in message
     program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=tmp_path / "x.png"))
     assert (tmp_path / "x.png").stat().st_size > 5_000
     for config in (program.Config(draw="resnet19"), program.Config(only=("resnet18", "resnet19"))):

@@ -58,7 +58,7 @@ class Categorical(nn.Module):
 
     @staticmethod
     def environment_action(action: Tensor) -> Tensor:
-        """The action that the world receives: the sampled one."""
+        """The action (B,) int64 that the world receives: the sampled one."""
         return action
 
 
@@ -119,7 +119,7 @@ class Gaussian(nn.Module):
         return (parameters[:, 1] + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
 
     def environment_action(self, action: Tensor) -> Tensor:
-        """The action that the world receives, within its bounds."""
+        """The action (B, A) float32 that the world receives, within its bounds."""
         if self.squash:
             return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
         return torch.clamp(self.center + self.scale * action, self.low, self.high)

@@ -17,9 +17,11 @@ class RecurrentState:
         self.state = state
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The state (N, S)."""
         return {"state": self.state}
 
     def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned, on the device of the present state."""
         self.state = saved["state"].to(self.state.device)
 
     def truncate_episodes(self, worlds: Tensor) -> None:

@@ -37,7 +37,7 @@ class NoNormalizer(nn.Identity):
     """Identity with the interface of RunningNormalizer."""
 
     def update(self, rows: Tensor) -> None:
-        """Do nothing."""
+        """Do nothing. rows: (B, *shape)."""
 
 
 class RewardNormalizer(nn.Module):

@@ -1,10 +1,10 @@
-"""C51: the network predicts how the return is distributed, over 51 fixed values, instead of its mean.
+"""C51: the network predicts the distribution of the return over 51 fixed atoms, not only its mean.
 
 Bellemare et al. 2017, "A distributional perspective on reinforcement learning".
 
     python -m agents.rainbow --only c51 --env Breakout --v-min -10 --v-max 10
 
-The loop is agents/rainbow.py's with only this component on.
+The training loop is loop.py, with this component only.
 """
 
 import torch
@@ -17,9 +17,9 @@ def support(v_min: float, v_max: float, atoms: int, device: torch.device) -> Ten
 
 
 def project(probability: Tensor, reward: Tensor, discount: Tensor, z: Tensor) -> Tensor:
-    """The distribution of r + discount * Z, brought back onto the atoms z. Bellemare 2017, algorithm 1.
+    """The distribution of r + discount * Z, projected onto the atoms z. Bellemare 2017, algorithm 1.
 
-    Each shifted atom gives its probability to its two neighbors, the nearer the more.
+    Each shifted atom's probability is split between its two neighbors in proportion to their nearness.
 
     Args:
         probability: (B, Z), of the atoms. reward, discount: (B,). z: (Z,), evenly spaced.

@@ -1,10 +1,10 @@
-"""Dueling networks: how good a state is, and how much better each action than the others, are learned apart.
+"""Dueling networks: state values and advantages of actions are predicted by two streams.
 
 Wang et al. 2016, "Dueling network architectures for deep reinforcement learning".
 
     python -m agents.rainbow --only dueling --env Breakout
 
-The loop is agents/rainbow.py's with only this component on. Deviation from the paper: gradients are not scaled by
+The training loop is loop.py, with this component only. Deviation from the paper: gradients are not scaled by
 1 / sqrt(2) where the streams meet, and not clipped to norm 10.
 """
 

@@ -1,10 +1,10 @@
-"""IQN: the network is told a fraction and predicts that quantile of the return, for any fraction.
+"""IQN: the network's input includes a fraction tau, and it predicts that quantile of the return.
 
 Dabney et al. 2018, "Implicit quantile networks for distributional reinforcement learning".
 
     python -m agents.rainbow --only iqn --env Breakout
 
-The loop is agents/rainbow.py's with only this component on; its loss is agents/qr_dqn.py's quantile_huber. As in the
+The training loop is loop.py, with this component only; its loss is qr_dqn.py's quantile_huber. As in the
 paper, 32 fractions of their own choose an action, in a target too (drawn; in evaluation evenly spaced), and there are
 64 cosines. Deviation: 8 fractions a transition in learning instead of 64, each of which costs a pass through the
 dense layers (--fractions 64 has them).

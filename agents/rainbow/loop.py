@@ -1,8 +1,8 @@
-"""Rainbow: every improvement of deep Q-learning at once, and each of them alone.
+"""Rainbow: improvements of deep Q-learning, together or one alone.
 
 Hessel et al. 2018, "Rainbow: combining improvements in deep reinforcement learning": double, dueling, prioritized,
-n-step, noisy, C51. Each has a file with its paper and its equation, and is trained alone by --only; here is the loop
-of them all. It differs from agents/dqn.py's by the components and by nothing else.
+n-step, noisy, C51. Each has a file with its paper and its equation, and is trained alone by --only; this is the
+training loop of them all, which differs from agents/dqn.py's only by the components.
 
     python -m agents.rainbow --env Breakout
     python -m agents.rainbow --env Breakout --no-noisy         # one component out
@@ -81,7 +81,7 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
     quantiles: Count = 200  # qr_dqn: fractions, fixed
     fractions: Count = 8  # iqn: fractions drawn for a transition
     action_fractions: Whole = 32  # iqn: others, drawn to compare actions; 0: those of a prediction compare them too
-    munchausen: bool = False  # reward for being sure, soft target
+    munchausen: bool = False  # log-policy added to the reward, soft target
     munchausen_alpha: float = 0.9  # munchausen: alpha, of the bonus
     temperature: Positive = 0.03  # munchausen: tau, of the policy
     bonus_low: float = -1.0  # munchausen: l_0, the least log-policy that counts
@@ -131,8 +131,8 @@ def next_prediction(
 ) -> tuple[Prediction, Tensor]:
     """What the target predicts of the next observation (B, ...), and the values (B, A) that choose its action.
 
-    The online network's choose in Double DQN, else the target's own; IQN's by fractions that are no part of the
-    prediction (Dabney 2018, equation 3 and algorithm 1): the larger of two samples is no sample of the larger.
+    The online network's choose in Double DQN, else the target's own; IQN's by fractions that are not part of the
+    prediction (Dabney 2018, equation 3 and algorithm 1): the larger of two samples is not a sample of the larger.
     """
     if config.double:
         return target.predict(observation), online(observation)

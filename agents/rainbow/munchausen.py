@@ -1,10 +1,10 @@
-"""Munchausen DQN: the agent is also rewarded for being sure, by the logarithm of its own policy.
+"""Munchausen DQN: the scaled log-policy of the action taken is added to its reward.
 
 Vieillard et al. 2020, "Munchausen reinforcement learning" (alpha 0.9, tau 0.03, l_0 -1).
 
     python -m agents.rainbow --only munchausen --env Breakout
 
-The loop is agents/rainbow.py's with only this component on; `--distribution iqn` makes it M-IQN. With n steps, the
+The training loop is loop.py, with this component only; `--distribution iqn` makes it M-IQN. With n steps, the
 first one only gets the bonus (as in Clark et al. 2024, "Beyond The Rainbow").
 """
 

@@ -1,11 +1,11 @@
-"""n-step Q-learning: a target looks n rewards ahead before it asks the network.
+"""n-step Q-learning: targets are n rewards and the value after them.
 
-Sutton & Barto 2018, chapter 7; in the form of Hessel et al. 2018, "Rainbow", section "Multi-step learning". The
-steps are those that were played, whatever the network thinks of them now (no off-policy correction).
+Sutton & Barto 2018, chapter 7; in the form of Hessel et al. 2018, "Rainbow", section "Multi-step learning". There is
+no off-policy correction.
 
     python -m agents.rainbow --only n_step --env Breakout --n-step 3
 
-The loop is agents/rainbow.py's with only this component on.
+The training loop is loop.py, with this component only.
 """
 
 from torch import Tensor

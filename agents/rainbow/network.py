@@ -60,7 +60,7 @@ class RainbowNetwork(nn.Module):
             self.register_buffer("support", z, persistent=False)
 
     def predict(self, observation: Tensor, fractions: int | None = None) -> Prediction:
-        """The distribution of each action's return; fractions: how many quantiles IQN draws."""
+        """The distribution of each action's return, atoms (B, A, Z). fractions: how many quantiles IQN draws."""
         coarsest = self.pool(self.backbone(observation)[-1])
         x = coarsest.permute(0, 2, 3, 1).flatten(1)  # (B, F), as channels_last lies in memory
         if self.embed is None:

@@ -1,11 +1,11 @@
-"""Noisy networks: exploration is learned, as noise on the weights of the dense layers, instead of epsilon.
+"""Noisy networks: learned noise on the weights of the dense layers explores, instead of epsilon.
 
 Fortunato et al. 2018, "Noisy networks for exploration", factorized Gaussian noise.
 
     python -m agents.rainbow --only noisy --env Breakout
 
-The loop is agents/rainbow.py's with only this component on. Deviation from the paper: the worlds that play side by
-side see the same noise in a step, as the transitions of a batch do.
+The training loop is loop.py, with this component only. Deviation from the paper: all
+worlds have the same noise in a step, and all transitions of a batch.
 """
 
 import math
@@ -43,5 +43,5 @@ class NoisyLinear(nn.Module):
 
 
 def scaled(noise: Tensor) -> Tensor:
-    """f(x) = sgn(x) sqrt(|x|), section 3 b."""
+    """f(x) = sgn(x) sqrt(|x|), section 3 b. noise: of any shape."""
     return noise.sign() * noise.abs().sqrt()

@@ -1,10 +1,10 @@
-"""Prioritized replay: transitions come back as often as they were last surprising.
+"""Prioritized replay: transitions are sampled in proportion to their last temporal-difference errors.
 
 Schaul et al. 2016, "Prioritized experience replay", the proportional variant (replay/prioritized.py).
 
     python -m agents.rainbow --only prioritized --env Breakout
 
-The loop is agents/rainbow.py's with only this component on. As in the paper, importance weights are normalized by
+The training loop is loop.py, with this component only. As in the paper, importance weights are normalized by
 the largest in the batch, and their exponent rises to 1 by the end of the run.
 """
 
@@ -38,5 +38,5 @@ def split_batches(
 
 
 def concatenate(parts: Sequence[Tensor]) -> Tensor:
-    """What each update (B,) says of its rows -> (B * updates,), in the order before `split_batches`."""
+    """Numbers of each update's rows, (B,) each -> (B * updates,), in the order of split_batches' argument."""
     return torch.stack(list(parts), 1).flatten()

@@ -4,7 +4,7 @@ Dabney et al. 2018, "Distributional reinforcement learning with quantile regress
 
     python -m agents.rainbow --only qr_dqn --env Breakout
 
-The loop is agents/rainbow.py's with only this component on.
+The training loop is loop.py, with this component only.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Recurrent models of visual attention: images read in a few glimpses.
+"""Recurrent models of visual attention: images classified in a few glimpses.
 
 ram.py     the recurrent attention model (Mnih et al. 2014); `python -m agents.recurrent_attention`
 dram.py    several objects in one image (Ba et al. 2015); `python -m agents.recurrent_attention.dram`

@@ -1,8 +1,8 @@
-"""The deep recurrent attention model: several things in one picture, read one after the other.
+"""DRAM, the deep recurrent attention model: several digits in one image, read one after the other.
 
-Ba et al. 2015, "Multiple object recognition with visual attention". A coarse view of the whole picture says where to
-look first; two LSTMs, one upon the other, keep apart what was read and where to look; after every few glimpses one
-digit is named. The loop and the flags are those of agents/recurrent_attention.py.
+Ba et al. 2015, "Multiple object recognition with visual attention". A context network over a coarse view of the image
+chooses the first location; of two stacked LSTMs the first is for classification and the second for locations; after
+every few glimpses one digit is classified. The loop and the flags are those of ram.py.
 
     python -m agents.recurrent_attention.dram --env Pairs
     python -m agents.recurrent_attention.dram --env Pairs --images glyphs     # drawn digits, no download
@@ -10,11 +10,11 @@ digit is named. The loop and the flags are those of agents/recurrent_attention.p
     python -m agents.recurrent_attention --env Pairs                          # RAM, for comparison
 
 Deviations from the paper:
-1. Its pairs are to be named as one of 55 sets of two; here they are read from left to right, as its house numbers
-   are, and an image counts as right if both digits are.
+1. Its pairs are classified as one of 55 unordered pairs; here digits are read from left to right, like its house
+   numbers, and an image counts as right if both digits are.
 2. The glimpse network is a backbone of the registry, by default one layer; the paper has three convolutions.
-3. What is there is multiplied by one more than the features of where it is; by those alone, it learns far slower.
-4. And those of agents/recurrent_attention.py.
+3. Features of the patch are multiplied by 1 + features of the location; without the 1 it learns far slower.
+4. Those of ram.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Config(ram.Config):
     overview: Count = 16  # pixels, side of the coarse view of the whole picture
     core: Literal["lstm"] = "lstm"  # there are two
     location_lr_scale: NonNegative = (
-        0.1  # of the learning rate, for all that points: at 1 it is lost before any reward
+        0.1  # of the learning rate, for the location modules: with 1 they saturate before any reward
     )
     context: str = "small"  # backbone of the coarse view
 
@@ -48,8 +48,8 @@ PAIRS = ram.RECIPES["Pairs"] | dict(
     core_units=128,
     learning_rate=2e-3,
     steps=3_300_000,
-    bf16=False,  # so few units are no quicker
-    evaluate_passes=1,  # a rollout that draws nothing is always the same
+    bf16=False,  # no faster with so few units
+    evaluate_passes=1,  # deterministic rollouts are always the same
 )
 RECIPES = ram.RECIPES | {"Pairs": PAIRS}
 
@@ -61,7 +61,7 @@ def recipe(asked: Config) -> Config:
 
 
 class DeepRecurrentAttention(model.RecurrentAttention):
-    """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Ba et al. 2015, section 3 and figure 1."""
+    """Prepared images (B, C, P) and noise (T, B, 2) -> Glimpses. Ba et al. 2015, section 3 and figure 1."""
 
     chooses_first = True
 
@@ -81,7 +81,7 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         )
 
     def initial_state(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """States and memories (B, units) of the reader, which knows nothing, and of the pointer, from the whole."""
+        """Hidden and cell (B, units) of the reader, zeros, and of the pointer, from the coarse view."""
         nothing = maps.new_zeros(len(maps), self.config.core_units)
         side = self.config.overview
         coarse = F.adaptive_avg_pool2d(self.retina.whole(maps), (side, side))
@@ -89,7 +89,7 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         return nothing, nothing, hint, nothing
 
     def glimpse_features(self, maps: Tensor, location: Tensor) -> Tensor:
-        """What is there times where it is, (B, sight): 1 + where, so that the first thing learned is what."""
+        """Features of the patch times 1 + features of the location, (B, units)."""
         patches = self.retina.extract(maps, location, smooth=self.config.attention == "differentiable")
         return self.what(self.backbone(patches)[-1].flatten(1)) * (1 + self.where(location))
 

@@ -24,36 +24,36 @@ class GlimpseFlags:
 
     GROUP: ClassVar[str] = "network"
 
-    glimpses: Count = 6  # looks at an image for each digit in it, the very first at a random place
+    glimpses: Count = 6  # for each digit in an image, the very first at a random location
     patch_size: Count = 8  # pixels, side of a patch
     scales: Count = 1  # patches a glimpse, each twice as wide as the one before
-    attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how places are chosen
+    attention: Literal["reinforce", "differentiable", "random", "center"] = "reinforce"  # how locations are chosen
     std: Positive = 0.1  # of a location around what the network proposes; the image reaches from -1 to 1
     backbone: str = "mlp"  # over the patches: mlp, small, ..., or a run's folder to transfer from
-    glimpse_units: Count = 128  # units of the mlp for what is seen, and of the layer for where
-    core_units: Count = 256  # of a glimpse, and of the core
+    glimpse_units: Count = 128  # units of the mlp for patches, and of the layer for locations
+    core_units: Count = 256  # units of the glimpse and of the core
     core: Literal["relu", "lstm"] = "relu"  # the recurrent core
     location_network: Count = 128  # hidden units of the location network
     location_gradient: bool = False  # REINFORCE trains core and backbone too; else only the location network
 
 
 class Glimpses(NamedTuple):
-    """T glimpses at each of B images, K of them at places that were chosen."""
+    """T glimpses at each of B images, K of them at locations that the network chose."""
 
-    logits: Tensor  # (B, digits, classes), each after the last glimpse that is for it
-    location: Tensor  # (T, B, 2), (x, y) where it looked, in [-1, 1]
-    log_prob: Tensor  # (K, B), of the last K locations; 0 where it did not choose by chance
-    baseline: Tensor  # (K, B), the reward it expected before each choice
+    logits: Tensor  # (B, digits, classes), each after the last glimpse of its digit
+    location: Tensor  # (T, B, 2), (x, y) in [-1, 1]
+    log_prob: Tensor  # (K, B), of the last K locations; 0 where they are not sampled
+    baseline: Tensor  # (K, B), the expected reward before each choice
 
 
 class RecurrentAttention(nn.Module):
-    """Prepared images (B, C, P) and chances (T, B, 2) -> Rollout. Mnih et al. 2014, section 3 and figure 1.
+    """RAM: prepared images (B, C, P) and noise (T, B, 2) -> Glimpses. Mnih et al. 2014, section 3 and figure 1.
 
-    Another core (agents/dram.py) brings its own `start`, `see`, `think` and `points`; classes are named
-    by the first tensor of its state.
+    A subclass with another core (dram.py) overrides `initial_state`, `glimpse_features`, `core_step` and
+    `location_input`; classes are predicted from the first tensor of its state.
     """
 
-    chooses_first = False  # where to look first; else that is a matter of chance
+    chooses_first = False  # whether the first location is chosen by the network; else it is random
 
     def __init__(self, config: GlimpseFlags, retina: Retina, world: Scenes) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class RecurrentAttention(nn.Module):
             init_he(layer)
 
     def _build_core(self, features: int) -> None:
-        """Make what comes between the patches' features and the state."""
+        """Build the layers between the features of patches and the state."""
         core_units = self.config.core_units
         self.glimpse = nn.Sequential(nn.Linear(features + self.config.glimpse_units, core_units), nn.ReLU())
         init_he(self.glimpse[0])
@@ -87,32 +87,33 @@ class RecurrentAttention(nn.Module):
         return (nothing, nothing) if self.config.core == "lstm" else (nothing,)
 
     def glimpse_features(self, maps: Tensor, location: Tensor) -> Tensor:
-        """What a glimpse at locations (B, 2) tells, (B, units)."""
+        """Features (B, units) of glimpses at locations (B, 2), from prepared images (B, C, P)."""
         patches = self.retina.extract(maps, location, smooth=self.config.attention == "differentiable")
         return self.glimpse(torch.cat([self.backbone(patches)[-1].flatten(1), self.where(location)], 1))
 
     def core_step(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The state after a glimpse."""
+        """The state after a glimpse: features (B, units) and state tensors (B, units) -> state tensors."""
         return self.core(seen, state) if len(state) == 2 else (self.core(seen, *state),)
 
     def location_input(self, state: tuple[Tensor, ...]) -> Tensor:
-        """(B, units) what the next location is chosen by."""
+        """The input (B, units) of the location network."""
         return self.for_location(state[0])
 
     def for_location(self, core: Tensor) -> Tensor:
-        """What a core tells those that choose the next location, who teach it in turn or not."""
+        """The core's output (B, units) for choosing locations, with a stop-gradient unless they train the core,
+        too."""
         taught = self.config.location_gradient or self.config.attention == "differentiable"
         return core if taught else core.detach()
 
     def location_modules(self) -> list[nn.Module]:
-        """What learns from the reward alone."""
+        """The modules that learn from the reward alone."""
         return [self.location_network]
 
     def sample_noise(
         self, count: int, device: torch.device, generator: torch.Generator | None = None, deterministic: bool = False
     ) -> Tensor:
-        """What is random in `count` rollouts, (T, B, 2): a place where none is chosen, uniform in [-1, 1], else the
-        normal noise around the choice, or no noise, so that it looks where it means to (`still`)."""
+        """Noise for `count` rollouts, (T, B, 2): random locations, uniform in [-1, 1], where none is chosen; else
+        standard normal noise of the chosen location, or 0 if deterministic."""
         looks = self.config.glimpses * self.digits
         places = looks if self.config.attention == "random" else int(not self.chooses_first)
         uniform = torch.rand(places, count, 2, generator=generator, device=device) * 2 - 1
@@ -150,22 +151,22 @@ class RecurrentAttention(nn.Module):
 
 
 def init_he(layer: nn.Linear) -> None:
-    """He initialization of a layer that a ReLU follows."""
+    """He initialization of a layer before a ReLU."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)
 
 
 def init_keep_state(core: nn.RNNCellBase) -> None:
-    """Have a core begin by keeping what it has seen, of which the first glimpses are else forgotten by the last.
+    """Initialize a core to keep its state, so that early glimpses are not forgotten.
 
-    A ReLU core adds what is new to its state (Le et al. 2015, "A simple way to initialize recurrent networks of
+    A ReLU core adds its input to its state (Le et al. 2015, "A simple way to initialize recurrent networks of
     rectified linear units", arXiv 1504.00941); an LSTM's forget gates are open (Jozefowicz et al. 2015, "An empirical
     exploration of recurrent network architectures", section 3.2).
     """
     nn.init.zeros_(core.bias_ih)
     nn.init.zeros_(core.bias_hh)
     if isinstance(core, nn.LSTMCell):
-        nn.init.ones_(core.bias_ih.data.chunk(4)[1])  # of the gates for what is new, forgetting, candidate, output
+        nn.init.ones_(core.bias_ih.data.chunk(4)[1])  # of the gates input, forget, candidate, output
     else:
         nn.init.eye_(core.weight_hh)
 
@@ -176,11 +177,11 @@ def gaussian_log_prob(drawn: Tensor, mean: Tensor, std: float) -> Tensor:
 
 
 def classification_reward(logits: Tensor, label: Tensor, kind: str) -> Tensor:
-    """(B, digits) of answers with logits (B, digits, classes), without gradient.
+    """The reward (B, digits) of answers with logits (B, digits, classes), without gradient.
 
-    "right": 1 where the likeliest class is the true one, else 0, as in the paper. "probability": what was given to
-    the true class, which is that reward's mean if the answer were drawn by the probabilities: less noise, and images
-    that are read rightly either way still tell which glimpses showed more.
+    "right": 1 where the most probable class is the true one, else 0, as in the paper. "probability": the probability
+    of the true class, the mean of that reward for a sampled answer: it has less variance, and still distinguishes
+    between glimpses of images that are classified correctly anyway.
     """
     if kind == "right":
         return (logits.argmax(2) == label).float()
@@ -193,8 +194,8 @@ def hybrid_loss(
     """Cross-entropy, REINFORCE with a baseline, and the baseline's squared error. Mnih et al. 2014, section 3.2.
 
     The term of location t is -log pi(l_t) (R_t - b_t), b_t held fixed, summed over t and averaged over images. R_t
-    is the reward of the digit that it is for, though it may help with later ones: where those count as well, all
-    glimpses go to the digit that is read last.
+    is the reward of the glimpse's own digit alone: with the rewards of later digits all glimpses went to the last
+    one.
 
     Args:
         logits: (B, digits, classes). label: (B, digits) int64. reward: (B, digits).

@@ -1,7 +1,7 @@
-"""Pictures of where a model of recurrent attention looks: a film of its glimpses, and a sheet of them side by side.
+"""Pictures of glimpses: a film, and a sheet of them side by side.
 
-Both take what a rollout over B images was: images (B, C, H, W) in [0, 1], locations (T, B, 2) in [-1, 1], the answers
-(B, digits) it gave and the true labels (B, digits).
+Both take a rollout over B images: images (B, C, H, W) in [0, 1], locations (T, B, 2) in [-1, 1], the answers
+(B, digits) and the true labels (B, digits).
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ PATH, RIGHT, WRONG = (255, 200, 0), (40, 160, 70), (210, 50, 40)  # colors
 def film(
     path: Path, images: Tensor, locations: Tensor, answers: Tensor, labels: Tensor, retina: glimpse.Retina
 ) -> None:
-    """Write a gif of all images at once: a glimpse every half second, then right answers in green, wrong in red."""
+    """Write a gif of B images: a glimpse every half second, then right answers framed in green, wrong ones in red.
+
+    images: (B, C, H, W) in [0, 1]. locations: (T, B, 2). answers, labels: (B, digits)."""
     import imageio.v3 as imageio
 
     columns = math.ceil(math.sqrt(len(images)))
@@ -45,7 +47,9 @@ def film(
 def sheet(
     path: Path, images: Tensor, locations: Tensor, answers: Tensor, labels: Tensor, retina: glimpse.Retina
 ) -> None:
-    """Write a png with a row an image: its glimpses from left to right, and under each what the retina saw."""
+    """Write a png with a row for each image: its glimpses from left to right, and below each its patches.
+
+    images: (B, C, H, W) in [0, 1]. locations: (T, B, 2). answers, labels: (B, digits)."""
     from matplotlib.figure import Figure
 
     seen = torch.stack([retina.extract(retina.prepare(images), place) for place in locations])  # (T, B, S * C, s, s)
@@ -63,7 +67,7 @@ def sheet(
     for b, (answer, label) in enumerate(zip(answers.tolist(), labels.tolist(), strict=True)):
         color = np.array(RIGHT if answer == label else WRONG) / 255
         said, truth = (" ".join(map(str, names)) for names in (answer, label))
-        text = f"said {said}" + ("" if answer == label else f", is {truth}")
+        text = f"answer {said}" + ("" if answer == label else f", true {truth}")
         axes.text(width + GAP, (b + 0.5) * height / len(images), text, color=color, va="center")
     for t in range(len(locations)):
         axes.text((t + 0.5) * width / len(locations), -GAP, f"glimpse {t + 1}", ha="center", fontsize=8)

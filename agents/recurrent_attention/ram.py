@@ -1,28 +1,28 @@
-"""The recurrent attention model: a network that reads an image in a few glimpses, and learns where to take them.
+"""RAM, the recurrent attention model: classifies an image in a few glimpses, and learns where to look.
 
-Mnih et al. 2014, "Recurrent models of visual attention". What it sees through a small retina goes into a recurrent
-core; from the core's state come the next place to look, learned by REINFORCE, and after the last glimpse the class.
+Mnih et al. 2014, "Recurrent models of visual attention". A glimpse through a small retina is the input of a recurrent
+core, whose state determines the next location, learned by REINFORCE, and after the last glimpse the class.
 
     python -m agents.recurrent_attention --env MNIST
     python -m agents.recurrent_attention --env Cluttered --seed 3
-    python -m agents.recurrent_attention --env Translated --attention random       # how much does choosing help?
+    python -m agents.recurrent_attention --env Translated --attention random       # baseline: random locations
     python -m agents.recurrent_attention --env Cluttered --images glyphs           # drawn digits, no download
     python -m agents.recurrent_attention --env Pairs                               # two digits, one after the other
 
-Every scene is made afresh, in training as often as it is shown; those of validation and test stay the same. The
-network that is best on 5,000 validation images is kept, and tested once, at the end. Its glimpses are in videos/, as
-a film and as a sheet.
+Training scenes are newly generated each time; those of validation and test stay the same. The network with the lowest
+error on 5,000 validation images is tested once, at the end. Its glimpses are drawn in videos/, as a film and as a
+sheet.
 
 Deviations from the paper:
 1. Adam instead of momentum, with the learning rate going to 0 along a half cosine; on MNIST, whose images are the
    same each time, with weight decay.
-2. The location network has a hidden layer and ends in tanh. With a tenth of the weight REINFORCE teaches the core as
-   well (--no-location-gradient), which so keeps what is needed to search.
-3. Evaluated is a moving average of the weights.
+2. The location network has a hidden layer and ends in tanh. With a tenth of the weight REINFORCE trains the core, too
+   (--no-location-gradient), so that its state keeps what is needed for the search.
+3. A moving average of the weights is evaluated.
 4. The reward of REINFORCE is the probability of the true class instead of 0 or 1 (--reward right).
-5. He initialization of what ReLUs follow, and a core that begins by keeping its state; on scenes of 60x60 and more
-   an LSTM (--core relu), which with clutter makes fewer errors of as many images, in bf16 (--no-bf16).
-6. In evaluation and test a single rollout looks where it means to, from a first place of chance; ten draw.
+5. He initialization before ReLUs, and a core initialized to keep its state; on scenes of 60x60 and more an LSTM
+   (--core relu), which makes fewer errors with clutter, in bf16 (--no-bf16).
+6. In evaluation and test a single rollout is deterministic except for its first location; ten are sampled.
 """
 
 from __future__ import annotations
@@ -57,8 +57,10 @@ class Config(GlimpseFlags, runs.Options):
     data: Path | None = None  # folder of the image set; None: $SACCADE_DATA/mnist or ~/.cache/saccade/mnist
     steps: Count = 4_400_000  # images shown; 55,000 are an epoch of MNIST
     batch: Count = 100  # images an update
-    rollouts: Count = 1  # M, passes over each of them with other glimpses
-    reward: Literal["probability", "right"] = "probability"  # of the true class, or 1 if it is the likeliest, else 0
+    rollouts: Count = 1  # M, rollouts over each image with other glimpses
+    reward: Literal["probability", "right"] = (
+        "probability"  # of the true class, or 1 if it is the most probable, else 0
+    )
     reinforce_weight: float = 1.0  # of the REINFORCE term, beside the cross-entropy's 1
     learning_rate: NonNegative = 1e-3  # Adam, at the start
     location_lr_scale: NonNegative = 1.0  # of that, for the location network
@@ -66,13 +68,13 @@ class Config(GlimpseFlags, runs.Options):
     max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
     ema_decay: Share = 0.999  # of the averaged weights, kept an update; less in the first 10,000
     evaluate_every: Count = 110_000  # images shown between evaluations on validation
-    evaluate_rollouts: Count = 1  # M in these; one looks where it means to, several draw and are averaged
-    evaluate_passes: Count = 3  # over all images in these, from other first places: fewer chance winners
+    evaluate_rollouts: Count = 1  # M in these: one is deterministic, several are sampled
+    evaluate_passes: Count = 3  # over all images in these, from other first locations
     test_rollouts: Count = 10  # M of the second test; the first has one
     film: bool = True  # write the glimpses at some test images, at the end
     log_every: Count = 55_000  # images shown a line of metrics.jsonl
     threads: Whole = 1  # of torch on the CPU
-    bf16: bool = False  # bf16 autocast where the device is fast at it; classes and values are told in fp32
+    bf16: bool = False  # bf16 autocast where the device is fast at it; logits and baseline in fp32
     compile: bool = False  # torch.compile learn
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
@@ -82,10 +84,10 @@ class Config(GlimpseFlags, runs.Options):
 
 
 SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images
-TAUGHT = dict(location_gradient=True, reinforce_weight=0.1)
-LARGE = TAUGHT | dict(glimpses=8, patch_size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
+CORE_LEARNS = dict(location_gradient=True, reinforce_weight=0.1)
+LARGE = CORE_LEARNS | dict(glimpses=8, patch_size=12, scales=3, core="lstm", steps=5_500_000, bf16=True)
 RECIPES = {
-    "MNIST": TAUGHT | dict(weight_decay=0.1),  # the only task whose images are the same each time
+    "MNIST": CORE_LEARNS | dict(weight_decay=0.1),  # the only task whose images are the same each time
     "Translated": LARGE,
     "Cluttered": LARGE,
     "Cluttered100": LARGE | dict(scales=4),
@@ -111,7 +113,7 @@ Builder = Callable[[Config, Scenes], RecurrentAttention]
 
 
 def image_set(config: Config) -> data.Sets:
-    """The images that a config names. Raises ValueError where they cannot be had."""
+    """The image set of a config. Raises ValueError where it is not available."""
     if config.images == "mnist":
         return data.load("mnist", config.data)
     images, labels = glimpse.glyphs(7_000)
@@ -120,7 +122,7 @@ def image_set(config: Config) -> data.Sets:
 
 
 def scenes(config: Config, labeled: data.Labeled, device: torch.device) -> Scenes:
-    """The scenes of a config's task, made of a part of an image set."""
+    """The scenes of a config's task, from a part of an image set."""
     task = glimpse.TASKS["Plain" if config.env == "MNIST" else config.env]
     return Scenes(labeled.images.to(device), labeled.labels.to(device), task)
 
@@ -138,10 +140,10 @@ def build(
 def errors(
     network: RecurrentAttention, world: Scenes, rollouts: int, seed: int, passes: int = 1, batch: int = 500
 ) -> dict[str, float]:
-    """Percent of a set's images read wrongly, in any digit: the mean over `passes`, which begin at other places.
+    """Percentage of images with a wrong digit: the mean over `passes` from different first locations.
 
-    A single rollout looks where it means to. Of several, which draw where they look, the probabilities are averaged.
-    Scenes and glimpses follow from the seed: the same ones every time. The network is put into evaluation mode.
+    A single rollout is deterministic. The probabilities of several, with sampled locations, are averaged. Scenes and
+    noise are determined by the seed. The network is put into evaluation mode.
 
     Returns:
         "error", "loss" (nats) and "images", how many.
@@ -166,12 +168,12 @@ def errors(
 
 
 def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
-    """Adam over the weights that are to learn, those that only point in a group of their own."""
+    """AdamW over the weights that require gradients, in two groups: others, and the location modules."""
     location_modules = [
         weight for module in network.location_modules() for weight in module.parameters() if weight.requires_grad
     ]
-    separate_critic = {id(weight) for weight in location_modules}
-    others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in separate_critic]
+    in_location = {id(weight) for weight in location_modules}
+    others = [weight for weight in network.parameters() if weight.requires_grad and id(weight) not in in_location]
     device = others[0].device
     groups = [
         {"params": weights, "lr": optimization.initial_learning_rate(config, device)}
@@ -185,7 +187,7 @@ def adam(config: Config, network: RecurrentAttention) -> torch.optim.AdamW:
 
 
 def train(config: Config, program: str = "agents.recurrent_attention", build: Builder = build) -> None:
-    """Train what `build` makes; agents/dram.py has a network of its own."""
+    """Train the network that `build` makes; dram.py has its own."""
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = image_set(config)
     world, validation = scenes(config, sets.train, device), scenes(config, sets.validation, device)
@@ -237,7 +239,7 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
 
 
 def world_name(config: Config) -> str:
-    """The folder that a task's runs lie in."""
+    """The name of a task's folder of runs."""
     return config.env if config.images == "mnist" else f"{config.images.capitalize()}-{config.env}"
 
 
@@ -279,9 +281,9 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
 
 @torch.inference_mode()
 def show(network: RecurrentAttention, world: Scenes, folder: Path, seed: int, count: int = 25) -> Path:
-    """Write a single rollout's glimpses at some random images as saccades.gif and saccades.png.
+    """Write the glimpses of a deterministic rollout over random images as saccades.gif and saccades.png.
 
-    Returns the path of the first.
+    Returns the path of the gif.
     """
     network.eval()
     device = world.images.device
@@ -302,7 +304,7 @@ def watch(
 ) -> Callable[[Path], Path]:
     """For agents.watch: print validation errors of a run's saved weights.
 
-    Returns what draws their glimpses at images of validation into a folder, as show() does.
+    Returns a function that draws glimpses at validation images into a folder, see show().
     """
     world = scenes(config, image_set(config).validation, device)
     network = build(load_backbone(config, folder), world)

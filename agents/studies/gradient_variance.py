@@ -1,4 +1,4 @@
-"""Variance of the policy gradient: what each step of variance reduction in REINFORCE is worth.
+"""Variance of REINFORCE's gradient by credit and baseline: the effect of each step of variance reduction.
 
     python -m agents.studies.gradient_variance --env CartPole
     python -m agents.studies.gradient_variance --env Catch --stages 0 8000 40000
@@ -6,7 +6,7 @@
 agents/reinforce.py trains a policy for as many steps as each stage says. Then it plays many episodes without
 learning, and each episode gives one estimate of the gradient by every estimator: the return of the whole episode, or
 the reward to go, less each of the baselines. All of them estimate the same gradient (--discount is 1, and time limits
-end the sum), so the estimator with the smaller variance is the better one. The result, as a table, a picture and
+end the sum), so that the estimator with the smaller variance is the better one. The result, as a table, a picture and
 JSON, is the variance summed over all weights of the policy, with a 95% interval (bootstrap over episodes), and the
 number of episodes whose mean is as precise as that of 100 episodes without variance reduction.
 
@@ -135,7 +135,7 @@ def measure(
 
 
 def draw(result: dict[str, dict[str, tuple]], path: Path, title: str) -> None:
-    """Bars of the variance, a group a stage."""
+    """Draw bars of the variance, a group for each stage."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4), layout="constrained")
@@ -172,7 +172,7 @@ def main(config: Config) -> None:
                 asked, steps=steps, discount=config.discount, name=f"variance-{steps}-{config.seed}"
             )
             trained = dataclasses.replace(trained, evaluate_every=steps)
-            with contextlib.suppress(runs.Finished):  # by the same flags: of a command that was stopped later
+            with contextlib.suppress(runs.Finished):  # a run of the same flags exists already
                 reinforce.train(trained)
             network.load_state_dict(
                 load_checkpoint(config.folder / world.name / trained.name, "last")["parts"]["network"]
@@ -197,9 +197,8 @@ def main(config: Config) -> None:
             for stage, base in zip(result.values(), plain, strict=True)
         ]
         table.add_row(name.replace("_", " "), *cells)
-    console = Console()
-    console.print(table)
-    console.print(f"written to {folder}", highlight=False)
+    Console().print(table)
+    print(f"written to {folder}")
 
 
 if __name__ == "__main__":

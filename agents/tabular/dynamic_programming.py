@@ -1,7 +1,4 @@
-"""Planning: a world's exact model as tables, and the value of every action in every state worked out from it.
-
-No program: agents/tabular.py plans with it, and judges by it what was learned.
-"""
+"""Dynamic programming: a world's exact model as tables, value iteration, policy evaluation and policy iteration."""
 
 from __future__ import annotations
 
@@ -24,8 +21,8 @@ class Model(NamedTuple):
 def model(env: gymnasium.Env) -> Model:
     """The exact model of a Gymnasium environment, from `unwrapped.P` and `unwrapped.initial_state_distrib`.
 
-    A transition that ends the game leads nowhere, which is a discount of 0; a time limit is no part of the model.
-    States that no game is ever in (ends, walls) keep neither transitions nor rewards, so that their values are 0.
+    A transition that ends the game has no next state (discount 0); time limits are not part of the model. Unreachable
+    states (ends, walls) have neither transitions nor rewards, so that their values are 0.
 
     Raises:
         ValueError: the environment does not publish its model.
@@ -51,7 +48,7 @@ def model(env: gymnasium.Env) -> Model:
 
 
 def reaches(leads: Tensor) -> Tensor:
-    """Which states lead to which in any number of steps, none included. (S, S) bool -> (S, S) bool."""
+    """Which states are reachable from which in zero or more steps. (S, S) bool -> (S, S) bool."""
     reached = leads | torch.eye(len(leads), dtype=torch.bool)
     for _ in range(math.ceil(math.log2(max(len(leads), 2)))):
         reached = reached.float() @ reached.float() > 0
@@ -74,18 +71,18 @@ def bellman_residual(table: Tensor, world: Model, discount: float) -> Tensor:
 def value_iteration(
     world: Model, discount: float, tolerance: float = 1e-9, sweeps: int = 100_000
 ) -> tuple[Tensor, list[Tensor]]:
-    """Q <- T Q from zero. Bellman 1957.
+    """Value iteration: Q <- T Q, from zero. Bellman 1957.
 
     Args:
         tolerance: greatest error of any value when it stops, by the contraction of T; with discount 1, where T need
             not contract, the greatest change in the last sweep.
-        sweeps: after which it gives up.
+        sweeps: at most.
 
     Returns:
         The table (S, A), and how much each sweep changed it.
 
     Raises:
-        ValueError: the values do not settle.
+        ValueError: the values have not converged after `sweeps`.
     """
     table, changes = torch.zeros_like(world.reward), []
     stop = tolerance * (1 - discount) / discount if 0 < discount < 1 else tolerance
@@ -108,14 +105,14 @@ def policy_evaluation(policy: Tensor, world: Model, discount: float) -> Tensor:
         policy: (S, A), the probability of each action.
 
     Returns:
-        (S,); NaN where the policy may go on forever undiscounted, which has no value.
+        (S,); NaN where, undiscounted, the policy may never end.
     """
     policy = policy.double()
     transition = torch.einsum("sa,sat->st", policy, world.transition)
     reward = (policy * world.reward).sum(1)
     if discount == 1:
         reached = reaches(transition > 0)
-        dead = ~reached[:, transition.sum(1) < 1 - 1e-9].any(1)  # cannot come to an end from here
+        dead = ~reached[:, transition.sum(1) < 1 - 1e-9].any(1)  # no end is reachable from here
         endless = reached[:, dead].any(1)
         transition = transition * ~endless[:, None]
     values = torch.linalg.solve(torch.eye(len(reward), dtype=torch.float64) - discount * transition, reward)
@@ -123,13 +120,13 @@ def policy_evaluation(policy: Tensor, world: Model, discount: float) -> Tensor:
 
 
 def policy_iteration(world: Model, discount: float) -> tuple[Tensor, list[Tensor]]:
-    """Evaluate, then improve, until nothing improves. Howard 1960. Begins at random, which comes to an end anywhere.
+    """Policy iteration: evaluate and improve until nothing changes, from the uniform policy. Howard 1960.
 
     Returns:
         The table (S, A), and its Bellman residual after each improvement.
 
     Raises:
-        ValueError: undiscounted, and a policy on the way goes on forever.
+        ValueError: undiscounted, and some policy never ends.
     """
     policy = torch.full_like(world.reward, 1 / world.reward.shape[1])
     residuals = []
@@ -142,7 +139,7 @@ def policy_iteration(world: Model, discount: float) -> tuple[Tensor, list[Tensor
             )
         table = backup(values, world, discount)
         residuals.append(bellman_residual(table, world, discount))
-        # Rounding must not make two equally good actions take turns forever.
+        # Rounding must not make two equally good actions alternate forever.
         better = table.max(1).values > (policy * table).sum(1) + 1e-12 * table.abs().max()
         improved = torch.where(better[:, None], greedy(table), policy)
         if torch.equal(improved, policy):
@@ -156,12 +153,12 @@ def greedy(table: Tensor) -> Tensor:
 
 
 def best_policy(table: Tensor, world: Model, discount: float) -> Tensor:
-    """The policy of an optimal table (S, A): greedy, and undiscounted the one that comes to an end soonest.
+    """The policy of an optimal table (S, A): greedy and, undiscounted, the one that ends soonest.
 
-    Undiscounted, waiting is worth as much as going, so that the first of equal actions may never get there. The ends
-    are gone back from: a state takes a best action that may end the game, or lead to a state settled before. Then
-    policy iteration on the number of steps, among the best actions. Values are as exact as planning left them; best
-    is what is within 1e-12 of the greatest, or, if that never ends, more.
+    Undiscounted, waiting is worth as much as moving, so that a greedy policy may never end. Going backwards from the
+    ends, each state takes a best action that may end the game or lead to a state settled before; then policy
+    iteration minimizes the number of steps among the best actions. Best are the actions within 1e-12 of the maximum
+    or, if such a policy never ends, within a larger tolerance.
 
     Returns:
         (S, A) probabilities.

@@ -1,4 +1,4 @@
-"""The map of a world of discrete states, and what is known of every state drawn on it."""
+"""Pictures of values, action values and policies on the map of a world with discrete states."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,13 @@ class Grid(NamedTuple):
     title: str
     states: np.ndarray  # (H, W) int, the state of each cell
     letters: np.ndarray  # (H, W) of one character: # wall, S start, G goal, P or H or C a fall, others plain
-    moves: dict[int, tuple[int, int]]  # action: rows down and columns right that it means to go
+    moves: dict[int, tuple[int, int]]  # action: intended move, rows down and columns right
     names: dict[int, str]  # of the other actions
     fences: list[tuple[int, int]]  # row and column of cells that have a wall on their right
 
 
 def grids(env: gymnasium.Env) -> list[Grid]:
-    """The maps of a world; none where its states lie on no map that is known here."""
+    """The maps of a world; empty for unknown worlds."""
     world, kind = env.unwrapped, env.spec.name
     left, down, right, up = (0, -1), (1, 0), (0, 1), (-1, 0)
     if kind.startswith("CliffWalking"):
@@ -53,9 +53,9 @@ def grids(env: gymnasium.Env) -> list[Grid]:
 
 
 def draw(path: Path, title: str, table: Tensor, reachable: np.ndarray, maps: list[Grid]) -> None:
-    """Write V as colors and numbers, Q as triangles on the side a move means to go to, the policy as arrows.
+    """Write V as colors and numbers, Q as triangles in the direction of each move, the policy as arrows.
 
-    table: (S, A). lived: (S,) bool, the states in which there is something to choose.
+    table: (S, A). reachable: (S,) bool, the states in which an action is chosen.
     """
     height, width = maps[0].states.shape
     panels = ("V: value of the best action", "Q: value of each move", "policy: the best actions")
@@ -66,7 +66,7 @@ def draw(path: Path, title: str, table: Tensor, reachable: np.ndarray, maps: lis
     figure.suptitle(title, fontsize=12)
     values = table.numpy()
     shown = values[np.concatenate([grid.states[reachable[grid.states]] for grid in maps])]
-    # A few moves that are far worse than all else, as off the cliff, would leave no colors for the rest.
+    # A few moves far worse than all others, as off the cliff, would leave no range of colors for the rest.
     lowest = min(shown.max(1).min(), np.quantile(shown, 0.1))
     colors = ScalarMappable(Normalize(lowest, shown.max()), "viridis")
     axes = figure.subplots(rows, columns, squeeze=False).reshape(len(maps), len(panels))
@@ -84,7 +84,7 @@ def draw(path: Path, title: str, table: Tensor, reachable: np.ndarray, maps: lis
 
 
 def ground(ax: Axes, grid: Grid, reachable: np.ndarray, cell: float) -> None:
-    """The map itself: walls, ends, the grid."""
+    """Draw the map: walls, ends, the grid. reachable: (S,) bool. cell: inches."""
     height, width = grid.states.shape
     plain, falls = "#f4f4f0", dict.fromkeys("PHC", "#d66e64")
     for (row, column), letter in np.ndenumerate(grid.letters):
@@ -109,7 +109,7 @@ def ground(ax: Axes, grid: Grid, reachable: np.ndarray, cell: float) -> None:
 
 
 def number(ax: Axes, x: float, y: float, value: float, color: tuple[float, ...], size: float) -> None:
-    """A value in three digits, light on dark."""
+    """Write a value in three digits, white on dark colors."""
     light = np.dot(color[:3], (0.299, 0.587, 0.114)) < 0.5
     text = f"{round(value, 3) + 0.0:.3g}"
     ax.text(x, y, text, ha="center", va="center", fontsize=size, zorder=4, color="white" if light else "black")
@@ -118,7 +118,7 @@ def number(ax: Axes, x: float, y: float, value: float, color: tuple[float, ...],
 def value_cell(
     ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
-    """Draw the largest action value of a cell."""
+    """Draw the largest of a cell's action values (A,)."""
     color = colors.to_rgba(values.max())
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=color))
     number(ax, column, row, values.max(), color, 12 * cell)
@@ -127,7 +127,7 @@ def value_cell(
 def triangles(
     ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
-    """Draw the action values of a cell, a triangle each."""
+    """Draw the action values (A,) of a cell as triangles."""
     for action, (down, right) in grid.moves.items():
         x, y, color = column + right / 2, row + down / 2, colors.to_rgba(values[action])
         corners = [(column, row), (x - down / 2, y - right / 2), (x + down / 2, y + right / 2)]
@@ -138,7 +138,7 @@ def triangles(
 def arrows(
     ax: Axes, row: int, column: int, values: np.ndarray, grid: Grid, colors: ScalarMappable, cell: float
 ) -> None:
-    """Draw the greedy actions of a cell as arrows."""
+    """Draw the greedy actions of a cell, from its values (A,), as arrows."""
     best = np.flatnonzero(values >= values.max() - 1e-9 * max(np.abs(values).max(), 1e-9))
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor="#f4f4f0"))
     if len(best) == len(values):  # all the same: nothing was learned here, or nothing matters

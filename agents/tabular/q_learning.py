@@ -1,9 +1,9 @@
-"""Tables: the value of every action in every state, planned from a world's exact model or learned by acting in it.
+"""Tabular methods: action values from dynamic programming on a world's exact model, or learned by acting in it.
 
 Planned: value iteration (Bellman 1957, "Dynamic programming") and policy iteration (Howard 1960, "Dynamic programming
 and Markov processes"). Learned: Q-learning (Watkins 1989, "Learning from delayed rewards"), SARSA (Rummery & Niranjan
 1994, "On-line Q-learning using connectionist systems") and on-policy Monte-Carlo control (Sutton & Barto 2018,
-section 5.4). Learners never see the model; it only judges them, exactly, by the value of their greedy policy.
+section 5.4). Learners do not use the model; it serves to evaluate their greedy policies exactly.
 
     python -m agents.tabular --env FrozenLake --method value_iteration
     python -m agents.tabular --env CliffWalking --method q_learning
@@ -13,10 +13,10 @@ Any world works whose `unwrapped.P` is its model, as in Gymnasium's toy texts. T
 picture of V, Q and the policy over the map.
 
 Deviations from the sources:
-1. Several worlds side by side; what they do at once to one entry of the table counts as that many updates in a row
+1. Several worlds side by side; simultaneous updates of one entry of the table count as that many updates in a row
    towards their mean.
 2. Step sizes fall with an entry's visits n as n^-power (Even-Dar & Mansour 2003, "Learning rates for Q-learning").
-3. A time limit is not an end: targets and returns go on with the value of where it led.
+3. A time limit is not an end: targets and returns bootstrap from the value of the state after it.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def recipe(asked: Config) -> Config:
     if asked.method in DYNAMIC_PROGRAMMING:
         chosen["log_every"] = 1
     if asked.method in ("sarsa", "monte_carlo"):
-        chosen |= dict(epsilon=0.01, epsilon_steps=400_000)  # they value exploration's missteps too: it must cease
+        chosen |= dict(epsilon=0.01, epsilon_steps=400_000)  # their values include exploration: it must end
     if world.startswith("CliffWalking"):
         chosen |= dict(discount=1.0, limit=500, evaluate_games=10)
     if asked.method != "monte_carlo" and (world == "Taxi" or (world == "CliffWalking" and not asked.slippery)):
-        chosen |= dict(learning_rate=0.5, learning_rate_power=0.0)  # the next state is certain: no need to average
+        chosen |= dict(learning_rate=0.5, learning_rate_power=0.0)  # deterministic transitions need no averaging
     if world == "FrozenLake8x8":
         chosen |= dict(steps=1_500_000, epsilon_steps=750_000, evaluate_every=150_000)
     if world == "saccade/Gridworld":
@@ -85,17 +85,19 @@ def recipe(asked: Config) -> Config:
 
 
 def q_learning_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
-    """y = r + gamma * max_a Q(s', a). Watkins 1989. reward, discount (B,), following (B, A) -> (B,)."""
+    """y = r + gamma * max_a Q(s', a). Watkins 1989. reward, discount: (B,). next_value: (B, A). Returns (B,)."""
     return reward + discount * next_value.max(1).values
 
 
 def sarsa_target(reward: Tensor, discount: Tensor, next_value: Tensor, action: Tensor) -> Tensor:
-    """y = r + gamma * Q(s', a'), a' (B,) the action taken next. Rummery & Niranjan 1994. Otherwise as above."""
+    """y = r + gamma * Q(s', a'). Rummery & Niranjan 1994.
+
+    reward, discount: (B,). next_value: (B, A). action: (B,) int64, the action taken next. Returns (B,)."""
     return reward + discount * next_value.gather(1, action[:, None]).squeeze(1)
 
 
 def monte_carlo_returns(reward: Tensor, discount: float, beyond: Tensor) -> Tensor:
-    """G_t = r_t + gamma * G_{t+1}, with `beyond` after the last reward: 0 where the game ended. (T,) -> (T,)."""
+    """G_t = r_t + gamma * G_{t+1}, (T,) -> (T,). beyond: the return after the last reward, 0 where the game ended."""
     total, totals = float(beyond), []
     for gain in reversed(reward.tolist()):
         total = gain + discount * total
@@ -108,7 +110,7 @@ def update(
 ) -> tuple[Tensor, Tensor]:
     """Q(s, a) <- Q(s, a) + alpha * (y - Q(s, a)), with alpha = rate / n^power at the entry's n-th visit.
 
-    Of k targets for one entry the mean is stepped to k times: 1 - (1 - alpha)^k of the way.
+    k targets for one entry count as k updates towards their mean, with the step size 1 - (1 - alpha)^k.
 
     Args:
         table, visits: (S, A) float64.
@@ -132,7 +134,7 @@ def epsilon_at(config: Config, step: int) -> float:
 
 
 class Table(nn.Module):
-    """What a learner knows: values and visits (S, A), and the action (N,) that each world takes next."""
+    """State of a learner: values and visits (S, A) float64, and the action (N,) that each world takes next."""
 
     def __init__(self, states: int, actions: int, worlds: int):
         super().__init__()
@@ -142,13 +144,13 @@ class Table(nn.Module):
 
 
 class Episodes:
-    """What every world did since its game began."""
+    """The steps of each world's current game."""
 
     def __init__(self, count: int):
         self.steps: list[list[list[float]]] = [[] for _ in range(count)]  # of state, action and reward
 
     def add(self, step: Transition, state: Tensor) -> list[tuple[int, Tensor, Tensor, Tensor]]:
-        """Take in a step from `state` (N,). Returns the games that stopped: world, state, action and reward (T,)."""
+        """Add a step from `state` (N,). Returns the games that ended: world, and state, action and reward (T,)."""
         for done, *now in zip(self.steps, state.tolist(), step.action.tolist(), step.reward.tolist(), strict=True):
             done.append(now)
         stopped = []
@@ -159,13 +161,15 @@ class Episodes:
         return stopped
 
     def state_dict(self) -> dict[str, Any]:
+        """The steps of all games, as lists."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.steps = state["steps"]
 
     def truncate_episodes(self, worlds: Tensor) -> None:
-        """Forget the games of the worlds in (N,) bool: nobody knows what they would have earned."""
+        """Drop the games of the worlds in (N,) bool, which could not be resumed."""
         self.steps = [[] if cut else steps for steps, cut in zip(self.steps, worlds.tolist(), strict=True)]
 
 
@@ -185,7 +189,7 @@ def identify(name: str) -> str:
 
 
 def world_options(config: Config) -> dict[str, object]:
-    """What envs.make is to know beyond the name."""
+    """Options of envs.make."""
     given = {
         "map": config.map,
         "slip": config.slip,
@@ -197,7 +201,7 @@ def world_options(config: Config) -> dict[str, object]:
 
 
 def greedy_or_exact_policy(config: Config, table: Tensor, exact: dynamic_programming.Model) -> Tensor:
-    """(S, A) probabilities: the policy to be judged, greedy on the table."""
+    """The policy to evaluate, (S, A) probabilities: greedy on the table (S, A), or optimal for planners."""
     return (
         dynamic_programming.best_policy(table, exact, config.discount)
         if config.method in DYNAMIC_PROGRAMMING

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     runs.prepare("cpu", 1, options.threads)
-    setting = circumstances()
+    configuration = circumstances()
     rows, rates, ratios, shares = [], {}, {}, {}
     for name in options.backbones:
         asked = classification.Config(data="cifar10", backbone=name)
@@ -104,7 +104,7 @@ def main() -> None:
         rows,
         {"benchmark": "classification_speed", "batch": options.batch}
         | {"images_per_second": rates, "ratios": ratios, "data_share": shares}
-        | setting,
+        | configuration,
         options.json,
     )
 

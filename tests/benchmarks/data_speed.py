@@ -76,15 +76,15 @@ def main(config: Config) -> None:
     for name in names:
         middle = statistics.median(found[name])
         table.add_row(name, f"{middle:.2f}", f"{100 * middle / whole:.2f}%")
-    console = Console()
-    console.print(table)
+    terminal = Console()
+    terminal.print(table)
     if config.stream:
         paths = sorted(path for path in config.stream.rglob("*") if path.suffix.lower() in image_files.SUFFIXES)
         stream = data.Stream(
             folders.ImageFiles(paths, torch.zeros(len(paths), dtype=torch.int64)), config.size, workers=1
         )
         spent = clock(lambda: sum(len(batch.labels) for batch in stream.epoch()), 1)
-        console.print(
+        terminal.print(
             f"{len(paths)} files at {config.size} x {config.size}: {spent / len(paths):.2f} ms each, one thread"
         )
 

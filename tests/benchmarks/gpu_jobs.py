@@ -55,17 +55,17 @@ def wait(device: torch.device) -> None:
 
 
 def rate(call: Callable[[], int], seconds: float, device: torch.device, warm_up: int = 3) -> dict[str, float]:
-    """Units a second, and milliseconds a call; each call returns how many units it was."""
+    """Work a second, and milliseconds a call; each call returns how much work it was."""
     for _ in range(warm_up):
         call()
     wait(device)
-    units, calls, began = 0, 0, time.perf_counter()
+    work, calls, began = 0, 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(8):
-            units, calls = units + call(), calls + 1
+            work, calls = work + call(), calls + 1
     wait(device)
     took = time.perf_counter() - began
-    return {"per_second": units / took, "ms_a_call": 1000 * took / calls}
+    return {"per_second": work / took, "ms_a_call": 1000 * took / calls}
 
 
 def kept_world(name: str, count: int = 1, seed: int = 1, device: Any = "cpu", **options: Any) -> envs.World:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEARNING_STARTS = 1_000  # agent steps before the first update, every contestant
 WARM_UP = 1_400  # agent steps before the first window: some hundred with learning on
 SAMPLES = 8  # learned from per agent step
-CAPACITY = 100_000  # transitions remembered
+CAPACITY = 100_000  # transitions in replay
 NUMBERS = {"learn_start": LEARNING_STARTS, "samples_per_step": SAMPLES, "capacity": CAPACITY}  # for the JSON
 
 

@@ -210,7 +210,7 @@ def contest(
         contestants[recipe](Scene(options.game, options.device, options.folder))
         return
 
-    setting = circumstances(options.device)
+    configuration = circumstances(options.device)
     command = [sys.executable, sys.argv[0], "--game", options.game, "--device", options.device]
     with tempfile.TemporaryDirectory() as folder:
         commands = {name: [*command, "--contestant", name, "--folder", folder] for name in options.contestants}
@@ -236,7 +236,7 @@ def contest(
         {"benchmark": Path(sys.argv[0]).stem, "game": options.game, "seconds": options.seconds}
         | numbers
         | {"steps_per_second": rates, "ratios": ratios, "cores_busy_with_others": competing.others}
-        | setting,
+        | configuration,
         options.json,
     )
 
@@ -266,16 +266,16 @@ def command_line(**flags: object) -> list[str]:
 
 
 def alternate(calls: dict[str, Callable[[], int]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Units per second of every window; each call does some work and returns how many units it was."""
+    """Work per second of every window; each call does some work and returns how much work it was."""
     rates: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()  # first-call costs (lazy imports, first page touches) are not throughput
     for number in range(rounds):
         for name in list(calls) if number % 2 == 0 else list(calls)[::-1]:
-            lstm_units, start = 0, time.perf_counter()
+            done, start = 0, time.perf_counter()
             while (passed := time.perf_counter() - start) < seconds:
-                lstm_units += calls[name]()
-            rates[name].append(lstm_units / passed)
+                done += calls[name]()
+            rates[name].append(done / passed)
     return rates
 
 
@@ -307,15 +307,15 @@ def report(title: str, columns: list[str], rows: list[list[object]], result: dic
         table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*(f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in row))
-    console = Console()
-    console.print(table)
+    terminal = Console()
+    terminal.print(table)
     hardware, load = result["hardware"], result["load_average"]
-    console.print(
+    terminal.print(
         f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}, "
         f"{hardware['torch_threads']} threads, load average before: {load}, commit {result['commit']}",
         highlight=False,
     )
-    console.print("  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False)
+    terminal.print("  ".join(f"{name} {number}" for name, number in result["versions"].items()), highlight=False)
     if json_path is not None:
         json_path.write_text(compact_json(result) + "\n")
-        console.print(f"written to {json_path}")
+        terminal.print(f"written to {json_path}")

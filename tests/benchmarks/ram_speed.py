@@ -34,7 +34,7 @@ class LoopRetina(glimpse.Retina):
     def prepare(self, images: Tensor) -> Tensor:
         return images
 
-    def look(self, images: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
+    def style(self, images: Tensor, location: Tensor, smooth: bool = False) -> Tensor:
         return torch.cat([self.patch(images, location, self.patch_size * 2**k, 2**k) for k in range(self.scales)], 1)
 
     def patch(self, images: Tensor, location: Tensor, side: int, factor: int) -> Tensor:
@@ -87,11 +87,11 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
     images, label = batch()
     sample_noise = network.sample_noise(config.batch, device)
 
-    def look() -> int:
+    def style() -> int:
         with torch.no_grad():
             maps = network.retina.prepare(images)
             for _ in range(config.glimpses):
-                network.retina.look(maps, sample_noise[0])
+                network.retina.style(maps, sample_noise[0])
         return config.batch
 
     def train() -> int:
@@ -105,7 +105,7 @@ def trainer(config: ram.Config, scenes: type[glimpse.Scenes], retina: type[glimp
         optimizer.step()
         return config.batch
 
-    return {"training": train, "glimpses": look, "scenes": lambda: len(batch()[1])}
+    return {"training": train, "glimpses": style, "scenes": lambda: len(batch()[1])}
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     runs.prepare("cpu", 1, 1)
-    setting = circumstances()
+    configuration = circumstances()
     rows, rates, ratios = [], {}, {}
     for task in options.tasks:
         config = dataclasses.replace(ram.recipe(ram.Config(env=task)), batch=options.batch)
@@ -133,7 +133,8 @@ def main() -> None:
         f"images/s, batch {options.batch}, {options.rounds} windows of {options.seconds:g} s",
         ["", "saccade", "a loop a glimpse", "ratio"],
         rows,
-        {"benchmark": "ram_speed", "batch": options.batch, "images_per_second": rates, "ratios": ratios} | setting,
+        {"benchmark": "ram_speed", "batch": options.batch, "images_per_second": rates, "ratios": ratios}
+        | configuration,
         options.json,
     )
 

@@ -55,7 +55,7 @@ MILLION = 1_000_000
 
 def share_of_update(program: str, memory: Memory | PrioritizedReplay, batch: int, updates: int) -> dict:
     """Milliseconds of drawing, of new priorities, and of the learning in between, inside a program's own loop."""
-    drawing, setting, learning = [], [], []
+    drawing, configuration, learning = [], [], []
     drawn_at = 0.0
     sample, log, steps = memory.sample, runs.Run.log, runs.Run.steps
     set_priorities = getattr(memory, "update", None)
@@ -71,11 +71,11 @@ def share_of_update(program: str, memory: Memory | PrioritizedReplay, batch: int
     def timed_update(*arguments: object) -> None:
         start = time.perf_counter()
         set_priorities(*arguments)
-        setting.append(time.perf_counter() - start)
+        configuration.append(time.perf_counter() - start)
 
     def timed_log(run: runs.Run, metrics: dict) -> None:
         if "loss/td" in metrics:
-            learning.append(time.perf_counter() - drawn_at - (setting[-1] if setting else 0.0))
+            learning.append(time.perf_counter() - drawn_at - (configuration[-1] if configuration else 0.0))
         log(run, metrics)
 
     def some_steps(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
@@ -109,7 +109,7 @@ def share_of_update(program: str, memory: Memory | PrioritizedReplay, batch: int
         runpy.run_module(program, run_name="__main__", alter_sys=True)
     half = updates // 2  # the first half warms up
     draw, learn = 1e3 * median(drawing[half:]), 1e3 * median(learning[half:])
-    reprioritize = 1e3 * median(setting[half:]) if setting else 0.0
+    reprioritize = 1e3 * median(configuration[half:]) if configuration else 0.0
     return {
         "program": program,
         "batch": batch,
@@ -130,7 +130,7 @@ def say_share(share: dict) -> None:
 
 def uniform(options: argparse.Namespace) -> None:
     """Adds and draws of frames against SB3's, bytes of each, and the share of an update that drawing takes."""
-    setting = circumstances()
+    configuration = circumstances()
     adds: dict[int, dict[str, list[float]]] = {}
     samples: dict[int, dict[str, list[float]]] = {}
     made: dict[str, tuple[object, Callable[[], int]]] = {}
@@ -183,7 +183,7 @@ def uniform(options: argparse.Namespace) -> None:
             "gigabytes_for_a_million": gigabytes,
             "share_of_update": share,
         }
-        | setting,
+        | configuration,
         options.json,
     )
     print(f"1,000,000 transitions take {gigabytes:.3f} GB")
@@ -193,7 +193,7 @@ def uniform(options: argparse.Namespace) -> None:
 
 def prioritized(options: argparse.Namespace) -> None:
     """Draw and update in memories of every size, all taking turns; and bytes of a million pictures."""
-    setting = circumstances()
+    configuration = circumstances()
     names = [name for name in PRIORITIZED if name != "TorchRL" or torchrl_prioritizes()]
     sizes = sorted(options.sizes)
     calls, kept = {}, []
@@ -236,7 +236,7 @@ def prioritized(options: argparse.Namespace) -> None:
             "gigabytes_for_a_million": gigabytes,
             "share_of_update": share,
         }
-        | setting,
+        | configuration,
         options.json,
     )
     for peer, each in against.items():

@@ -57,11 +57,11 @@ def learned(config: rainbow.Config) -> Seen:
         if step % 25 == 24:
             shown.append(world.observation.clone())
     world.close()
-    return look(network, torch.cat(shown))
+    return style(network, torch.cat(shown))
 
 
 @torch.no_grad()
-def look(network: rainbow.RainbowNetwork, observation: Tensor) -> Seen:
+def style(network: rainbow.RainbowNetwork, observation: Tensor) -> Seen:
     features = network.backbone(observation)[-1].permute(0, 2, 3, 1).flatten(1)
     streams = [stream for stream in (network.advantage, network.value) if stream is not None]
     hidden = torch.cat([nn.Sequential(*stream[:-1])(features) for stream in streams], 1)
@@ -85,10 +85,10 @@ def main() -> None:
                         learned(config_of(agent, game, seed + 1, subtract_mean, options.updates, Path(folder)))
                         for seed in range(options.seeds)
                     ]
-                    told = {name: interval([getattr(one, name) for one in each]) for name in Seen._fields}
-                    words = [f"{mean:.3f} ± {half:.3f}" for mean, half in told.values()]
+                    subtracted = {name: interval([getattr(one, name) for one in each]) for name in Seen._fields}
+                    words = [f"{mean:.3f} ± {half:.3f}" for mean, half in subtracted.values()]
                     rows.append([game, agent, "yes" if subtract_mean else "no", *words])
-                    found.append({"game": game, "agent": agent, "center": subtract_mean} | told)
+                    found.append({"game": game, "agent": agent, "center": subtract_mean} | subtracted)
     asked = {name: getattr(options, name) for name in ("updates", "seeds")}
     columns = ["game", "agent", "--subtract-mean", "units alive", "spread of values"]
     title = f"After {options.updates} updates, {options.seeds} seeds"

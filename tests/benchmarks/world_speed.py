@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
 
-    setting = circumstances()
+    configuration = circumstances()
     rates, ratios = {}, {}
     for count in options.counts:
         calls = {
@@ -94,7 +94,7 @@ def main() -> None:
             "steps_per_second": rates,
             "ratios": ratios,
         }
-        | setting,
+        | configuration,
         options.json,
     )
 

@@ -110,7 +110,7 @@ def room(case: Case, number: int, fault: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def told(where: str) -> Iterator[None]:
+def locating(where: str) -> Iterator[None]:
     """Put the place before the reason of a failure."""
     try:
         yield

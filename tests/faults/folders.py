@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from tests.faults import damage
-from tests.faults.case import LONG, Case, Failed, Skipped, last, room, told, warned
+from tests.faults.case import LONG, Case, Failed, Skipped, last, locating, room, warned
 from tests.faults.outcome import ugly, unsaid
 from tests.faults.process import Ended
 
@@ -49,7 +49,7 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
         role += f", finished, {kind}"
         names |= {"is finished"}  # what is not read again may be as it is
     if ended.code == 0:
-        with told(role):
+        with locating(role):
             case.identical(folder, ended)
             if "steps from the start" in ended.said and not warned(ended):
                 raise Failed("began again from the start without a word")
@@ -57,7 +57,7 @@ def files(case: Case, folder: Path, kind: str, number: int, draw: random.Random)
     if lacks := unsaid(ended, names):
         raise Failed(f"{role}: {lacks}: {last(ended)}")
     put_back(before / target.relative_to(run), target)
-    with told(f"{role}, refused and put back"):
+    with locating(f"{role}, refused and put back"):
         again = case.run(folder) if before == case.killed else dataclasses.replace(ended, code=0, said="")
         case.identical(folder, again)
     return "named", role, last(ended)
@@ -90,7 +90,7 @@ def occupied(case: Case, folder: Path, kind: str, number: int, draw: random.Rand
     if lacks := unsaid(ended, {target.name, "config.json"}):  # which is not there beside it
         raise Failed(f"{target}: {lacks}: {last(ended)}")
     shutil.rmtree(folder / target)
-    with told(str(target)):
+    with locating(str(target)):
         case.identical(folder, case.run(folder))
     return "named", str(target), last(ended)
 

@@ -25,7 +25,7 @@ WAYS_OUT = re.compile(
 def difference(reference: Path, run: Path, said: str = "") -> str | None:
     """The first thing in which a finished run is not what the undisturbed one is; None where they are equal.
 
-    said: by the program, which goes on without what is no part of learning, and says so.
+    said: by the program, which goes on without what is not part of learning, and says so.
     """
     for name in ("config.json", "finished.json"):
         if not (run / name).is_file():

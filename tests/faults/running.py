@@ -14,7 +14,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.faults.case import RARE, Case, Failed, Skipped, last, told
+from tests.faults.case import RARE, Case, Failed, Skipped, last, locating
 from tests.faults.outcome import newest, ugly, unsaid
 from tests.faults.process import Ended, head, stopped
 
@@ -27,7 +27,7 @@ def killed(case: Case, folder: Path, kind: str, number: int, draw: random.Random
     ended = case.run(folder, fault={"at": at, "do": "kill"})
     if ended.code != -signal.SIGKILL:
         raise Failed(f"write {at}: was to be killed: {ended.code}, {last(ended)}")
-    with told(f"write {at}"):
+    with locating(f"write {at}"):
         case.identical(folder, case.run(folder))
     return "identical", f"write {at} of {case.writes}", ""
 
@@ -52,7 +52,7 @@ def left(case: Case, folder: Path, ended: Ended, where: str, signals: tuple[int,
     begun = run and (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size
     if begun and newest(run / "checkpoint") is None:
         raise Failed(f"{where}: nothing was saved: {last(ended)}")
-    with told(where):
+    with locating(where):
         case.identical(folder, case.run(folder))
     return "identical", where, last(ended)
 
@@ -68,7 +68,7 @@ def cut_short(case: Case, folder: Path, kind: str, number: int, draw: random.Ran
         return "identical", f"files of {largest} bytes", ""
     if dies and ended.code != -signal.SIGXFSZ or not dies and (lacks := unsaid(ended, {folder.name})):
         raise Failed(f"files of {largest} bytes: {'' if dies else lacks}: {ended.code}, {last(ended)}")
-    with told(f"files of {largest} bytes"):
+    with locating(f"files of {largest} bytes"):
         case.identical(folder, case.run(folder))
     return "identical", f"files of {largest} bytes", "" if dies else last(ended)
 
@@ -96,7 +96,7 @@ def raises(case: Case, folder: Path, kind: str, number: int, draw: random.Random
         raise Failed(f"step {step}: nothing was saved: {last(ended)}")
     again = case.run(folder)
     inexact = json.loads((run / "config.json").read_text()).get("inexact")
-    with told(f"step {step}"):
+    with locating(f"step {step}"):
         if again.code == 0 and not ugly(again) and inexact:  # saved in the middle of an iteration: the record says so
             return "named", f"step {step}", str(inexact)
         case.identical(folder, again)
@@ -112,7 +112,7 @@ def removed(case: Case, folder: Path, kind: str, number: int, draw: random.Rando
         return "identical", f"write {at}", ""
     if lacks := unsaid(ended, {folder.name}):
         raise Failed(f"write {at}: {lacks}: {last(ended)}")
-    with told(f"write {at}"):
+    with locating(f"write {at}"):
         again = case.run(folder)
         if again.code and not unsaid(again, {folder.name}):
             return "named", f"write {at}", last(again)
@@ -135,7 +135,7 @@ def second(case: Case, folder: Path, kind: str, number: int, draw: random.Random
     if not found:
         raise Failed(f"{where}: did not stop: {last(ended)}")
     other = found[0]
-    with told(where):
+    with locating(where):
         if other.code == 0 and ended.code != 0:  # the second has taken it, and the first noticed
             if lacks := unsaid(ended, {folder.name}):
                 raise Failed(f"the first of two: {lacks}: {last(ended)}")
@@ -167,7 +167,7 @@ def disk(case: Case, folder: Path, kind: str, number: int, draw: random.Random) 
         if lacks := unsaid(ended, {"disk"}):
             raise Failed(f"{size} KiB: {lacks}: {last(ended)}")
         subprocess.run(["mount", "-o", "remount,size=1g", place], check=True)
-        with told(f"{size} KiB"):
+        with locating(f"{size} KiB"):
             case.identical(place / "runs", case.run(place / "runs"))
         return "identical", f"{size} KiB", last(ended)
     finally:

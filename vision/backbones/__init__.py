@@ -6,7 +6,7 @@
     maps = backbone(images)                                        # list of (B, backbone.channels[i], H_i, W_i)
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
-    small   boards of 10 x 10 to 40 x 40           hadamax Kooi et al. 2025, products of convolutions
+    small   pictures of 10 x 10 to 40 x 40           hadamax Kooi et al. 2025, products of convolutions
     mlp     vectors
     lenet300_100, lenet5, lenet5_1998, lenet5_1998_rbf
     alexnet, alexnet_2012, alexnet_ungrouped
@@ -188,7 +188,7 @@ def default_options(name: str) -> BackboneOptions:
 
 
 def unknown(name: str | Path) -> ValueError:
-    """The error for a name that is no backbone's."""
+    """The error for a name that is not a backbone's."""
     hint = suggestions.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
     return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
 

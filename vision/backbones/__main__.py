@@ -83,7 +83,7 @@ def draw(name: str, found: dict[str, object], path: Path) -> None:
 
 
 def check(config: Config) -> None:
-    """Raises ValueError for a name that is no backbone's, and for a folder that cannot be written into."""
+    """Raises ValueError for a name that is not a backbone's, and for a folder that cannot be written into."""
     for name in (*config.only, *([config.draw] if config.draw else [])):
         if name not in BACKBONES:
             raise ValueError(f"unknown backbone {name!r}: {suggestions.one_of(name, BACKBONES)}")

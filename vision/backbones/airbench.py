@@ -15,14 +15,13 @@ class Airbench(Backbone):
     """Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv 2404.00498, section 3.1 (airbench94).
 
     shape: (C, H, W); width: multiplies the channels 64, 256, 256; norm, activation: see options.py
-    dropout: of single numbers, of what each stage but the first reads
-    init: torch as in the paper: PyTorch's, but the first filters of every 3x3 hand their inputs on as they are
+    dropout: elementwise, on the input of each stage but the first
+    init: torch as in the paper: PyTorch's, but the first filters of every 3x3 convolution are the identity
     stem: the first convolution, of 8 C filters; with cifar's initialization.whiten() can make them whiten patches.
         cifar     2x2 / 1, as in the paper    32 -> 15, 7, 3
         imagenet  8x8 / 8                     224 -> 14, 7, 3
         atari     4x4 / 4                     84 -> 10, 5, 2
-    Other than the paper's, its batch norms have scales that learn and torch's usual momentum and epsilon, and the
-    head has a bias.
+    Deviations: batch norms have learned scales and torch's default momentum and epsilon, and the head has a bias.
     """
 
     OPTIONS = BackboneOptions(stem="cifar", init="torch", activation="gelu")
@@ -59,7 +58,7 @@ class Airbench(Backbone):
 
 
 class Largest(nn.Module):
-    """Logits from the largest value of each of the last map's channels."""
+    """Global max pooling: maps, the last (B, C, H, W), -> logits (B, classes)."""
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ class ResponseNorm(nn.Module):
     """Maps (B, C, H, W) divided by the energy of five neighboring channels: Krizhevsky et al. 2012, section 3.3.
 
     Their k = 2, n = 5, alpha = 1e-4, beta = 0.75, where alpha multiplies the sum (F.local_response_norm's: the mean).
-    In float32, for in bfloat16 the small term would vanish beside k.
+    Calculated in float32: in bfloat16 the small term would vanish beside k.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,9 +27,9 @@ class Variant(NamedTuple):
 
     channels: tuple[int, int, int, int, int]
     padding: int  # of the first convolution
-    groups: int = 1  # towers that convolutions two, four and five do not look out of
+    groups: int = 1  # towers: groups of convolutions two, four and five
     response: bool = False  # local response normalization after convolutions one and two
-    early: bool = False  # the head drops what its first two dense layers see instead of what they say
+    early: bool = False  # dropout before the first two dense layers of the head, instead of after them
 
 
 ALEXNETS = {
@@ -49,7 +49,7 @@ class AlexNet(Chain):
     shape: (C, H, W); width: multiplies all channels and the head's 4096
     init, activation: see options.py
     norm: see options.py; any but none takes the place of local response normalization
-    dropout: of single numbers, of what each pool but the last leaves; the head has its own
+    dropout: elementwise, after each pool but the last; the head has its own
     stem: the first convolution (alexnet; in brackets, the other two).
         imagenet  11x11 / 4 and a 3x3 / 2 pool, as in the papers  224 -> 55, 27, 13, 6  (227 -> 55, 27, 13, 6)
         cifar     3x3 / 1, no pool                                32 -> 32, 15, 7

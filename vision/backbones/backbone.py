@@ -26,11 +26,11 @@ class Backbone(nn.Module):
     """A network that returns its feature maps. Heads are built from `channels` and `strides`, not names.
 
     A family's __init__(name, shape, options) calls super().__init__ with the same, makes `self.stages` (one map
-    after each stage; a family whose maps are no chain overrides `maps`), and ends with `self.finish()`. Its paper's
-    options are `OPTIONS`, or `defaults(name)` where its networks differ.
+    after each stage; a family whose maps are not a chain overrides `maps`), and ends with `self.finish()`. Its
+    paper's options are `OPTIONS`, or `defaults(name)` where its networks differ.
 
-    `self.between` is applied to the input of every stage but the first: the dropout of families whose paper has no
-    other place for one. Maps are taken before it.
+    `self.between` is applied to the input of every stage but the first: the dropout of families whose paper has none
+    elsewhere. Maps are taken before it.
 
     options:   BackboneOptions that it was built with
     spec:      JSON-able dict of name, shape and options: build(**spec) makes the same architecture
@@ -118,7 +118,7 @@ class Backbone(nn.Module):
         return self.maps(self.normalize(x))
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """The maps of x, unchecked: the output of each stage."""
+        """The maps (B, channels[i], H_i, W_i) of x (B, C, H, W), unchecked: the output of each stage."""
         maps = []
         for stage in self.stages:
             x = stage(x if not maps else self.between(x))
@@ -161,11 +161,11 @@ class Backbone(nn.Module):
     def set_mean_observation(self, picture: Tensor) -> None:
         """Subtract a mean observation, `picture` (C, H, W) uint8, from every input, against dead ReLUs.
 
-        Where most pixels hardly change, their share of every map is many times larger than that of what moves, and
+        Where most pixels hardly change, their contribution to every map is many times that of moving objects, and
         Adam's first steps along it leave most ReLUs of a dense layer dead. The picture is saved with the weights.
 
-        Raises ValueError for another shape, and for a backbone whose first layer is no PixelConv2d or whose published
-        weights have a mean of their own.
+        Raises ValueError for another shape, and for a backbone whose first layer is not a PixelConv2d or whose
+        published weights have a mean of their own.
         """
         first = next((module for module in self.modules() if isinstance(module, PixelConv2d)), None)
         name, own = self.spec["name"], self.preprocessing or self.spec.get("transform_input")
@@ -221,6 +221,7 @@ class Backbone(nn.Module):
         return self.train()
 
     def train(self, mode: bool = True) -> Self:
+        """As nn.Module.train, but a frozen backbone and one with a fixed mode stay in evaluation mode."""
         super().train(mode and not self.frozen and not self.fixed)
         if self.fixed and not self.frozen:
             for module in self.modules():
@@ -232,7 +233,7 @@ class Backbone(nn.Module):
         """Channels and strides of the maps, and the smallest image side."""
         maps = self.imagine((self.shape[0], PROBE, PROBE))
         wider = self.imagine((self.shape[0], PROBE, PROBE + PROBE_STEP))
-        # a difference of two sizes, because borders make side / side inexact (84 / 20 is no stride)
+        # a difference of two sizes, because borders make side / side inexact (84 / 20 is not a stride)
         strides = [PROBE_STEP // (b.shape[-1] - a.shape[-1]) for a, b in zip(maps, wider, strict=True)]
         return [m.shape[1] for m in maps], strides, self._smallest()
 
@@ -262,7 +263,8 @@ class Backbone(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Logits from the last map's mean over its places (Lin et al. 2013, arXiv 1312.4400, and most since)."""
+    """Global average pooling: maps, the last (B, C, H, W), -> logits (B, classes). Lin et al. 2013, arXiv
+    1312.4400."""
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.0, name: str = "fc") -> None:
         super().__init__()
@@ -276,7 +278,7 @@ class PooledHead(nn.Module):
 
 
 class _Maps(nn.Module):
-    """`maps` as a forward, for functional_call, without the check of sizes that the measurements serve."""
+    """`maps` as forward, for functional_call, without the check of sizes."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

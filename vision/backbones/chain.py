@@ -1,4 +1,4 @@
-"""What the networks before 2014 share: one chain of convolutions and pools, and dense layers on its last map."""
+"""Chain: the base class of networks before 2014, one chain of convolutions and pools, and dense layers."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -15,10 +15,10 @@ from vision.backbones.options import BackboneOptions
 
 
 class Chain(Backbone):
-    """One nn.Sequential, `features`. Its maps are what enters each layer that downsamples, and what comes out last.
+    """One nn.Sequential, `features`. Its maps are the inputs of each downsampling layer, and the last output.
 
-    Every convolution has the norm and activation of the options; their dropout is of single numbers, of what each
-    pool leaves to the next convolution.
+    Every convolution has the norm and activation of the options; dropout is
+    elementwise, after each pool before the next convolution.
     """
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
@@ -28,7 +28,7 @@ class Chain(Backbone):
         self._channels = self.shape[0]  # that the next convolution sees
 
     def convolve(self, channels: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1) -> None:
-        """Appends a convolution, its norm and its activation, which leaves `channels`."""
+        """Append a convolution, its norm and its activation, with `channels` outputs."""
         norm, activation = self.options.norm, self.options.activation
         kind = nn.Conv2d if len(self.features) else PixelConv2d
         conv = kind(self._channels, width_before(activation, channels), kernel, stride, padding, groups=groups)
@@ -47,7 +47,7 @@ class Chain(Backbone):
 
 
 class Dense(nn.Module):
-    """Logits from the last map, averaged to side x side places, through the dense layers that the paper has.
+    """Maps -> logits (B, classes): the last map, averaged to side x side places, through the paper's dense layers.
 
     side: of the map at the paper's image size, where averaging changes nothing; int or (height, width).
     layers: from vectors (B, channels * height * width) to logits (B, classes).
@@ -70,7 +70,7 @@ class Dense(nn.Module):
         activation: str,
         early: bool = False,
     ) -> Self:
-        """Two layers of `units` before the last, with dropout after each of them, or before if it is early."""
+        """Two layers of `features` units before the last, with dropout after each of them, or before if `early`."""
         first, second = dense(channels * side * side, features, activation), dense(features, features, activation)
         drop, again, last = nn.Dropout(dropout), nn.Dropout(dropout), nn.Linear(features, classes)
         if early:
@@ -82,7 +82,7 @@ class Dense(nn.Module):
 
 
 def dense(inputs: int, features: int, activation: str) -> list[nn.Module]:
-    """A linear layer and its activation, which leaves `units`; Maxout takes the larger of two of them."""
+    """A linear layer and its activation, with `features` outputs; Maxout needs two linear outputs for each."""
     return [nn.Linear(inputs, width_before(activation, features)), activation_layer(activation)]
 
 

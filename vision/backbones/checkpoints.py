@@ -38,7 +38,7 @@ def _digest(spec: str, weights: dict[str, Tensor]) -> str:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The spec and the weights of a file that save() wrote.
+    """The spec and the weights, tensors of any shape by name, of a file that save() wrote.
 
     Raises FileNotFoundError, or ValueError when the file is damaged or has no spec.
     """

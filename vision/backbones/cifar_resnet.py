@@ -25,12 +25,12 @@ class CifarResNet(Backbone):
 
     shape: (C, H, W); name: a key of CIFAR_RESNETS; width: multiplies all channels
     init, norm, activation: see options.py
-    dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
+    dropout: elementwise, before the last convolution of each block, where wide residual networks have theirs
     stem: the first convolution.
         cifar     3x3, as in the paper                                         32 -> 32, 16, 8
         imagenet  7x7 / 2, then a 3x3 / 2 max pool                             224 -> 112, 56, 28, 14
         atari     5x5 / 4                                                      84 -> 21, 11, 6
-    Only before a pool is the stem's output a map: else the first stage's has its size.
+    The stem's output is a map only where a pool follows: otherwise the first stage's map has its size.
     """
 
     OPTIONS = BackboneOptions(stem="cifar")
@@ -64,7 +64,8 @@ class CifarResNet(Backbone):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut of option A: every stride-th place, and zeros for the new channels."""
+    """Residual block, (B, C, H, W) -> (B, outputs, H / stride, W / stride): two 3x3 convolutions beside a shortcut of
+    option A, which subsamples and pads with zero channels."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ class Variant(NamedTuple):
     first: int  # channels before the first block
     growth: int  # channels that each layer adds, the paper's k
     blocks: tuple[int, ...]  # layers of each
-    bottleneck: int = 4  # the 1x1 convolution of a layer leaves this many times `growth`; 0: it has none
+    bottleneck: int = 4  # outputs of a layer's 1x1 convolution, times `growth`; 0: it has none
     halving: bool = True  # transitions halve the channels, the paper's theta of 0.5
 
 
@@ -53,7 +53,7 @@ class DenseNet(Backbone):
         channels, growth = widths((variant.first, variant.growth), options.width)
         self.features = nn.Sequential()
         add = self.features.add_module
-        ready = width_before(options.activation, channels)  # what the first block's activations shall find
+        ready = width_before(options.activation, channels)  # inputs of the first block's activations
         if options.stem == "imagenet":
             conv = PixelConv2d(
                 self.shape[0], width_before(options.activation, ready), 7, 2, padding=3, bias=options.norm == "none"
@@ -101,7 +101,7 @@ class DenseNet(Backbone):
 class DenseLayer(nn.Module):
     """x (B, channels, H, W) -> x and `growth` channels more, (B, channels + growth, H, W); both twice with Maxout.
 
-    squeezed: channels that a 1x1 convolution leaves to the 3x3 one; 0: there is none.
+    squeezed: outputs of the 1x1 convolution before the 3x3 one; 0: there is none.
     """
 
     def __init__(self, channels: int, growth: int, squeezed: int, norm: str, activation: str, dropout: float) -> None:
@@ -128,8 +128,8 @@ class DenseLayer(nn.Module):
 
 
 class Transition(nn.Module):
-    """From block to block: x (B, channels, H, W) -> the map after norm and activation, and the next block's input
-    (B, fewer, H / 2, W / 2)."""
+    """Transition between blocks: x (B, channels, H, W) -> the map after norm and activation, and the next block's
+    input (B, fewer, H / 2, W / 2)."""
 
     def __init__(self, channels: int, fewer: int, norm: str, activation: str, dropout: float) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""A network deep by self-similarity, without shortcuts: columns of 1, 2, 4 convolutions that meet again and again."""
+"""FractalNet: columns of 1, 2 and 4 convolutions that are joined repeatedly, without residuals (Larsson et al.
+2016)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -34,9 +35,9 @@ class FractalNet(Backbone):
 
     shape: (C, H, W); name: a key of FRACTALNETS; width: multiplies all channels
     init, norm, activation: see options.py
-    dropout: of the last block's layers, from there linear down to 0 in the first (the paper's 0, 0.1 ... 0.4)
-    drop_path: the probability that a join leaves out an input in training, for half of the images; the other half
-        sees one column, of all blocks the same. 0: every image sees all of it.
+    dropout: of the last block's layers, linearly less down to 0 in the first (the paper's 0, 0.1 ... 0.4)
+    drop_path: the probability that a join drops an input in training (local drop-path), for half of the images; the
+        other half uses a single column in all blocks (global drop-path). 0: none.
     stem: what comes before the blocks.
         cifar     nothing, as in the paper                                     32 -> 32, 16, 8, 4, 2
         imagenet  7x7 / 2, then a 3x3 / 2 max pool                             224 -> 112, 56, 28, 14, 7, 4
@@ -49,7 +50,7 @@ class FractalNet(Backbone):
     def __init__(self, name: str, shape: Sequence[int], options: FractalNetOptions) -> None:
         super().__init__(name, shape, options)
         if not 0 <= options.drop_path < 1:
-            raise ValueError(f"drop_path={options.drop_path} is no probability below 1")
+            raise ValueError(f"drop_path={options.drop_path} is not a probability below 1")
         self.drop_path = options.drop_path
         channels = widths(FRACTALNETS[name], options.width)
         inputs = self.shape[0]
@@ -63,7 +64,7 @@ class FractalNet(Backbone):
         self.pools, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i, outputs in enumerate(channels):
             pixels = i == 0 and options.stem == "cifar"
-            pool = nn.Identity() if i == 0 else nn.MaxPool2d(2, ceil_mode=True)  # no odd line is lost
+            pool = nn.Identity() if i == 0 else nn.MaxPool2d(2, ceil_mode=True)  # keeps an odd last row and column
             if i == 0 and options.stem == "imagenet":
                 pool = nn.MaxPool2d(3, 2, padding=1)
             drop = options.dropout * i / (len(channels) - 1)
@@ -87,13 +88,14 @@ class FractalNet(Backbone):
         return Largest(self.channels[-1], classes, dropout or 0.0)
 
     def _columns(self, x: Tensor) -> Tensor:
-        """(B,): for each image the one column it sees, or -1 where joins draw for themselves."""
+        """(B,) the single column that each image uses (global drop-path), or -1 for local drop-path."""
         column = torch.randint(COLUMNS, (len(x),), device=x.device)
         return torch.where(torch.rand(len(x), device=x.device) < GLOBAL, column, -1)
 
 
 class Fractal(nn.Module):
-    """Section 2, equation 1: column c is 2 ** c layers, and columns that end at the same depth are joined."""
+    """Fractal block, (B, C, H, W) -> (B, outputs, H, W): column c has 2 ** c layers, and columns that end at the same
+    depth are joined. Section 2, equation 1."""
 
     def __init__(
         self, inputs: int, outputs: int, norm: str, activation: str, dropout: float, drop_path: float, pixels: bool
@@ -107,7 +109,7 @@ class Fractal(nn.Module):
             self.columns.append(nn.ModuleList([first, *rest]))
 
     def forward(self, x: Tensor, column: Tensor | None) -> Tensor:
-        latest = [x] * COLUMNS  # what each column's next layer reads
+        latest = [x] * COLUMNS  # input of each column's next layer
         depth = 2 ** (COLUMNS - 1)
         for d in range(1, depth + 1):
             ending = [c for c in range(COLUMNS) if d * 2**c % depth == 0]
@@ -121,9 +123,11 @@ class Fractal(nn.Module):
         if len(paths) == 1 or column is None:
             return sum(paths) / len(paths)
         draw = torch.rand(len(column), len(paths), device=column.device)
-        kept = draw >= draw.amax(1, keepdim=True).clamp(max=self.drop_path)  # the largest stays: never all are out
+        kept = draw >= draw.amax(1, keepdim=True).clamp(
+            max=self.drop_path
+        )  # the largest is kept: never all are dropped
         alone = torch.stack([column == c for c in ending], 1)
-        # A join without the image's own column cannot reach its output; it draws, to keep the norms' numbers usual.
+        # A join without the image's own column does not reach its output; it uses local drop-path, for the norms.
         kept = torch.where(alone.any(1, keepdim=True), alone, kept).to(paths[0].dtype)
         share = (kept / kept.sum(1, keepdim=True))[..., None, None, None]
         return sum(share[:, i] * path for i, path in enumerate(paths))
@@ -149,7 +153,7 @@ class Layer(nn.Sequential):
 
 
 class Largest(nn.Module):
-    """Logits from the last map's largest value over its places, a channel."""
+    """Global max pooling: maps, the last (B, C, H, W), -> logits (B, classes)."""
 
     def __init__(self, channels: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -65,11 +65,11 @@ class GoogLeNet(Backbone):
         googlenet_naive  the same of naive modules, figure 2 a, which the paper and CS231n reject for their cost: with
                          table 1's 1x1, 3x3 and 5x5 channels, and all that come in put out again by the pool
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
-    transform_input: the published weights want pixels in [-1, 1]; this turns images normalized with ImageNet's means
-        and deviations into those
-    dropout: of single numbers, of what each pool but the stem's leaves; the head has its own
-    stem: the first convolution and pool. Three maps are of one size: what 4a, 4d and 4e put out, because the
-        auxiliary classifiers read the former two.
+    transform_input: from images normalized with ImageNet's means and deviations to pixels in [-1, 1], which the
+        published weights need
+    dropout: elementwise, after each pool but the stem's; the head has its own
+    stem: the first convolution and pool. Three maps have one size, the outputs of 4a, 4d and 4e: the inputs
+        of the auxiliary classifiers are the first two.
         imagenet  7x7 / 2, 3x3 / 2 max pool  224 -> 112, 56, 28, 14, 14, 14, 7
         cifar     3x3                        32 -> 32, 16, 8, 8, 8, 4
         atari     8x8 / 4                    84 -> 20, 10, 5, 5, 5, 3
@@ -202,11 +202,13 @@ class Head(nn.Module):
         return self.fc(self.dropout(maps[-1].mean((2, 3))))
 
     def auxiliary(self, maps: list[Tensor]) -> list[Tensor]:
+        """The logits (B, classes) of both auxiliary classifiers."""
         return [self.aux1(maps[-4]), self.aux2(maps[-3])]
 
 
 class Auxiliary(nn.Module):
-    """Logits from a map in the middle, so that gradients reach the early layers (section 5)."""
+    """Auxiliary classifier: a middle map (B, C, H, W) -> logits (B, classes), for gradients in early layers (section
+    5)."""
 
     def __init__(self, channels: int, classes: int, activation: str, conv: Callable[..., Convolution]) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Hadamax(Backbone):
     convolution twice. For PQN their norm is over channels alone; "layer" here is over channels and places.
 
     shape: (C, H, W); width: multiplies the channels 32, 64, 64; init, norm, activation: see options.py
-    dropout: of single numbers, of what each stage but the first reads
+    dropout: elementwise, on the input of each stage but the first
     stem: the first stage.
         atari     8x8 convolution, 4x4 / 4 max pool, as in the paper    84 -> 21, 11, 11
         cifar     4x4 convolution, 2x2 / 2 max pool, for small images   32 -> 16, 8, 8

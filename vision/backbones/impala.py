@@ -14,7 +14,7 @@ from vision.backbones.options import BackboneOptions
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))), two 3x3 convolutions of equal width, each with its norm."""
+    """x + conv(relu(conv(relu(x)))) of maps (B, C, H, W): two 3x3 convolutions of equal width, each with its norm."""
 
     def __init__(self, channels: int, norm: str, activation: str) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Impala(Backbone):
     """Espeholt et al. 2018, arXiv 1802.01561, figure 3 right, up to its last ReLU; the head is not here.
 
     shape: (C, H, W); width: multiplies the channels 16, 32, 32; init, norm, activation: see options.py
-    dropout: of single numbers, of what each section but the first reads
+    dropout: elementwise, on the input of each section but the first
     spectral: the residual blocks' convolutions keep a spectral norm of 1, as by Clark et al. 2024, "Beyond the
         Rainbow", arXiv 2411.03820 (layers/normalization.py)
     stem: the first section.

@@ -78,7 +78,7 @@ class Mixed(nn.Module):
 
 
 def join(parts: list[Tensor]) -> Tensor:
-    """The channels of all, without a copy where there is one."""
+    """Maps (B, C_i, H, W) concatenated along channels; a single one is returned without a copy."""
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
@@ -89,14 +89,14 @@ def same(conv: Callable[..., Convolution], channels: int, wide: int, kernel: int
 
 
 class Inceptions(Backbone):
-    """What the families below share: a stem, and modules by name, before whose reductions the maps end."""
+    """Base class of the Inceptions: a stem and named modules; a map ends before each reduction."""
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
         super().__init__(name, shape, options)
         self.between = nn.Dropout(options.dropout)
 
     def mix(self, channels: int, modules: dict[str, tuple[Branches, Pool]], padding: int = 0) -> None:
-        """Adds the modules behind a stem that leaves `channels`."""
+        """Add the modules after a stem with `channels` outputs."""
         conv = partial(Convolution, norm=self.options.norm, activation=self.options.activation)
         self.reducing = {name: not pool[1] for name, (_, pool) in modules.items()}
         for name, (branches, pool) in modules.items():
@@ -105,7 +105,7 @@ class Inceptions(Backbone):
             channels = module.channels
 
     def mixed(self, x: Tensor) -> list[Tensor]:
-        """The maps of the modules from the stem's output."""
+        """The maps (B, channels[i], H_i, W_i) of the modules, from the stem's output (B, C, H, W)."""
         maps = []
         for name, reduces in self.reducing.items():
             if reduces:
@@ -141,7 +141,7 @@ class InceptionV2(Inceptions):
     """BN-Inception: Ioffe & Szegedy 2015, arXiv 1502.03167, figure 5, where batch norms began. It has no dropout.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
-    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
+    dropout: elementwise, after each reduction behind the stem; the head has its own
     stem: the first convolution, depthwise to 8 maps a channel and then 1x1 to 64, and the first 3x3 / 2 pool.
         imagenet  7x7 / 2, pool  224 -> 112, 56, 28, 14, 7
         cifar     3x3            32 -> 32, 16, 8, 4
@@ -215,8 +215,8 @@ class InceptionV3(Inceptions):
     """Szegedy et al. 2015, arXiv 1512.00567, table 1 and figures 5 to 7, in the form whose weights are published.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
-    transform_input: see GoogLeNet, whose reason is the same
-    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
+    transform_input: see GoogLeNet
+    dropout: elementwise, after each reduction behind the stem; the head has its own
     stem: five convolutions, with two 3x3 / 2 max pools as published, or without the first.
         imagenet  3x3 / 2, 3x3, 3x3 padded, pool, 1x1, 3x3, pool  299 -> 147, 71, 35, 17, 8
         cifar     3x3 padded three times, 1x1, 3x3 padded, pool   32 -> 32, 15, 7, 3
@@ -266,11 +266,13 @@ class Head(nn.Module):
         return self.fc(self.dropout(maps[-1].mean((2, 3))))
 
     def auxiliary(self, maps: list[Tensor]) -> list[Tensor]:
+        """The logits (B, classes) of the auxiliary classifier."""
         return [self.AuxLogits(maps[-2])]
 
 
 class Auxiliary(nn.Module):
-    """Logits from a map in the middle, 17 x 17 as published; smaller ones are pooled to the same 5 x 5."""
+    """Auxiliary classifier: a middle map (B, C, H, W), 17 x 17 as published, -> logits (B, classes); smaller maps are
+    pooled to the same 5 x 5."""
 
     def __init__(self, channels: int, classes: int, norm: str, activation: str) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ RESIDUALS_V1: dict[str, tuple[Branches, int, float, Branches | None]] = {  # fig
 
 
 class Stemmed(Inceptions):
-    """What both networks share: the stem of figure 3, and a head with a dropout of 0.2.
+    """Base class of both networks: the stem of figure 3, and a head with a dropout of 0.2.
 
     stem: its first join, of a pool and a convolution with strides of 2, is only in the published one.
         imagenet  as published                                        299 -> 147, 71, 35, 17, 8
@@ -111,7 +111,7 @@ class InceptionV4(Stemmed):
     """Szegedy et al. 2016, arXiv 1602.07261, figures 3 to 9.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py; stem: see Stemmed
-    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
+    dropout: elementwise, after each reduction behind the stem; the head has its own
     """
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
@@ -123,11 +123,11 @@ class InceptionV4(Stemmed):
 class InceptionResNetV2(Stemmed):
     """Szegedy et al. 2016, arXiv 1602.07261, figures 3, 7 and 15 to 19.
 
-    Channels are what the branches add up to (1152, 2144), where the figures print 1154 and 2048. The authors' later
-    code has another stem, twice the blocks and one more convolution: these are the paper's.
+    The numbers of channels are the sums of the branches (1152, 2144); the figures print 1154 and 2048. The authors'
+    later code has another stem, twice the blocks and one more convolution.
 
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py; stem: see Stemmed
-    dropout: of single numbers, of what each reduction behind the stem leaves; the head has its own
+    dropout: elementwise, after each reduction behind the stem; the head has its own
     """
 
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:

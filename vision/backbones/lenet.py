@@ -1,4 +1,4 @@
-"""LeNets: the networks that read digits (LeCun et al. 1998), as they were and as compression papers take them."""
+"""LeNets: networks for handwritten digits (LeCun et al. 1998), in the original and in Caffe's version."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class LeNet5(Chain):
                      inputs count white as 1.175 and black as -0.1; here a pixel counts as x / 255
     shape: (C, H, W); width: multiplies channels and units; init, norm: see options.py
     activation: see options.py (default: the variant's)
-    dropout: of single numbers, of what each pool but the last leaves; the head has its own
+    dropout: elementwise, after each pool but the last; the head has its own
     stem: the first convolution.
         imagenet  8x8 / 8                   224 -> 28, 10, 5
         cifar     5x5 / 1, as in the paper  28 -> 24, 8, 4 (32 -> 28, 10, 5)

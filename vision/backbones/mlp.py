@@ -1,4 +1,4 @@
-"""Dense layers for worlds that are vectors, with a map of one pixel so that any head fits."""
+"""Multilayer perceptron for vector observations, with a map of one pixel so that any head fits."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class MLP(Backbone):
         which Han et al. 2015, arXiv 1506.02626, measured pruning, with ReLU instead of 1998's tanh
     shape: (D,), or an image's, which is then the only size that fits; hidden: units of each layer, unless the name's;
     width: multiplies hidden; activation, init, norm (none, batch or layer): see options.py
-    dropout: of what each layer but the first reads; dropconnect: of all weights, see layers/dropconnect.py
+    dropout: on the input of each layer but the first; dropconnect: of all weights, see layers/dropconnect.py
     Raises ValueError for an unknown activation, or when hidden is empty.
     """
 

@@ -1,4 +1,4 @@
-"""MobileNets: convolutions taken apart into depthwise and 1x1 ones (Howard et al. 2017, Sandler et al. 2018)."""
+"""MobileNets: depthwise separable convolutions (Howard et al. 2017, Sandler et al. 2018)."""
 
 from collections.abc import Sequence
 
@@ -26,15 +26,15 @@ INVERTED = (
 
 
 class MobileNet(Backbone):
-    """What both versions share: `features` is a chain, whose maps are the last before each stride."""
+    """Base class of both versions: `features` is a chain, whose maps are the last outputs before each stride."""
 
     def add(self, module: nn.Module, stride: int) -> None:
-        """One layer more; `halves` says whether a map ends before it."""
+        """Append a layer; `halves` notes whether a map ends before it."""
         self.halves.append(len(self.features) > 0 and stride > 1)
         self.features.append(module)
 
     def begin(self, channels: int, norm: str, activation: str) -> None:
-        """An empty chain and its stem, which leaves `channels`."""
+        """Start the chain with the stem, of `channels` outputs."""
         self.features, self.halves = nn.Sequential(), []
         self.between = nn.Dropout(self.options.dropout)
         kernel, stride = (8, 4) if self.options.stem == "atari" else (3, 1 if self.options.stem == "cifar" else 2)
@@ -58,7 +58,7 @@ class MobileNetV1(MobileNet):
     """Howard et al. 2017, arXiv 1704.04861, table 1: a depthwise 3x3 and a 1x1 convolution in each layer.
 
     shape: (C, H, W); width: the paper's multiplier alpha; init, norm, activation: see options.py
-    dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
+    dropout: elementwise, on the input of the layer after each map but the last; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
         cifar     3x3                                     32 -> 32, 16, 8, 4, 2
@@ -81,11 +81,11 @@ class MobileNetV1(MobileNet):
 
 
 class MobileNetV2(MobileNet):
-    """Sandler et al. 2018, arXiv 1801.04381, table 2: residuals between narrow maps, which no activation follows.
+    """Sandler et al. 2018, arXiv 1801.04381, table 2: inverted residuals with linear bottlenecks.
 
     shape: (C, H, W); width: the paper's multiplier, which leaves the last layer's 1280 channels where it is below 1;
         init, norm, activation: see options.py
-    dropout: of single numbers, of what the layer behind each map but the last reads; the head has its own
+    dropout: elementwise, on the input of the layer after each map but the last; the head has its own
     stem: the first convolution.
         imagenet  3x3 / 2                                 224 -> 112, 56, 28, 14, 7
         cifar     3x3, and the first stride after 1       32 -> 32, 16, 8, 4
@@ -113,7 +113,8 @@ class MobileNetV2(MobileNet):
 
 
 class Inverted(nn.Module):
-    """x (B, channels, H, W) -> (B, wide, H / stride, W / stride): widened, filtered by depth, narrowed linearly.
+    """x (B, channels, H, W) -> (B, wide, H / stride, W / stride): inverted residual: expansion, depthwise
+    convolution, linear projection.
 
     The input is added where the output has its shape."""
 
@@ -133,7 +134,7 @@ class Inverted(nn.Module):
 
 
 class Dropped(nn.Module):
-    """Pooled, where published files call the layer classifier.1."""
+    """PooledHead, maps -> logits (B, classes), with the published files' name of the layer, classifier.1."""
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()
@@ -147,7 +148,7 @@ class Dropped(nn.Module):
 def convolution(
     channels: int, wide: int, kernel: int, stride: int, groups: int, norm: str, activation: str
 ) -> list[nn.Module]:
-    """A convolution that keeps the size but for its stride, its norm and its activation, which leaves `wide`."""
+    """A padded convolution with `wide` outputs, its norm and its activation."""
     out = width_before(activation, wide)
     conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2, groups=groups, bias=norm == "none")
     return [conv, norm_layer(out, norm), activation_layer(activation)]

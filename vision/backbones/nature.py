@@ -15,7 +15,7 @@ class Nature(Backbone):
     """Mnih et al. 2015, doi 10.1038/nature14236. Its dense layer of 512 belongs to the agent's head.
 
     shape: (C, H, W); width: multiplies the channels 32, 64, 64; init, norm, activation: see options.py
-    dropout: of single numbers, of what each stage but the first reads
+    dropout: elementwise, on the input of each stage but the first
     stem: the first stage.
         atari     8x8 / 4, as in the paper                          84 -> 20, 9, 7
         cifar     4x4 / 2, for small images                         32 -> 15, 6, 4

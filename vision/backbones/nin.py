@@ -18,7 +18,7 @@ class NiN(Chain):
 
     shape: (C, H, W); width: multiplies the channels
     init, norm, activation: see options.py
-    dropout: between the blocks, of single numbers
+    dropout: elementwise, between the blocks
     stem: the first convolution.
         imagenet  11x11 / 4  224 -> 54, 27, 13
         cifar     5x5 / 1, as in the paper  32 -> 32, 16, 8
@@ -50,7 +50,7 @@ class NiN(Chain):
 
 
 class Maps(nn.Module):
-    """Logits as means of the maps of a 1x1 convolution with a channel for each class, section 3.2."""
+    """Maps -> logits (B, classes): means of a 1x1 convolution's maps, one for each class. Section 3.2."""
 
     def __init__(self, channels: int, classes: int, activation: str, dropout: float) -> None:
         super().__init__()

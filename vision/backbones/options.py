@@ -15,7 +15,7 @@ class BackboneOptions:
     init: str = "he"  # of the weights: layers/initialization.py
     norm: str = "batch"  # layers/normalization.py
     activation: str = "relu"  # layers/activation.py
-    dropout: float = 0.0  # probability, in the body; where, the family says
+    dropout: float = 0.0  # probability, in the body; see the family for its place
     pool: str = "own"  # instead of the family's pools that downsample: layers/pooling.py; own: as they are
 
     def spec(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""OverFeat: AlexNet made wider and without overlapping pools, to slide over images (Sermanet et al. 2013)."""
+"""OverFeat: a wider AlexNet with non-overlapping pools, made for sliding windows (Sermanet et al. 2013)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class OverFeat(Chain):
     shape: (C, H, W), in the paper 231 x 231 (fast) and 221 x 221 (accurate); name: a key of OVERFEATS
     width: multiplies all channels and the head's dense layers
     init, norm, activation: see options.py
-    dropout: of single numbers, of what each pool but the last leaves; the head has its own
+    dropout: elementwise, after each pool but the last; the head has its own
     stem: the first convolution.
         imagenet  11x11 / 4 (accurate: 7x7 / 2) and a pool, as in the paper
                   fast 231 -> 56, 24, 12, 6; accurate 221 -> 108, 30, 15, 5

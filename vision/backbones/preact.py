@@ -1,4 +1,4 @@
-"""The residual network whose shortcuts nothing touches: norm and activation come before each convolution."""
+"""Pre-activation residual network: norm and activation before each convolution, identity shortcuts."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ PREACTS: dict[str, Variant] = {
 class PreactResNet(Backbone):
     """He et al. 2016, "Identity mappings in deep residual networks", arXiv 1603.05027, figure 1 b and appendix.
 
-    A block that changes the shape reads an activated map, by its shortcut too, and so that map ends the stage before.
+    A block that changes the shape has an activated map as input, of its shortcut too; that map ends the stage before.
 
     name: a key of PREACTS: 110, 164 and 1001 are of tables 2 to 4, for CIFAR; 152 and 200 of table 5, for ImageNet;
         50 and 101 of later work; 18 of github.com/kuangliu/pytorch-cifar. A bottleneck's stride is in its 3x3
     shape: (C, H, W); width: multiplies all channels; init, norm, activation: see options.py
-    dropout: of single numbers, before each block's second convolution, as in wide residual networks
+    dropout: elementwise, before each block's second convolution, as in wide residual networks
     stem: what comes before the four stages.
         imagenet  7x7 / 2, norm, activation, then a 3x3 / 2 max pool           224 -> 112, 56, 28, 14, 7
         cifar     3x3, norm, activation, no pool                               32 -> 32, 16, 8 (of 164)
@@ -49,7 +49,7 @@ class PreactResNet(Backbone):
                   as the blocks leave it, without norm and activation (both
                   as in github.com/kuangliu/pytorch-cifar)                     32 -> 32, 16, 8, 4
         atari     3x3 / 2, norm, activation, no pool                           84 -> 42, 21, 11, 6
-    Only before a pool is the stem's output a map: else the first stage's has its size.
+    The stem's output is a map only where a pool follows: otherwise the first stage's map has its size.
     """
 
     @classmethod
@@ -93,8 +93,8 @@ class PreactResNet(Backbone):
 class Block(nn.Module):
     """norm, activation, 3x3, norm, activation, dropout, 3x3 beside a shortcut: inputs -> outputs channels.
 
-    activated: what comes in is so already: the block has no norm and activation of its own before its first
-        convolution, and its shortcut reads the same. Only such a block may change the shape, by a 1x1 convolution.
+    activated: the input is activated already: the block has no norm and activation before its first convolution, and
+        its shortcut has the same input. Only such a block may change the shape, by a 1x1 convolution.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         bias = norm == "none"
-        raw = width_before(activation, outputs)  # what the convolutions put out, and the shortcut with them
+        raw = width_before(activation, outputs)  # outputs of the convolutions and of the shortcut
         self.norm1 = nn.Identity() if activated else norm_layer(raw, norm)
         self.relu1 = nn.Identity() if activated else activation_layer(activation)
         self.conv1 = nn.Conv2d(inputs, raw, 3, stride, padding=1, bias=bias)
@@ -127,7 +127,10 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """The same of three convolutions, 1x1, 3x3 and 1x1, the first two of a quarter of the outputs."""
+    """The same with three convolutions, 1x1, 3x3 and 1x1, the first two with a quarter of the outputs.
+
+    Maps (B, inputs, H, W) -> (B, outputs, H / stride, W / stride).
+    """
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Preprocessing(NamedTuple):
-    """Sizes for the caller, who resizes images, and the normalization, which the backbone itself applies."""
+    """Sizes for resizing, which is up to the caller, and the normalization, which the backbone applies."""
 
     resize: int = 256  # pixels of the shorter side
     crop: int = 224  # pixels, side of the square that is then cut out of the middle
@@ -23,7 +23,7 @@ class Preprocessing(NamedTuple):
 
     @classmethod
     def of(cls, spec: dict[str, Any]) -> Self:
-        """The inverse of spec()."""
+        """From the result of spec()."""
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()})
 
     def spec(self) -> dict[str, Any]:
@@ -69,8 +69,8 @@ class Preprocessing(NamedTuple):
 class Normalize(nn.Module):
     """x (B, C, H, W), uint8 pixels (as x / 255) or floats in [0, 1] -> floats, less their mean, by their deviation.
 
-    A module of its own and not folded into the first convolution, because the zeros that pad its input stand for the
-    mean. It has no state-dict keys, so that published files load.
+    It is not folded into the first convolution, because the zeros of its padding stand for the mean. It has no
+    state-dict keys, so that published files load.
     """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:

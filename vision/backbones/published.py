@@ -34,6 +34,7 @@ class File(NamedTuple):
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """Resizing, cropping and normalization of the images that the weights were trained on."""
         return Preprocessing(self.resize, self.crop)
 
 
@@ -101,7 +102,7 @@ def read(name: str, source: str) -> Checkpoint:
     place = TAGS.get(source.lower())
     if place is None and not Path(source).is_file():
         hint = suggestions.one_of(source, TAGS, "choose one of")
-        raise ValueError(f"{name}:{source} is no file and no published weights: {hint}")
+        raise ValueError(f"{name}:{source} is not a file and no published weights: {hint}")
     if place is None:
         file = next((file for file in files if file.stem == Path(source).stem), files[0])
         return Checkpoint(name, named(_load(Path(source)), source), file.preprocessing)
@@ -111,8 +112,8 @@ def read(name: str, source: str) -> Checkpoint:
 
 
 def named(state: object, source: object = "this state") -> dict[str, Tensor]:
-    """Weights (float32) by the keys of torchvision's code, whatever they were saved in: beside an optimizer, or with
-    the prefixes of DataParallel, torch.compile and the like; published files of DenseNets have older keys.
+    """Weights (float32, any shape) by the keys of torchvision's code, however they were saved: beside an optimizer,
+    or with the prefixes of DataParallel, torch.compile and the like; published files of DenseNets have older keys.
 
     Raises ValueError where there are no weights. source: what the message calls them.
     """

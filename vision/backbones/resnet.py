@@ -1,4 +1,4 @@
-"""Residual networks, and by the same code ResNeXt and wide ResNet: layers learn what to add to their input.
+"""Residual networks: ResNet, ResNeXt, and wide ResNet for ImageNet.
 
 ResNet: He et al. 2015, arXiv 1512.03385, table 1. ResNeXt: Xie et al. 2016, arXiv 1611.05431, table 1. Wide ResNet
 for ImageNet: Zagoruyko & Komodakis 2016, arXiv 1605.07146, table 8. Stochastic depth: Huang et al. 2016, arXiv
@@ -53,14 +53,14 @@ class ResNet(Backbone):
     """He et al. 2015, but a bottleneck's stride is in its 3x3, as in torchvision (Goyal et al., arXiv 1706.02677).
 
     shape: (C, H, W); name: a key of RESNETS; width: multiplies all channels; init, norm, activation: see options.py
-    stochastic_depth: the probability that the last block is left out in training, from there linear down to 0 at
-        the image (Huang et al.: 0.5)
-    dropout: of single numbers, before the last convolution of each block, where wide residual networks have theirs
+    stochastic_depth: the probability that the last block is skipped in training, linearly less down to 0 at the
+        first (Huang et al.: 0.5)
+    dropout: elementwise, before the last convolution of each block, where wide residual networks have theirs
     stem: what comes before the four stages.
         imagenet  7x7 / 2, then a 3x3 / 2 max pool, as in the paper            224 -> 112, 56, 28, 14, 7
         cifar     3x3, no pool (github.com/kuangliu/pytorch-cifar)             32 -> 32, 16, 8, 4
         atari     3x3 / 2, no pool                                             84 -> 42, 21, 11, 6
-    Only before a pool is the stem's output a map: else the first stage's has its size.
+    The stem's output is a map only where a pool follows: otherwise the first stage's map has its size.
     """
 
     OPTIONS = ResNetOptions()
@@ -68,7 +68,7 @@ class ResNet(Backbone):
     def __init__(self, name: str, shape: Sequence[int], options: ResNetOptions) -> None:
         super().__init__(name, shape, options)
         if not 0 <= options.stochastic_depth < 1:
-            raise ValueError(f"stochastic_depth={options.stochastic_depth} is no probability below 1")
+            raise ValueError(f"stochastic_depth={options.stochastic_depth} is not a probability below 1")
         variant = RESNETS[name]
         first, *channels = widths((64, 64, 128, 256, 512), options.width)
         raw = width_before(options.activation, first)
@@ -105,7 +105,9 @@ class ResNet(Backbone):
 
 
 class Basic(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, He et al. 2015, figure 5 left: inputs -> planes channels."""
+    """Residual block, (B, C, H, W) -> (B, planes, H / stride, W / stride): two 3x3 convolutions beside a shortcut.
+
+    He et al. 2015, figure 5 left."""
 
     def __init__(self, inputs: int, planes: int, stride: int, options: ResNetOptions, drop: float) -> None:
         super().__init__()
@@ -128,7 +130,8 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 in groups, 1x1 beside a shortcut, He et al. 2015, figure 5 right: inputs -> 4 * planes channels."""
+    """Bottleneck block, (B, C, H, W) -> (B, 4 * planes, H / stride, W / stride): 1x1, 3x3 in groups, 1x1 convolutions
+    beside a shortcut. He et al. 2015, figure 5 right."""
 
     def __init__(
         self, inputs: int, planes: int, stride: int, variant: Variant, options: ResNetOptions, drop: float
@@ -166,9 +169,9 @@ def projection(inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
 
 
 class StochasticDepth(nn.Module):
-    """What a block adds, times 0 with probability `drop` in training, times 1 - drop in evaluation.
+    """A block's residual (B, C, H, W), times 0 with probability `drop` in training, times 1 - drop in evaluation.
 
-    Huang et al. 2016, equations 2 and 5, but drawn for each image by itself, which needs no branch in the program.
+    Huang et al. 2016, equations 2 and 5, but drawn for each image, without a branch in the program.
     """
 
     def __init__(self, drop: float) -> None:

@@ -1,4 +1,4 @@
-"""A light network for small pixel worlds: two padded 3x3 convolutions, for boards of 10 x 10 to 40 x 40."""
+"""A light network for small pictures of 10 x 10 to 40 x 40: two padded 3x3 convolutions."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class Small(Backbone):
     """Two 3x3 convolutions, in the spirit of MinAtar's network (Young & Tian 2019, arXiv 1903.03176).
 
     shape: (C, H, W); width: multiplies the channels 16, 32; init, norm, activation: see options.py
-    dropout: of single numbers, of what each stage but the first reads
+    dropout: elementwise, on the input of each stage but the first
     stem: the first convolution.
         atari     3x3 / 2   40 -> 20, 10
         cifar     3x3 / 1   32 -> 32, 16

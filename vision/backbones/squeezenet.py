@@ -24,7 +24,7 @@ class SqueezeNet(Backbone):
 
     name: squeezenet1_0, squeezenet1_1; shape: (C, H, W); width: multiplies all channels; init, norm, activation: see
         options.py. The paper has no norms; others stand after each convolution.
-    dropout: of single numbers, of what each pool leaves; the head has its own
+    dropout: elementwise, after each pool; the head has its own
     stem: the first convolution and pool; all pools are 3x3 / 2.
         imagenet  7x7 / 2 (1_1: 3x3 / 2), pool  224 -> 109, 54, 27, 13 (1_1: 111, 55, 27, 13)
         cifar     3x3 with padding              32 -> 32, 16, 8
@@ -64,7 +64,7 @@ class SqueezeNet(Backbone):
 
 
 class Fire(nn.Module):
-    """x (B, channels, H, W) -> (B, 2 expanded, H, W): few channels squeezed out of many, seen by 1x1 and 3x3."""
+    """x (B, channels, H, W) -> (B, 2 expanded, H, W): a 1x1 squeeze, then 1x1 and 3x3 expand convolutions."""
 
     def __init__(self, channels: int, squeezed: int, expanded: int, norm: str, activation: str) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Fire(nn.Module):
 
 
 class MeanOfPlaces(nn.Module):
-    """Logits of each place by a 1x1 convolution, then their mean, as by Lin et al. 2013, arXiv 1312.4400."""
+    """Maps -> logits (B, classes): the mean of a 1x1 convolution's maps. Lin et al. 2013, arXiv 1312.4400."""
 
     def __init__(self, channels: int, classes: int, dropout: float) -> None:
         super().__init__()

@@ -134,5 +134,5 @@ class Standardization(nn.Module):
 
 
 def pixels(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bytes as numbers in [0, 1], and floats as they are."""
+    """Images of any shape as floats: bytes divided by 255, floats as they are."""
     return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype)

@@ -1,4 +1,4 @@
-"""VGG: nothing but 3x3 convolutions and 2x2 pools (Simonyan & Zisserman 2014, arXiv 1409.1556, table 1)."""
+"""VGG: only 3x3 convolutions and 2x2 pools (Simonyan & Zisserman 2014, arXiv 1409.1556, table 1)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class VGG(Chain):
 
     shape: (C, H, W); name: a key of VGGS; width: multiplies the channels 64, 128, 256, 512, 512 and the head's 4096
     init, activation: see options.py; norm: see options.py (default: the variant's)
-    dropout: of single numbers, of what each pool but the last leaves; the head has its own
+    dropout: elementwise, after each pool but the last; the head has its own
     stem: the first convolution, and where pools are.
         imagenet  3x3 / 1, a pool after each stage, as in the paper    224 -> 224, 112, 56, 28, 14, 7
         cifar     the same, with a head that is one dense layer        32 -> 32, 16, 8, 4, 2, 1
@@ -61,7 +61,7 @@ class VGG(Chain):
 
     def head(self, classes: int, dropout: float | None = None) -> nn.Module:
         """Dense layers of 4096, 4096 and the classes, with dropout 0.5; without the stem imagenet, mean pooling and
-        one dense layer, because a map of one place has no use for more.
+        one dense layer.
         """
         if self.options.stem != "imagenet":
             return PooledHead(self.channels[-1], classes, dropout or 0.0, name="classifier")

@@ -31,7 +31,7 @@ class WideResNet(Backbone):
         cifar     3x3, as in the paper                                         32 -> 32, 16, 8
         imagenet  7x7 / 2, then a 3x3 / 2 max pool                             224 -> 112, 56, 28, 14
         atari     5x5 / 4                                                      84 -> 21, 11, 6
-    Only before a pool is the stem's output a map: else the first stage's has its size.
+    The stem's output is a map only where a pool follows: otherwise the first stage's map has its size.
     """
 
     OPTIONS = BackboneOptions(stem="cifar")

@@ -1,4 +1,4 @@
-"""ZFNet: AlexNet with finer first layers, after looking at what its filters see (Zeiler & Fergus 2013)."""
+"""ZFNet: AlexNet with smaller kernels and strides in its first layers (Zeiler & Fergus 2013)."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class ZFNet(Chain):
     shape: (C, H, W); width: multiplies the channels and the head's 4096
     init, activation: see options.py
     norm: see options.py; any but none takes the place of contrast normalization
-    dropout: of single numbers, of what each pool but the last leaves; the head has its own
+    dropout: elementwise, after each pool but the last; the head has its own
     stem: the first convolution; the second is 5x5 / 2.
         imagenet  7x7 / 2 and a 3x3 / 2 pool, as in the paper  224 -> 110, 55, 26, 13, 6
         cifar     3x3 / 1, no pool                             32 -> 32, 14, 7, 3

@@ -112,7 +112,7 @@ def examples(config: Config, images: Tensor, centers: Tensor) -> list[list[Tenso
 
 
 def draw(patches: list[list[Tensor]], title: str, path: Path) -> None:
-    """A row a word, with the patches that are nearest to it."""
+    """One row of patches (C, h, w) for each visual word: those nearest to it."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(0.8 * SHOWN[1], 0.85 * len(patches)), layout="constrained")

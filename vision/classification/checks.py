@@ -29,11 +29,11 @@ from vision.training import losses
 SMALL = 0.01  # times the head's last weights: logits near 0, as in the course
 FEW = 20  # images of the batch to overfit
 UPDATES = 400  # at most, to overfit it
-ZERO = 0.01  # loss that counts as zero: cross-entropy comes near it and never there, a hinge is there
-RATES = (1e-2, 1e-3)  # of Adam: logits that are scaled down want the first, deep networks the second
+ZERO = 0.01  # loss that counts as zero: cross-entropy only approaches it, hinges reach it
+RATES = (1e-2, 1e-3)  # of Adam: scaled logits need the first, deep networks the second
 STRENGTH = 1e-2  # of the penalty whose effect is checked
 PROBED = 24  # weight tensors whose gradients are compared, spread over the network
-STRIDE = 1e-6  # of the difference: a central one in float64 is right to some nine digits, kinks of ReLUs aside
+STRIDE = 1e-6  # of the central differences: exact to about nine digits in float64, except at kinks of ReLUs
 
 
 class Finding(NamedTuple):
@@ -65,7 +65,9 @@ def run_checks(config: LossFlags, model: Classifier, train: data.Labeled) -> lis
 
 
 def initial_loss(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """Initial loss: with small logits it is the loss at chance."""
+    """Initial loss: with small logits it is the loss at chance.
+
+    images: (B, C, H, W). shares: (B, classes), the target distribution."""
     model = copy.deepcopy(model)
     last = [layer for layer in model.head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     unscaled = _loss(config, model, images, shares).item()
@@ -79,7 +81,7 @@ def initial_loss(config: LossFlags, model: Classifier, images: Tensor, shares: T
 
 
 def regularization(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """Regularization: the loss rises with each penalty."""
+    """Regularization: the loss rises with each penalty. images: (B, C, H, W). shares: (B, classes)."""
     kinds = ({}, {"l2": STRENGTH}, {"l1": STRENGTH}, {"l1": STRENGTH, "l2": STRENGTH})
     found = [_loss(dataclasses.replace(config, **kind), model, images, shares).item() for kind in kinds]
     none, l2, l1, both = found
@@ -88,7 +90,9 @@ def regularization(config: LossFlags, model: Classifier, images: Tensor, shares:
 
 
 def overfit_one_batch(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
-    """Overfit one batch to zero loss, with Adam, without dropout and penalties, at one of two rates."""
+    """Overfit one batch to zero loss, with Adam, without dropout and penalties, at one of two rates.
+
+    images: (B, C, H, W). shares: (B, classes)."""
     words, passed = "", False
     for rate in RATES:
         learner = copy.deepcopy(model).requires_grad_(True)
@@ -116,7 +120,7 @@ def overfit_one_batch(config: LossFlags, model: Classifier, images: Tensor, shar
 def gradient_check(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Finding:
     """Gradient check: backpropagation against central differences, along a random direction of each probed tensor.
 
-    On the CPU, in float64, which not every device has.
+    images: (B, C, H, W). shares: (B, classes). On the CPU, in float64, which not every device has.
     """
     model = (
         model.cpu().double().eval().requires_grad_(True)
@@ -159,5 +163,5 @@ def report(config: LossFlags, model: Classifier, train: data.Labeled) -> int:
 
 def _loss(config: LossFlags, model: Classifier, images: Tensor, shares: Tensor) -> Tensor:
     with torch.no_grad():
-        model.train()  # norms as in training: an untrained network's running means say nothing
+        model.train()  # norms as in training: an untrained network's running means are meaningless
         return objective(config, model, images, shares)[0]

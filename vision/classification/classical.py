@@ -20,7 +20,7 @@ pictures: accuracy against k, the templates of a linear classifier or of the fir
 
 Sources: CS231n, assignment 1; the hinge of Weston & Watkins 1999, "Support vector machines for multi-class pattern
 recognition"; momentum of Nesterov 1983 as Sutskever et al. 2013; random search of Bergstra & Bengio 2012; dropout of
-Srivastava et al. 2014. These many small fits of minutes in all keep no checkpoints, and so are no runs.Run.
+Srivastava et al. 2014. The fits take minutes in all and need no checkpoints; they are not a runs.Run.
 """
 
 from __future__ import annotations
@@ -90,22 +90,22 @@ class Config(PreprocessingFlags):
     tried_images: Count = 2_000  # random, random-local: training images by which they are judged
     hidden: Count = 500  # two-layer: units between its layers
     dropout: Share = 0.0  # two-layer: probability that a hidden unit is left out
-    mirror: bool = False  # learn from mirrored images too, twice as many in an epoch
-    search: Whole = 0  # tries of other learning rates and decays, log-uniform, before the one that counts
-    search_factor: Positive = 10.0  # they are up to so many times larger or smaller than the ones above
+    flip: bool = False  # learn from horizontally flipped images, too: twice as many in an epoch
+    search: Whole = 0  # random tries of learning rate and decay, log-uniform, before the final fit
+    search_factor: Positive = 10.0  # they are up to so many times larger or smaller than those above
     search_epochs: Count = 2  # passes of a try
     seed: int = 1  # of everything random
-    folder: Path = Path("results")  # where results lie
-    name: str | None = None  # of this one's folder; <method>-<features>-<seed> unless given
+    folder: Path = Path("results")  # folder of results
+    name: str | None = None  # of the result's folder; <method>-<features>-<seed> unless given
     device: str = "auto"  # auto, cpu, cuda, mps
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
-    note: str = ""  # a sentence to stand by the result
+    note: str = ""  # a sentence about the result
 
 
 PIXELS = {
     "svm": dict(learning_rate=1e-3, decay=0.3),
     "softmax": dict(learning_rate=3e-3, decay=0.01),
-    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=15, hidden=500, dropout=0.2, mirror=True),
+    "two-layer": dict(learning_rate=0.02, decay=1e-3, epochs=15, hidden=500, dropout=0.2, flip=True),
 }
 RATES = {  # of SGD, times softmax's: the slopes of these losses are larger, or their residuals are
     **dict.fromkeys(("l2-svm", "adaline", "huber", "one-vs-all-l2-svm"), 0.1),
@@ -114,9 +114,9 @@ RATES = {  # of SGD, times softmax's: the slopes of these losses are larger, or 
 FEATURES = {
     "svm": dict(learning_rate=1e-2, decay=1e-3),
     "softmax": dict(learning_rate=3e-2, decay=1e-4),
-    "two-layer": dict(learning_rate=0.1, decay=3e-4, epochs=20, hidden=1_000, dropout=0.4, mirror=True),
+    "two-layer": dict(learning_rate=0.1, decay=3e-4, epochs=20, hidden=1_000, dropout=0.4, flip=True),
 }
-DIGITS = ("mnist", "svhn")  # mirrored, they are others or none
+DIGITS = ("mnist", "svhn")  # flipped digits are other digits or none
 
 
 def recipe(asked: Config) -> Config:
@@ -128,7 +128,7 @@ def recipe(asked: Config) -> Config:
         known = known | dict(learning_rate=known["learning_rate"] * RATES[asked.method])
     known = known | ({} if pixels else {"scale": "each"})
     if asked.data in DIGITS:
-        known = known | {"mirror": False}
+        known = known | {"flip": False}
     return dataclasses.replace(Config(), method=asked.method, features=asked.features, data=asked.data, **known)
 
 
@@ -270,7 +270,7 @@ def solved(config: Config, train: Inputs, classes: int) -> tuple[nn.Linear, dict
 def learn(config: Config, sets: data.Sets, device: torch.device, folder: Path) -> dict[str, Any]:
     """Search (with --search), fit, test and plot a linear classifier or a two-layer network. Returns its figures."""
     known = sets.train
-    if config.mirror:
+    if config.flip:
         known = data.Labeled(torch.cat([known.images, known.images.flip(3)]), known.labels.repeat(2))
     train = Inputs(known, config, device)
     validation, test = (Inputs(part, config, device, train.scale) for part in (sets.validation, sets.test))
@@ -349,7 +349,9 @@ def main(config: Config) -> None:
         "seed": config.seed,
         "test": found.pop("test"),  # percent right
         "seconds": round(time.perf_counter() - began, 1),
-        "processor_seconds": round(time.process_time() - worked, 1),  # less, where other programs had the cores too
+        "processor_seconds": round(
+            time.process_time() - worked, 1
+        ),  # less than `seconds` where other programs used the cores
         **found,
         "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
         **about,

@@ -31,6 +31,7 @@ class Classifier(nn.Module):
 
     @property
     def preprocessing(self) -> backbones.Preprocessing | None:
+        """Preprocessing of the images that published weights were trained on; None for others."""
         return self.backbone.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:

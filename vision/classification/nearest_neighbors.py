@@ -2,9 +2,9 @@
 classification").
 
 Distances of bytes are exact whole numbers on an x86 processor: there both come from products of int8 matrices, L1 by
-|a - b| = a + b - 2 min(a, b). Of the ways tried for L1 that is the fastest: for 50,000 x 10,000 images of 3,072 bytes
-it takes 100 s of a core (Zen 4), SciPy's cdist 930 s, torch's 1,290 s and sums of int16 differences 3,600 s, going by
-samples of them. Everything else is calculated in float32.
+|a - b| = a + b - 2 min(a, b). For L1 that is the fastest way tried: 50,000 x 10,000 images of 3,072 bytes
+take 100 s of a core (Zen 4), with SciPy's cdist 930 s, torch's 1,290 s and sums of int16 differences 3,600 s
+(extrapolated from samples). Everything else is calculated in float32.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def cross_validate(
 ) -> Tensor:
     """Accuracy in percent by k-fold cross-validation, (folds, len(ks)) float64.
 
-    inputs (N, D), labels (N,); the generator deals them into folds of equal size, give or take one.
+    inputs (N, D), labels (N,); the generator splits them into folds whose sizes differ by at most one.
     Raises ValueError where the folds are too few or too small for the largest k.
     """
     if not 2 <= folds <= len(inputs):
-        raise ValueError(f"cannot deal {len(inputs)} images into {folds} folds: choose --folds of 2 or more")
+        raise ValueError(f"cannot split {len(inputs)} images into {folds} folds: choose --folds of 2 or more")
     parts = torch.randperm(len(inputs), generator=generator).to(inputs.device).tensor_split(folds)
     classes, found = int(labels.max()) + 1, []
     for held in range(folds):

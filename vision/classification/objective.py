@@ -15,7 +15,7 @@ from vision.training import losses
 
 @dataclasses.dataclass(frozen=True)
 class LossFlags:
-    """What is minimized."""
+    """Flags of the training objective: loss, label smoothing, mixup and penalties."""
 
     loss: Literal["cross_entropy", "hinge", "squared_hinge"] = "cross_entropy"
     margin: Positive = 1.0  # of the hinges

@@ -15,7 +15,7 @@ SHOWN = 100  # units of a hidden layer, those with the largest weights
 
 
 def visible(weight: Tensor) -> Tensor:
-    """Templates (N, C, H, W) of any size, each stretched to [0, 1]: the least of its weights is black."""
+    """Templates (N, C, H, W) of any size, each scaled to [0, 1]: its smallest weight is black."""
     low, high = (getattr(weight.flatten(1), which)(1)[:, None, None, None] for which in ("amin", "amax"))
     return (weight - low) / (high - low).clamp(min=1e-12)
 
@@ -41,7 +41,7 @@ def draw_templates(weight: Tensor, names: Sequence[str] | None, path: Path) -> N
 
 
 def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
-    """Accuracy against k: a dot a fold, their mean and its standard deviation. scores: of each k, percent a fold."""
+    """Accuracy against k: one dot a fold, mean and standard deviation. scores: percent of each fold, by k."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
@@ -60,7 +60,7 @@ def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
 
 
 def draw_search(tries: list[dict[str, float]], path: Path) -> None:
-    """Learning rate against decay, a dot a try, its color the percent right on validation."""
+    """Learning rate against decay: one dot a try, its color the accuracy on validation images."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 

@@ -55,7 +55,7 @@ def recipe(asked: Config) -> Config:
 
 
 def smooth(losses: Tensor, decay: float) -> Tensor:
-    """Exponential moving average without bias towards its start: the weights of all losses so far add up to 1."""
+    """Exponential moving average of losses (N,), bias-corrected: the weights of all losses so far add up to 1."""
     found, total = [], 0.0
     for number, loss in enumerate(losses.tolist(), 1):
         total = decay * total + (1 - decay) * loss
@@ -64,7 +64,10 @@ def smooth(losses: Tensor, decay: float) -> Tensor:
 
 
 def read_off(rates: Tensor, losses: Tensor, decay: float) -> Range:
-    """The rates that a curve suggests. Raises ValueError for fewer than three losses that are finite numbers."""
+    """The rates (low, high) that a curve of rates and losses, both (N,), suggests.
+
+    Raises ValueError where fewer than three losses are finite.
+    """
     finite = int(torch.isfinite(losses).long().cumprod(0).sum())
     if finite < 3:
         raise ValueError(f"the loss was finite for {finite} updates: begin with a smaller --lowest")

@@ -1,13 +1,13 @@
 """Random search of hyperparameters, coarse to fine: many short runs, then fewer and longer ones near the best.
 
 Bergstra & Bengio 2012, "Random search for hyper-parameter optimization": where few numbers matter, random points try
-more values of each than a grid does. Rates and penalties are drawn evenly in the logarithm.
+more values of each than a grid does. Rates and penalties are drawn log-uniformly.
 
     python -m vision.classification.search --data shapes --learning-rate 1e-3 1 --weight-decay 1e-5 1e-2
     python -m vision.classification.search --data cifar10 --backbone resnet20 --runs 12 --rounds 3 --folds 5
 
-Each round keeps the best third of its runs; the next one draws from the range which they span (in the logarithm, a
-little wider), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as
+Each round keeps the best third of its runs; the next one draws from the interval which they span (a little wider, in
+the logarithm), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as
 the mean over runs that each leave out another fold. Points are ranked by their errors on validation images; no run
 of a search uses the test images (--no-test).
 The runs lie in results/<data>/search-..., and a search that was stopped goes on where it was, by the same command.
@@ -35,14 +35,14 @@ from runs.reader import read_run
 from vision.classification import train as classification
 
 Range = tuple[float, float]
-SEARCHED = ("learning_rate", "weight_decay", "l1", "l2")  # numbers that are tried evenly in the logarithm
+SEARCHED = ("learning_rate", "weight_decay", "l1", "l2")  # drawn log-uniformly
 WIDER = 0.1  # of the best ones' range in the logarithm, added at both of its ends
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    data: str = "shapes"  # as vision.classification has it
-    backbone: str | None = None  # the same
+    data: str = "shapes"  # as in vision.classification
+    backbone: str | None = None  # as in vision.classification
     flags: str = ""  # more flags of vision.classification for all runs, as "--batch 256 --schedule cosine"
     learning_rate: Range | None = (1e-3, 1.0)  # between which to search
     weight_decay: Range | None = None
@@ -62,19 +62,19 @@ class Config:
 Point = dict[str, float]
 
 
-def draw(ranges: dict[str, Range], count: int, generator: random.Random) -> list[Point]:
-    """`count` points, each number evenly distributed in the logarithm. Raises ValueError for no range."""
-    for name, (low, high) in ranges.items():
+def draw(intervals: dict[str, Range], count: int, generator: random.Random) -> list[Point]:
+    """`count` points, each number log-uniform. Raises ValueError for no range."""
+    for name, (low, high) in intervals.items():
         if not 0 < low <= high:
-            raise ValueError(f"--{name.replace('_', '-')} {low:g} {high:g} is no range above 0 from small to large")
-    spans = {name: (math.log(low), math.log(high)) for name, (low, high) in ranges.items()}
+            raise ValueError(f"--{name.replace('_', '-')} {low:g} {high:g} is not a range above 0, low to high")
+    spans = {name: (math.log(low), math.log(high)) for name, (low, high) in intervals.items()}
     return [{name: math.exp(generator.uniform(*span)) for name, span in spans.items()} for _ in range(count)]
 
 
-def narrow(ranges: dict[str, Range], best: list[Point]) -> dict[str, Range]:
+def narrow(intervals: dict[str, Range], best: list[Point]) -> dict[str, Range]:
     """The ranges that the best points span in the logarithm, a little wider, but within the old ones."""
     narrowed = {}
-    for name, (low, high) in ranges.items():
+    for name, (low, high) in intervals.items():
         logs = [math.log(point[name]) for point in best]
         margin = WIDER * math.log(high / low)
         narrowed[name] = (
@@ -87,7 +87,7 @@ def narrow(ranges: dict[str, Range], best: list[Point]) -> dict[str, Range]:
 def trial(config: Config, point: Point, steps: int, name: str) -> float:
     """The error on validation, in percent, of a run at a point; with folds the mean over them. Runs what is missing.
 
-    A run whose loss grows beyond all numbers has an error of 100.
+    A run that diverges (its loss becomes nan or infinite) has an error of 100.
     """
     program, flags = "vision.classification.search", shlex.split(config.flags)
     asked = parse(classification.Config, program, args=flags)  # what decides on the recipe
@@ -128,21 +128,21 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
 
 def search(config: Config) -> list[tuple[float, Point]]:
     """All rounds. Returns the last one's errors and points, best first. Raises ValueError without a range."""
-    ranges = {name: getattr(config, name) for name in SEARCHED if getattr(config, name) is not None}
-    if not ranges:
+    intervals = {name: getattr(config, name) for name in SEARCHED if getattr(config, name) is not None}
+    if not intervals:
         raise ValueError(f"nothing to search: give a range for {', '.join(SEARCHED)}")
     generator, count, steps, ranked = random.Random(config.seed), config.runs, config.steps, []
     for number in range(1, config.rounds + 1):
-        points, ranked = draw(ranges, count, generator), []
+        points, ranked = draw(intervals, count, generator), []
         for i, point in enumerate(points, 1):
             ranked.append((trial(config, point, round(steps), f"search-{config.seed}-{number}-{i}"), point))
         ranked.sort(key=lambda found: found[0])
-        words = ", ".join(f"{name} {low:.2g} to {high:.2g}" for name, (low, high) in ranges.items())
-        table = Table("error", *ranges, title=f"round {number}: {count} runs of {steps:,.0f} images, {words}")
+        words = ", ".join(f"{name} {low:.2g} to {high:.2g}" for name, (low, high) in intervals.items())
+        table = Table("error", *intervals, title=f"round {number}: {count} runs of {steps:,.0f} images, {words}")
         for error, point in ranked:
             table.add_row(f"{error:.2f}%", *(f"{value:.3g}" for value in point.values()))
         Console().print(table)
-        ranges = narrow(ranges, [point for _, point in ranked[: max(2, count // 3)]])
+        intervals = narrow(intervals, [point for _, point in ranked[: max(2, count // 3)]])
         count, steps = max(2, count * 2 // 3), steps * config.longer
     flags = " ".join(f"--{name.replace('_', '-')} {value:.3g}" for name, value in ranked[0][1].items())
     backbone = f" --backbone {config.backbone}" if config.backbone else ""

@@ -64,9 +64,7 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
     )
     stop_after: Whole = 0  # evaluations without a smaller error before the run ends (early stopping); 0: it does not
     ema_decay: Share = 0.0  # of a moving average of the weights, kept an update; what is then evaluated; 0: none
-    augment: str = (
-        "none"  # changes of the images, as "flip,crop" or "flip,crop=2,cutout=8": vision/training/augmentation.py
-    )
+    augment: str = "none"  # such as "flip,crop" or "flip,crop=2,cutout=8": vision/training/augmentation.py
     test: bool = True  # test the weights of the best evaluation, once, at the end
     views: Literal[1, 2, 5, 10, 50] = 1  # of an image in the last test: 2, mirrored; 10, corners too; 50, five sizes
     evaluate_every: Count = 20_000  # images shown between evaluations on validation
@@ -272,7 +270,7 @@ def train(config: Config) -> None:
             optimizers.ema_update(averaged, model, config.ema_decay, updates=step // config.batch)
         last = step + config.batch >= config.steps
         if run.due(config.evaluate_every) or last:
-            plateau.see(evaluate(run, averaged, validation))
+            plateau.record(evaluate(run, averaged, validation))
             optimizers.train_mode(model)
         if config.snapshots and run.due(config.steps // config.snapshots):
             snapshot(run, model)
@@ -347,7 +345,7 @@ class Trained(NamedTuple):
         return torch.stack([probabilities(self.config, model, images) for model in self.models]).mean(0)
 
     def predict(self, images: Tensor | Sequence[str | Path]) -> list[str]:
-        """The names of the classes of N images, which are as `probabilities` takes them."""
+        """The class names of N images: (N, C, H, W), or paths, as in `probabilities`."""
         return [self.sets.classes[label] for label in self.probabilities(images).argmax(1).tolist()]
 
 

@@ -27,7 +27,7 @@ def parse(text: str) -> Graph:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"{text!r} is no expression: {error.msg}") from None
+        raise ValueError(f"{text!r} is not an expression: {error.msg}") from None
     inputs: dict[str, Node] = {}
     output = _node(tree, inputs)
     if not isinstance(output, Node):
@@ -50,7 +50,7 @@ def _node(tree: ast.expr, inputs: dict[str, Node]) -> Node | float:
             return BINARY[type(op)](one, other)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
             return _call(name, [_node(each, inputs) for each in arguments], ast.unparse(tree))
-    raise ValueError(f"{ast.unparse(tree)!r} is no part of an expression here: use names, numbers, + - * / **, calls")
+    raise ValueError(f"{ast.unparse(tree)!r} cannot be part of an expression: use names, numbers, + - * / **, calls")
 
 
 def _call(name: str, arguments: list[Node | float], text: str) -> Node:

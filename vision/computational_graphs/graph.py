@@ -153,7 +153,7 @@ class Graph:
     def tangent(self, changes: Mapping[str, Any]) -> Array:
         """Forward mode: the change of the last output, to first order, by changes of some inputs, by name.
 
-        Raises ValueError for a name that is no input's.
+        Raises ValueError for a name that is not an input's.
         """
         if strange := changes.keys() - self.inputs.keys():
             raise ValueError(f"no input {', '.join(sorted(strange))}: there are {', '.join(self.inputs)}")
@@ -174,7 +174,7 @@ class Graph:
         """
         values = {name: node.value for name, node in self.inputs.items()}
         generator, worst = np.random.default_rng(seed), 0.0
-        direction = generator.standard_normal(self.output.value.shape)  # of an output that is no scalar
+        direction = generator.standard_normal(self.output.value.shape)  # of an output that is not a scalar
         gradients = self.backward(direction)
         floor = 1e-3 * max(float(np.abs(each).max()) for each in gradients.values() if each is not None)
         for name, value in values.items():

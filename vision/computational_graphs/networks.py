@@ -138,7 +138,7 @@ def _batches(train: Labeled, numbers: Numbers):
 
 
 def pixels(images: Tensor) -> Tensor:
-    """Bytes as float32 in [0, 1]."""
+    """Images (B, C, H, W) uint8 as float32 in [0, 1]."""
     return images.float() / 255
 
 

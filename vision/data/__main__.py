@@ -40,7 +40,7 @@ class Config:
 
 
 def sheet(sets: data.Sets, augment: str, rows: int, seed: int) -> Tensor:
-    """(rows or 2 * rows, classes, C, H, W) uint8: images of each class, and the first of each in other guises.
+    """Images of each class and, in further rows, augmented versions of the first: (R, classes, C, H, W) uint8.
 
     Raises ValueError when a class has fewer images.
     """
@@ -60,7 +60,7 @@ def sheet(sets: data.Sets, augment: str, rows: int, seed: int) -> Tensor:
 
 
 def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
-    """Draw images of each class as a picture."""
+    """Draw a grid of images (R, classes, C, H, W) as a picture."""
     from matplotlib.figure import Figure
 
     down, across, _, tall, wide = grid.shape
@@ -69,7 +69,7 @@ def draw(grid: Tensor, sets: data.Sets, title: str, path: Path) -> None:
     panel = figure.subplots()
     panel.imshow(picture.squeeze(2) if picture.shape[2] == 1 else picture, cmap="gray", interpolation="nearest")
     places, names = [(column + 0.5) * wide for column in range(across)], map(printable, sets.classes[:across])
-    panel.set_xticks(places, list(names), fontsize=8, parse_math=False)  # names are no formulas
+    panel.set_xticks(places, list(names), fontsize=8, parse_math=False)  # names are not formulas
     panel.xaxis.tick_top()
     panel.set_yticks([])
     panel.set_title(printable(title), fontsize=10, parse_math=False)

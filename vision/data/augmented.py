@@ -94,7 +94,7 @@ def picture(image: Tensor, boxes: Tensor, dots: Tensor, drawn: bool) -> np.ndarr
 
 
 def examples(change: augmentation.Augmentation, image: Tensor, count: int, config: Config) -> list[np.ndarray]:
-    """Pictures of `count` results of a transform, with the box and key points that moved along."""
+    """Pictures of `count` results of a transform of an image (C, H, W), with the transformed box and key points."""
     generator = torch.Generator().manual_seed(config.seed)
     batch = change(annotated(image, count), generator)
     found = []
@@ -105,7 +105,7 @@ def examples(change: augmentation.Augmentation, image: Tensor, count: int, confi
 
 
 def draw(rows: dict[str, list[np.ndarray]], path: Path) -> None:
-    """The sheet: a row a transform, its name beside it."""
+    """The contact sheet: one row of pictures (H, W, 3) uint8 for each transform, with its name."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.35 * COLUMNS + 1.4, 1.4 * len(rows)), layout="constrained")
@@ -131,7 +131,7 @@ def film(frames: list[np.ndarray], fps: int, path: Path) -> None:
 
 
 def titled(frame: np.ndarray, name: str) -> np.ndarray:
-    """A frame with the transform's name above it."""
+    """A frame (H, W, 3) uint8 with the transform's name above it."""
     from PIL import Image, ImageDraw
 
     page = Image.new("RGB", (SHOWN, SHOWN + 24))

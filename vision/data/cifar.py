@@ -53,8 +53,8 @@ def cifar10(folder: str | Path | None = None) -> Sets:
     """CIFAR-10, (3, 32, 32): 45,000 images for training, 5,000 for validation, 10,000 for testing.
 
     folder: has cifar-10-batches-py/, or one of the archives cifar-10-python.tar.gz and cifar-10-binary.tar.gz, or
-        the images as strips, {train,test}_NNN.webp of 500 below each other, with labels.npz; the first of these
-        that is there is read. The archive is put there if none is. None: see files.place.
+        the images as {train,test}_NNN.webp, 500 in one column each, with labels.npz; the first of these that is
+        found is read. The archive is downloaded there if none is. None: see files.place.
     Raises ValueError when nothing is there and the archive cannot be fetched, or when the files are not CIFAR-10's.
     """
     folder = Path(folder) if folder else files.place("cifar10")
@@ -114,7 +114,7 @@ def _batches(folder: Path) -> tuple[Labeled, Labeled]:
         *parts, test = [_rows(body, b"labels") for body in bodies.values()]
         train = _joined(parts)
         right = not strange or (_interleaved(train, "train") and _interleaved(test, "test"))
-    except Exception:  # what unpickling raises has no limits
+    except Exception:  # unpickling may raise anything
         if not strange:
             raise
         right = False
@@ -144,7 +144,7 @@ def _strips(folder: Path) -> tuple[Labeled, Labeled]:
         images = torch.from_numpy(np.concatenate(columns).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy())
         found.append(Labeled(images, _labels(folder / "labels.npz", f"{part}_labels", len(images))))
         if not _interleaved(found[-1], part):
-            raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 is another one")
+            raise ValueError(f"the strips {part}_*.webp of {folder} are not CIFAR-10: their SHA-256 differs")
     return tuple(found)
 
 
@@ -173,8 +173,8 @@ def _labels(path: Path, name: str, count: int) -> Tensor:
         if shape != (count,) or dtype.kind not in "iu" or len(body) - file.tell() != count * dtype.itemsize:
             raise ValueError(f"its {name} are not {count:,} integers")
         return torch.from_numpy(np.frombuffer(body, dtype, offset=file.tell()).astype(np.int64))
-    except Exception as error:  # zip files and NumPy's raise what they like
-        raise ValueError(f"{path} is damaged, or not that of CIFAR-10's labels: {error}") from error
+    except Exception as error:  # zipfile and NumPy may raise anything
+        raise ValueError(f"{path} is damaged, or is not CIFAR-10's labels: {error}") from error
 
 
 def _interleaved(part: Labeled, name: str) -> bool:
@@ -195,5 +195,5 @@ def _rows(body: bytes, key: bytes) -> Labeled:
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072):
         raise ValueError("this batch has no rows of 3,072 pixels, one for each label")
     if not all(isinstance(label, int | np.integer) for label in labels):
-        raise ValueError("the labels of this batch are no numbers")
+        raise ValueError("the labels of this batch are not integers")
     return Labeled(torch.from_numpy(pixels.reshape(-1, 3, 32, 32).copy()), torch.tensor(labels, dtype=torch.int64))

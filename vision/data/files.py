@@ -15,13 +15,13 @@ PATIENCE = 60  # seconds without an answer
 
 
 def place(name: str) -> Path:
-    """Where a set's files lie by default: $SACCADE_DATA/<name>, or ~/.cache/saccade/<name>."""
+    """A data set's default folder: $SACCADE_DATA/<name>, or ~/.cache/saccade/<name>."""
     root = os.environ.get("SACCADE_DATA")
     return (Path(root) if root else Path.home() / ".cache" / "saccade") / name
 
 
 def read(folder: Path, name: str, address: str, md5: str) -> bytes:
-    """The bytes of folder/name, fetched from `address` if it is missing, and those with that MD5.
+    """The bytes of folder/name, downloaded from `address` if it is missing, and verified by their MD5.
 
     Raises ValueError when it is missing and cannot be fetched, or is not the published file.
     """
@@ -32,12 +32,12 @@ def read(folder: Path, name: str, address: str, md5: str) -> bytes:
 
 
 def checked(path: Path, md5: str) -> bytes:
-    """The bytes of a file, which are taken into memory only when their MD5 is that one.
+    """The bytes of a file whose MD5 is `md5`, which is verified before they are read into memory.
 
     Raises ValueError when it is another one.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is no file")
+        raise ValueError(f"{path} is not a file")
     with path.open("rb") as file:
         found, length = hashlib.file_digest(file, "md5").hexdigest(), file.tell()
         if found != md5:
@@ -50,7 +50,7 @@ def checked(path: Path, md5: str) -> bytes:
 
 
 def fetch(address: str, path: Path, md5: str) -> None:
-    """Download a file, whole and checked or not at all: it is written beside `path` and renamed when it is right.
+    """Download a file to `path` atomically: it is written beside it, verified, and renamed.
 
     Raises ValueError when the address does not answer, stops early, or sends something else.
     """
@@ -86,7 +86,7 @@ def fetch(address: str, path: Path, md5: str) -> None:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what downloads of `path` left here that were killed: the number in the name is the process."""
+    """Remove the parts that killed downloads of `path` left: the number in their names is the process's."""
     for part in path.parent.glob(f"{path.name}.*.part"):
         number = part.name.removeprefix(path.name + ".").removesuffix(".part")
         try:

@@ -3,10 +3,10 @@
     sets = data.load("imagenette2", size=128)        # all of it as bytes, if it fits
     files = data.listing("imagenette2")              # where the images are, for data.Stream
 
-One that has only val besides train is tested on val, as is custom with ImageNet, and one that has root/<class>/*.jpg
-alone is all taken to be for training. What is missing is cut from the training images, a tenth of every class, always
-the same ones. Images in folders below a class's are that class's. What systems leave (names that begin with a dot,
-__MACOSX, ...) and files that are no images by their names are passed over, and the listing says so.
+With train and val only, val is the test set, as is custom with ImageNet; with root/<class>/*.jpg only, all images are
+for training. A part that is missing is split from the training images: a tenth of every class, always the same
+images. Images in folders below a class's folder are of that class. Files of the operating system (names that begin
+with a dot, __MACOSX, ...) and files without an image's suffix are skipped, and the listing's notes name them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from vision.data.image_files import SUFFIXES, read_image
 from vision.data.sets import Labeled, Sets
 
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
-TENTH = 10  # one image of so many is cut
-SEED = 0  # of what is cut
+TENTH = 10  # one image in this many is split from the training set
+SEED = 0  # of that split
 LARGEST = 8 << 30  # bytes of images that are read whole
 LEFT = frozenset(  # what operating systems and archivers leave in folders, besides names that begin with a dot
     ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -47,14 +47,14 @@ class Listing(NamedTuple):
     validation: ImageFiles
     test: ImageFiles
     classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()  # what was passed over, named and counted, and what is lacking; sentences
+    notes: tuple[str, ...] = ()  # sentences: which files were skipped, and which classes have no images
 
 
 def listing(root: str | Path) -> Listing:
     """The images of an ImageNet-style folder.
 
-    Raises ValueError when there are none, when a class has none or is only in val or test, has too few images to cut
-    from, or where the folders seem to be of another layout.
+    Raises ValueError when there are none, when a class has none, is only in val or test or has too few to split, or
+    where the folders seem to be of another layout.
     """
     root = Path(root)
     if not root.is_dir():
@@ -76,7 +76,7 @@ def listing(root: str | Path) -> Listing:
         raise ValueError(f"{found['train'] or root} has no folders of images, one for each class{more}")
     for part, folders in own.items():
         if not folders:
-            raise ValueError(f"{found[part]} has no folders of images, called as the classes of the training set")
+            raise ValueError(f"{found[part]} has no folders of images named as the classes of the training set")
         for name in folders:
             if name not in classes:
                 hint = suggestions.did_you_mean(name, classes)
@@ -96,7 +96,7 @@ def listing(root: str | Path) -> Listing:
 def read(files: Listing, size: int = 224) -> Sets:
     """All images of a listing, (3, size, size) as image_files.read_image reads them.
 
-    Raises ValueError for files that are no images, and when all would take more than 8 GiB.
+    Raises ValueError for files that are not images, and when all would take more than 8 GiB.
     """
     count = sum(len(part.paths) for part in files[:3])
     if (space := count * 3 * size * size) > LARGEST:
@@ -161,13 +161,13 @@ def _left(name: str) -> bool:
 
 
 def _check_layout(root: Path, classes: dict[str, list[Path]]) -> None:
-    """Raises ValueError where the folders of a root without train/ are no classes': it is too far up."""
+    """Raises ValueError where the folders of a root without train/ are not classes': it is too far up."""
     for name, images in classes.items():
         inside = {image.relative_to(root / name).parts[0] for image in images if image.parent != root / name}
         known = set().union(*PARTS.values())
         if inside & set(PARTS["train"]) and inside <= known:
             raise ValueError(
-                f"{root / name} is no class but an image set, with {_some(sorted(inside))}: name that folder"
+                f"{root / name} is not a class but an image set, with {_some(sorted(inside))}: name that folder"
             )
         if len(classes) == 1 and inside and all(image.parent != root / name for image in images):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Image files as tensors: which files are images, and how one is decoded: upright, eight bits a channel.
+"""Image files as tensors: which suffixes are images, and decoding to upright pixels of eight bits a channel.
 
 image_files.read_image("dog.jpg", 224)   # (3, 224, 224) uint8
 image_files.read_whole("dog.jpg")        # (3, H, W), at its own size
@@ -39,10 +39,10 @@ ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 def read_image(path: str | Path, size: int) -> Tensor:
     """An image file as (3, size, size) uint8: scaled until its shorter side is `size`, and cut to its middle.
 
-    Turned as its EXIF data say. The upper eight bits of gray with more. Of several frames or pages the first; what an
-    alpha channel hides is shown, as torchvision does.
-    Raises ValueError that names the file when it is no image, a part of one, one of more than LARGEST bytes, or one
-    of numbers that have no white (floats, 32-bit integers).
+    It is turned as its EXIF data say. Of 16-bit gray the upper eight bits are kept, of several frames or pages the
+    first one; an alpha channel is ignored, as in torchvision.
+    Raises ValueError, which names the file, when it is not an image, is truncated, takes more than LARGEST bytes, or
+    has pixels whose white is not defined (floats, 32-bit integers).
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -52,7 +52,7 @@ def read_image(path: str | Path, size: int) -> Tensor:
         side = min(width, height)
         box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
         pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
-    except Exception as error:  # Pillow's plugins raise what they like
+    except Exception as error:  # Pillow's plugins may raise anything
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
@@ -130,7 +130,7 @@ def check_size(image: Image.Image) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A decoded image, turned as its EXIF data say. Data that are damaged say nothing, as for torchvision."""
+    """A decoded image, turned as its EXIF data say. Damaged EXIF data are ignored, as in torchvision."""
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
     except Exception:  # as above
@@ -143,11 +143,11 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Gray of up to 16 bits as gray of eight, the upper ones. Raises ValueError for numbers that have no white."""
+    """Gray of up to 16 bits as gray of eight, the upper ones. Raises ValueError where white is not defined."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))):
         kind = "floats" if image.mode.startswith("F") else "integers of 32 bits"
-        raise ValueError(f"its pixels are {kind}, of which none says what is white: save it with 8 or 16 bits")
+        raise ValueError(f"its pixels are {kind}, whose white is not defined: save it with 8 or 16 bits")
     bits = tags.get(BITS, (16,))[0]
     values = np.asarray(image).astype(np.int32) >> (bits - 8)
     if tags.get(PHOTOMETRIC) == 0:  # 0 is white; Pillow sees to it for eight bits alone

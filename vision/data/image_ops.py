@@ -1,7 +1,7 @@
 """Image operations on batches: flip, window, resample, rotate, and changes of color, as plain functions.
 
 Images are (B, C, H, W), uint8 or floats in [0, 1], and results have the same type; parameters are tensors (B,), one
-for each image. What draws them, and moves boxes, masks and keypoints along, is transforms.py.
+for each image. transforms.py draws them at random, and transforms boxes, masks and keypoints as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def flip(images: Tensor, chosen: Tensor, axis: int) -> Tensor:
 
 
 def pad(images: Tensor, tall: int, wide: int, mode: Literal["zero", "reflect"] = "zero", fill: float = 0) -> Tensor:
-    """Pad `tall` rows above and below and `wide` columns left and right, with `fill` or by reflection at the edge.
+    """Pad images (B, C, H, W) by `tall` rows above and below and `wide` columns left and right, with `fill` or by
+    reflection at the edge.
 
     Raises ValueError where a reflection would reach beyond the other edge.
     """
@@ -69,7 +70,7 @@ def resample(
 
 
 def nearest(masks: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbor `resample` of masks (B, 1, H, W): of the pixel in which a new one's center lies."""
+    """Nearest-neighbor `resample` of masks (B, 1, H, W): the pixel that contains the new one's center."""
     places = []
     for begin, length, side, new in zip((top, left), (height, width), masks.shape[2:], size, strict=True):
         center = begin[:, None] + (torch.arange(new, device=begin.device) + 0.5) * (length / new)[:, None]
@@ -209,5 +210,5 @@ def integers(images: Tensor, count: int, generator: torch.Generator | None) -> T
 
 
 def as_type(found: Tensor, images: Tensor) -> Tensor:
-    """`found` in the images' type; as bytes, rounded and clipped at black and white."""
+    """`found` (B, C, H, W) in the dtype of images; rounded and clipped to 0..255 for uint8."""
     return found.round_().clamp_(0, 255).byte() if images.dtype == torch.uint8 else found.to(images.dtype)

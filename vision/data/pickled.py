@@ -28,7 +28,7 @@ def load(body: bytes) -> dict:
     """
     record = _Unpickler(io.BytesIO(body), encoding="bytes").load()
     if not isinstance(record, dict):
-        raise pickle.UnpicklingError(f"this is no dict: {type(record).__name__}")
+        raise pickle.UnpicklingError(f"this is not a dict: {type(record).__name__}")
     return {key: value.values if isinstance(value, _Array) else value for key, value in record.items()}
 
 
@@ -43,7 +43,7 @@ class _Dtype:
     def restore(self, state: tuple) -> None:
         self.order = _word(state[1])
         if self.order not in ("<", ">", "=", "|"):
-            raise pickle.UnpicklingError(f"{self.order!r} is no order of bytes")
+            raise pickle.UnpicklingError(f"{self.order!r} is not an order of bytes")
 
     def array(self, shape: tuple[int, ...], body: bytes, order: str) -> np.ndarray:
         dtype = np.dtype(self.order + self.code)
@@ -121,7 +121,7 @@ class _Unpickler(pickle._Unpickler):
     def call(self) -> None:
         arguments, name = self.stack.pop(), self.stack[-1]
         if not isinstance(name, _Name) or name.call is None:
-            raise pickle.UnpicklingError("what is called here is no function")
+            raise pickle.UnpicklingError("what is called here is not a function")
         self.stack[-1] = name.call(*arguments)
 
     def restore(self) -> None:

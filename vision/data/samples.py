@@ -123,7 +123,7 @@ class Batch:
         return cls(images, captions=tuple(found["captions"]) if "captions" in found else None, **packed)
 
     def samples(self) -> list[Sample]:
-        """Its samples, as `of` was given them."""
+        """The samples of the batch, in its order: the inverse of `of`."""
         count = len(self.images)
         parts: dict[str, Sequence] = {}
         if self.image_index is not None:
@@ -163,7 +163,7 @@ def _check_images(name: str, images: Tensor, shape: str) -> None:
 
 
 def _check_fields(fields: Target | Batch, count: int | None, size: tuple[int, int], images: tuple[int, ...]) -> None:
-    """Shapes and types of what a sample (images: ()) or a batch (images: (N,)) knows of images of (H, W)."""
+    """Check shapes and types of the annotations of a sample (images: ()) or a batch (images: (N,)) of size (H, W)."""
     if count is None:
         if strange := [name for name in INSTANCES if getattr(fields, name) is not None]:
             raise ValueError(f"{strange[0]} are of objects, and there are no boxes: see boxes_of_masks")

@@ -60,7 +60,8 @@ class StreamedImages:
         return images.to(self.device)
 
     def prefetch(self, rows: Tensor | slice) -> None:
-        """Prefetch rows: begin to read them, to be indexed later in the same order."""
+        """Start reading images in the background, which are then indexed in the same order. rows: (B,) int64, or a
+        slice."""
         numbers = self._numbers(rows)
         if numbers not in self._begun:
             with torch.inference_mode(False):  # the threads, which write into it, are in no such mode
@@ -71,7 +72,7 @@ class StreamedImages:
             )
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """All images, `size` at a time, while the next ones are prefetched."""
+        """All images in batches (size, C, H, W), while the next batch is prefetched."""
         parts = [slice(begin, begin + size) for begin in range(0, len(self), size)]
         for part, upcoming in zip(parts, [*parts[1:], None], strict=True):
             images = self[part]

@@ -49,6 +49,7 @@ class Transform:
         return [self(sample, generator) for sample in given]
 
     def apply(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        """The transformed batch, with images (B, C, H, W) and their targets. generator: of random parameters."""
         raise NotImplementedError
 
 

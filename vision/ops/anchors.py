@@ -12,7 +12,7 @@ Size = tuple[int, int]  # height, width
 
 
 def cell_anchors(sides: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """Anchors (R * S, 4) about the origin: of each ratio (height to width), one a side; an anchor's area is side^2.
+    """Anchors (R * S, 4) about the origin, of R ratios (height / width) and S sides; an anchor's area is side^2.
 
     Ren et al. 2015, arXiv 1506.01497, section 3.1.1. Corners are rounded to whole pixels, as in the published code
     and in torchvision, whose weights expect it.

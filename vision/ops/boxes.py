@@ -67,7 +67,7 @@ def to_center(boxes: Tensor) -> Tensor:
 
 
 def from_center(boxes: Tensor) -> Tensor:
-    """The inverse of to_center."""
+    """Boxes (..., 4) as corners from (center x, center y, width, height): the inverse of to_center."""
     center, size = boxes[..., :2], boxes[..., 2:]
     return torch.cat([center - size / 2, center + size / 2], -1)
 

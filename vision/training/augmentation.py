@@ -95,7 +95,7 @@ def _own(name: str, number: str) -> Transform:
 
 
 def _transform(word: str, images: Tensor) -> Transform:
-    """The transform that "name" or "name=number" stands for, with what it has to know of a set."""
+    """The transform named by "name" or "name=number"; images: the training set, for its colors and its size."""
     if (mix := _mix(word, images)) is not None:
         return mix
     name, equals, value = word.partition("=")
@@ -139,11 +139,11 @@ def mixup(
 
 
 def views(images: Tensor, count: int, size: int | None = None) -> Tensor:
-    """What a classifier is shown of an image at test time, for its logits to be averaged (Krizhevsky et al. 2012).
+    """Crops and mirror images for test-time augmentation, whose logits are averaged (Krizhevsky et al. 2012).
 
-    count: 1, the middle; 2, and its mirror image; 5, the middle and four corners; 10, and their mirror images; 50,
+    count: 1, the center crop; 2, with its mirror image; 5, the center and four corners; 10, with mirror images; 50,
         these ten of the image at five scales, whose short sides are SCALES for views of 224 (He et al. 2015).
-    size: side of a view. None: the images' own, and they are padded by a 16th of it with what lies inside their edge;
+    size: side of a crop. None: that of the images, which are padded by a 16th of it with a reflection;
         but 50 views are of the enlarged images themselves.
 
     Returns:
@@ -189,7 +189,7 @@ def resize(images: Tensor, short: int) -> Tensor:
 
 
 class Normalization(nn.Module):
-    """images (B, C, H, W) -> floats of mean 0 and deviation 1 in each channel, where `mean` and `std` are the set's.
+    """Images (B, C, H, W) to floats: (images - mean) / std in each channel.
 
     mean, std: one for each channel, where white is 1. Raises ValueError for a std that is not above 0.
     """
@@ -203,7 +203,7 @@ class Normalization(nn.Module):
 
     @classmethod
     def of(cls, images: Tensor) -> Normalization:
-        """Measured of a training set (N, C, H, W), on its device. A channel that never changes has std 1."""
+        """With the mean and deviation of a training set (N, C, H, W), on its device; a constant channel has std 1."""
         mean, covariance = image_ops.moments(images)
         std = covariance.diagonal().clamp(min=0).sqrt()
         return cls(mean.tolist(), torch.where(std > 1e-6, std, 1.0).tolist()).to(images.device)
@@ -214,4 +214,5 @@ class Normalization(nn.Module):
         return (images * scale[:, None, None]).sub_(shift[:, None, None])
 
     def extra_repr(self) -> str:
+        """Mean and standard deviation, for print."""
         return f"mean={self.mean.tolist()}, std={self.std.tolist()}"

@@ -32,7 +32,7 @@ def targets(labels: Tensor, classes: int, smoothing: float = 0.0, mix: Sequence[
 
 
 def cross_entropy(logits: Tensor, shares: Tensor) -> Tensor:
-    """Mean over images of -sum_c shares_c log softmax(logits)_c, in nats."""
+    """Cross-entropy: mean over images of -sum_c shares_c log softmax(logits)_c, in nats. Both are (B, classes)."""
     assert logits.shape == shares.shape
     return -(shares * logits.log_softmax(1)).sum(1).mean()
 
@@ -46,7 +46,7 @@ def hinge(logits: Tensor, shares: Tensor, margin: float = 1.0, smooth: float = 0
 
 
 def squared_hinge(logits: Tensor, shares: Tensor, margin: float = 1.0) -> Tensor:
-    """The hinge loss with every margin's violation squared: a large one costs more than two small ones."""
+    """The hinge loss with squared violations of the margin, of logits and shares (B, classes)."""
     return _weston_watkins(logits, shares, margin, lambda violation: violation.clamp(min=0).square())
 
 

@@ -56,7 +56,7 @@ def saddle(x: Tensor) -> Tensor:
 
 
 def ravine(x: Tensor) -> Tensor:
-    """x^2 / 20 + 2 y^2: a condition number of 40, steep in one direction and shallow in the other."""
+    """x^2 / 20 + 2 y^2 of points (..., 2): a condition number of 40, steep in one direction, shallow in the other."""
     return x[..., 0].square() / 20 + 2 * x[..., 1].square()
 
 

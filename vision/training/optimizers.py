@@ -104,7 +104,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def backward(optimizer: Optimizer, loss: Tensor) -> None:
-    """Backpropagate a loss as the optimizer needs it: Newton's method differentiates the gradients once more."""
+    """Backpropagate a scalar loss as the optimizer needs it: Newton's method differentiates the gradients again."""
     if isinstance(optimizer, second_order.SecondOrder):
         optimizer.backward(loss)
     else:
@@ -156,7 +156,7 @@ def stages(backbone: Backbone) -> list[list[str]]:
         names = [name for name, gradient in zip(left, reached, strict=True) if gradient is not None]
         found += [names] if names else []
         left = {name: weight for name, weight in left.items() if name not in names}
-    found[-1].extend(left)  # what reaches none, as a layer for an auxiliary head
+    found[-1].extend(left)  # weights that no map depends on, as of an auxiliary head
     return found
 
 
@@ -207,7 +207,7 @@ def groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups of the trainable weights, for `build`.
 
-    weight_decay: of the optimizer; decay_biases: of norms and biases too, and not only of what multiplies maps.
+    weight_decay: of the optimizer; decay_biases: of norms and biases too, not only of matrices and kernels.
     bias_scale: the rate of norms and biases, as a multiple of the others' (Page 2018, "How to train your ResNet",
         part 8: 64), their decay divided by it.
     layer_decay: the rate of each stage as a share of the next one's, from the head (1) down to the image (ULMFiT's

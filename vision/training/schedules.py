@@ -100,9 +100,10 @@ class PlateauSchedule:
 
     @property
     def done(self) -> bool:
+        """Whether early stopping ends the training."""
         return 0 < self.stop <= self.resting
 
-    def see(self, loss: float) -> None:
+    def record(self, loss: float) -> None:
         """Record the loss of an evaluation."""
         better = loss < self.best
         self.best = min(self.best, loss)
@@ -112,9 +113,11 @@ class PlateauSchedule:
             self.factor, self.since_drop = self.factor * DROP, 0
 
     def state_dict(self) -> dict[str, Any]:
+        """Best loss, counters and factor."""
         names = ("best", "resting", "since_drop", "factor")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         for name, value in state.items():
             setattr(self, name, value)

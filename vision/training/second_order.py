@@ -59,6 +59,7 @@ class BFGS:
         return -gradient if self.inverse is None else -(self.inverse @ gradient)
 
     def update(self, step: Tensor, change: Tensor) -> None:
+        """Update the estimate by a step (n,) that changed the gradient by `change` (n,)."""
         curvature = step @ change
         if not curvature > 0:  # the estimate would no longer be positive definite
             return
@@ -99,6 +100,7 @@ class LBFGS:
         return direction
 
     def update(self, step: Tensor, change: Tensor) -> None:
+        """Keep the last steps (n,) and the changes (n,) of the gradient by them."""
         if step @ change > 0:
             self.pairs = [*self.pairs, (step, change)][-self.memory :]
 
@@ -130,7 +132,7 @@ class Newton:
         return -(vectors @ ((vectors.T @ gradient) / sizes))
 
     def update(self, step: Tensor, change: Tensor) -> None:
-        """Nothing: the Hessian is measured anew."""
+        """Ignore a step (n,) and its change (n,): the Hessian is computed anew."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

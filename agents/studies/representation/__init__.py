@@ -1,1 +1,1 @@
-"""What a backbone knows: frames with labels, pretraining, probing, transfer to agents."""
+"""Representation study: labeled frames, pretraining, linear probes, and transfer of backbones to agents."""

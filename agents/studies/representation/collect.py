@@ -1,10 +1,10 @@
-"""Frames of a game and, beside each, what the console's memory says: pictures that come with labels.
+"""Collects frames of an Atari game with its RAM, as labels for pretraining and probing.
 
     python -m agents.studies.representation.collect --env Pong
     python -m agents.studies.representation.collect --env Pong --agent results/Pong/pqn-1 --games 20
 
-Games are played at random and, if an agent is named, every second one by that agent with a tenth of its actions at
-random. `split` deals whole games to training, validation and test; `labels` makes classes of the game's variables.
+Games are played at random and, with --agent, every second one by that agent with a tenth of its actions random.
+`split` assigns whole games to training, validation and test; `labels` makes classes of the game's variables.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from torch import Tensor
 import envs
 import runs
 from agents.loading import load_checkpoint, load_config
-from envs.atari_ram import VARIABLES, AtariConsole
+from envs.atari_ram import VARIABLES, AtariRAM
 from runs import machine, output
 from runs.flag_types import Count, Whole
 
 STACK = 4  # frames in an observation
 BINS = 32  # classes a variable, at most
-MAX_SHARE = 0.9  # a variable which has one value more often than this says nothing
+MAX_SHARE = 0.9  # a variable with one value more often than this is left out
 
 
 class LabeledFrames(NamedTuple):
     """Games of one Atari ROM, step by step."""
 
     frame: Tensor  # (T, 84, 84) uint8, as agents see it
-    memory: Tensor  # (T, 128) uint8, the console's, after it
-    episode: Tensor  # (T,) int64, the game it is of, counted from 0
+    memory: Tensor  # (T, 128) uint8, the RAM after it
+    episode: Tensor  # (T,) int64, number of its game, from 0
 
     def stacks(self, rows: Tensor) -> Tensor:
         """The observations (B, 4, 84, 84) that end in the frames `rows` (B,); black before a game's first."""
@@ -47,11 +47,13 @@ class LabeledFrames(NamedTuple):
         return self.frame[index.clamp(min=0)] * there[:, :, None, None]
 
     def save(self, path: Path, about: dict[str, object]) -> None:
+        """Write the frames, with `about` as JSON metadata, as safetensors. Raises RunError where it cannot be
+        written."""
         output.write(path, save(self._asdict(), metadata={"about": json.dumps(about)}), "--out")
 
     @classmethod
     def load(cls, path: Path) -> tuple[Self, dict]:
-        """The frames and what was written about them. Raises FileNotFoundError where there are none."""
+        """The frames and their metadata. Raises FileNotFoundError where there are none."""
         if not path.is_file():
             raise FileNotFoundError(
                 f"no frames at {path}: `python -m agents.studies.representation.collect --env Pong` collects some"
@@ -61,7 +63,7 @@ class LabeledFrames(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Rows of Frames, by whole games, in time's order."""
+    """Rows of LabeledFrames, split by whole games, in the order of time."""
 
     train: Tensor
     validation: Tensor
@@ -69,9 +71,9 @@ class Split(NamedTuple):
 
 
 def split(frames: LabeledFrames, seed: int) -> Split:
-    """Three fifths of the games, a fifth and a fifth; of frames that are the same only the first one of all.
+    """Rows of three fifths, a fifth and a fifth of the games; of duplicate frames only the first of all.
 
-    Random play and an agent's alternate, and each of the parts gets its share of both.
+    Games of random play and of an agent alternate, and are split each by themselves.
     """
     games = int(frames.episode.max()) + 1
     order = np.random.default_rng(seed).permutation(games)
@@ -89,18 +91,18 @@ def split(frames: LabeledFrames, seed: int) -> Split:
 
 
 class Labels(NamedTuple):
-    """What a game's variables are, in bins of equal width over what training saw."""
+    """A game's variables as classes: bins of equal width over their range in training."""
 
     names: list[str]
     bins: list[int]  # classes of each
     label: Tensor  # (T, V) int64
-    constant: list[str]  # variables that were left out: they hardly change
+    constant: list[str]  # variables that hardly change and were left out
 
 
 def labels(frames: LabeledFrames, game: str, train: Tensor) -> Labels:
     """The labels of every frame, binned as the rows `train` (N,) have them. Raises ValueError for unknown games."""
     if game not in VARIABLES:
-        raise ValueError(f"nobody wrote down {game}'s memory: envs.atari_ram.VARIABLES has {', '.join(VARIABLES)}")
+        raise ValueError(f"the RAM of {game} is not documented: envs.atari_ram.VARIABLES has {', '.join(VARIABLES)}")
     names, bins, columns, constant = [], [], [], []
     for name, byte in VARIABLES[game].items():
         values = frames.memory[:, byte].long()
@@ -119,23 +121,27 @@ def labels(frames: LabeledFrames, game: str, train: Tensor) -> Labels:
 Policy = Callable[[Tensor], Tensor]  # observations (B, 4, 84, 84) -> actions (B,)
 
 
-def collect(game: str, games: int, seed: int, policy: Policy | None = None, max_steps: int = 0, noise: float = 0.1):
-    """Frames of whole games, or of their first `longest` steps; every second one by the policy, if there is one."""
+def collect(
+    game: str, games: int, seed: int, policy: Policy | None = None, max_steps: int = 0, noise: float = 0.1
+) -> LabeledFrames:
+    """Frames of whole games, or of their first `max_steps` steps; every second one by the policy, if there is one.
+
+    noise: share of random actions in the policy's games."""
     rows: list[tuple[Tensor, Tensor, int]] = []
     random = np.random.default_rng(seed)
     for episode in range(games):
-        console = AtariConsole(game, seed=1000 * seed + episode, stack=STACK)
+        atari = AtariRAM(game, seed=1000 * seed + episode, stack=STACK)
         length, agent = 0, policy if episode % 2 else None
         while True:
-            rows.append((console.observation[-1], console.memory, episode))
+            rows.append((atari.observation[-1], atari.ram, episode))
             length += 1
-            if console.over or length == max_steps:
+            if atari.over or length == max_steps:
                 break
             if agent is None or random.random() < noise:
-                action = int(random.integers(console.actions))
+                action = int(random.integers(atari.actions))
             else:
-                action = int(agent(console.observation[None]))
-            console.step(action)
+                action = int(agent(atari.observation[None]))
+            atari.step(action)
     frame, memory, episode = zip(*rows, strict=True)
     return LabeledFrames(torch.stack(frame), torch.stack(memory), torch.tensor(episode))
 
@@ -154,7 +160,7 @@ class Config:
     env: str = "Pong"  # an Atari game
     agent: Path | None = None  # a run's folder whose agent plays half of the games; None: all by random play
     games: Count = 20
-    max_steps: Whole = 0  # steps after which a game is left; 0: at its end
+    max_steps: Whole = 0  # steps after which a game is ended; 0: at its end
     seed: int = 1
     out: Path | None = None  # None: results/representation/<game>.safetensors
 

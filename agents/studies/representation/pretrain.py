@@ -1,4 +1,4 @@
-"""Pretraining of an agent's backbone: on the console's memory, as an autoencoder, on photographs.
+"""Pretraining of an agent's backbone: to classify RAM variables, as an autoencoder, or on photographs.
 
     python -m agents.studies.representation.collect --env Pong --agent results/Pong/pqn-1
     python -m agents.studies.representation.pretrain --method memory --seed 1
@@ -7,9 +7,9 @@
     python -m agents.dqn --env Pong --backbone results/representation/Pong-memory-1 --norm layer
 
 Each writes a folder that any agent or vision task takes as --backbone:
-    memory       classifies the game's variables (Anand et al. 2019): one softmax over bins a variable
+    memory       classifies the game's RAM variables (Anand et al. 2019): a softmax over bins for each variable
     autoencoder  reconstructs the frames from the last map by transposed convolutions. A pixel's error is divided by
-                 its standard deviation over the frames, so that a ball is not lost beside the field
+                 its standard deviation over the frames, so that a small ball counts as much as the field
     photographs  classifies CIFAR-10's photographs, made gray and 84 x 84: a small stand-in for ImageNet. The same
                  picture fills every frame of the stack
 Only games of the training split of `collect.split` are used, so that probes can be tested on the others.
@@ -36,7 +36,7 @@ from vision import backbones, data
 
 
 class RamClassifier(nn.Module):
-    """The last map of a backbone -> logits (B, sum of bins) of all variables."""
+    """Observations (B, C, 84, 84) -> logits (B, sum of bins) of all variables, from a backbone's last map."""
 
     def __init__(self, backbone: backbones.Backbone, outputs: int) -> None:
         super().__init__()
@@ -48,12 +48,14 @@ class RamClassifier(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The last map of a backbone with three stages -> pictures (B, C, 84, 84): the nature network, backwards."""
+    """The last map of a backbone with three stages -> pictures (B, C, 84, 84): the transposed nature network.
+
+    Raises ValueError for another number of stages."""
 
     def __init__(self, backbone: backbones.Backbone) -> None:
         super().__init__()
         if len(backbone.channels) != 3:
-            raise ValueError(f"the decoder undoes three stages, {backbone.spec['name']} has {len(backbone.channels)}")
+            raise ValueError(f"the decoder needs three stages, {backbone.spec['name']} has {len(backbone.channels)}")
         self.backbone = backbone
         one, two, three = backbone.channels
         self.decoder = nn.Sequential(
@@ -69,7 +71,7 @@ class Decoder(nn.Module):
 
 
 def ram_loss(logits: Tensor, label: Tensor, bins: list[int]) -> Tensor:
-    """Mean over variables of the cross-entropy in nats. logits: (B, sum of bins), label: (B, V)."""
+    """Mean over variables of the cross-entropy in nats, a scalar. logits: (B, sum of bins), label: (B, V)."""
     each = zip(logits.float().split(bins, 1), label.unbind(1), strict=True)
     return torch.stack([F.cross_entropy(one, row) for one, row in each]).mean()
 
@@ -106,7 +108,7 @@ class Config:
     frames: Path = Path(
         "results/representation/Pong.safetensors"
     )  # that agents.studies.representation.collect wrote; photographs need none
-    folder: Path | None = None  # to write; None: beside the frames, <game>-<way>-<seed>
+    folder: Path | None = None  # to write; None: beside the frames, <game>-<method>-<seed>
     seed: int = 1
     backbone: str = "nature"
     width: Positive = 0.5  # channels of the backbone, times its family's
@@ -121,7 +123,7 @@ class Config:
 
 
 def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tensor]]:
-    """A classifier of CIFAR-10 to fit, in the sense of `fit`."""
+    """A classifier of CIFAR-10, the number of its images, and the loss of rows (B,), for `fit`."""
     train = data.load("cifar10", config.data).train
     model = RamClassifier(new_backbone(config), 10)
 
@@ -136,26 +138,26 @@ def photographs(config: Config) -> tuple[nn.Module, int, Callable[[Tensor], Tens
 
 
 def frame_model(config: Config) -> tuple[str, nn.Module, int, Callable[[Tensor], Tensor]]:
-    """The game, and a model of its frames to fit."""
+    """The game; a model of its frames, the number of rows, and the loss of rows (B,), for `fit`."""
     played, about = LabeledFrames.load(config.frames)
     rows = collect.split(played, seed=0).train
     if config.method == "memory":
         known = collect.labels(played, about["env"], rows)
         model = RamClassifier(new_backbone(config), sum(known.bins))
 
-        def naming_loss(batch: Tensor) -> Tensor:
+        def classification_loss(batch: Tensor) -> Tensor:
             return ram_loss(model(played.stacks(rows[batch])), known.label[rows[batch]], known.bins)
 
-        return about["env"], model, len(rows), naming_loss
+        return about["env"], model, len(rows), classification_loss
     model = Decoder(new_backbone(config))
     some = played.frame[rows[:: max(1, len(rows) // 2000)]].float() / 255
     mean, spread = some.mean(0), some.std(0).clamp(min=0.02)
 
-    def painting_loss(batch: Tensor) -> Tensor:
+    def reconstruction_loss(batch: Tensor) -> Tensor:
         stacks = played.stacks(rows[batch])
         return F.mse_loss(model(stacks).float(), (stacks.float() / 255 - mean) / spread)
 
-    return about["env"], model, len(rows), painting_loss
+    return about["env"], model, len(rows), reconstruction_loss
 
 
 def train(config: Config) -> tuple[Path, list[float]]:

@@ -1,4 +1,4 @@
-"""Linear probes of backbones: what frozen features tell of the console's memory, or which game a frame is from.
+"""Linear probes of frozen backbones: a game's RAM variables, or which game a frame is from.
 
     python -m agents.studies.representation.probe memory --backbones random own=results/Pong/pqn-1
     python -m agents.studies.representation.probe games --backbones random own=results/Pong/pqn-1 scratch
@@ -42,7 +42,7 @@ GAMES = (  # of Atari 100k (Kaiser et al. 2020, "Model-based reinforcement learn
 
 
 class Part(NamedTuple):
-    """Inputs and what they are."""
+    """Features and their labels."""
 
     inputs: Tensor  # (N, F) float features
     label: Tensor  # (N, V) int64
@@ -56,7 +56,7 @@ def features(backbone: backbones.Backbone, observation: Tensor) -> Tensor:
 
 
 def standardizer(train: Tensor, *others: Tensor) -> list[Tensor]:
-    """All of them with the mean and the standard deviation of the first; a feature without spread becomes 0."""
+    """Features (N, F), standardized by mean and standard deviation of the first; constant features become 0."""
     mean, spread = train.mean(0), train.std(0)
     scale = torch.where(spread > 1e-6, 1 / spread.clamp(min=1e-6), 0)
     return [(each - mean) * scale for each in (train, *others)]
@@ -73,7 +73,7 @@ def scores(logits: Tensor, label: Tensor, bins: list[int]) -> dict[str, list[flo
 
 
 def f1(answer: Tensor, true: Tensor, classes: int) -> float:
-    """Mean over classes of the harmonic mean of precision and recall, by how often the class is true. (N,) int64."""
+    """F1 score averaged over classes, weighted by their frequency. answer, true: (N,) int64."""
     there, said = true.bincount(minlength=classes), answer.bincount(minlength=classes)
     right = true[answer == true].bincount(minlength=classes)
     each = 2 * right / (there + said).clamp(min=1)
@@ -81,7 +81,7 @@ def f1(answer: Tensor, true: Tensor, classes: int) -> float:
 
 
 def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: int = 20) -> dict[str, list[float]]:
-    """Train a linear layer, keep the weights that validation likes best, and score them on test.
+    """Train a linear layer, keep the weights with the lowest validation loss, and score them on test.
 
     Adam with the learning rate falling to 0 along a half cosine; draws from the global generator.
     """
@@ -90,7 +90,7 @@ def probe(train: Part, validation: Part, test: Part, bins: list[int], epochs: in
     nn.init.zeros_(layer.weight)
     batch = min(256, len(inputs[0]))
     updates = max(epochs * len(inputs[0]) // batch, 400)  # few labels are seen more often
-    rate = 0.1 / inputs[0].shape[1] ** 0.5  # a step moves a logit as far, of however many features it is a sum
+    rate = 0.1 / inputs[0].shape[1] ** 0.5  # a step then changes a logit by as much, whatever the number of features
     optimizer = torch.optim.AdamW(layer.parameters(), rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, updates)
     best, kept, drawn = float("inf"), {}, torch.empty(0, dtype=torch.int64)
@@ -134,7 +134,7 @@ def find_backbone(asked: str, config: RamConfig | GamesConfig, seed: int) -> tup
 
 @dataclasses.dataclass(frozen=True)
 class RamConfig:
-    """Name what the console's memory holds."""
+    """Probe for the variables in a game's RAM."""
 
     backbones: tuple[str, ...] = ("random",)
     frames: str = (
@@ -151,7 +151,7 @@ class RamConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GamesConfig:
-    """Name the game that a frame is of."""
+    """Probe for the game that a frame is from."""
 
     backbones: tuple[str, ...] = ("random", "scratch")
     games: tuple[str, ...] = GAMES
@@ -220,7 +220,7 @@ def probe_games(config: GamesConfig) -> dict:
 
 
 def game_frames(config: GamesConfig, seed: int) -> tuple[Tensor, Tensor, Split]:
-    """Observations (N, 4, 84, 84) of all games and which (N,), and of each game rows to learn from, stop and test on.
+    """Observations (N, 4, 84, 84) of all games, their games (N,), and rows of each to train, validate and test on.
 
     The split holds lists, a tensor a game, in random order: at most 50 rows for stopping, 200 for testing.
     """
@@ -241,7 +241,11 @@ def game_frames(config: GamesConfig, seed: int) -> tuple[Tensor, Tensor, Split]:
 def finetune_game(
     config: GamesConfig, backbone: backbones.Backbone, pictures: Tensor, label: Tensor, rows: Split, batch: int = 64
 ) -> float:
-    """Accuracy on the test rows of a backbone that is trained with its linear layer."""
+    """Test accuracy of a backbone that is trained together with its linear layer.
+
+    pictures: (N, 4, 84, 84) uint8. label: (N,) int64, the game. rows: of both, to train and test on. batch: of
+    training.
+    """
     model = pretrain.RamClassifier(backbone, len(config.games)).to(memory_format=torch.channels_last)
     updates = max(config.epochs * len(rows.train) // batch, 100)
     epochs = -(-updates * batch // len(rows.train))

@@ -1,4 +1,4 @@
-"""The picture and the page of the study of pretrained backbones, transfer.py. No program."""
+"""The picture and the Markdown page of the transfer study (transfer.py)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLOR = dict(zip((*METHODS, "photographs", "random", "blind"), COLORS, strict=Tr
 
 
 def spread(values: list[float]) -> dict[str, object]:
-    """The mean of one number a seed, half the width of its interval (None for one seed), and the numbers."""
+    """Mean over seeds, half the width of its interval (None for one seed), and the values."""
     mean, half = compare.interval(values) if len(values) > 1 else (values[0], None)
     return {"mean": mean, "half": half, "each": list(values)}
 
@@ -75,7 +75,7 @@ def games_panel(panel: Axes, part: dict) -> None:
 
 
 def page(study: dict) -> str:
-    """What the study says, as Markdown: tables, commands and where they were run."""
+    """The study as Markdown: tables, commands and hardware."""
     lines, commands = ["# Transferred backbones", "", "![The study](study.png)"], [study["command"]]
     lines += [
         "",
@@ -138,7 +138,7 @@ def page(study: dict) -> str:
 
 
 def against_random(scores: dict[str, dict], name: str) -> tuple[str, str]:
-    """The mean F1 of a backbone over variables, and how much more that is than a random one has, seed by seed."""
+    """The mean F1 of a backbone over variables, and its difference to a random backbone, seed by seed."""
     mine = np.mean(scores[name]["f1"], 1)
     if name == "random" or "random" not in scores:
         return plus_minus(spread(mine.tolist()), 3), ""

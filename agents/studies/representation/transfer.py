@@ -1,18 +1,18 @@
-"""Transfer study: does a pretrained backbone help an agent, and what is an agent's backbone good for elsewhere?
+"""Transfer study: learning curves of DQN with pretrained backbones, and probes of an agent's backbone.
 
     python -m agents.studies.representation.transfer --agent results/Pong/pqn-1 --seeds 1 2 3
 
 DQN learns a game with backbones from four sources, everything else being equal, seed by seed:
     scratch      as initialized
-    memory       trained to classify the console's memory, on frames of that seed (pretrain.py)
+    memory       trained to classify the RAM variables, on frames of that seed (pretrain.py)
     autoencoder  trained to reconstruct the same frames
-    agent        of an agent that has learned the game (--agent), one and the same for every seed
-Pretrained backbones are frozen, or learn on with --no-frozen. Missing frames, backbones and runs are made; those that
-exist are used. The evaluations are compared; with them, and with memory.json and games.json of
+    agent        of an agent that has learned the game (--agent), the same for every seed
+Pretrained backbones are frozen, or fine-tuned with --no-frozen. Missing frames, backbones and runs are made; those
+that exist are used. The evaluations are compared; with them, and with memory.json and games.json of
 agents.studies.representation.probe, study.json, study.png and study.md are written.
 
-The area under the curve is the mean of all evaluations, the end the mean of the last `last` of them. Intervals are of
-the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
+"area" is the mean of all evaluations (area under the curve), "end" the mean of the last --last of them. Intervals are
+of the mean over seeds, 95%, Student's t; differences to scratch are taken seed by seed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Config:
 
 
 def variant(config: Config, method: str) -> str:
-    """What the runs of a method are called: "scratch", "memory-frozen", "memory"."""
+    """The name of a method's runs: "scratch", "memory-frozen", "memory"."""
     return f"{method}-frozen" if config.frozen and method != "scratch" else method
 
 
@@ -107,9 +107,9 @@ def prepare(config: Config, seed: int) -> None:
 
 
 def bind(config: Config) -> None:
-    """Have a folder keep to the study it was begun with, of each game: what is there is not made again.
+    """Record the flags of the study in its folder, whose existing runs are reused.
 
-    Raises ValueError where that was by other flags.
+    Raises ValueError where the folder was started with other flags.
     """
     saved = {name: str(getattr(config, name)) for name in BOUND}
     file = config.folder / f"{config.env}.json"
@@ -146,7 +146,7 @@ def curves(config: Config) -> dict[str, dict]:
 
 
 def summary(found: dict[str, dict], last: int) -> dict[str, dict]:
-    """Of each way the end, the area, and their differences to scratch in the same seed."""
+    """End and area of each method, and their differences to scratch in the same seed."""
     result: dict[str, dict] = {}
     plain = found.get("scratch")
     for method, one in found.items():
@@ -164,7 +164,7 @@ def summary(found: dict[str, dict], last: int) -> dict[str, dict]:
 
 
 def report(config: Config) -> dict:
-    """Write study.json, study.png and study.md, with the tables, from what is there."""
+    """Write study.json, study.png and study.md from the existing runs and probes."""
     study: dict = {"config": json.loads(json.dumps(dataclasses.asdict(config), default=str))}
     study |= machine.circumstances("agents.studies.representation.transfer", machine.choose("cpu"))
     if found := curves(config):

@@ -14,7 +14,7 @@ class Maxout(nn.Module):
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2 x / 3): LeCun et al. 1998, section II.B, which is 1 at 1 and -1 at -1."""
+    """1.7159 tanh(2 x / 3) of any shape: LeCun et al. 1998, section II.B, which is 1 at 1 and -1 at -1."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 1.7159 * torch.tanh(2 / 3 * x)
@@ -35,12 +35,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation_layer(name: str) -> nn.Module:
-    """A module of its own, never in place. Raises ValueError for an unknown name."""
+    """A new activation module, not in place. Raises ValueError for an unknown name."""
     if name not in ACTIVATIONS:
         raise ValueError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 def width_before(name: str, channels: int) -> int:
-    """The channels that a layer must put out for the activation to leave `channels`: Maxout needs two for each."""
+    """The outputs of a layer for an activation with `channels` outputs: Maxout needs two for each."""
     return 2 * channels if name == "maxout" else channels

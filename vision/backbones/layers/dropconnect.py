@@ -5,18 +5,20 @@ from torch.nn import functional as F
 
 
 class DropConnect(nn.Linear):
-    """Wan et al. 2013, "Regularization of neural networks using DropConnect", ICML, section 3: r = (M * W) v.
+    """DropConnect layer, (B, inputs) -> (B, outputs): r = (M * W) v, with a random mask M of the weights.
+
+    Wan et al. 2013, "Regularization of neural networks using DropConnect", ICML, section 3.
 
     drop: the probability that a weight or a bias counts as 0 in training; the others count 1 / (1 - drop) times.
-    Other than in the paper, one mask serves a whole batch (its own for each image would take a copy of the weights
-    an image), and evaluation takes the mean weights instead of drawing from the paper's Gaussian (algorithm 2).
-    Keys are nn.Linear's. Raises ValueError where drop is no probability below 1.
+    Deviations: one mask for a whole batch (a mask for each image would need a copy of the weights for each), and mean
+    weights in evaluation instead of samples from the paper's Gaussian (algorithm 2).
+    Keys are nn.Linear's. Raises ValueError where drop is not a probability below 1.
     """
 
     def __init__(self, inputs: int, outputs: int, drop: float) -> None:
         super().__init__(inputs, outputs)
         if not 0 <= drop < 1:
-            raise ValueError(f"dropconnect={drop} is no probability below 1")
+            raise ValueError(f"dropconnect={drop} is not a probability below 1")
         self.drop = drop
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,6 +27,7 @@ class DropConnect(nn.Linear):
         return F.linear(x, F.dropout(self.weight, self.drop), F.dropout(self.bias, self.drop))
 
     def extra_repr(self) -> str:
+        """The sizes and `drop`, for print."""
         return f"{super().extra_repr()}, drop={self.drop}"
 
 

@@ -21,10 +21,10 @@ def initialize(module: nn.Module, init: str = "he") -> None:
     normal: standard normal, zero biases: activations of tanh layers saturate, those of ReLU layers explode.
     orthogonal: orthogonal rows times sqrt(2), zero biases (Saxe et al. 2014), the habit of policy gradients.
     small: normal with standard deviation 0.01, zero biases: activations vanish in deep networks.
-    zeros: all equal, so that symmetry is not broken and units stay alike: to show that it does not learn.
-    torch: left as PyTorch made them (uniform, variance 1 / (3 fan_in)), which shrinks with depth.
+    zeros: symmetry is not broken, so that units stay equal: to show that it does not learn.
+    torch: PyTorch's default (uniform, variance 1 / (3 fan_in)), which shrinks with depth.
 
-    Raises ValueError for another word.
+    Raises ValueError for an unknown name.
     """
     init, bias = _parse(init)
     if init == "torch" and bias is None:

@@ -16,10 +16,10 @@ def norm_layer(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
     batch: each channel over images and places (Ioffe & Szegedy 2015, arXiv 1502.03167); running means in evaluation.
     layer: each image by itself over channels and places (Ba et al. 2016, arXiv 1607.06450), with a scale and a shift
         a channel, so that images of any size fit: group normalization with one group, fast in channels_last.
-    group: each image over groups of some 16 channels (Wu & He 2018, arXiv 1803.08494).
+    group: each image over groups of about 16 channels (Wu & He 2018, arXiv 1803.08494).
     instance: each image over the places of each channel (Ulyanov et al. 2016, arXiv 1607.08022).
 
-    Raises ValueError for another word.
+    Raises ValueError for an unknown name.
     """
     if norm not in NORMS:
         raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(NORMS)}")
@@ -36,7 +36,7 @@ def norm_layer(channels: int, norm: str, eps: float = 1e-5) -> nn.Module:
 def norm_after(layer: nn.Conv2d | nn.Linear, norm: str) -> list[nn.Module]:
     """The normalization after a layer, as a list of no or one module: of maps, or of a linear layer's vectors.
 
-    Raises ValueError for an unknown word, and for one that means nothing for vectors.
+    Raises ValueError for an unknown name, and for one that is not defined for vectors.
     """
     if norm == "none":
         return []
@@ -56,17 +56,19 @@ def spectral_norm(layer: nn.Conv2d) -> None:
 class SpectralNorm(nn.Module):
     """A convolution's weight (K, C, h, w) divided by its largest singular value as a matrix (K, h * w * C).
 
-    Spectral normalization, Miyato et al. 2018, arXiv 1802.05957, algorithm 1: a power iteration at each use follows
-    the singular vectors, which count as constants in the gradient. Other than torch.nn.utils.parametrizations', it
-    goes on only where a gradient will be taken, and so neither by acting nor by evaluating nor in a target network;
-    it comes after the use, so that the same weights say the same in acting and in the first update (PPO's ratio is 1
-    there); and the value is calculated in float32 under autocast and in a network cast to bfloat16 too.
+    Spectral normalization, Miyato et al. 2018, arXiv 1802.05957, algorithm 1: a power iteration at each use tracks
+    the singular vectors, which are constants in the gradient. Differences to torch.nn.utils.parametrizations: it runs
+    only where a gradient will be taken, so neither in acting nor in evaluation nor in a target network; it runs after
+    the use, so that acting and the first update compute the same function (PPO's ratio is 1 there); and the value is
+    calculated in float32 under autocast and in a network cast to bfloat16, too.
     """
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         matrix = _matrix(weight.detach()).float()
-        left, right = (torch.ones(size, device=matrix.device) for size in matrix.shape)  # no draw of the generator
+        left, right = (
+            torch.ones(size, device=matrix.device) for size in matrix.shape
+        )  # not random: the generator stays as it is
         for _ in range(INITIAL_ITERATIONS):
             left, right = _iterate(matrix, right)
         self.register_buffer("left", left)  # (K,)
@@ -74,7 +76,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = _matrix(weight).float()
-        # Copies: the buffers move on, and the gradient of this use needs them as they were.
+        # Copies: the buffers change, and the gradient of this use needs their old values.
         left, right = self.left.float().clone(), self.right.float().clone()
         if self.training and torch.is_grad_enabled():
             with torch.no_grad():
@@ -88,6 +90,6 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def _iterate(matrix: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """Both singular vectors, once nearer. Sums, because autocast would make a product of matrices bfloat16."""
+    """One power iteration. Sums instead of matrix products, which autocast would compute in bfloat16."""
     left = F.normalize((matrix * right).sum(1), dim=0)
     return left, F.normalize((matrix * left[:, None]).sum(0), dim=0)

@@ -12,10 +12,9 @@ WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # as m
 class PixelConv2d(nn.Conv2d):
     """nn.Conv2d for a backbone's first layer, which also takes uint8 pixels: they count as x / 255.
 
-    The division is done to the weights, which are few, and so pixels stay whole numbers, which bf16 holds exactly.
-    Where the kernel is a whole number of strides (8x8 / 4), each patch of stride x stride pixels becomes a pixel of
-    as many channels (Shi et al. 2016, arXiv 1609.05158, figure 1, backwards) and the stride 1: the same sums, in the
-    shape that matrix units are made for.
+    The weights are divided by 255 instead, so that pixels stay integers, which bf16 represents exactly. Where the
+    kernel is a multiple of the stride (8x8 / 4), patches of stride x stride pixels become channels (space to depth,
+    Shi et al. 2016, arXiv 1609.05158) and the stride becomes 1: the same sums, in a shape that suits matrix units.
 
     mean_observation: (C, H, W) uint8, subtracted from x, or None. Differences of pixels are exact in bf16 as well.
 
@@ -55,7 +54,7 @@ class PixelConv2d(nn.Conv2d):
         return patches.view(batch, height // s, width // s, channels * s * s)
 
     def _whole(self, x: Tensor) -> bool:
-        """Whether x, and the kernel too, is divided into whole patches of stride x stride."""
+        """Whether x and the kernel consist of whole patches of stride x stride."""
         square = len({*self.stride}) == len({*self.kernel_size}) == self.groups == 1
         plain = not any(map(int, self.padding)) and {*self.dilation} == {1}
         s = self.stride[0]

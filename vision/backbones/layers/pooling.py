@@ -148,7 +148,7 @@ class LearnedAvgPool2d(nn.Module):
     """Learned average pooling: the mean of a window times a coefficient plus a bias, learned for each channel.
 
     LeCun et al. 1998, section II.B, layers S2 and S4, where the four values are added, which makes the coefficient a
-    quarter of this one, and an activation comes after: see lenet.py.
+    quarter of this one, and an activation comes after: see lenet.py. Maps (B, C, H, W) -> (B, C, H', W').
     """
 
     def __init__(self, channels: int, window: Window) -> None:

@@ -80,7 +80,7 @@ def line_with_outliers(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def right(points: Points, weight: Tensor, bias: float) -> float:
-    """Percent of points on the right side of a line."""
+    """Percent of points on the right side of the line of weight (2,) and bias."""
     return 100 * ((points.signs * (points.inputs @ weight + bias)) > 0).double().mean().item()
 
 

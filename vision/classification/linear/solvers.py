@@ -145,7 +145,10 @@ def _proximal(function, value_of, x: Tensor, threshold: Tensor) -> tuple[Tensor,
 
 
 def gradient_descent(objective: Objective, inputs: Tensor, targets: Tensor, rate: float, steps: int) -> Linear:
-    """Gradient descent, with the subgradient at kinks, from zero: what closed form and solvers are compared with."""
+    """Gradient descent (at kinks with a subgradient) from zero, the baseline of the closed form and the solvers.
+
+    inputs: (N, F); targets: (N, outputs).
+    """
     weight = inputs.new_zeros(targets.shape[1], inputs.shape[1]).requires_grad_()
     bias = inputs.new_zeros(targets.shape[1]).requires_grad_()
     for _ in range(steps):
@@ -164,7 +167,7 @@ def random_parameters(
     """The best of so many random models: what learning has to beat (CS231n, "Optimization", strategies 1 and 2).
 
     local: each is a small step from the best one so far, instead of a new one. Weights are normal of deviation
-    1 / sqrt(D), steps of a twentieth of it.
+    1 / sqrt(D), steps of a twentieth of it. inputs: (N, D); targets: (N, outputs).
     """
     shape, scale = (targets.shape[1], inputs.shape[1]), inputs.shape[1] ** -0.5
     bias, best = inputs.new_zeros(shape[0]), None

@@ -28,7 +28,7 @@ def fits(folder: Path) -> bool:
 def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotation]], tuple[str, ...]]:
     """The annotations of each part, and the names of the classes.
 
-    Raises ValueError for a file that is no JSON, or for parts whose classes differ.
+    Raises ValueError for a file that is not JSON, or for parts whose classes differ.
     """
     chosen: dict[str, tuple[Path, dict]] = {}
     for path in _files(folder):
@@ -145,11 +145,11 @@ def _looks(path: Path) -> bool:
 
 
 def _content(path: Path) -> dict | None:
-    """A file's content, or None where it is no annotations. Raises ValueError where it is no JSON."""
+    """A file's content, or None where it holds no annotations. Raises ValueError where it is not JSON."""
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     known = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("images", "annotations"))
     return content if known else None
 

@@ -37,7 +37,7 @@ def segment_of(given: Any) -> Segment | None:
         counts, size = given["counts"], tuple(int(side) for side in given["size"])
         runs = decode(counts) if isinstance(counts, str | bytes) else np.array(counts, dtype=np.int64)
         if len(size) != 2 or runs.sum() != size[0] * size[1] or (runs < 0).any():
-            raise ValueError(f"runs of {runs.sum():,} pixels are no mask of {size}")
+            raise ValueError(f"runs of {runs.sum():,} pixels are not a mask of {size}")
         return Segment(counts=runs, size=size)
     raise ValueError("a segmentation is a list of polygons, or run lengths with their size")
 
@@ -89,8 +89,8 @@ def polygon_mask(polygon: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode(text: str | bytes) -> np.ndarray:
-    """Run lengths of COCO's text: five bits a character, the sixth says that more follow, differences from the last
-    but one. Raises ValueError where it ends within a number.
+    """Run lengths (L,) int64 of COCO's text: five bits a character, the sixth says that more follow, differences from
+    the last but one. Raises ValueError where it ends within a number.
     """
     data = text.encode() if isinstance(text, str) else text
     counts: list[int] = []

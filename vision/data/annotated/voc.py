@@ -62,7 +62,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
 def _read(path: Path, folder: Path) -> tuple[Annotation, list[tuple]]:
     """One file: its image, and its objects as (name, corners, difficult)."""
     if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path.stat().st_size:,} bytes are no annotation")
+        raise ValueError(f"{path.stat().st_size:,} bytes are not an annotation")
     text = path.read_bytes()
     if b"<!ENTITY" in text:
         raise ValueError("it declares entities")

@@ -109,7 +109,7 @@ class CocoEvaluator:
         """Every detection and every object at one threshold, areas aside, for count_errors.
 
         Detections: "image", "label", "score", "row" (in its image), "match" (row of the object taken, or -1), "kept"
-        (within the limit). Objects: "image", "label", "row", "ignored".
+        (within the limit). Objects: "image", "label", "row", "ignored". Each is an array (N,).
         """
         found, objects = self._flat()
         taken = self._match(found, objects, np.array([threshold]), np.zeros((1, len(objects["label"])), dtype=bool))

@@ -20,12 +20,12 @@ from envs.world import WorldError
 from runs import machine
 
 ROOT = Path(__file__).resolve().parent.parent
-NASTY = "tests.nasty_worlds:nasty/"
+ODD = "tests.odd_worlds:odd/"
 
 
 @pytest.fixture(autouse=True)
 def registered():
-    importlib.import_module("tests.nasty_worlds")
+    importlib.import_module("tests.odd_worlds")
 
 
 def act(world, choice=0):
@@ -43,13 +43,13 @@ def test_what_is_no_number_is_named_where_it_enters(field, value):
     begin = dict(count=3, field=field, value=value, rebuild=False)
     if field == "reset":
         with pytest.raises(WorldError, match="world 0, at a reset: .*observation"):
-            envs.make(NASTY + "Spoilt-v0", **begin)
+            envs.make(ODD + "Spoilt-v0", **begin)
         return
-    world = envs.make(NASTY + "Spoilt-v0", **begin)
+    world = envs.make(ODD + "Spoilt-v0", **begin)
     for _ in range(4):
         world.step(act(world))
     before, state = world.observation, world.state_dict()
-    with pytest.raises(WorldError, match=f"nasty/Spoilt-v0, world 0, at step 5 of its game: .*{field}"):
+    with pytest.raises(WorldError, match=f"odd/Spoilt-v0, world 0, at step 5 of its game: .*{field}"):
         world.step(act(world))
     with pytest.raises(RuntimeError, match="the last step of .* failed"):
         world.step(act(world))
@@ -62,18 +62,18 @@ def test_what_is_no_number_is_named_where_it_enters(field, value):
 
 def test_the_game_and_the_place_are_named():
     space = Box(-np.inf, np.inf, (2, 3), np.float64)
-    world = envs.make(NASTY + "Plain-v0", 2, flatten=True)
+    world = envs.make(ODD + "Plain-v0", 2, flatten=True)
     world._games.envs[1].unwrapped.show = lambda: np.array([0, 0, -np.inf])
     with pytest.raises(WorldError, match=r"world 1, at step 1 of its game: observation\[2\] is -inf"):
         world.step(act(world))
     with pytest.raises(WorldError, match=r"observation\[1\] is nan"):
-        envs.make(NASTY + "Spoilt-v0", value=np.nan, field="reset", space=Box(-9, 9, (4,)))
+        envs.make(ODD + "Spoilt-v0", value=np.nan, field="reset", space=Box(-9, 9, (4,)))
     with pytest.raises(ValueError, match="flatten=True"):
-        envs.make(NASTY + "Spoilt-v0", space=space)
+        envs.make(ODD + "Spoilt-v0", space=space)
 
 
 def test_a_reset_that_fails_after_a_game_keeps_what_was_before():
-    world = envs.make(NASTY + "Plain-v0", 1)
+    world = envs.make(ODD + "Plain-v0", 1)
     for _ in range(11):
         world.step(act(world))
     before, env = world.observation, world._games.envs[0].unwrapped
@@ -90,7 +90,7 @@ def test_a_reset_that_fails_after_a_game_keeps_what_was_before():
     [float, int, bool, np.float32, np.float64, np.int64, np.bool_, lambda x: np.array([x]), np.array, torch.tensor],
 )
 def test_rewards_of_any_type_of_number(make):
-    world = envs.make(NASTY + "Rewards-v0", 2, make=make)
+    world = envs.make(ODD + "Rewards-v0", 2, make=make)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         transition = world.step(act(world))
@@ -99,26 +99,26 @@ def test_rewards_of_any_type_of_number(make):
 
 @pytest.mark.parametrize("make", [lambda x: 2**70, lambda x: -(2**100)])
 def test_rewards_of_many_bits_are_numbers(make):
-    world = envs.make(NASTY + "Rewards-v0", 1, make=make)
+    world = envs.make(ODD + "Rewards-v0", 1, make=make)
     assert world.step(act(world)).reward.item() == pytest.approx(make(1))
-    huge = envs.make(NASTY + "Rewards-v0", 1, make=lambda x: 10**400)
+    huge = envs.make(ODD + "Rewards-v0", 1, make=lambda x: 10**400)
     with pytest.raises(WorldError, match="the reward is inf"):
         huge.step(act(huge))
 
 
 def test_irregular_info_is_nobodys_concern():
-    world = envs.make(NASTY + "Irregular-v0", 3)
+    world = envs.make(ODD + "Irregular-v0", 3)
     for _ in range(30):
         world.step(act(world))
 
 
 def test_a_reset_of_old_gym_is_refused():
     with pytest.raises(WorldError, match="OldReset-v0, world 0, at a reset: .* observation and info"):
-        envs.make(NASTY + "OldReset-v0")
+        envs.make(ODD + "OldReset-v0")
 
 
 def test_an_error_of_the_world_names_its_game():
-    world = envs.make(NASTY + "Plain-v0", 3)
+    world = envs.make(ODD + "Plain-v0", 3)
     world._games.envs[2].unwrapped.earn = lambda action: 1 / 0
     with pytest.raises(ZeroDivisionError) as raised:
         world.step(act(world, 1))
@@ -130,20 +130,20 @@ def test_an_error_of_the_world_names_its_game():
 
 
 def test_channels_are_the_smaller_of_the_outer_axes():
-    assert envs.make(NASTY + "ChannelsLast-v0").observation_shape == (4, 84, 84)
-    assert envs.make(NASTY + "ChannelsFirst-v0").observation_shape == (4, 84, 84)
-    assert envs.make(NASTY + "ChannelsLast-v0", stack=2, size=42).observation_shape == (8, 42, 42)
-    assert envs.make(NASTY + "ChannelsLast-v0", channels_last=False).observation_shape == (84, 84, 4)
-    assert envs.make(NASTY + "Square-v0", channels_last=True).observation_shape == (40, 40, 40)
+    assert envs.make(ODD + "ChannelsLast-v0").observation_shape == (4, 84, 84)
+    assert envs.make(ODD + "ChannelsFirst-v0").observation_shape == (4, 84, 84)
+    assert envs.make(ODD + "ChannelsLast-v0", stack=2, size=42).observation_shape == (8, 42, 42)
+    assert envs.make(ODD + "ChannelsLast-v0", channels_last=False).observation_shape == (84, 84, 4)
+    assert envs.make(ODD + "Square-v0", channels_last=True).observation_shape == (40, 40, 40)
     for name in ("Square", "Wide"):
         with pytest.raises(ValueError, match="channels_last=True or False"):
-            envs.make(f"{NASTY}{name}-v0")
+            envs.make(f"{ODD}{name}-v0")
     with pytest.raises(ValueError, match="pictures of 4 channels: gray is made of 3 colors only"):
-        envs.make(NASTY + "ChannelsLast-v0", gray=True, size=84)
+        envs.make(ODD + "ChannelsLast-v0", gray=True, size=84)
 
 
 def test_a_picture_with_channels_last_is_the_same_picture():
-    world = envs.make(NASTY + "ChannelsLast-v0", 2)
+    world = envs.make(ODD + "ChannelsLast-v0", 2)
     world._games.envs[1].unwrapped.show = lambda: shown
     shown = world._games.envs[1].observation_space.sample()
     transition = world.step(act(world))
@@ -152,7 +152,7 @@ def test_a_picture_with_channels_last_is_the_same_picture():
 
 def test_small_integers_of_a_vector_enter_from_0_to_1():
     for name, low, range_ in (("Ram", 0, 255), ("Words", -1000, 4000), ("Bits", 0, 1)):
-        world = envs.make(f"{NASTY}{name}-v0", 2)
+        world = envs.make(f"{ODD}{name}-v0", 2)
         shown = world._games.envs[0].observation_space.sample()
         world._games.envs[0].unwrapped.show = lambda shown=shown: shown
         seen = world.step(act(world)).next_observation[0]
@@ -161,10 +161,10 @@ def test_small_integers_of_a_vector_enter_from_0_to_1():
 
 
 def test_discrete_observations():
-    world = envs.make(NASTY + "States500-v0", 3)
+    world = envs.make(ODD + "States500-v0", 3)
     assert world.observation.shape == (3, 500) and (world.observation.sum(1) == 1).all()
     with pytest.raises(ValueError, match="80,000 bytes each.*TransformObservation"):
-        envs.make(NASTY + "States20000-v0")
+        envs.make(ODD + "States20000-v0")
 
 
 @pytest.mark.parametrize(
@@ -180,19 +180,19 @@ def test_discrete_observations():
 )
 def test_other_spaces_are_refused_with_the_wrapper_that_helps(name, hint):
     with pytest.raises(ValueError, match=hint):
-        envs.make(f"{NASTY}{name}-v0")
+        envs.make(f"{ODD}{name}-v0")
 
 
 def test_those_wrappers_help():
     for name, size in (("Dict", 5), ("Tuple", 6), ("Several", 7)):
-        world = envs.make(f"{NASTY}{name}-v0", 2, flatten=True)
+        world = envs.make(f"{ODD}{name}-v0", 2, flatten=True)
         assert world.observation.shape == (2, size) and world.options["flatten"] is True
-        assert envs.make(FlattenObservation(gymnasium.make(f"nasty/{name}-v0")), 2).observation_shape == (size,)
-    env = gymnasium.make("nasty/FloatPicture-v0")
+        assert envs.make(FlattenObservation(gymnasium.make(f"odd/{name}-v0")), 2).observation_shape == (size,)
+    env = gymnasium.make("odd/FloatPicture-v0")
     picture = Box(0, 255, (84, 84, 3), "uint8")
     world = envs.make(TransformObservation(env, lambda x: (255 * x).astype("uint8"), picture), 2)
     assert world.observation_shape == (3, 84, 84)
-    env = gymnasium.make("nasty/ManyActions-v0")
+    env = gymnasium.make("odd/ManyActions-v0")
     world = envs.make(lambda: TransformAction(env, lambda a: np.array(np.unravel_index(a, [3, 4])), Discrete(12)))
     assert world.actions == 12
     world.step(act(world, 11))
@@ -210,7 +210,7 @@ def test_an_environment_or_a_function_is_a_world():
     assert world.finished["episode/length"] == [7, 7, 7]
     wrapped = envs.make(TransformReward(gymnasium.make("CartPole-v1"), lambda reward: 3 * reward), 2)
     assert wrapped.step(act(wrapped)).reward.tolist() == [3, 3]
-    plain = importlib.import_module("tests.nasty_worlds").Plain
+    plain = importlib.import_module("tests.odd_worlds").Plain
     assert envs.make(plain, 2).name == "Plain"
     with pytest.raises(ValueError, match="Plain cannot be made again .*: hand in a function"):
         envs.make(plain(), 2)
@@ -219,12 +219,12 @@ def test_an_environment_or_a_function_is_a_world():
 
 
 def test_vector_environments_that_let_us_begin_their_games():
-    world = envs.make(NASTY + "Many-v0", 3)
+    world = envs.make(ODD + "Many-v0", 3)
     for _ in range(12):
         transition = world.step(act(world, 1))
     assert transition.last.all() and transition.reward.tolist() == [1, 1, 1] and (world.observation == 0).all()
     with pytest.raises(ValueError, match="ManyOnTheirOwn-v0 is registered as a vector environment only"):
-        envs.make(NASTY + "ManyOnTheirOwn-v0", 3)
+        envs.make(ODD + "ManyOnTheirOwn-v0", 3)
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,9 @@ def test_an_atari_id_means_its_protocol(name, protocol):
 @pytest.mark.parametrize(
     "name, verdict",
     [
-        ("nasty/Plain-v0", "seeded"), ("nasty/Pictures-v0", "seeded"), ("nasty/Irregular-v0", "seeded"),
-        ("nasty/Unseeded-v0", "unseeded"), ("nasty/UnseededPictures-v0", "unseeded"), ("nasty/Clock-v0", "unseeded"),
-        ("nasty/Kept-v0", "kept"), ("CartPole-v1", "seeded"), ("Pendulum-v1", "seeded"), ("FrozenLake-v1", "seeded"),
+        ("odd/Plain-v0", "seeded"), ("odd/Pictures-v0", "seeded"), ("odd/Irregular-v0", "seeded"),
+        ("odd/Unseeded-v0", "unseeded"), ("odd/UnseededPictures-v0", "unseeded"), ("odd/Clock-v0", "unseeded"),
+        ("odd/Kept-v0", "kept"), ("CartPole-v1", "seeded"), ("Pendulum-v1", "seeded"), ("FrozenLake-v1", "seeded"),
         ("LunarLander-v3", "seeded"), ("BipedalWalker-v3", "kept"), ("CarRacing-v3", "kept"), ("Hopper-v5", "seeded"),
     ],
 )  # fmt: skip
@@ -287,7 +287,7 @@ def resumed(name, steps, **options):
 def test_a_world_that_keeps_its_simulator_resumes_exactly(steps):
     pytest.importorskip("Box2D")
     assert resumed("BipedalWalker", steps)
-    assert resumed(NASTY + "Kept-v0", steps)
+    assert resumed(ODD + "Kept-v0", steps)
 
 
 @pytest.mark.slow
@@ -305,25 +305,25 @@ def test_car_racing_resumes_exactly_in_its_second_game():
 
 
 def test_games_of_a_world_that_keeps_something_are_all_as_the_first():
-    world, fixed = envs.make(NASTY + "Kept-v0", 1), envs.make(NASTY + "Kept-v0", 1, rebuild=False)
+    world, fixed = envs.make(ODD + "Kept-v0", 1), envs.make(ODD + "Kept-v0", 1, rebuild=False)
     for _ in range(30):
         seen = world.step(act(world)).next_observation, fixed.step(act(fixed)).next_observation
     assert (seen[1] - seen[0]).round().tolist() == [[2, 2, 2]]  # its third game
 
 
 def test_an_unseeded_world_says_so_and_begins_new_games():
-    world = envs.make(NASTY + "UnseededPictures-v0", 2)
-    assert "no seed determines nasty/UnseededPictures-v0" in world.caveat
+    world = envs.make(ODD + "UnseededPictures-v0", 2)
+    assert "no seed determines odd/UnseededPictures-v0" in world.caveat
     for _ in range(5):
         world.step(act(world))
     with pytest.warns(RuntimeWarning, match="not exactly where it stopped"):
         world.load_state_dict(world.state_dict())
     assert world.interrupted.all() and world._length.tolist() == [0, 0] and world._seedings.tolist() == [1, 1]
-    assert envs.make(NASTY + "Plain-v0").caveat is None
+    assert envs.make(ODD + "Plain-v0").caveat is None
 
 
 def test_only_the_games_that_arrived_elsewhere_begin_anew():
-    world = envs.make(NASTY + "Plain-v0", 3)
+    world = envs.make(ODD + "Plain-v0", 3)
     for _ in range(5):
         world.step(act(world))
     state = world.state_dict()
@@ -368,7 +368,7 @@ def test_a_run_remembers_where_the_package_of_its_world_lies(tmp_path, monkeypat
     (tmp_path / "lessons").mkdir()
     (tmp_path / "lessons" / "__init__.py").write_text("")
     local = (
-        "import gymnasium\nfrom tests.nasty_worlds import Plain\ngymnasium.register('Local-v0', entry_point=Plain)\n"
+        "import gymnasium\nfrom tests.odd_worlds import Plain\ngymnasium.register('Local-v0', entry_point=Plain)\n"
     )
     (tmp_path / "lessons" / "first.py").write_text(local)
     monkeypatch.syspath_prepend(tmp_path)

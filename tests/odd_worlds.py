@@ -1,4 +1,4 @@
-"""Small worlds of the kinds that users bring, registered with Gymnasium: "tests.nasty_worlds:nasty/Unseeded-v0" ...
+"""Small worlds of the kinds that users bring, registered with Gymnasium: "tests.odd_worlds:odd/Unseeded-v0" ...
 
 A game of each is 12 steps long unless it says otherwise, with two actions.
 """
@@ -115,7 +115,7 @@ class Continuous(Plain):
 
 
 class Spoilt(Plain):
-    """Gives something that is no number at step 5, in the field that is asked for."""
+    """Gives something that is not a number at step 5, in the field that is asked for."""
 
     def __init__(self, field: str = "reward", value: Any = float("nan"), space: Space | None = None) -> None:
         self.field, self.value = field, value
@@ -202,9 +202,9 @@ for _name, _class in {
     "Kept": Kept, "Irregular": Irregular, "Continuous": Continuous, "Spoilt": Spoilt, "Rewards": Rewards,
     "OldReset": OldReset,
 }.items():  # fmt: skip
-    gymnasium.register(f"nasty/{_name}-v0", entry_point=_class)
+    gymnasium.register(f"odd/{_name}-v0", entry_point=_class)
 for _name, _space in SPACES.items():
-    gymnasium.register(f"nasty/{_name}-v0", entry_point=Spaces, kwargs={"observation": _space})
-gymnasium.register("nasty/ManyActions-v0", entry_point=Spaces, kwargs={"action": MultiDiscrete([3, 4])})
-gymnasium.register("nasty/Many-v0", vector_entry_point=Many)
-gymnasium.register("nasty/ManyOnTheirOwn-v0", vector_entry_point=ManyOnTheirOwn)
+    gymnasium.register(f"odd/{_name}-v0", entry_point=Spaces, kwargs={"observation": _space})
+gymnasium.register("odd/ManyActions-v0", entry_point=Spaces, kwargs={"action": MultiDiscrete([3, 4])})
+gymnasium.register("odd/Many-v0", vector_entry_point=Many)
+gymnasium.register("odd/ManyOnTheirOwn-v0", vector_entry_point=ManyOnTheirOwn)
