@@ -247,8 +247,8 @@ def test_perceptron_and_adaline_are_those_of_scikit_learn():
 
 
 def test_the_perceptron_makes_no_more_mistakes_than_its_bound():
-    """Twenty sets that a line separates: it ends, and under (R / gamma)^2, of the widest margin and another."""
-    for seed in range(20):
+    """Eight sets that a line separates: it ends, and under (R / gamma)^2, of the widest margin and another."""
+    for seed in range(8):
         generator = torch.Generator().manual_seed(seed)
         inputs = torch.randn(40, 3, generator=generator, dtype=torch.float64)
         weight = torch.randn(3, generator=generator, dtype=torch.float64)
@@ -318,7 +318,16 @@ def drawings():
     return data.Sets(*parts, tuple(drawn_shapes.SHAPES))
 
 
-@pytest.mark.parametrize("method", [*classical.LOSSES, "least-squares", "random", "random-local"])
+FAST = ("l2-svm", "adaline", "least-squares", "random-local")  # test_classical.py has SVM, softmax and two layers
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        method if method in FAST else pytest.param(method, marks=pytest.mark.slow)
+        for method in (*classical.LOSSES, "least-squares", "random", "random-local")
+    ],
+)
 def test_images_are_classified_by_every_method(method, drawings, tmp_path):
     asked = classical.Config(method=method, features="hog")
     config = dataclasses.replace(classical.recipe(asked), epochs=4, tries=60, threads=1, search=0, folder=tmp_path)
