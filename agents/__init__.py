@@ -17,9 +17,9 @@ studies/               gradient variance; representation: pretraining, probing a
 Modules that programs share:
 config.py              flags of world, backbone and evaluation; building a world and its backbone
 optimization.py        precision, optimizer, target networks, compiling
-q_learning.py          epsilon-greedy policies and replay memories of the Q-learning programs
-returns.py             discounted returns, generalized advantage estimation
-networks/              actor-critic networks, action distributions, LSTM, normalization
+q_learning.py          flags, epsilon-greedy policies and replay memories of the Q-learning programs
+returns.py             discounted and n-step returns, generalized advantage estimation, value rescaling
+networks/              actor-critic and Q-networks, action distributions, LSTM, normalization
 evaluation.py          whole games, their scores and bootstrap intervals
 film.py                videos of games
 loading.py             agents.load(run) and agents.play(run)
