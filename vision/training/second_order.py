@@ -239,7 +239,7 @@ class SecondOrder(Optimizer):
             )
 
     def backward(self, loss: Tensor) -> None:
-        """Set the gradients, with the graph that their own derivatives need where the direction is Newton's."""
+        """Set the gradients of a scalar loss, with the graph that their own derivatives need for Newton's direction."""
         if not isinstance(self.direction, Newton):
             loss.backward()
             return
