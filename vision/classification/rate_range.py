@@ -33,7 +33,7 @@ class Config(classification.Config):
     lowest: Positive = 1e-5  # learning rate at the start
     highest: Positive = 10.0  # and at the end
     updates: Count = 200  # between them
-    loss_decay: Share = 0.95  # kept of the smoothed loss an update
+    loss_decay: Share = 0.9  # kept of the smoothed loss an update
     explosion: Positive = 4.0  # times the lowest smoothed loss: then the test ends
     out: Path = Path("rates.png")  # where the picture goes
 
@@ -112,7 +112,7 @@ def draw(found: Range, title: str, path: Path) -> None:
     panel.plot(found.rates, found.smoothed, color="tab:blue", label="smoothed")
     panel.axvline(found.steepest, color="tab:green", linestyle="--", label=f"falls fastest: {found.steepest:.2g}")
     panel.axvline(found.tenth, color="tab:orange", linestyle=":", label=f"a tenth of the lowest's: {found.tenth:.2g}")
-    low, high = found.smoothed.min().item(), found.losses[: max(3, len(found.losses) // 4)].max().item()
+    low, high = found.losses.min().item(), found.losses[: max(3, len(found.losses) // 4)].max().item()
     panel.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
     panel.set_xscale("log")
     panel.set_xlabel("learning rate")
