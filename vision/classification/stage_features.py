@@ -2,6 +2,8 @@
 
 backbone = stage_features.load("results/cifar10/classification-1", (3, 32, 32))
 last = stage_features.extract(backbone, images)[-1]         # (N, channels) float32
+
+A linear classifier on them is `linear`, of `Vectors`.
 """
 
 from __future__ import annotations
