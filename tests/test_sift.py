@@ -132,10 +132,10 @@ def test_histograms_by_hand():
     assert not found[1].any() and found[0].norm().item() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("points", ["dense", "detected"])
+@pytest.mark.parametrize("points", ["dense", pytest.param("detected", marks=pytest.mark.slow)])
 def test_the_program(tmp_path, monkeypatch, points):
     sets = data.Sets(
-        *(drawn_shapes.draw(n, seed=part) for part, n in enumerate((60, 20, 20))), tuple(drawn_shapes.SHAPES)
+        *(drawn_shapes.draw(n, seed=part) for part, n in enumerate((40, 10, 10))), tuple(drawn_shapes.SHAPES)
     )
     monkeypatch.setitem(data.SETS, "shapes", lambda folder: sets)
     config = bag_of_words.Config(

@@ -202,6 +202,7 @@ def test_evolution_lets_the_oldest_die_and_changes_the_best(monkeypatch):
     assert best[0] < best[1]
 
 
+@pytest.mark.slow
 def test_architecture_search_ends_with_a_backbone(tmp_path, monkeypatch):
     asked = dict(SMALL, backbone="cell_network", width=0.25, learning_rate=0.1)
     config = architecture_search.Config(**asked, trials=3, population=2, sample=2, seeds=1, out=tmp_path / "nas.png")

@@ -138,7 +138,14 @@ def sparing(names: Iterable[str], *large: str) -> list:
 
 LARGE = ["vgg13", "vgg13_bn", "vgg19", "vgg19_bn", "resnet34", "resnet101", "resnet152", "resnext101_32x8d"]
 LARGE += ["resnext101_64x4d", "wide_resnet101_2", "densenet161", "densenet169", "densenet201"]
-LARGE += ["preact_resnet101", "preact_resnet152", "preact_resnet200", "preact_resnet110", "preact_resnet1001"]
+LARGE += [
+    "preact_resnet101",
+    "preact_resnet164",
+    "preact_resnet152",
+    "preact_resnet200",
+    "preact_resnet110",
+    "preact_resnet1001",
+]
 LARGE += ["resnet44", "resnet56", "resnet110", "wrn_16_8", "wrn_34_10", "wrn_40_4"]
 
 
@@ -265,7 +272,15 @@ def stems(name: str) -> tuple[str | None, ...]:
     return backbones.BACKBONES[name].stems if backbones.BACKBONES[name].any_size else (None,)
 
 
-@pytest.mark.parametrize("name, stem", [(name, stem) for name in FIRST.values() for stem in stems(name)])
+SLOW = {"inception_resnet_v1"}  # as deep as v2, whose contract is of the suite
+PAIRS = [
+    pytest.param(name, stem, marks=pytest.mark.slow) if name in SLOW else (name, stem)
+    for name in FIRST.values()
+    for stem in stems(name)
+]
+
+
+@pytest.mark.parametrize("name, stem", PAIRS)
 def test_contract(name, stem):
     torch.manual_seed(0)
     holds(sighted(name, stem, 4))
