@@ -239,7 +239,7 @@ class SecondOrder(Optimizer):
             )
 
     def backward(self, loss: Tensor) -> None:
-        """Set the gradients of a scalar loss, with the graph that their own derivatives need for Newton's direction."""
+        """Set the gradients of a scalar loss, with the graph that their derivatives need for Newton's direction."""
         if not isinstance(self.direction, Newton):
             loss.backward()
             return
@@ -248,7 +248,7 @@ class SecondOrder(Optimizer):
             weight.grad = gradient
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
-        """Minimize on a batch. Returns the loss at the start."""
+        """Minimize on a batch. closure: gives the scalar loss. Returns it as it was at the start."""
         rate, first = self.param_groups[0]["lr"], []
 
         def evaluate(x: Tensor) -> tuple[float, Tensor]:
