@@ -63,7 +63,7 @@ def default_boxes(
     """SSD's default boxes (M, 4) in pixels: at each place two squares, and two boxes a ratio of its level.
 
     Liu et al. 2015, arXiv 1512.02325, section 2.2. The squares of level k have the sides s_k and sqrt(s_k s_k+1), the
-    others s_k sqrt(r) by s_k / sqrt(r) and upright. Boxes are cut at the image's edges.
+    others s_k sqrt(r) by s_k / sqrt(r) and upright. None is larger than the image, beyond whose edges they may reach.
 
     strides: pixels to a step. size: of the image (height, width). scales: s_k, as parts of the image's sides, one
         more than levels.
@@ -81,9 +81,7 @@ def default_boxes(
         for ratio in ratios[level]:
             root = math.sqrt(ratio)
             shapes += [(scale * root, scale / root), (scale / root, scale * root)]
-        half = torch.tensor(shapes, device=device) * torch.tensor([size[1], size[0]], device=device) / 2
+        half = torch.tensor(shapes, device=device).clamp(max=1) * torch.tensor([size[1], size[0]], device=device) / 2
         centers = grid(shape, (stride, stride), device)[:, None] + stride / 2
         found.append(torch.cat([centers - half, centers + half], 2).view(-1, 4))
-    boxes = torch.cat(found)
-    edge = torch.tensor([size[1], size[0]] * 2, device=device)
-    return boxes.clamp(min=0).minimum(edge)
+    return torch.cat(found)

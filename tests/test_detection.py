@@ -1,0 +1,288 @@
+"""Detectors: sizes and outputs of torchvision's, learning, overfitting a batch, resume, prediction."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+import runs
+from vision import backbones, detection
+from vision.backbones.published import named
+from vision.data import scenes
+from vision.data.box_transforms import Expand, IoUCrop
+from vision.data.samples import Sample, Target
+from vision.detection import data, detector, faster_rcnn, predict, regions, ssd, torchvision_weights, train, yolo
+from vision.detection.evaluation import evaluate, find
+from vision.ops import boxes
+
+TINY = dict(width=0.25, channels=32, head_width=64, regions=32, proposals=100, wandb="disabled", device="cpu")
+
+
+def small(model, **changes):
+    """A config that learns scenes with little."""
+    config = train.recipe(train.Config(model=model))
+    return dataclasses.replace(config, **TINY | changes)
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Eight scenes of 64 pixels."""
+    return scenes.Scenes(8, seed=7, side=64)
+
+
+def test_parameters_are_torchvisions():
+    """fasterrcnn_resnet50_fpn with frozen norms, and ssd300_vgg16, each of 91 classes with background."""
+    with torch.device("meta"):
+        network = faster_rcnn.FasterRCNN(backbones.build("resnet50", (3, 224, 224)), 90)
+        detector.fix_norms(network.backbone)
+        assert detector.parameters(network) == 41_755_286
+        other = ssd.SSD(backbones.build("vgg16", (3, 300, 300)), 90)
+    own = torchvision_weights.to_torchvision(network)
+    assert len(own) == 295 and own["rpn.head.conv.0.0.weight"].shape == (256, 256, 3, 3)
+    assert own["backbone.body.layer4.2.conv3.weight"].shape == (2048, 512, 1, 1)
+    assert own["backbone.fpn.inner_blocks.3.0.weight"].shape == (256, 2048, 1, 1)
+    theirs = torchvision_weights.to_torchvision(other)
+    assert len(theirs) == 71 and sum(value.numel() for value in theirs.values()) == 35_641_826
+    assert theirs["backbone.extra.0.7.1.weight"].shape == (1024, 512, 3, 3)
+    assert theirs["head.classification_head.module_list.5.weight"].shape == (4 * 91, 256, 3, 3)
+
+
+@pytest.mark.slow
+def test_published_files_load_by_their_keys(tmp_path):
+    """Those of today and of before torchvision 0.13; others are refused by name."""
+    torch.manual_seed(0)
+    network = faster_rcnn.FasterRCNN(backbones.build("resnet50", (3, 64, 64)), 3)
+    state = torchvision_weights.to_torchvision(network)
+    torch.save(state, tmp_path / "new.pth")
+    older = {key.replace("blocks.0.0.", "blocks.0.").replace("conv.0.0.", "conv."): v for key, v in state.items()}
+    assert older.keys() != state.keys()
+    torch.save(older, tmp_path / "old.pth")
+    for name in ("new", "old"):
+        again = torchvision_weights.load(tmp_path / f"{name}.pth")
+        assert again.classes == 3 and again.backbone.preprocessing is not None
+        torch.testing.assert_close(again.rpn.head.cls_logits.weight, network.rpn.head.cls_logits.weight)
+        torch.testing.assert_close(again.backbone.bn1.weight, network.backbone.bn1.weight)
+    del state["rpn.head.bbox_pred.bias"]
+    with pytest.raises(ValueError, match="'rpn.head.bbox_pred.bias' and 0 more differ"):
+        torchvision_weights.from_torchvision(named(state))
+    with pytest.raises(ValueError, match="no known detector"):
+        torchvision_weights.from_torchvision({"a": torch.zeros(1)})
+    with pytest.raises(ValueError, match="there are fasterrcnn_resnet50_fpn, ssd300_vgg16"):
+        torchvision_weights.load("retinanet")
+
+
+@pytest.mark.parametrize("kind", ["faster_rcnn", "ssd", "yolo"])
+@pytest.mark.parametrize("name", ["resnet20", "nature", "vgg11", "squeezenet1_1"])
+def test_detectors_stand_on_any_backbone(kind, name, few):
+    """Losses with gradients for every part, and detections within the images, with an image without objects."""
+    config = dataclasses.replace(small(kind, backbone=name, size=96 if kind != "faster_rcnn" else None), width=None)
+    if name in ("resnet20", "vgg11"):
+        config = dataclasses.replace(config, width=0.25)
+    model = train.build(config, len(few.classes))
+    resize = data.resizing(96, None, True)
+    samples = [
+        resize(few[0]),
+        Sample(
+            torch.zeros(3, 96, 96, dtype=torch.uint8), Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+        ),
+    ]
+    batch = data.collate(samples)
+    losses = model.losses(batch.images, batch.sizes, batch.targets)
+    assert all(value.isfinite() for value in losses.values()) and len(losses) >= 2
+    sum(losses.values()).backward()
+    unused = [
+        key for key, value in model.named_parameters() if value.grad is None and not key.startswith("backbone.")
+    ]
+    assert not unused
+    for found in model.eval()(batch.images):
+        assert found.boxes.min() >= 0 if len(found) else True
+        assert (found.boxes <= 96).all() and (found.scores.diff() <= 0).all() and (found.labels < 10).all()
+
+
+def test_networks_without_maps_are_refused():
+    with pytest.raises(ValueError, match="gives no maps of images"):
+        train.build(dataclasses.replace(small("faster_rcnn", backbone="mlp", size=32), width=None), 3)
+
+
+def test_crowds_are_neither_objects_nor_background():
+    target = Target(
+        boxes=torch.tensor([[0.0, 0, 10, 10], [20, 20, 60, 60]]),
+        labels=torch.tensor([1, 2]),
+        crowd=torch.tensor([False, True]),
+    )
+    objects, labels, crowds = regions.present(target)
+    assert labels.tolist() == [1] and len(crowds) == 1
+    proposals = torch.tensor([[0.0, 0, 10, 9], [22, 22, 40, 40], [70, 70, 80, 80]])
+    sampled = regions.sample_regions([proposals], [target], 16, 0.5)
+    assert sorted(sampled.labels.tolist()) == [0, 2, 2]  # the crowd's inside is left out, the object itself is added
+    assert not (sampled.boxes[:, None] == proposals[1]).all(2).any()
+
+
+def test_clusters_of_boxes():
+    """Two kinds of boxes, wide and tall."""
+    wide, tall = torch.tensor([[0.5, 0.1]]).repeat(30, 1), torch.tensor([[0.1, 0.4]]).repeat(20, 1)
+    found = yolo.cluster(torch.cat([wide, tall]) + torch.rand(50, 2) * 0.01, 2)
+    found = found[found[:, 0].argsort()]
+    torch.testing.assert_close(found, torch.tensor([[0.105, 0.405], [0.505, 0.105]]), atol=0.01, rtol=0)
+
+
+def test_ssds_augmentation_keeps_boxes_on_their_objects():
+    """The object is the only bright place: after any change its box holds all that is left of it."""
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    image[:, 20:40, 30:60] = 255
+    masks = image[:1].bool()
+    sample = Sample(image, Target(boxes=torch.tensor([[30.0, 20, 60, 40]]), labels=torch.tensor([0]), masks=masks))
+    sizes, generator = set(), torch.Generator().manual_seed(0)
+    for _ in range(60):
+        changed = IoUCrop()(Expand()(sample, generator), generator)
+        sizes.add(tuple(changed.image.shape))
+        assert len(changed.target.boxes) == 1
+        assert torch.equal(boxes.clip(changed.target.boxes, changed.image.shape[1:]), changed.target.boxes)
+        bright = (changed.image[0] > 200).nonzero()
+        box = changed.target.boxes[0].int().tolist()
+        assert [*bright.amin(0).flip(0).tolist(), *(bright.amax(0) + 1).flip(0).tolist()] == box
+        assert torch.equal(changed.target.masks[0], changed.image[0] > 200)
+    assert len(sizes) > 20
+
+
+def test_scenes_are_the_same_every_time():
+    one, other = scenes.Scenes(5, seed=3, side=64), scenes.Scenes(5, seed=3, side=64)
+    assert torch.equal(one.images, other.images) and not torch.equal(one.images, scenes.Scenes(5, 4, 64).images)
+    for sample in one:
+        target = sample.target
+        assert len(target.boxes) == len(target.labels) == len(target.masks) and target.masks.any(0).any()
+        assert (target.masks.sum(0) <= 1).all(), "a pixel belongs to one object"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["faster_rcnn", "ssd", "yolo"])
+def test_a_batch_is_overfit(kind, few):
+    """Trained on four scenes, every object is found in its place, and nothing else by more than a half."""
+    torch.manual_seed(0)
+    config = small(kind, size=None if kind == "faster_rcnn" else 64, anchor_scale=4.0, batch=4)
+    model = train.build(config, len(few.classes))
+    samples = [few[index] for index in range(4)]
+    if kind == "yolo":
+        sizes = [s.target.boxes[:, 2:] - s.target.boxes[:, :2] for s in samples]
+        model.set_anchors(torch.cat(sizes) / 64)
+    detector.fix_norms(model.backbone)
+    batch = data.collate(samples)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        model.train()
+        sum(model.losses(batch.images, batch.sizes, batch.targets).values()).backward()
+        optimizer.step()
+    sets = data.Images(few, few, few, few.classes, [])
+    evaluator, _ = evaluate(config, model, sets, few, 4, train.side(config))
+    assert evaluator.results()["map_50"] > 0.95
+
+
+def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch):
+    """Stopped halfway and gone on, a run is the same, bit for bit; what it finds is written as pictures and JSON."""
+    monkeypatch.setattr(scenes, "SIZES", (16, 4, 4))
+    data._scenes.cache_clear()
+    config = small("ssd", folder=tmp_path, batch=4, steps=16, evaluate_every=8, log_every=4, size=64, save_every=0.0)
+    train.train(config)
+    whole = tmp_path / "shapes" / "detection-1"
+    lines = (whole / "metrics.jsonl").read_text()
+    assert "eval/map" in lines and "test/map" in lines and "errors/missed" in lines
+    assert len(list((whole / "predictions").glob("*.png"))) == 2 and (whole / backbones.FILENAME).exists()
+
+    class Stop(Exception):
+        pass
+
+    again = dataclasses.replace(config, name="again")
+    with monkeypatch.context() as patch:
+        counted = runs.Run.log
+
+        def log(self, metrics):
+            if self.step >= 12:
+                raise Stop
+            return counted(self, metrics)
+
+        patch.setattr(runs.Run, "log", log)
+        with pytest.raises(Stop):
+            train.train(again)
+    train.train(again)
+    assert (tmp_path / "shapes" / "again" / "metrics.jsonl").read_text() == lines
+
+    image = scenes.Scenes(1, seed=9, side=80)[0].image
+    trained = detection.load(whole, "cpu")
+    (found,) = trained.predict([image])
+    assert (
+        trained.classes == scenes.Scenes.classes
+        and (found.boxes <= 80).all()
+        and len(trained.names(found)) == len(found)
+    )
+    from PIL import Image
+
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
+    lines = predict.main(predict.Config(whole, (tmp_path / "a.png",), least=0.0, out=tmp_path / "out", device="cpu"))
+    assert (tmp_path / "out" / "a.png").exists() and len(lines) == len(found)
+    assert json.loads((tmp_path / "out" / "detections.json").read_text()) == lines
+    data._scenes.cache_clear()
+
+
+def test_images_of_any_size_are_found_in_their_own_pixels():
+    """A box of the left half of what the network is shown is of the left half of each image."""
+
+    class LeftHalf(torch.nn.Linear):
+        fixed_size = True
+
+        def detect(self, images, sizes):
+            assert images.shape == (2, 3, 64, 64)
+            box = torch.tensor([[0.0, 0, 32, 64]])
+            return [detection.Detections(box, torch.ones(1), torch.zeros(1).long())] * 2
+
+    model = LeftHalf(1, 1)
+    images = [torch.zeros(3, 100, 50, dtype=torch.uint8), torch.zeros(3, 32, 128, dtype=torch.uint8)]
+    one, two = find(model, images, 64, None)
+    assert one.boxes.tolist() == [[0, 0, 25, 100]] and two.boxes.tolist() == [[0, 0, 64, 32]]
+    batch = data.collate([data.resizing(64, 96, False)(Sample(image)) for image in images], [(100, 50), (32, 128)])
+    assert batch.sizes == [(96, 48), (24, 96)] and batch.images.shape == (2, 3, 96, 96)
+    assert batch.scales == [(0.96, 0.96), (0.75, 0.75)]
+
+
+def test_an_unknown_model_is_named():
+    with pytest.raises(ValueError, match="unknown --model 'faster_rcn': did you mean 'faster_rcnn'"):
+        train.Config(model="faster_rcn").validate()
+    with pytest.raises(ValueError, match="unknown data 'shape'"):
+        data.load("shape")
+
+
+@pytest.mark.slow
+def test_detections_are_torchvisions(monkeypatch):
+    """With equal weights, boxes, scores and classes: where torchvision is installed (see tests/test_weights.py)."""
+    from test_weights import oracle
+
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    oracle()
+    import torchvision.ops.boxes
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn, ssd300_vgg16
+
+    from vision.ops import nms
+
+    monkeypatch.setattr(torchvision.ops.boxes, "nms", nms.nms)
+    none = dict(weights=None, weights_backbone=None)
+    for theirs, size in (
+        (ssd300_vgg16(**none), (300, 300)),
+        (fasterrcnn_resnet50_fpn(min_size=128, box_score_thresh=0.005, **none), (128, 192)),
+    ):
+        with torch.no_grad():
+            for key, weight in theirs.named_parameters():
+                if any(word in key for word in ("cls_score", "bbox_pred", "cls_logits")):
+                    weight.mul_(5)  # scores that say something
+                if "bn3.weight" in key:
+                    weight.fill_(0.2)  # untrained residual blocks add up to thousands
+        ours = torchvision_weights.from_torchvision(theirs.state_dict()).eval()
+        if isinstance(ours, faster_rcnn.FasterRCNN):
+            ours.options = ours.options._replace(least=0.005)
+        image = torch.rand(3, *size)
+        with torch.no_grad():
+            expected, (found,) = theirs.eval()([image])[0], ours(image[None])
+        assert len(found) == len(expected["boxes"]) > 0
+        torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found.boxes, expected["boxes"], atol=1e-2, rtol=1e-3)
+        assert torch.equal(found.labels, expected["labels"] - 1)

@@ -1,0 +1,94 @@
+"""Synthetic scenes of drawn shapes with boxes and masks: detection data that needs no download, the same every time.
+
+One to five shapes of shapes.py an image, of random position, size, rotation and colors, on a shaded background; later
+ones hide earlier ones. Boxes and masks are of what is visible; what is hidden for the most part is no object.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from vision.data.samples import Sample, Target, boxes_of_masks
+from vision.data.shapes import SHAPES
+
+SIDE = 128  # pixels
+SIZES = (2_000, 100, 200)  # scenes for training, validation, testing
+MOST = 5  # shapes of a scene
+RADIUS = (0.08, 0.22)  # of a shape, as a part of the image's side
+CHUNK = 200  # scenes drawn together: fits into a cache
+VISIBLE = 0.3  # of its pixels that an object shows at least
+NOISE = 0.05  # standard deviation of pixels, where white is 1, at most
+
+
+class Scenes(Sequence):
+    """N scenes as samples, held in memory: images, and for each pixel the object that it is of."""
+
+    classes = tuple(SHAPES)
+
+    def __init__(self, count: int, seed: int, side: int = SIDE) -> None:
+        generator = torch.Generator().manual_seed(1_000 + seed)
+        parts = [_draw(len(rows), side, generator) for rows in torch.arange(count).split(CHUNK)]
+        self.images, self.owner, self.labels = (torch.cat(part) for part in zip(*parts, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises IndexError beyond the last."""
+        return Sample(self.images[index], self.target(index))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
+    def target(self, index: int) -> Target:
+        """Boxes, labels and masks of a scene."""
+        labels = self.labels[index]
+        numbers = (labels >= 0).nonzero()[:, 0]
+        masks = self.owner[index] == numbers[:, None, None]
+        return Target(boxes=boxes_of_masks(masks), labels=labels[numbers], masks=masks)
+
+
+def _draw(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 3, side, side) uint8, the object of each pixel (N, side, side) int8 or -1, and labels (N, MOST)
+    int64, -1 where there is no object.
+    """
+
+    def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    middle = (torch.arange(side) + 0.5) / side
+    y, x = middle[:, None], middle[None, :]  # a pixel's place in the image, from 0 to 1
+    ground, other = uniform(2, 3).unbind(1)
+    turn = uniform(1, 1, high=2 * math.pi)
+    shade = ((x - 0.5) * turn.cos() + (y - 0.5) * turn.sin() + 0.5)[:, None] * 0.4
+    canvas = torch.lerp(ground[..., None, None], other[..., None, None], shade.clamp(0, 1))
+    owner = torch.full((count, side, side), -1, dtype=torch.int8)
+    labels = torch.randint(len(SHAPES), (count, MOST), generator=generator)
+    labels[torch.arange(MOST) >= torch.randint(1, MOST + 1, (count, 1), generator=generator)] = -1
+    drawn = torch.zeros(count, MOST)
+    for number in range(MOST):
+        ink = uniform(3)
+        near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
+        ink = torch.where(near, (ground + 0.5) % 1, ink)[..., None, None]  # colors that can be told from the ground
+        radius = uniform(1, 1, low=RADIUS[0], high=RADIUS[1])
+        place = radius[:, None] + (1 - 2 * radius[:, None]) * uniform(2, 1, 1)
+        turn, stretch = uniform(1, 1, high=2 * math.pi), uniform(1, 1, low=0.8, high=1.0)
+        across, along = (x - place[:, 0]) / radius, (y - place[:, 1]) / radius
+        u = across * turn.cos() + along * turn.sin()
+        v = (along * turn.cos() - across * turn.sin()) / stretch
+        inside = torch.full((count, side, side), -1.0)
+        for label, shape in enumerate(SHAPES.values()):
+            rows = labels[:, number] == label
+            inside[rows] = shape(u[rows], v[rows])
+        cover = (inside * radius * side + 0.5).clamp(0, 1)
+        canvas = torch.lerp(canvas, ink, cover[:, None])
+        owner[cover >= 0.5] = number
+        drawn[:, number] = (cover >= 0.5).sum((1, 2))
+    seen = torch.stack([(owner == number).sum((1, 2)) for number in range(MOST)], 1)
+    labels[seen < VISIBLE * drawn.clamp(min=1)] = -1
+    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=NOISE)
+    return ((canvas + noise).clamp(0, 1) * 255).round().byte(), owner, labels

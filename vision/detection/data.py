@@ -1,0 +1,143 @@
+"""Images of detection: drawn scenes or an annotated folder, resized, augmented, and batched in the seed's order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vision.data import annotated, scenes
+from vision.data.box_transforms import Expand, IoUCrop
+from vision.data.samples import Sample, Target
+from vision.data.sets import order
+from vision.data.transforms import ColorJitter, Compose, Flip, Pad, Resize, Transform
+
+MULTIPLE = 32  # pixels that a batch's sides are padded to a multiple of
+AUGMENTATIONS = ("none", "flip", "ssd")
+SHAPES = "shapes"  # the drawn scenes
+
+
+class Images(NamedTuple):
+    """Samples in three parts: train on `train`, select on `validation`, report `test` once."""
+
+    train: Sequence[Sample]
+    validation: Sequence[Sample]
+    test: Sequence[Sample]
+    classes: tuple[str, ...]
+    notes: list[str]  # what is wrong with files and boxes, in sentences
+
+
+class Batch(NamedTuple):
+    """Images of one size, padded, and what is known of each."""
+
+    images: Tensor  # (B, C, H, W) uint8
+    sizes: list[tuple[int, int]]  # (height, width) before padding
+    targets: list[Target]
+    scales: list[tuple[float, float]]  # pixels of the resized image to one of the original, along and down
+
+
+def load(name: str, format: str = "auto") -> Images:
+    """The scenes ("shapes"), or the annotated images of a folder. Raises ValueError where there is neither."""
+    if name == SHAPES:
+        return _scenes(scenes.SIZES)
+    if not Path(name).is_dir():
+        raise ValueError(f"unknown data {name!r}: shapes, or a folder of annotated images (COCO, VOC or YOLO)")
+    sets = annotated.load(name, format)
+    return Images(*sets[:3], sets.classes, annotated.summary(sets.problems))
+
+
+@functools.lru_cache(maxsize=1)
+def _scenes(sizes: tuple[int, int, int]) -> Images:
+    parts = (scenes.Scenes(count, seed) for seed, count in enumerate(sizes))
+    return Images(*parts, scenes.Scenes.classes, [])
+
+
+def augmentation(name: str) -> Transform:
+    """Changes of training samples by name: none, flip, or ssd (color, expansion, IoU crop, flip).
+
+    Raises ValueError for another name.
+    """
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {name!r}: there are {', '.join(AUGMENTATIONS)}")
+    steps = {"none": [], "flip": [Flip()], "ssd": [ColorJitter(0.3, 0.5, 0.5, 0.05), Expand(), IoUCrop(), Flip()]}
+    return Compose(steps[name])
+
+
+class Loader:
+    """Batches of samples: read by a thread ahead of time, each with random numbers of its own.
+
+    size: pixels of the shorter side, or of both where images are `stretched`; None: as they are. longest: pixels of
+    the longer side, at most.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        size: int | None,
+        longest: int | None,
+        stretched: bool,
+        batch: int,
+        seed: int,
+        change: Transform | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.samples, self.batch, self.seed, self.device = samples, batch, seed, device
+        self.resize = resizing(size, longest, stretched)
+        self.change = change
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._begun: dict[int, Future] = {}
+
+    def training(self, step: int) -> tuple[Tensor, list[tuple[int, int]], list[Target]]:
+        """The batch at a step, counted in images: it depends only on the step and the seed."""
+        begun = self._begun.pop(step, None) or self._pool.submit(self._make, step)
+        made = begun.result()
+        self._begun = {step + self.batch: self._pool.submit(self._make, step + self.batch)}
+        return made.images.to(self.device), made.sizes, [_moved(each, self.device) for each in made.targets]
+
+    def _make(self, step: int) -> Batch:
+        count = max(1, len(self.samples) // self.batch)
+        epoch, number = divmod(step // self.batch, count)
+        rows = order(len(self.samples), self.seed, epoch)[number * self.batch : (number + 1) * self.batch]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        return collate([self.resize(self._changed(self.samples[row], generator)) for row in rows.tolist()])
+
+    def _changed(self, sample: Sample, generator: torch.Generator) -> Sample:
+        return sample if self.change is None else self.change(sample, generator)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def resizing(size: int | None, longest: int | None, stretched: bool) -> Transform:
+    """How images are resized: both sides to `size` where they are stretched, else the shorter one."""
+    if size is None:
+        return Compose([])
+    return Resize((size, size)) if stretched else Resize(size, longest)
+
+
+def collate(samples: Sequence[Sample], originals: Sequence[tuple[int, int]] | None = None) -> Batch:
+    """One batch of samples, padded to the largest, and to a multiple of 32 where they are of several sizes.
+
+    originals: sizes before resizing.
+    """
+    sizes = [tuple(sample.image.shape[1:]) for sample in samples]
+    if len(set(sizes)) > 1 or sizes[0][0] % MULTIPLE or sizes[0][1] % MULTIPLE:
+        largest = tuple(max(side) for side in zip(*sizes, strict=True))
+        padding = Pad(largest, MULTIPLE)
+        images = torch.stack([padding(sample.image[None])[0] for sample in samples])
+    else:
+        images = torch.stack([sample.image for sample in samples])
+    pairs = zip(sizes, originals or sizes, strict=True)
+    scales = [(new[1] / old[1], new[0] / old[0]) for new, old in pairs]
+    return Batch(images, sizes, [sample.target for sample in samples], scales)
+
+
+def _moved(target: Target, device: torch.device | str) -> Target:
+    fields = vars(target).items()
+    return Target(**{name: value.to(device) if isinstance(value, Tensor) else value for name, value in fields})

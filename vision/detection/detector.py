@@ -1,0 +1,69 @@
+"""Detector: the contract of all detection networks, and which of a backbone's maps they read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vision.backbones import Backbone
+from vision.data.samples import Target
+from vision.detection.detections import Detections
+
+Size = tuple[int, int]  # height, width
+
+
+class Detector(nn.Module):
+    """A network that finds objects: losses(images, sizes, targets), and detect(images, sizes).
+
+    images: (B, C, H, W), uint8 or floats in [0, 1], padded at the right and bottom; sizes: theirs before that.
+    targets: boxes in pixels and labels of each. `backbone` is a Backbone; `autocast` the context in which maps are
+    calculated, in bfloat16 where the device is fast at it; everything about boxes is float32.
+    """
+
+    fixed_size = False  # whether images are stretched to one size
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+
+    def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
+        """Losses by their names, whose sum is minimized."""
+        raise NotImplementedError
+
+    def detect(self, images: Tensor, sizes: Sequence[Size]) -> list[Detections]:
+        """What is found in each image, in its pixels, best first."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> list[Detections]:
+        return self.detect(images, [tuple(images.shape[-2:])] * len(images))
+
+
+def pyramid_maps(backbone: Backbone, finest: int = 4, coarsest: int = 64) -> list[int]:
+    """Indices of the maps that a pyramid is built on: the last of each stride between two, in pixels.
+
+    Raises ValueError for a backbone without maps of images.
+    """
+    maps = backbone.imagine(backbone.shape)
+    if all(len(features.shape) < 4 or max(features.shape[-2:]) == 1 for features in maps):
+        raise ValueError(f"{backbone.spec['name']} gives no maps of images: choose a convolutional backbone")
+    last = {stride: index for index, stride in enumerate(backbone.strides)}
+    chosen = [index for stride, index in sorted(last.items()) if finest <= stride <= coarsest]
+    return chosen or [len(backbone.strides) - 1]
+
+
+def fix_norms(backbone: Backbone) -> None:
+    """Fix batch norms: running statistics and affine weights stay as they are, as pretrained detectors have it."""
+    backbone.fix_mode()
+    for module in backbone.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.requires_grad_(False)
+
+
+@torch.no_grad()
+def parameters(model: nn.Module) -> int:
+    """Number of weights, without those of batch norms that are fixed, as torchvision counts them."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -1,0 +1,97 @@
+"""Faster R-CNN with a feature pyramid, on any backbone.
+
+Ren et al. 2015, "Faster R-CNN: towards real-time object detection with region proposal networks", arXiv 1506.01497;
+Lin et al. 2016, "Feature pyramid networks for object detection", arXiv 1612.03144. Numbers are torchvision's, whose
+published weights load (torchvision_weights.py): they differ from the papers' in that anchors beyond the image's edge
+are not left out of the loss, and in what is sampled (256 anchors, 512 regions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vision.backbones import Backbone
+from vision.data.samples import Target
+from vision.detection import detector, regions
+from vision.detection.detections import Detections
+from vision.detection.detector import Detector, Size
+from vision.ops.pyramid import FeaturePyramid
+
+POOLED = 7  # places, side of a pooled region
+
+
+class Options(NamedTuple):
+    """Numbers of Faster R-CNN."""
+
+    width: int = 256  # channels of the pyramid
+    head_width: int = 1024  # units of the box head
+    anchor_scale: float = 8.0  # sides of anchors, in strides of their level
+    count: int = 512  # regions of an image in the loss
+    positives: float = 0.25  # of them, at most
+    least: float = 0.05  # score of a detection
+    threshold: float = 0.5  # IoU of suppression
+    most: int = 100  # detections of an image
+    proposals: regions.ProposalOptions = regions.ProposalOptions()
+
+
+class RegionHeads(nn.Module):
+    """What is calculated of each region; its names are those of published files."""
+
+    def __init__(self, channels: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.box_head = regions.BoxHead(channels * POOLED**2, width)
+        self.box_predictor = regions.BoxPredictor(width, classes)
+
+
+class FasterRCNN(Detector):
+    """Two stages: proposals from every place of a pyramid, then class and box of each proposal.
+
+    classes: without background.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
+        super().__init__(backbone)
+        self.classes, self.options = classes, options or Options()
+        options = self.options
+        self.chosen = detector.pyramid_maps(backbone)
+        self.strides = [backbone.strides[index] for index in self.chosen]
+        self.fpn = FeaturePyramid([backbone.channels[index] for index in self.chosen], options.width)
+        levels = [*self.strides, 2 * self.strides[-1]]
+        sides = [(options.anchor_scale * stride,) for stride in levels]
+        self.rpn = regions.ProposalNetwork(options.width, levels, sides, options.proposals)
+        self.roi_heads = RegionHeads(options.width, options.head_width, classes)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The pyramid's maps, one more than those that regions are pooled from."""
+        with self.autocast():
+            maps = self.backbone(images)
+            found = self.fpn([maps[index] for index in self.chosen])
+        return [features.float() for features in found]
+
+    def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
+        maps = self.maps(images)
+        proposals, losses = self.rpn(maps, sizes, targets)
+        sampled = regions.sample_regions(proposals, targets, self.options.count, self.options.positives)
+        per_image = [sampled.boxes[sampled.image == number] for number in range(len(targets))]
+        pooled, _ = regions.pool(maps[:-1], self.strides, per_image, POOLED)
+        logits, offsets = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        return losses | regions.region_losses(logits, offsets, sampled) | self.extra_losses(maps, sampled, targets)
+
+    def extra_losses(
+        self, maps: list[Tensor], sampled: regions.Regions, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Losses of further heads: none."""
+        return {}
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, sizes: Sequence[Size]) -> list[Detections]:
+        maps = self.maps(images)
+        proposals, _ = self.rpn(maps, sizes)
+        pooled, image = regions.pool(maps[:-1], self.strides, proposals, POOLED)
+        logits, offsets = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        limits = self.options.least, self.options.threshold, self.options.most
+        return regions.select(logits, offsets, torch.cat(proposals), image, sizes, *limits)

@@ -1,0 +1,109 @@
+"""Detections of a trained run on image files: pictures and JSON.
+
+    python -m vision.detection predict results/shapes/detection-1 photo.jpg other.png
+    python -m vision.detection predict results/bccd/detection-1 photo.jpg --least 0.5 --out found
+
+<out>/<name>.png is each image with its boxes; <out>/detections.json has them all, in COCO's form: a file's name, a
+class, a score, and (left, top, width, height) in pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import torch
+import tyro
+from torch import Tensor
+
+import runs
+from runs import saved
+from runs.flag_types import Share
+from runs.machine import choose
+from runs.printing import printable
+from vision import backbones
+from vision.data.image_files import read_whole
+from vision.detection import plots, train
+from vision.detection.detections import Detections
+from vision.detection.detector import Detector
+from vision.detection.evaluation import find
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    run: Annotated[Path, tyro.conf.Positional]  # its folder
+    images: Annotated[tuple[Path, ...], tyro.conf.Positional]  # files
+    least: Share = 0.3  # score of what is drawn and written
+    out: Path = Path("predictions")  # folder of pictures and JSON
+    device: str = "auto"  # auto, cpu, cuda, mps
+
+
+class Trained(NamedTuple):
+    """A run's detector: load(run).predict(images)."""
+
+    config: train.Config
+    classes: tuple[str, ...]
+    model: Detector  # of the best evaluation
+
+    def predict(self, images: Sequence[Tensor | str | Path], least: float = 0.0) -> list[Detections]:
+        """What is found, of `least` score, in images (3, H, W) uint8 of any sizes, or files, in their own pixels."""
+        given = [each if isinstance(each, Tensor) else read_whole(each) for each in images]
+        results = []
+        for begin in range(0, len(given), self.config.batch):
+            part = given[begin : begin + self.config.batch]
+            results += find(self.model, part, train.side(self.config), self.config.longest)
+        return [found[found.scores >= least] for found in results]
+
+    def names(self, found: Detections) -> list[str]:
+        """The classes' names of what was found."""
+        return [self.classes[label] for label in found.labels.tolist()]
+
+
+def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
+    """A run's config, class names and detector, that of the best evaluation.
+
+    Raises RunError where there is no such run, or nothing was saved yet.
+    """
+    device, folder = choose(str(device)), Path(folder)
+    described = saved.about(folder)
+    if described["program"] != "vision.detection":
+        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.detection")
+    config = saved.config(train.Config, folder, described)
+    if not (folder / train.CLASSES).is_file():
+        raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    classes = tuple(json.loads((folder / train.CLASSES).read_text())["classes"])
+    parts = saved.state(folder, "best")["parts"]
+    known = config.backbone in backbones.BACKBONES
+    backbone = config.backbone if known else str(folder)  # a pretrained one is saved here
+    own = dataclasses.replace(config, backbone=backbone, fix_norms=config.fix_norms if known else True)
+    model = train.build(own, len(classes))
+    model.load_state_dict(parts["model"])
+    return Trained(config, classes, model.to(device, memory_format=torch.channels_last).eval())
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    """Write pictures and JSON, and print what was found. Returns what the JSON holds."""
+    trained = load(config.run, config.device)
+    if not config.images:
+        raise ValueError("name one or more image files after the run's folder")
+    config.out.mkdir(parents=True, exist_ok=True)
+    lines: list[dict[str, Any]] = []
+    for path in config.images:
+        image = read_whole(path)
+        (found,) = trained.predict([image], config.least)
+        plots.draw_predictions([(image, None, found)], trained.classes, config.out / f"{path.stem}.png", config.least)
+        for (left, top, right, bottom), score, name in zip(
+            found.boxes.tolist(), found.scores.tolist(), trained.names(found), strict=True
+        ):
+            box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
+            lines.append({"file_name": str(path), "category": name, "score": round(score, 4), "bbox": box})
+        listed = ", ".join(
+            f"{name} {score:.2f}" for name, score in zip(trained.names(found), found.scores, strict=True)
+        )
+        print(printable(f"{path}: {listed or 'nothing'}"))
+    (config.out / "detections.json").write_text(json.dumps(lines, indent=1))
+    print(printable(f"pictures and detections.json in {config.out}"))
+    return lines

@@ -1,0 +1,201 @@
+"""YOLO: each cell of one map predicts boxes, their confidence and their class.
+
+Redmon & Farhadi 2016, "YOLO9000: better, faster, stronger", arXiv 1612.08242 (version 2): anchors from k-means on the
+training boxes, bounded offsets, and a passthrough of the finer map. anchors=0 is version 1 (Redmon et al. 2015,
+arXiv 1506.02640): two boxes a cell without anchors, of which the better one is responsible, and one class a cell; its
+dense layers are a convolution here, so that any backbone and size fit. The losses are the papers' sums of squares,
+but for the class of version 2, which is by cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision.backbones import Backbone
+from vision.data.samples import Target
+from vision.detection.detections import Detections
+from vision.detection.detector import Detector, Size, pyramid_maps
+from vision.detection.regions import present
+from vision.ops import boxes, nms
+
+BOXES = 2  # a cell, of version 1
+CLUSTER_STEPS = 50  # of k-means, at most
+
+
+class Options(NamedTuple):
+    """Numbers of YOLO."""
+
+    size: int = 416  # pixels, side of the images
+    width: int = 1024  # channels of the last convolutions
+    anchors: int = 5  # shapes of boxes a cell; 0: version 1
+    coordinates: float = 5.0  # weight of the loss of boxes (version 1, section 2.2)
+    empty: float = 0.5  # weight of the confidence where there is no object
+    ignored: float = 0.6  # IoU with an object above which a confidence is not pulled to 0
+    least: float = 0.01  # score of a detection
+    threshold: float = 0.45  # of suppression
+    most: int = 100  # detections of an image
+
+
+class YOLO(Detector):
+    """One-stage detector on the backbone's last map and the one before. Images are stretched to size x size.
+
+    classes: without background.
+    """
+
+    fixed_size = True
+
+    def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
+        super().__init__(backbone)
+        self.classes, self.options = classes, options or Options()
+        options = self.options
+        chosen = pyramid_maps(backbone, finest=2, coarsest=32)
+        self.chosen = chosen[-2:] if options.anchors else chosen[-1:]
+        maps = backbone.imagine((backbone.shape[0], options.size, options.size))
+        inputs = backbone.channels[self.chosen[-1]]
+        if len(self.chosen) == 2:
+            self.fold = max(1, round(maps[self.chosen[0]].shape[-1] / maps[self.chosen[1]].shape[-1]))
+            narrow = max(1, options.width // 16)
+            self.passthrough = nn.Conv2d(backbone.channels[self.chosen[0]], narrow, 1)
+            inputs += narrow * self.fold**2
+        self.hidden = nn.Sequential(
+            nn.Conv2d(inputs, options.width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(options.width),
+            nn.LeakyReLU(0.1),
+        )
+        self.count = options.anchors or BOXES
+        outputs = self.count * (5 + classes) if options.anchors else self.count * 5 + classes
+        self.last = nn.Conv2d(options.width, outputs, 1)
+        nn.init.normal_(self.last.weight, std=0.01)
+        nn.init.zeros_(self.last.bias)
+        shapes = torch.linspace(0.1, 0.7, self.count)[:, None].expand(-1, 2)
+        self.register_buffer("shapes", shapes.clone())  # (A, 2) widths and heights, in parts of the image
+
+    def set_anchors(self, sizes: Tensor) -> None:
+        """Set the anchors to k-means clusters of boxes' widths and heights (N, 2), in parts of their images."""
+        if self.options.anchors:
+            self.shapes.copy_(cluster(sizes, self.count))
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (B, M, 4) as center and size in parts of the image, confidences (B, M), and classes (B, M, K); all
+        logits but for the boxes. M is H W A, anchors of a cell beside each other.
+        """
+        with self.autocast():
+            maps = self.backbone(images)
+            features = maps[self.chosen[-1]]
+            if len(self.chosen) == 2:
+                finer = self.passthrough(maps[self.chosen[0]])
+                tall, wide = (side * self.fold for side in features.shape[-2:])
+                finer = F.interpolate(finer, (tall, wide)) if finer.shape[-2:] != (tall, wide) else finer
+                features = torch.cat([features, F.pixel_unshuffle(finer, self.fold)], 1)
+            raw = self.last(self.hidden(features))
+        raw = raw.float().permute(0, 2, 3, 1)  # (B, H, W, ...)
+        batch, tall, wide, _ = raw.shape
+        if self.options.anchors:
+            raw = raw.reshape(batch, tall, wide, self.count, 5 + self.classes)
+            classes = raw[..., 5:]
+        else:
+            classes = raw[..., None, self.count * 5 :].expand(-1, -1, -1, self.count, -1)
+            raw = raw[..., : self.count * 5].reshape(batch, tall, wide, self.count, 5)
+        down, along = torch.meshgrid(*(torch.arange(n, device=raw.device) for n in (tall, wide)), indexing="ij")
+        corner = torch.stack([along, down], 2)[:, :, None]
+        center = (raw[..., :2].sigmoid() + corner) / raw.new_tensor([wide, tall])
+        size = self.shapes * raw[..., 2:4].clamp(max=8).exp()
+        found = torch.cat([center, size], -1)
+        return found.flatten(1, 3), raw[..., 4].flatten(1), classes.flatten(1, 3)
+
+    def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
+        found, confidence, classes = self.predict(images)
+        tall, wide = images.shape[-2:]
+        side = found.shape[1] // self.count
+        cells = (round(side**0.5 * (tall / wide) ** 0.5), round(side**0.5 * (wide / tall) ** 0.5))
+        box, score, label = found.new_zeros(()), found.new_zeros(()), found.new_zeros(())
+        for number, target in enumerate(targets):
+            objects, labels, crowds = present(target)
+            scale = objects.new_tensor([wide, tall] * 2)
+            objects, crowds = objects / scale, crowds / scale
+            corners = boxes.from_center(found[number])
+            overlap = boxes.iou(objects, corners.detach())  # (G, M)
+            own = confidence[number].sigmoid()
+            quiet = torch.ones_like(own, dtype=torch.bool)
+            if len(objects):
+                quiet &= overlap.amax(0) < self.options.ignored
+            if len(crowds):
+                quiet &= boxes.intersection(corners.detach(), crowds).amax(1) < 0.5 * boxes.area(corners).detach()
+            if len(objects):
+                rows = self._responsible(objects, overlap, cells)
+                quiet[rows] = False
+                wanted = boxes.to_center(objects)
+                weight = 2 - wanted[:, 2] * wanted[:, 3] if self.options.anchors else torch.ones_like(wanted[:, 0])
+                middle = (found[number, rows, :2] - wanted[:, :2]) * wanted.new_tensor(cells[::-1])
+                if self.options.anchors:
+                    extent = (found[number, rows, 2:] / wanted[:, 2:]).log()
+                else:
+                    extent = found[number, rows, 2:].sqrt() - wanted[:, 2:].sqrt()
+                box = box + (weight * (middle.square() + extent.square()).sum(1)).sum()
+                hit = overlap[torch.arange(len(rows), device=rows.device), rows]
+                score = score + (own[rows] - hit).square().sum()
+                if self.options.anchors:
+                    label = label + F.cross_entropy(classes[number, rows], labels, reduction="sum")
+                else:
+                    share = F.one_hot(labels, self.classes)
+                    label = label + (classes[number, rows].softmax(1) - share).square().sum()
+            score = score + self.options.empty * own[quiet].square().sum()
+        count = len(targets)
+        return {
+            "loss/boxes": self.options.coordinates * box / count,
+            "loss/confidence": score / count,
+            "loss/classes": label / count,
+        }
+
+    def _responsible(self, objects: Tensor, overlap: Tensor, cells: Size) -> Tensor:
+        """The prediction (G,) that is responsible for each object: in the cell of its center, that of the anchor with
+        the most similar shape, or in version 1 the one that overlaps it most.
+        """
+        wanted = boxes.to_center(objects)
+        along = (wanted[:, 0] * cells[1]).long().clamp(0, cells[1] - 1)
+        down = (wanted[:, 1] * cells[0]).long().clamp(0, cells[0] - 1)
+        first = (down * cells[1] + along) * self.count
+        if self.options.anchors:
+            return first + shape_overlap(wanted[:, 2:], self.shapes).argmax(1)
+        rows = first[:, None] + torch.arange(self.count, device=first.device)
+        return rows.gather(1, overlap.gather(1, rows).argmax(1, keepdim=True))[:, 0]
+
+    @torch.no_grad()
+    def detect(self, images: Tensor, sizes: Sequence[Size]) -> list[Detections]:
+        found, confidence, classes = self.predict(images)
+        probability = confidence.sigmoid()[..., None] * classes.softmax(2)
+        scale = found.new_tensor([images.shape[-1], images.shape[-2]] * 2)
+        corners = boxes.from_center(found) * scale
+        results = []
+        for number, size in enumerate(sizes):
+            place, label = (probability[number] > self.options.least).nonzero(as_tuple=True)
+            own, scores = boxes.clip(corners[number, place], size), probability[number, place, label]
+            kept = nms.batched_nms(own, scores, label, self.options.threshold)[: self.options.most]
+            results.append(Detections(own[kept], scores[kept], label[kept]))
+        return results
+
+
+def shape_overlap(one: Tensor, other: Tensor) -> Tensor:
+    """IoU (N, M) of widths and heights (N, 2) and (M, 2), as if boxes had one center."""
+    shared = torch.minimum(one[:, None], other[None]).prod(2)
+    return shared / (one.prod(1)[:, None] + other.prod(1)[None] - shared).clamp(min=1e-12)
+
+
+def cluster(sizes: Tensor, count: int) -> Tensor:
+    """Dimension clusters (count, 2) of widths and heights (N, 2): k-means with the distance 1 - IoU (section 2)."""
+    order = sizes.prod(1).argsort()
+    middles = sizes[order[torch.linspace(0, len(sizes) - 1, count).long()]].clone()
+    for _ in range(CLUSTER_STEPS):
+        nearest = shape_overlap(sizes, middles).argmax(1)
+        moved = torch.stack(
+            [sizes[nearest == k].median(0).values if (nearest == k).any() else middles[k] for k in range(count)]
+        )
+        if torch.equal(moved, middles):
+            break
+        middles = moved
+    return middles
