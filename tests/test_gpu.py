@@ -33,6 +33,8 @@ AGENTS = {  # program, numbers
     "iqn": ("rainbow", REPLAYED | dict(only="iqn")),
     "qr_dqn": ("rainbow", REPLAYED | dict(only="qr_dqn")),
     "munchausen": ("rainbow", REPLAYED | dict(only="munchausen")),
+    "btr": ("rainbow", REPLAYED | dict(recipe="btr")),
+    "impala": ("rainbow", REPLAYED | dict(only="double", backbone="impala", width=0.25, spectral=True, steps=160)),
     "r2d2": ("r2d2", REPLAYED | dict(learn_start=128, batch=4)),
     "pqn": ("pqn", ROLLED),
     "ppo": ("ppo", ROLLED),
@@ -90,8 +92,8 @@ def test_agent(name, mode, device, tmp_path):
     module = importlib.import_module(f"agents.{program}")
     if program == "rainbow":
         module = importlib.import_module("agents.rainbow.loop")
-    only = {"only": numbers["only"]} if "only" in numbers else {}
-    config = dataclasses.replace(module.recipe(module.Config(env="Catch", **only)), **PLAYED | numbers)
+    asked = {key: numbers[key] for key in ("only", "recipe") if key in numbers}
+    config = dataclasses.replace(module.recipe(module.Config(env="Catch", **asked)), **PLAYED | numbers)
     for each in ("plain", mode) if mode != "plain" else ("plain",):
         train(module, config, tmp_path, device, each)
     check(tmp_path / "Catch", mode)
