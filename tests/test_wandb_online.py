@@ -58,8 +58,8 @@ def test_every_line_arrives_once_and_costs_no_time(server, tmp_path):
     assert ordered(page.lines()) == logged(run.folder)
     history = [number for name, number in page.sent if name == "wandb-history.jsonl"]
     assert sorted(history) == list(range(len(history))) and page.exits == [0]
-    told = json.loads(page.config)
-    assert told["program"]["value"] == "tests.walk" and told["steps"]["value"] == 40
+    stored = json.loads(page.config)
+    assert stored["program"]["value"] == "tests.walk" and stored["steps"]["value"] == 40
 
 
 def test_a_killed_run_goes_on_in_the_same_curve(server, tmp_path):
