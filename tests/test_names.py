@@ -39,6 +39,7 @@ OWN_WORDS = {  # where they are the words of a paper or a library
     "vision/backbones/alexnet.py": {"beta"},  # of local response normalization
     "vision/classification/classical.py": {"memory"},  # MiB
     "vision/classification/sift.py": {"trace"},  # of a matrix
+    "vision/detection/regions.py": {"beta"},  # an argument of smooth_l1_loss
     "vision/data/files.py": {"console"},  # an argument of rich's
 }
 FIELDS = {"memory", "prioritized"}  # and as numbers of a config
