@@ -22,7 +22,7 @@ GLIMPSES = (
     "--images=glyphs",
     "--steps=60",
     "--batch=10",
-    "--lstm-units=16",
+    "--core-units=16",
     "--glimpse-units=16",
     "--evaluate-every=30",
 )
