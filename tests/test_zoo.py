@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vision import backbones
 from vision.backbones import __main__ as program
-from vision.backbones import googlenet, highway
+from vision.backbones import googlenet, highway, table
 from vision.backbones.layers.normalization import NORMS
 from vision.classification import classifier, torchvision_weights
 
@@ -360,6 +360,92 @@ def test_table_and_picture(tmp_path, capsys):
     for place in (tmp_path / "nowhere" / "x.png", tmp_path / "y.png"):
         with pytest.raises(ValueError, match="cannot be written"):
             program.main(program.Config(draw="resnet20", shape=(3, 32, 32), stem="cifar", file=place))
+
+
+def test_bottlenecks_widen_the_first_stage_of_small_images_too():
+    backbone = imagined("preact_resnet50", (3, 32, 32), 10, stem="cifar").backbone
+    maps = [tuple(m.shape[1:]) for m in backbone.imagine((3, 32, 32))]
+    assert maps == [(256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)]
+
+
+def written(case: tuple) -> dict[str, dict]:
+    """The rows of a setting in table.json, whatever code they are of."""
+    return json.loads(table.FILE.read_text())["rows"][table.key(*case)]
+
+
+def measured(name: str, case: tuple) -> dict:
+    try:
+        return json.loads(json.dumps(table.measure(name, *case)))
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+@pytest.mark.parametrize("name", ["nature", "impala", "mlp", "lenet5", "alexnet", "resnet18", "squeezenet1_0"])
+def test_written_rows_are_the_measured_ones(name):
+    for case in table.SETTINGS:
+        assert written(case)[name] == measured(name, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", backbones.BACKBONES)
+def test_every_written_row_is_the_measured_one(name):
+    for case in table.SETTINGS:
+        assert written(case)[name] == measured(name, case)
+
+
+@pytest.mark.slow
+def test_the_written_rows_are_of_this_code():
+    content = json.loads(table.FILE.read_text())
+    assert content["sources"] == table.sources(), "run `python -m vision.backbones --update`"
+
+
+@pytest.fixture
+def copied_table(tmp_path, monkeypatch):
+    """A table.json in a folder of its own, beside one backbone's source; a row of it that nobody would measure."""
+    (tmp_path / "one.py").write_text('"""A network."""\nWIDTH = 3\n')
+    monkeypatch.setattr(table, "FILE", tmp_path / "table.json")
+    row = {"parameters": 7, "multiply_adds": 7, "maps": [[7, 7, 7]], "strides": [7], "smallest": 7}
+    rows = {table.key(*table.SETTINGS[0]): {"small": row, "mlp": {"error": "too small for mlp"}}}
+    table.FILE.write_text(json.dumps({"sources": table.sources(), "rows": rows}))
+    table.stored.cache_clear()
+    yield tmp_path
+    table.stored.cache_clear()
+
+
+def test_a_written_row_is_taken_as_long_as_the_code_is_its_own(copied_table, capsys):
+    assert table.find("small", *table.SETTINGS[0])["parameters"] == 7
+    with pytest.raises(ValueError, match="too small for mlp"):
+        table.find("mlp", *table.SETTINGS[0])
+    assert table.find("small", (3, 224, 224), "imagenet", 10)["parameters"] > 7, "other arguments are measured"
+    assert table.find("nature", *table.SETTINGS[0])["smallest"] == 72, "what is not in it is measured"
+    (copied_table / "one.py").write_text('"""Another docstring,\nof two lines."""\n\n# a comment\nWIDTH = 3\n')
+    table.stored.cache_clear()
+    assert table.find("small", *table.SETTINGS[0])["parameters"] == 7, "it says the same"
+    (copied_table / "one.py").write_text('"""A network."""\nWIDTH = 4\n')
+    table.stored.cache_clear()
+    assert table.find("small", *table.SETTINGS[0])["parameters"] > 7, "it says something else"
+    program.main(program.Config(only=("small",)))
+    assert "measured now" in capsys.readouterr().out
+
+
+def test_the_table_is_updated(copied_table, monkeypatch, capsys):
+    monkeypatch.setattr(
+        backbones, "BACKBONES", {name: backbones.BACKBONES[name] for name in ("small", "lenet5_1998")}
+    )
+    program.main(program.Config(update=True))
+    assert "4 rows" in capsys.readouterr().out
+    assert table.find("small", *table.SETTINGS[0]) == measured("small", table.SETTINGS[0])
+    assert table.FILE.read_text().count("\n") < 12, "a line a row"
+
+
+def test_shapes_are_the_same_without_what_leaves_them(monkeypatch):
+    """The maps on the meta device with every function called, for norms, activations, dropout and branches."""
+    names = {"resnet18": (3, 65, 90), "densenet_40_12": (3, 33, 47), "googlenet": (3, 64, 64), "alexnet": (3, 70, 99)}
+    for name, shape in names.items():
+        backbone = imagined(name, shape, 10).backbone.eval()
+        with torch.device("meta"):
+            expected = [tuple(m.shape) for m in backbone.maps(torch.empty(1, *shape))]
+        assert [tuple(m.shape) for m in backbone.imagine(shape)] == expected
 
 
 def test_a_row_of_the_table_fits_a_terminal():

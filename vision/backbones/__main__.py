@@ -1,12 +1,15 @@
 """The zoo as a table: parameters, multiply-adds, maps, smallest image and paper of every backbone.
 
     python -m vision.backbones
-    python -m vision.backbones --stem cifar --shape 3 32 32
+    python -m vision.backbones --stem cifar --shape 3 32 32 --classes 10
     python -m vision.backbones --draw resnet18 --file resnet18.png
+    python -m vision.backbones --update    # after a change of a backbone: measure all again, a quarter of a minute
 
 Parameters and multiply-adds are of the classifier of --classes classes, with its paper's head, for one image of
---shape; nothing is calculated for it (the meta device), and so no weights are made. A row comes as soon as it is
-measured, in 80 columns; maps are channels at height, fine to coarse, in a line of their own.
+--shape; nothing is calculated for it (the meta device), and so no weights are made. What the first command and
+"--stem cifar --shape 3 32 32 --classes 10" print was measured before, and is kept in table.json; any other row is
+measured, and comes as soon as it is. Rows have 80 columns; maps are channels at height, fine to coarse, in a line of
+their own.
 """
 
 from __future__ import annotations
@@ -18,13 +21,9 @@ import re
 import textwrap
 from pathlib import Path
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
 import runs
 from runs import output, suggestions
-from vision.backbones import BACKBONES, build, default_options
+from vision.backbones import BACKBONES, table
 
 PAPER = re.compile(r"[A-Z][\w&.' -]*? et al\. \d{4}|[A-Z]\w+ & [A-Z]\w+ \d{4}|arXiv [\d.]+|doi \S+[\w)]")
 
@@ -39,25 +38,13 @@ class Config:
     only: tuple[str, ...] = ()  # names; all of them unless given
     draw: str = ""  # the name of one architecture, to be drawn as a picture
     file: Path = Path("backbone.png")  # where the picture goes
+    update: bool = False  # measure every backbone again, and write the rows that come with the program
 
 
-def measure(name: str, config: Config) -> dict[str, object]:
+def describe(name: str, config: Config) -> dict[str, object]:
     """What the table says of a backbone. Raises ValueError where it cannot see such images."""
-    with torch.device("meta"):
-        options = {"stem": config.stem} if default_options(name).stem else {}
-        backbone = build(name, config.shape, **options)
-        model = nn.Sequential(backbone, backbone.head(config.classes)).eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.empty(1, *config.shape))
-    maps = backbone.imagine(config.shape)
-    return {
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "multiply_adds": counter.get_total_flops() / 2,
-        "maps": [tuple(m.shape[1:]) for m in maps],
-        "strides": backbone.strides,
-        "smallest": backbone.smallest,
-        "paper": next(iter(PAPER.findall(inspect.getdoc(BACKBONES[name]) or "")), ""),
-    }
+    found = table.find(name, config.shape, config.stem, config.classes)
+    return found | {"paper": next(iter(PAPER.findall(inspect.getdoc(BACKBONES[name]) or "")), "")}
 
 
 def draw(name: str, found: dict[str, object], path: Path) -> None:
@@ -94,7 +81,7 @@ def check(config: Config) -> None:
 def row(name: str, config: Config) -> list[str]:
     """A backbone's lines of the table, of at most 80 columns."""
     try:
-        found = measure(name, config)
+        found = describe(name, config)
     except ValueError as error:
         return textwrap.wrap(f"{name:20} {error}", WIDTH, subsequent_indent=INDENT)
     paper = textwrap.shorten(str(found["paper"]), WIDTH - 57, placeholder="...")
@@ -106,12 +93,17 @@ def row(name: str, config: Config) -> list[str]:
 
 def main(config: Config) -> None:
     check(config)
+    if config.update:
+        print(f"measured {table.update()} rows, written to {table.FILE}")
+        return
     if config.draw:
-        draw(config.draw, measure(config.draw, config), config.file)
+        draw(config.draw, describe(config.draw, config), config.file)
         print(f"drawn in {config.file}")
         return
     sides = "x".join(map(str, config.shape))
     print(f"classifiers of {config.classes} classes for {sides}, stem {config.stem}")
+    if table.FILE.exists() and not table.stored():
+        print("measured now, because the backbones' code has changed: --update keeps what is measured")
     print(f"{'name':20} {'parameters':>12} {'G mult-adds':>11} {'smallest':>7}  paper", flush=True)
     for name in config.only or BACKBONES:
         print("\n".join(row(name, config)), flush=True)

@@ -14,12 +14,15 @@ from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.layers.pixel_conv import PixelConv2d
 from vision.backbones.options import BackboneOptions
 from vision.backbones.preprocessing import Normalize, Preprocessing
+from vision.backbones.shapes import ShapesOnly
 from vision.backbones.standardization import Standardization
 
 PROBE = 512  # pixels, side of the images on the meta device by which maps are measured; no stride is longer
 PROBE_STEP = 9 * PROBE  # pixels added in width to measure strides: a multiple of each stride, OverFeat's 36 included
 
-MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: the large ones take seconds
+LIKELY_SMALLEST = (1, 32)  # pixels, tried first: with borders of zeros most networks take a single pixel
+
+MEASURED: dict[str, tuple[list[int], list[int], int]] = {}  # by architecture: the large ones take a tenth of a second
 
 
 class Backbone(nn.Module):
@@ -194,7 +197,7 @@ class Backbone(nn.Module):
             module.training = False
         try:
             x = torch.empty(1, *shape, device="meta")
-            with torch.no_grad(), torch.device("meta"):
+            with torch.no_grad(), torch.device("meta"), ShapesOnly():
                 return torch.func.functional_call(_Maps(self), {f"backbone.{k}": v for k, v in state.items()}, (x,))
         finally:
             for module, mode in modes.items():
@@ -240,7 +243,7 @@ class Backbone(nn.Module):
     def _smallest(self) -> int:
         low, high = 0, PROBE  # too small, large enough
         while high - low > 1:
-            side = (low + high) // 2
+            side = next((side for side in LIKELY_SMALLEST if low < side < high), (low + high) // 2)
             try:
                 fits = all(min(m.shape[-2:]) > 0 for m in self.imagine((self.shape[0], side, side)))
             except (RuntimeError, ValueError):  # a kernel does not fit, or a norm has a single value

@@ -59,7 +59,7 @@ class PreactResNet(Backbone):
     def __init__(self, name: str, shape: Sequence[int], options: BackboneOptions) -> None:
         super().__init__(name, shape, options)
         variant = PREACTS[name]
-        bare = options.stem == "cifar" and not variant.thin
+        bare = options.stem == "cifar" and not variant.thin and not variant.bottleneck  # whose first block is wider
         usual = (16, 16, 32, 64) if variant.thin else (64, 64, 128, 256, 512)
         inputs, *channels = widths(usual, options.width)
         raw = width_before(options.activation, inputs)

@@ -30,7 +30,7 @@ def initialize(module: nn.Module, init: str = "he") -> None:
     if init == "torch" and bias is None:
         return
     for layer in module.modules():
-        if not isinstance(layer, nn.Conv2d | nn.Linear):
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer.weight.is_meta:  # which has no numbers
             continue
         if init == "he":
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -46,7 +46,7 @@ def initialize(module: nn.Module, init: str = "he") -> None:
             nn.init.normal_(layer.weight, std=0.01)
         elif init == "zeros":
             nn.init.zeros_(layer.weight)
-        elif init == "orthogonal" and not layer.weight.is_meta:  # QR needs numbers
+        elif init == "orthogonal":
             nn.init.orthogonal_(layer.weight, gain=math.sqrt(2))
         if layer.bias is not None:
             nn.init.constant_(layer.bias, bias or 0.0)
