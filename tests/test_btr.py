@@ -79,7 +79,7 @@ def test_the_same_fractions_predict_and_choose():
 
 
 def test_every_world_has_it_but_not_a_component_alone():
-    for env in ("CartPole", "LunarLander", "Catch"):
+    for env in ("CartPole", "Acrobot", "Catch"):
         config, plain = recipe(env), rainbow.recipe(rainbow.Config(env=env))
         assert all(getattr(config, key) == value for key, value in btr.COMPONENTS.items())
         if env != "Catch":

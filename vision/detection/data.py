@@ -93,7 +93,10 @@ class Loader:
         self._begun: dict[int, Future] = {}
 
     def training(self, step: int) -> tuple[Tensor, list[tuple[int, int]], list[Target]]:
-        """The batch at a step, counted in images: it depends only on the step and the seed."""
+        """The batch at a step, counted in images: images (B, C, H, W), their sizes and targets.
+
+        It depends only on the step and the seed.
+        """
         begun = self._begun.pop(step, None) or self._pool.submit(self._make, step)
         made = begun.result()
         self._begun = {step + self.batch: self._pool.submit(self._make, step + self.batch)}

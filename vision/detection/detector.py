@@ -31,11 +31,11 @@ class Detector(nn.Module):
         self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
 
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
-        """Losses by their names, whose sum is minimized."""
+        """Losses by their names, each a scalar: their sum is minimized."""
         raise NotImplementedError
 
     def detect(self, images: Tensor, sizes: Sequence[Size]) -> list[Detections]:
-        """What is found in each image, in its pixels, best first."""
+        """The detections of each image (B, C, H, W): boxes (N, 4) in its pixels, the highest score first."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> list[Detections]:

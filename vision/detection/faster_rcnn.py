@@ -66,7 +66,7 @@ class FasterRCNN(Detector):
         self.roi_heads = RegionHeads(options.width, options.head_width, classes)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The pyramid's maps, one more than those that regions are pooled from."""
+        """The pyramid's maps (B, C, H, W), fine to coarse: one more than those that regions are pooled from."""
         with self.autocast():
             maps = self.backbone(images)
             found = self.fpn([maps[index] for index in self.chosen])
@@ -84,7 +84,7 @@ class FasterRCNN(Detector):
     def extra_losses(
         self, maps: list[Tensor], sampled: regions.Regions, targets: Sequence[Target]
     ) -> dict[str, Tensor]:
-        """Losses of further heads: none."""
+        """Losses of further heads from the maps (B, C, H, W), each a scalar: none here."""
         return {}
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ class ProposalOptions(NamedTuple):
 
 
 def present(target: Target) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes and labels of a target without its crowds, and the boxes of those."""
+    """Boxes (N, 4) and labels (N,) of a target without its crowds, and the boxes (M, 4) of the crowds."""
     if target.crowd is None or not bool(target.crowd.any()):
         return target.boxes, target.labels, target.boxes[:0]
     return target.boxes[~target.crowd], target.labels[~target.crowd], target.boxes[target.crowd]
@@ -176,7 +176,7 @@ class Regions(NamedTuple):
 def sample_regions(
     proposals: Sequence[Tensor], targets: Sequence[Target], count: int, positives: float, threshold: float = 0.5
 ) -> Regions:
-    """A sample of the proposals of each image and of its objects' own boxes: Girshick 2015, section 2.3."""
+    """A sample of the proposals (N, 4) of each image and of its objects' own boxes: Girshick 2015, section 2.3."""
     columns: list[list[Tensor]] = [[], [], [], [], []]
     for image, (found, target) in enumerate(zip(proposals, targets, strict=True)):
         objects, labels, crowds = present(target)
@@ -199,7 +199,7 @@ def sample_regions(
 
 
 def region_losses(logits: Tensor, offsets: Tensor, regions: Regions) -> dict[str, Tensor]:
-    """Multi-task loss of Fast R-CNN: cross-entropy of all regions, smooth L1 of the offsets of positives."""
+    """Multi-task loss of Fast R-CNN: cross-entropy of all regions, smooth L1 of positives; scalars."""
     rows = (regions.labels > 0).nonzero()[:, 0]
     wanted = boxes.encode(regions.wanted[rows], regions.boxes[rows], BOX_WEIGHTS)
     found = offsets[rows, regions.labels[rows]]
@@ -217,7 +217,10 @@ def select(
     threshold: float,
     most: int,
 ) -> list[Detections]:
-    """Detections of each image: the best `most`, of `least` score, after suppression within each class."""
+    """Detections of each image: the best `most`, of `least` score, after suppression within each class.
+
+    logits: (N, classes + 1); offsets: (N, classes + 1, 4); regions: (N, 4); image: (N,), whose each region is.
+    """
     probability = logits.softmax(1)[:, 1:]
     classes = probability.shape[1]
     found = boxes.decode(offsets[:, 1:], regions[:, None], BOX_WEIGHTS)

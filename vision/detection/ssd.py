@@ -43,7 +43,8 @@ class Options(NamedTuple):
 class PaperMaps(nn.Module):
     """The maps of SSD300: VGG-16 with its dense layers as dilated convolutions, and four further stages.
 
-    Its names are those of published files. conv4_3 is normalized along channels and scaled (section 3.1).
+    Images (B, 3, 300, 300) give maps (B, C, H, W) of 38, 19, 10, 5, 3 and 1 places a side. Its names are those of
+    published files. conv4_3 is normalized along channels and scaled (section 3.1).
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -81,7 +82,7 @@ class PaperMaps(nn.Module):
 
 
 class FurtherMaps(nn.Module):
-    """The maps of a backbone from stride 8 on, and further ones, each half as large, until there is one place."""
+    """The maps (B, C, H, W) of a backbone from stride 8 on, then further ones, each half as large, down to one."""
 
     def __init__(self, backbone: Backbone, size: int, width: int) -> None:
         super().__init__()

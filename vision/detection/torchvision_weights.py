@@ -99,7 +99,7 @@ def _with_backbone(model: ssd.SSD, given: dict[str, Tensor]) -> dict[str, Tensor
 
 
 def to_torchvision(model: Detector) -> dict[str, Tensor]:
-    """A detector's state dict with torchvision's keys."""
+    """A detector's state dict with torchvision's keys; every tensor has the shape (...) that it has here."""
     found = {}
     for key, value in model.state_dict().items():
         if key.endswith("num_batches_tracked") or (isinstance(model, ssd.SSD) and key.startswith("backbone.")):
