@@ -141,7 +141,7 @@ class ProposalNetwork(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """Two dense layers on pooled regions (Lin et al. 2016, section 4.2)."""
+    """Two dense layers on pooled regions: (N, C, H, W) -> (N, width) (Lin et al. 2016, section 4.2)."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class BoxHead(nn.Module):
 
 
 class BoxPredictor(nn.Module):
-    """Scores of background and K classes, and a box for each of them."""
+    """Scores (N, K + 1) of background and K classes, and the offsets (N, 4 K + 4) of a box for each of them."""
 
     def __init__(self, inputs: int, classes: int) -> None:
         super().__init__()
