@@ -89,7 +89,8 @@ class DenseHighway(Highway):
     """Srivastava et al. 2015, section 3.2: dense layers of 50 units. Input (B, *shape), flattened; one map.
 
     name: a key of DENSE_HIGHWAYS; the number counts the classifier too; shape: (D,), or an image's, which is then the
-    only size that fits; width: multiplies the units; init, norm, activation, gate_bias: see Highway
+    only size that fits; width: multiplies the units; init, norm, activation, gate_bias: see Highway; dropout: of
+    what the first of the layers with gates reads
     """
 
     stems = ()
@@ -102,7 +103,9 @@ class DenseHighway(Highway):
 
     def maps(self, x: Tensor) -> list[Tensor]:
         x = x / 255 if x.dtype == torch.uint8 else x
-        return [self.stages[0](x.flatten(1))[:, :, None, None]]
+        (stage,) = self.stages
+        first = sum(not isinstance(layer, Layer) for layer in stage)  # the plain layer with its norm and activation
+        return [stage[first:](self.between(stage[:first](x.flatten(1))))[:, :, None, None]]
 
 
 class Layer(nn.Module):
