@@ -75,7 +75,7 @@ class ConsoleMemory:
             console.getRAM(self.present[n])
 
     def finish(self, reward: np.ndarray, terminated: np.ndarray, ended: np.ndarray, info: dict[str, Any]) -> None:
-        """Begin the next game where one ended (N,), as the vector environment did, which told the rest.
+        """Begin the next game where one ended (N,), as the vector environment did, which gave the rest of the step.
 
         Raises RuntimeError where the consoles played another game than the vector environment.
         """

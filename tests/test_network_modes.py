@@ -49,7 +49,7 @@ def noisy(name: str, folder, channels: int = 4):
 
 
 def small_world(shape: tuple[int, ...], count: int = 4) -> SimpleNamespace:
-    """What a network is told of a world of pictures."""
+    """What a network receives of a world of pictures."""
     observation = torch.randint(256, (count, *shape), dtype=torch.uint8)
     about = dict(name="small_world", count=count, actions=3, action_shape=(), device=torch.device("cpu"))
     return SimpleNamespace(observation=observation, observation_shape=shape, **about)

@@ -1,4 +1,4 @@
-"""What programs write beside their runs: whole or named; and a run that is finished, told by its type."""
+"""What programs write beside their runs: whole or named; and a run that is finished, named by its type."""
 
 import dataclasses
 import json

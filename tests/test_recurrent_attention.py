@@ -153,7 +153,7 @@ def test_in_bf16_it_is_the_same_but_for_rounding(core):
         assert near.dtype == torch.float32 and torch.allclose(near, right, atol=0.03), name
     assert not torch.equal(exact.logits, rounded.logits)
     seen = torch.cat([part.flatten() for part in (rounded.logits, rounded.baseline)]).detach()
-    assert not torch.equal(seen, seen.bfloat16().float()), "what is told is rounded as well"
+    assert not torch.equal(seen, seen.bfloat16().float()), "the output is rounded as well"
 
 
 def test_core_initialization_keeps_the_state():

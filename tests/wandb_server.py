@@ -67,7 +67,7 @@ class Page:
 
 
 class WandbServer:
-    """A context in which the server listens at `url`; `pages` are the runs that it was told of, by id."""
+    """A context in which the server listens at `url`; `pages` are the runs that it received, by id."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
