@@ -77,6 +77,7 @@ def variations(config: Config) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {"baseline": {}}
     found |= REGULARIZERS
     found |= {f"{name} initializer": {"init": name} for name in INITS}
+    found |= {"he with biases of 0.1 initializer": {"init": "he,bias=0.1"}}
     found |= {name.replace("_", " "): {"augment": name} for name in augmentation.OPERATIONS}
     found |= {"flip and crop": {"augment": "flip,crop"}, "random mix": {"augment": f"flip,{MIX}"}}
     if not config.only:
