@@ -80,8 +80,8 @@ def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its numbers to the right."""
-    rule = ["---" if name in WORDS else "---:" for name in head]
+    """A Markdown table, its numbers to the right; the first column is names."""
+    rule = ["---" if name in WORDS or not index else "---:" for index, name in enumerate(head)]
     cells = [head, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 

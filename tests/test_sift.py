@@ -144,3 +144,4 @@ def test_the_program(tmp_path, monkeypatch, points):
     )  # fmt: skip
     assert 0 <= bag_of_words.main(config) <= 100
     assert (tmp_path / "words.png").stat().st_size > 5_000
+    assert f"| {points} SIFT | 12 | 2 | 40 |" in (tmp_path / "words.md").read_text()

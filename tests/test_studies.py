@@ -13,6 +13,7 @@ from vision.classification import (
     ablation_study,
     architecture_search,
     classifier,
+    features,
     grid_and_random,
     rate_range,
     retrieval,
@@ -104,6 +105,9 @@ def test_grid_and_random_goes_on_where_it_was(tmp_path, monkeypatch):
     config = grid_and_random.Config(**SMALL, side=2, repeats=1, out=tmp_path / "both.png")
     first = grid_and_random.main(config)
     assert first.keys() == {"grid", "random 1"} and (tmp_path / "both.png").stat().st_size > 5_000
+    page = (tmp_path / "both.md").read_text()
+    assert all(f"{best:.2f}%" in page for best in first.values()) and "![Grid against random search" in page
+    assert "    python -m vision.classification.grid_and_random" in page and ", commit " in page
     monkeypatch.setattr(short_fit, "fit", None)  # nothing is left to fit
     assert grid_and_random.main(config) == first
     with pytest.raises(ValueError, match="no range above 0"):
@@ -127,7 +131,13 @@ def test_ablation_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
         "stochastic pool",
         "flip",
     ]
-    assert "+-" in said and (tmp_path / "ablation.png").stat().st_size > 5_000
+    assert "to the baseline +0.00 ± 0.00" in said and (tmp_path / "ablation.png").stat().st_size > 5_000
+    by_seed = {(row["variation"], row["seed"]): row["accuracy"] for row in rows}
+    worth = ablation_study.summary(ablation_study.study(config, torch.device("cpu")))
+    mean = (by_seed["flip", 1] - by_seed["baseline", 1] + by_seed["flip", 2] - by_seed["baseline", 2]) / 2
+    assert worth["flip"].difference[0] == pytest.approx(mean) and worth["baseline"].difference == (0, 0)
+    page = (tmp_path / "ablation.md").read_text()
+    assert "| flip | augmentation | `--augment flip` |" in page and f"{mean:+.2f} ± " in page
     no_pool = dataclasses.replace(config, only="average pool", backbone="small", seeds=1, out=tmp_path / "x.png")
     ablation_study.main(no_pool)
     assert "average pool: left out: small cannot be built" in capsys.readouterr().out
@@ -212,6 +222,10 @@ def test_architecture_search_ends_with_a_backbone(tmp_path, monkeypatch):
     backbone = backbones.load(tmp_path / "nas.safetensors")
     assert backbone.spec["name"] == "cell_network" and backbone.spec["cell"] in {row["cell"] for row in rows}
     assert (tmp_path / "nas.png").stat().st_size > 5_000
+    page = (tmp_path / "nas.md").read_text()
+    assert (
+        f"| {first['evolution'][0]:.2f}% |" in page and "Evolution's best is better than the best of as many" in page
+    )
     assert architecture_search.main(config) == first
     assert short_fit.rows(tmp_path / "nas.jsonl") == rows
 
@@ -224,6 +238,7 @@ def test_probes_and_retrieval(tmp_path, shapes, capsys):
         stage_probe.Config("small", shots=10, images=50, epochs=2, device="cpu", threads=1, out=tmp_path / "s.png")
     )
     assert len(found["shapes"]) == 2 and (tmp_path / "s.png").stat().st_size > 5_000
+    assert f"| shapes | 2 | 32 at 4 x 4 | {found['shapes'][1]:.2f}% |" in (tmp_path / "s.md").read_text()
     common = dict(device="cpu", threads=1, evaluate=40, out=tmp_path / "r.png", neighbors=3, queries=3)
     measured = retrieval.main(retrieval.Config("small", **common))
     assert 0 <= measured <= 100 and (tmp_path / "r.png").stat().st_size > 5_000
@@ -236,11 +251,14 @@ def test_probes_and_retrieval(tmp_path, shapes, capsys):
     assert one.shape == (3, 16 * 4) and two.shape == (3, 32 * 4)
     maps = backbone(shapes.test.images[:3])
     assert torch.allclose(one.view(3, 16, 2, 2)[:, :, 0, 0], maps[0][:, :, :8, :8].mean((2, 3)), atol=1e-5)
+    backbones.save(backbone, tmp_path / "backbone.safetensors")  # as the features of classical classifiers too
+    vectors = features.extract(shapes.test.images[:3], str(tmp_path / "backbone.safetensors"))
+    assert torch.allclose(vectors, maps[-1].mean((2, 3)), atol=1e-5)
 
 
 def test_a_query_finds_itself(shapes):
-    features = retrieval.embed(retrieval.Config("pixels"), shapes.test.images, torch.device("cpu"))
-    _, index = retrieval.nearest_neighbors.nearest(features[:5], features, 1)
+    found = retrieval.embed(retrieval.Config("pixels"), shapes.test.images, torch.device("cpu"))
+    _, index = retrieval.nearest_neighbors.nearest(found[:5], found, 1)
     assert index.flatten().tolist() == [0, 1, 2, 3, 4]
 
 
@@ -292,4 +310,6 @@ def test_transfer_study_has_every_way_in_every_case(tmp_path, shapes, capsys):
     assert (tmp_path / "transfer.png").stat().st_size > 5_000
     rows = [json.loads(line) for line in (tmp_path / "transfer.jsonl").read_text().splitlines()]
     assert len(rows) == 4 and all(row["accuracy"]["stage"] == 1 for row in rows)
+    line = " | ".join(f"{table['much, different'][way]:.2f}" for way in transfer_study.WAYS)
+    assert f"| much, different | shapes, 10 a class | {line} | 1 |" in (tmp_path / "transfer.md").read_text()
     assert transfer_study.main(config) == table

@@ -19,7 +19,8 @@ architecture_search.py  random search and regularized evolution over cells
 stage_probe.py          a linear classifier on every stage; transfer_study.py: how much of a backbone to train
 retrieval.py            the nearest images by features
 bag_of_words.py         SIFT (sift.py), k-means and histograms of words (visual_words.py), SVM
-short_fit.py            short trainings in memory, and the files of studies; stage_features.py: maps as vectors
+short_fit.py            short trainings in memory, and the files of studies; study_report.py: their pages
+stage_features.py       maps as vectors; linear_probe.py: a linear classifier on vectors
 """
 
 from vision.classification.classifier import Classifier

@@ -5,33 +5,37 @@
     python -m vision.classification.ablation_study --data cifar10 --list          # the variations, and stop
 
 Each variation changes one thing of a baseline without any regularization, and is trained from scratch with the same
-number of images shown, from the same few labeled images, under --seeds seeds. The picture has a line for each: the
-mean accuracy on the validation images with its 95% interval (Student's t), beside the baseline's. All flags of
-vision.classification change the baseline. One JSON object a trial is kept beside the picture; the same command goes
-on where it was stopped and draws what there is. Two processes share the work with --parts 2 and --part 0 or 1, each
-with an --out of its own; the rows of both in one file are what the command without them goes on from.
+number of images shown, from the same few labeled images, under --seeds seeds. The picture has a line for each: what
+it adds to the accuracy of the baseline of the same seed, on the validation images, as a mean with its 95% interval
+(Student's t over seeds). All flags of vision.classification change the baseline. One JSON object a trial is kept
+beside the picture, .jsonl, and a page with the table, .md; the same command goes on where it was stopped. Two
+processes share the work with --parts 2 and --part 0 or 1, each with an --out of its own; the rows of both in one file
+are what the command without them goes on from.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 import runs
 from runs import output, suggestions
 from runs.flag_types import Count, Whole
-from runs.groups import interval
 from runs.printing import printable
 from vision.backbones.layers import pooling
 from vision.backbones.layers.initialization import INITS
 from vision.backbones.layers.normalization import NORMS
-from vision.classification import short_fit
+from vision.classification import short_fit, study_report
 from vision.classification import train as classification
 from vision.training import augmentation
 
+PROGRAM = "vision.classification.ablation_study"
 SELF = ("seeds", "only", "part", "parts", "list", "out")  # flags of the study itself
 
 
@@ -42,7 +46,7 @@ class Config(classification.Config):
     part: Whole = 0  # of the trials, the one to calculate, from 0: each process has an --out of its own
     parts: Count = 1  # into which the trials are divided
     list: bool = False  # print the variations, and stop
-    out: Path = Path("ablation.png")  # where the picture goes; rows go beside it, .jsonl
+    out: Path = Path("ablation.png")  # where the picture goes; rows and a page go beside it, .jsonl and .md
 
 
 REGULARIZERS: dict[str, dict[str, Any]] = {
@@ -103,7 +107,7 @@ def trials(config: Config) -> Iterable[tuple[str, Config]]:
     return every[config.part :: config.parts]
 
 
-def study(config: Config) -> dict[str, list[dict[str, Any]]]:
+def study(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """The rows of every variation, one a seed. Calculates what the file does not have yet.
 
     A variation that a backbone cannot have (a pool where it has none) is kept as such, with the reason. Raises
@@ -111,7 +115,6 @@ def study(config: Config) -> dict[str, list[dict[str, Any]]]:
     """
     if config.part >= config.parts:
         raise ValueError(f"there is no --part {config.part} of {config.parts}: they are counted from 0")
-    device = runs.prepare(config.device, config.seed, config.threads)
     path, sets = config.out.with_suffix(".jsonl"), {}
     found: dict[str, list[dict[str, Any]]] = {}
     for name, own in trials(config):
@@ -140,14 +143,23 @@ def words(row: dict[str, Any]) -> str:
     return f"{row['accuracy']:.2f}% right, training loss {row['train_loss']}, {row['seconds']:.0f} s"
 
 
-def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[float, float | None]]:
-    """Mean accuracy in percent and half its 95% interval (None for one seed), the best first; those left out not."""
-    table = {}
+class Worth(NamedTuple):
+    """What a variation reaches, in percent and points, each a mean and half its 95% interval (None for one seed)."""
+
+    accuracy: tuple[float, float | None]
+    difference: tuple[float, float | None]  # to the baseline of the same seed
+
+
+def summary(found: dict[str, list[dict[str, Any]]]) -> dict[str, Worth]:
+    """What each variation is worth, the best first. Those left out, and seeds without a baseline, do not count."""
+    table, baselines = {}, {row["seed"]: row["accuracy"] for row in found["baseline"]}
     for name, rows in found.items():
-        values = [row["accuracy"] for row in rows if "accuracy" in row]
-        if values:
-            table[name] = interval(values) if len(values) > 1 else (values[0], None)
-    return dict(sorted(table.items(), key=lambda item: -item[1][0]))
+        known = [row for row in rows if "accuracy" in row and row["seed"] in baselines]
+        if known:
+            accuracies = [row["accuracy"] for row in known]
+            differences = [row["accuracy"] - baselines[row["seed"]] for row in known]
+            table[name] = Worth(study_report.interval(accuracies), study_report.interval(differences))
+    return dict(sorted(table.items(), key=lambda item: -item[1].difference[0]))
 
 
 def kind(name: str) -> str:
@@ -157,6 +169,15 @@ def kind(name: str) -> str:
     if name.endswith(" initializer"):
         return "initializer"
     return "regularizer" if name in REGULARIZERS else "augmentation"
+
+
+def title(found: dict[str, list[dict[str, Any]]], config: Config) -> str:
+    """The data, network and training of all trials, and how many seeds each variation has."""
+    seeds = sorted({len(rows) for rows in found.values()})
+    return (
+        f"{classification.world_name(config)}, {config.backbone}, {config.shots or 'all'} images a class, "
+        f"{config.steps:,} shown, {' or '.join(map(str, seeds))} seeds"
+    )
 
 
 def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
@@ -173,43 +194,77 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
         "augmentation": "tab:orange",
     }
     drawn = set()
-    for place, (name, (mean, half)) in enumerate(table.items()):
-        group = kind(name)
+    for place, (name, worth) in enumerate(table.items()):
+        group, (mean, half) = kind(name), worth.difference
         label = None if group in drawn else group
         drawn.add(group)
         panel.errorbar(mean, -place, xerr=half, fmt="o", color=colors[group], capsize=3, markersize=4, label=label)
-    if "baseline" in table:
-        mean, half = table["baseline"]
-        panel.axvline(mean, color="0.5", linewidth=0.8)
-        panel.axvspan(mean - (half or 0), mean + (half or 0), color="0.93", zorder=0)
+    panel.axvline(0, color="0.5", linewidth=0.8)
+    panel.grid(axis="x", color="0.9")
     panel.set_yticks([-place for place in range(len(table))], list(table), fontsize=8)
     panel.set_ylim(-len(table), 1)
-    seeds = max((len(rows) for rows in found.values()), default=0)
-    panel.set_xlabel("% right on validation images: mean and 95% interval")
-    title = (
-        f"{classification.world_name(config)}, {config.backbone}, {config.shots or 'all'} images a class, "
-        f"{config.steps:,} shown, {seeds} seeds"
+    mean = table["baseline"].accuracy[0]
+    panel.set_xlabel(
+        f"points of accuracy on validation images, minus the baseline's ({mean:.1f}%): mean, 95% interval"
     )
-    panel.set_title(printable("\n".join(textwrap.wrap(title, 76))), fontsize=9, parse_math=False)
+    words = printable("\n".join(textwrap.wrap(title(found, config), 76)))
+    panel.set_title(words, fontsize=9, parse_math=False)
     panel.legend(fontsize=8, loc="lower right")
     output.draw(config.out, figure, "--out", dpi=110)
 
 
+def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.device) -> None:
+    """The page: the picture, and a table of the flags of each variation and what it is worth."""
+    rows = [
+        (
+            name,
+            kind(name),
+            f"`{flags(config, name)}`",
+            study_report.plus_minus(*worth.accuracy),
+            study_report.plus_minus(*worth.difference, "+"),
+        )
+        for name, worth in summary(found).items()
+    ]
+    head = ("variation", "kind", "flags", "% right", "minus the baseline")
+    table = summary(found)
+    apart = sum(
+        1 for worth in table.values() if worth.difference[1] and abs(worth.difference[0]) > worth.difference[1]
+    )
+    note = (
+        "Accuracy on validation images: mean and 95% interval (Student's t over seeds). Differences are to the "
+        f"baseline of the same seed, which has the same labeled images. The intervals of {apart} of {len(table) - 1} "
+        "variations do not contain 0; where nothing has an effect, about one in twenty would not either."
+    )
+    study_report.write(config.out, PROGRAM, device, f"Ablation study: {title(found, config)}", head, rows, note)
+
+
+def flags(config: Config, name: str) -> str:
+    """The flags of a variation, as the command line takes them."""
+    changed = variations(config)[name]
+    words = [f"--{key.replace('_', '-')} {shlex.quote(str(value))}" for key, value in changed.items()]
+    return " ".join(words) or "none"
+
+
 def main(config: Config) -> None:
     if config.list:
-        for name, flags in variations(config).items():
-            said = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in flags.items())
-            print(f"{name:28} {said}")
+        for name in variations(config):
+            print(f"{name:36} {flags(config, name)}")
         return
-    found = study(config)
-    for name, (mean, half) in summary(found).items():
-        print(f"{name:28} {mean:6.2f}%" + (f" +- {half:.2f}" if half is not None else ""))
+    device = runs.prepare(config.device, config.seed, config.threads)
+    found = study(config, device)
+    for name, worth in summary(found).items():
+        accuracy, difference = (
+            study_report.plus_minus(*worth.accuracy),
+            study_report.plus_minus(*worth.difference, "+"),
+        )
+        print(f"{name:36} {accuracy:>14}%, to the baseline {difference}")
     for name, rows in found.items():
         if "left_out" in rows[0]:
             print(printable(f"{name}: {words(rows[0])}"))
     draw(found, config)
-    print(printable(f"written to {config.out}, its rows beside it"))
+    write(found, config, device)
+    print(printable(f"written to {config.out}, its rows and a page beside it"))
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, recipe, "vision.classification.ablation_study", __doc__)
+    runs.launch(main, Config, recipe, PROGRAM, __doc__)

@@ -10,7 +10,8 @@ arXiv 1802.01548, algorithm 1) begins with --population random ones, and then ch
 end the best cell of each search is trained anew with another seed, and tested once.
 
 The picture shows the best accuracy so far by trials. The best cell of all is saved beside it, with weights, as
-.safetensors, which --backbone takes. Rows are kept beside it too, .jsonl: the same command goes on from there.
+.safetensors, which --backbone takes. Rows are kept beside it too, .jsonl, and a page with the table, .md: the same
+command goes on from there.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ from runs.flag_types import Count
 from runs.printing import printable
 from vision import backbones, data
 from vision.backbones import cells
-from vision.classification import classifier, short_fit
+from vision.classification import classifier, short_fit, study_report
 from vision.classification import train as classification
 from vision.classification.classifier import Classifier
 
+PROGRAM = "vision.classification.architecture_search"
 SELF = ("trials", "population", "sample", "seeds", "out", "backbone")  # flags of the search itself
 METHODS = ("random", "evolution")
 
@@ -165,12 +167,32 @@ def main(config: Config) -> dict[str, list[float]]:
     draw(found, config)
     with output.writing(config.out, "--out"):
         backbones.save(winner[1].backbone, config.out.with_suffix(".safetensors"))
-    wins = sum(a > b for a, b in zip(*(map(_top, found[method]) for method in METHODS[::-1]), strict=True))
-    print(f"evolution's best is better than the best of as many random cells in {wins} of {config.seeds} seeds")
-    for method in METHODS:
-        print(f"{method}: validation {mean(map(_top, found[method])):.2f}%, test {mean(tested[method]):.2f}%")
-    print(printable(f"written to {config.out}"))
+    note = conclusion(config, found, tested)
+    rows = [
+        (method, str(config.seed + number), f"`{best(trials)['cell']}`", f"{trials[0]['accuracy']:.2f}%",
+         f"{_top(trials):.2f}%", f"{tested[method][number]:.2f}%")
+        for method in METHODS for number, trials in enumerate(found[method])
+    ]  # fmt: skip
+    title = f"Architecture search: {classification.world_name(config)}, {config.trials} trials a search"
+    head = ("method", "seed", "best cell", "first trial", "best trial", "trained anew, test")
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    print(note)
+    print(printable(f"written to {config.out}, its rows and a page beside it"))
     return tested
+
+
+def conclusion(config: Config, found: dict[str, list[list[dict[str, Any]]]], tested: dict[str, list[float]]) -> str:
+    """In words: how often evolution's best is better than the best of as many random cells, and the means."""
+    tops = {method: list(map(_top, found[method])) for method in METHODS}
+    ahead = [[a - b for a, b in zip(each["evolution"], each["random"], strict=True)] for each in (tops, tested)]
+    wins = [sum(difference > 0 for difference in each) for each in ahead]
+    differences = [study_report.plus_minus(*study_report.interval(each), "+") for each in ahead]
+    return (
+        f"Evolution's best is better than the best of as many random cells in {wins[0]} of {config.seeds} seeds by "
+        f"its trial on validation images ({mean(tops['evolution']):.2f}% and {mean(tops['random']):.2f}%; "
+        f"{differences[0]} points), and in {wins[1]} of {config.seeds} trained anew, on test images "
+        f"({mean(tested['evolution']):.2f}% and {mean(tested['random']):.2f}%; {differences[1]} points)."
+    )
 
 
 def _top(rows: list[dict[str, Any]]) -> float:
@@ -178,4 +200,4 @@ def _top(rows: list[dict[str, Any]]) -> float:
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, recipe, "vision.classification.architecture_search", __doc__)
+    runs.launch(main, Config, recipe, PROGRAM, __doc__)

@@ -5,7 +5,8 @@
 
 Image classification before 2012: descriptors on a grid or at key points (sift.py), words and histograms
 (visual_words.py), and Weston & Watkins' SVM. The vocabulary is made of training images alone; the decay is selected
-on the validation images, and the test images are evaluated once. The picture shows patches of some of the words.
+on the validation images, and the test images are evaluated once. The picture shows patches of some of the words; a
+page with the figures, .md, is written beside it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from runs import output
 from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision import data
-from vision.classification import classical, sift, visual_words
-from vision.classification.stage_features import Vectors
+from vision.classification import classical, sift, study_report, visual_words
+from vision.classification.linear_probe import Vectors
 
+PROGRAM = "vision.classification.bag_of_words"
 SHOWN = (10, 10)  # words, and patches of each, in the picture
 BATCH = 200  # images at a time
 
@@ -49,7 +51,7 @@ class Config:
     seed: int = 1  # of everything random
     device: str = "auto"  # auto, cpu, cuda, mps
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
-    out: Path = Path("words.png")  # where the picture goes
+    out: Path = Path("words.png")  # where the picture goes; a page goes beside it, .md
 
 
 def described(config: Config, images: Tensor) -> tuple[sift.KeyPoints, Tensor]:
@@ -148,15 +150,21 @@ def main(config: Config) -> float:
         model, _ = classical.fit(settings, known, chosen, len(sets.classes))
         best = max(best, (classical.accuracy(model, chosen), decay, model), key=lambda each: each[0])
     tested = classical.accuracy(best[2], Vectors(encode(config, test, centers), labels[2], known.scale))
-    print(
-        f"{config.data}: {tested:.2f}% right of {len(test):,} test images, validation {best[0]:.2f}% with a decay of "
+    name = Path(config.data).resolve().name
+    note = (
+        f"{tested:.2f}% right of {len(test):,} test images of {name}, validation {best[0]:.2f}% with a decay of "
         f"{best[1]:g}; {config.points} SIFT, {config.words} words, {config.levels} levels, {len(train):,} training "
         f"images, {time.perf_counter() - began:.0f} s"
     )
-    draw(examples(config, train[:BATCH], centers), f"{config.words} words of {config.data}, some of them", config.out)
-    print(printable(f"written to {config.out}"))
+    print(note)
+    draw(examples(config, train[:BATCH], centers), f"{config.words} words of {name}, some of them", config.out)
+    head = ("descriptors", "words", "levels", "training images", "decay", "validation", "test")
+    row = (f"{config.points} SIFT", str(config.words), str(config.levels), f"{len(train):,}", f"{best[1]:g}",
+           f"{best[0]:.2f}%", f"{tested:.2f}%")  # fmt: skip
+    study_report.write(config.out, PROGRAM, device, f"Bag of visual words: {name}", head, [row], f"{note}, one seed.")
+    print(printable(f"written to {config.out}, and a page beside it"))
     return tested
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.classification.bag_of_words", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)

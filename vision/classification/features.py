@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vision import backbones
+from vision.classification import stage_features
 from vision.data.image_ops import GRAY
 
 FEATURES = ("pixels", "hog", "color", "hog+color")
@@ -25,8 +25,9 @@ FEATURES = ("pixels", "hog", "color", "hog+color")
 def extract(images: Tensor, name: str, chunk: int = 500) -> Tensor:
     """A row of features an image, (N, D): uint8 as they are for "pixels", else float32.
 
-    name: of FEATURES, or a pretrained backbone: a run's folder, or published weights as "resnet18:imagenet".
-    images: (N, C, H, W) uint8. chunk: images at a time, which bounds the memory.
+    name: of FEATURES, or a pretrained backbone: a run's folder, or published weights as "resnet18:imagenet", whose
+        features are the mean over places of its last map.
+    images: (N, C, H, W) uint8. chunk: images of which HOG or hues are calculated at a time.
     Raises ValueError on another name, or where the images have no colors or are too small.
     """
     if name == "pixels":
@@ -37,23 +38,10 @@ def extract(images: Tensor, name: str, chunk: int = 500) -> Tensor:
             raise ValueError(
                 f"unknown features {name!r}: there are {known}, and pretrained backbones (a run's folder)"
             )
-        return convolutional(images, name, chunk)
+        backbone = stage_features.load(name, images.shape[1:]).to(images.device)
+        return stage_features.extract(backbone, images, stages=slice(-1, None))[0]
     parts = [{"hog": hog, "color": hue_histogram}[part] for part in name.split("+")]
     return torch.cat([torch.cat([part(some) for part in parts], 1) for some in images.split(chunk)])
-
-
-@torch.inference_mode()
-def convolutional(images: Tensor, name: str, chunk: int = 500) -> Tensor:
-    """Features of a pretrained network (Razavian et al. 2014, arXiv 1403.6382): the mean over places of its last map,
-    (N, channels) float32. name: as vision.backbones.build takes it."""
-    backbone = backbones.build(name, images.shape[1:], frozen=True).to(images.device)
-    found = []
-    for some in images.split(chunk):
-        if backbone.preprocessing is not None:  # of published weights
-            some = backbone.preprocessing.cut(some)
-        last = backbone(some)[-1]
-        found.append((last.mean((2, 3)) if last.dim() == 4 else last).float())
-    return torch.cat(found)
 
 
 def gray(images: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ one matters (the learning rate) and one hardly does (L2). A grid of side x side 
 one that matters, as many random trials try a new one each time. The grid's points are in the middle of equal parts
 of the ranges, evenly in the logarithm, and both searches have the same ranges. Every trial is a short training, all
 with the same seed; the random search is drawn --repeats times, and compared by its best trial on the validation
-images. Rows are kept in a file beside the picture, and a command that is repeated goes on from there.
+images. Rows are kept beside the picture, .jsonl, and a page with the table, .md; a command that is repeated goes on
+from there.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import dataclasses
 import math
 import random
 from pathlib import Path
-from statistics import mean
 from typing import Any
+
+import torch
 
 import runs
 from runs import output
 from runs.flag_types import Count
 from runs.printing import printable
-from vision.classification import short_fit
+from vision.classification import short_fit, study_report
 from vision.classification import train as classification
 
+PROGRAM = "vision.classification.grid_and_random"
 Point = tuple[float, float]  # of learning rate and L2
 
 
@@ -36,7 +39,7 @@ class Config(classification.Config):
     repeats: Count = 3  # draws of the random search
     rates: tuple[float, float] = (1e-4, 10.0)  # learning rates searched
     penalties: tuple[float, float] = (1e-8, 1e-5)  # L2 penalties searched: too small to matter
-    out: Path = Path("grid_and_random.png")  # where the picture goes; rows go beside it, .jsonl
+    out: Path = Path("grid_and_random.png")  # where the picture goes; rows and a page go beside it, .jsonl and .md
 
 
 def recipe(asked: Config) -> Config:
@@ -76,9 +79,8 @@ def searches(config: Config) -> dict[str, list[Point]]:
     return found
 
 
-def measure(config: Config) -> dict[str, list[dict[str, Any]]]:
+def measure(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """The rows of every search: learning rate, L2 and the figures of a trial. Fits what the file does not have."""
-    device = runs.prepare(config.device, config.seed, config.threads)
     sets, path = classification.images_of(config), config.out.with_suffix(".jsonl")
     found: dict[str, list[dict[str, Any]]] = {}
     about = short_fit.described(config, "side", "repeats", "rates", "penalties", "out")
@@ -127,18 +129,30 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
 
 def main(config: Config) -> dict[str, float]:
     """Measure, draw, and say which is better. Returns the best accuracy of every search."""
-    found = measure(config)
+    device = runs.prepare(config.device, config.seed, config.threads)
+    found = measure(config, device)
     best = {name: max(row["accuracy"] for row in rows) for name, rows in found.items()}
     draws = [value for name, value in best.items() if name != "grid"]
     draw(found, config)
     wins = sum(value > best["grid"] for value in draws)
-    print(
-        f"best of {config.side**2} trials: grid {best['grid']:.2f}%, random {mean(draws):.2f}% (mean of {len(draws)} "
-        f"draws; {min(draws):.2f} to {max(draws):.2f}), which is better {wins} times of {len(draws)}"
+    note = (
+        f"Best of {config.side**2} trials on validation images: grid {best['grid']:.2f}%, random "
+        f"{study_report.plus_minus(*study_report.interval(draws))}% (mean of {len(draws)} draws, {min(draws):.2f} to "
+        f"{max(draws):.2f}), which is better {wins} times of {len(draws)}."
     )
-    print(printable(f"written to {config.out}, its rows beside it"))
+    rows = [(name, f"{max(trials, key=_accuracy)['learning_rate']:.3g}", f"{best[name]:.2f}%")
+            for name, trials in found.items()]  # fmt: skip
+    title = f"Grid against random search: {classification.world_name(config)}, {config.backbone}"
+    head = ("search", "learning rate of its best trial", "best accuracy")
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    print(note)
+    print(printable(f"written to {config.out}, its rows and a page beside it"))
     return best
 
 
+def _accuracy(row: dict[str, Any]) -> float:
+    return row["accuracy"]
+
+
 if __name__ == "__main__":
-    runs.launch(main, Config, recipe, "vision.classification.grid_and_random", __doc__)
+    runs.launch(main, Config, recipe, PROGRAM, __doc__)

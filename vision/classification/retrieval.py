@@ -58,7 +58,8 @@ def embed(config: Config, images: Tensor, device: torch.device) -> Tensor:
         count = len(backbone.channels)
         if not -count <= config.stage < count:
             raise ValueError(f"there is no --stage {config.stage} of {count}: from 0 to {count - 1}, or -1, the last")
-        found = stage_features.extract(backbone, images)[config.stage]
+        stage = config.stage % count
+        (found,) = stage_features.extract(backbone, images, stages=slice(stage, stage + 1))
     return F.normalize(found, dim=1) if config.metric == "cosine" else found
 
 

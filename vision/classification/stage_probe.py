@@ -15,6 +15,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 import runs
@@ -22,9 +23,11 @@ from runs import output
 from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision import data
-from vision.classification import stage_features
-from vision.classification.stage_features import Vectors
+from vision.classification import linear_probe, stage_features, study_report
+from vision.classification.linear_probe import Vectors
 from vision.training import sampling
+
+PROGRAM = "vision.classification.stage_probe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Config:
     out: Path = Path("stages.png")  # where the picture goes
 
 
-def probe(config: Config, name: str) -> tuple[list[str], list[float]]:
+def probe(config: Config, name: str, device: torch.device) -> tuple[list[str], list[float]]:
     """The stages of a backbone, as "64 at 16 x 16", and the accuracy of a linear classifier on each, in percent."""
-    device = runs.prepare(config.device, config.seed, config.threads)
     sets = sampling.subset(data.load(name, config.data_folder), config.shots, seed=config.seed)
     shape = tuple(sets.train.images.shape[1:])
+    torch.manual_seed(config.seed)  # of a new backbone
     backbone = stage_features.load(config.backbone, shape).to(device)
     few = sets.validation.images[: config.images or None], sets.validation.labels[: config.images or None]
     train, known = (stage_features.extract(backbone, images, config.side) for images in (sets.train.images, few[0]))
@@ -55,7 +58,7 @@ def probe(config: Config, name: str) -> tuple[list[str], list[float]]:
         vectors = Vectors(stage, sets.train.labels)
         validation = Vectors(other, few[1], vectors.scale)
         found.append(
-            stage_features.linear(vectors, validation, len(sets.classes), epochs=config.epochs, seed=config.seed)
+            linear_probe.accuracy(vectors, validation, len(sets.classes), epochs=config.epochs, seed=config.seed)
         )
     maps = backbone.imagine(shape)
     return [f"{each.shape[1]} at {each.shape[2]} x {each.shape[3]}" for each in maps], found
@@ -80,17 +83,25 @@ def draw(table: dict[str, tuple[list[str], list[float]]], config: Config) -> Non
 
 def main(config: Config) -> dict[str, list[float]]:
     """Probe, print and draw. Returns the accuracies by data set."""
-    table = {}
+    table, device = {}, runs.prepare(config.device, config.seed, config.threads)
     for name in config.data:
-        table[name] = stages, accuracies = probe(config, name)
+        table[name] = stages, accuracies = probe(config, name, device)
         for number, (stage, accuracy) in enumerate(zip(stages, accuracies, strict=True), 1):
             print(printable(f"{name:12} stage {number}, {stage:16} {accuracy:6.2f}%"), flush=True)
         best = max(range(len(stages)), key=accuracies.__getitem__)
         print(printable(f"{name:12} best: stage {best + 1} of {len(stages)}"))
     draw(table, config)
-    print(printable(f"written to {config.out}"))
+    rows = [
+        (Path(name).name, str(number), stage, f"{accuracy:.2f}%")
+        for name, (stages, accuracies) in table.items()
+        for number, (stage, accuracy) in enumerate(zip(stages, accuracies, strict=True), 1)
+    ]
+    note = f"Accuracy of a linear classifier on validation images, {config.shots or 'all'} labels a class, one seed."
+    title, head = f"Linear probes of the stages of {config.backbone}", ("data", "stage", "channels", "accuracy")
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    print(printable(f"written to {config.out}, and a page beside it"))
     return {name: accuracies for name, (_, accuracies) in table.items()}
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.classification.stage_probe", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)

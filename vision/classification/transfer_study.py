@@ -10,8 +10,8 @@ the last and the best earlier one count; fine-tuning of the last stage, and of a
 are accuracies on validation images, which the earlier stage is also chosen by; means over --seeds draws of labels.
 
 `python tests/benchmarks/cifar_halves.py results/halves` makes two sets of five classes of CIFAR-10, one to pretrain
-on and a similar one (halves/first and /second). Rows are kept beside the picture, .jsonl: the same
-command goes on from there.
+on and a similar one (halves/first and /second). Rows are kept beside the picture, .jsonl, and a page with the table,
+.md: the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from runs import output
 from runs.flag_types import Count, Positive, Whole
 from runs.printing import printable
 from vision import backbones, data
-from vision.classification import short_fit, stage_features
+from vision.classification import linear_probe, short_fit, stage_features, study_report
 from vision.classification import train as classification
 from vision.classification.classifier import Classifier
-from vision.classification.stage_features import Vectors
+from vision.classification.linear_probe import Vectors
 from vision.training import sampling
 
+PROGRAM = "vision.classification.transfer_study"
 WAYS = ("scratch", "linear, last stage", "linear, earlier stage", "fine-tune last stage", "fine-tune all")
 
 
@@ -104,7 +105,7 @@ def measure(config: Config, name: str, shots: int, seed: int, device: torch.devi
         *(stage_features.extract(backbone, part.images) for part in (sets.train, few)), strict=True
     ):
         known = Vectors(own, sets.train.labels)
-        stages.append(stage_features.linear(known, Vectors(other, few.labels, known.scale), classes, seed=seed))
+        stages.append(linear_probe.accuracy(known, Vectors(other, few.labels, known.scale), classes, seed=seed))
     found["linear, last stage"] = stages[-1]
     earlier = max(range(len(stages) - 1), key=stages.__getitem__, default=0)
     found["linear, earlier stage"], found["stage"] = stages[earlier], earlier + 1
@@ -127,9 +128,8 @@ def _fresh(model: Classifier) -> Classifier:
     return model.to(device)
 
 
-def study(config: Config) -> dict[str, list[dict[str, Any]]]:
+def study(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """The rows of every case, one a seed. Measures what the file does not have yet."""
-    device = runs.prepare(config.device, config.seed, config.threads)
     path, found = config.out.with_suffix(".jsonl"), {}
     about = {key: getattr(config, key) for key in ("backbone", "steps", "batch", "learning_rate", "scratch_rate")}
     for case, (name, shots) in cases(config).items():
@@ -171,17 +171,37 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
     output.draw(config.out, figure, "--out", dpi=110)
 
 
+def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.device) -> None:
+    """The page: the picture, and a table of every way in every case."""
+    rows = []
+    for case, each in found.items():
+        name, shots = cases(config)[case]
+        values = [study_report.interval([row["accuracy"][way] for row in each]) for way in WAYS]
+        stages = ", ".join(str(row["accuracy"]["stage"]) for row in each)
+        rows.append(
+            (case, f"{Path(name).name}, {shots} a class", *(study_report.plus_minus(*v) for v in values), stages)
+        )
+    note = (
+        f"Accuracy in percent on validation images, mean over {config.seeds} draws of the labels and its 95% "
+        "interval (Student's t). The earlier stage was chosen on the same images, which favors it a little."
+    )
+    title, head = f"Transfer study: {config.backbone}", ("case", "data", *WAYS, "earlier stage")
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+
+
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Measure, print the table, draw. Returns the mean accuracy of every way in every case."""
-    found = study(config)
+    device = runs.prepare(config.device, config.seed, config.threads)
+    found = study(config, device)
     table = {case: {way: mean(row["accuracy"][way] for row in rows) for way in WAYS} for case, rows in found.items()}
     for case, figures in table.items():
         best = max(figures, key=figures.get)
         print(f"{case:18} best: {best} ({figures[best]:.1f}%), from scratch {figures['scratch']:.1f}%")
     draw(found, config)
-    print(printable(f"written to {config.out}, its rows beside it"))
+    write(found, config, device)
+    print(printable(f"written to {config.out}, its rows and a page beside it"))
     return table
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.classification.transfer_study", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)
