@@ -238,7 +238,7 @@ def test_probes_and_retrieval(tmp_path, shapes, capsys):
         stage_probe.Config("small", shots=10, images=50, epochs=2, device="cpu", threads=1, out=tmp_path / "s.png")
     )
     assert len(found["shapes"]) == 2 and (tmp_path / "s.png").stat().st_size > 5_000
-    assert f"| shapes | 2 | 32 at 4 x 4 | {found['shapes'][1]:.2f}% |" in (tmp_path / "s.md").read_text()
+    assert f"| shapes | 2 | 32 at 8 x 8 | {found['shapes'][1]:.2f}% |" in (tmp_path / "s.md").read_text()
     common = dict(device="cpu", threads=1, evaluate=40, out=tmp_path / "r.png", neighbors=3, queries=3)
     measured = retrieval.main(retrieval.Config("small", **common))
     assert 0 <= measured <= 100 and (tmp_path / "r.png").stat().st_size > 5_000
