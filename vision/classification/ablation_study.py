@@ -226,14 +226,12 @@ def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.
         for name, worth in summary(found).items()
     ]
     head = ("variation", "kind", "flags", "% right", "minus the baseline")
-    table = summary(found)
-    nonzero = sum(
-        1 for worth in table.values() if worth.difference[1] and abs(worth.difference[0]) > worth.difference[1]
-    )
+    differences = [worth.difference for name, worth in summary(found).items() if name != "baseline"]
+    without_zero = sum(half is not None and abs(mean) > half for mean, half in differences)
     note = (
         "Accuracy on validation images: mean and 95% interval (Student's t over seeds). Differences are to the "
-        f"baseline of the same seed, which has the same labeled images. The intervals of {nonzero} of {len(table) - 1} "
-        "variations do not contain 0; where nothing has an effect, about one in twenty would not either."
+        f"baseline of the same seed, which has the same labeled images. The intervals of {without_zero} of "
+        f"{len(differences)} variations do not contain 0; without any effect about one in twenty would not either."
     )
     study_report.write(config.out, PROGRAM, device, f"Ablation study: {title(found, config)}", head, rows, note)
 
