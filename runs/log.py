@@ -119,13 +119,17 @@ class Log:
         self.load_state_dict(whole)
         return f"{METRICS} {_damage(data, state['written'][METRICS][0])}"
 
-    def verify(self) -> str:
-        """The SHA-256 of metrics.jsonl. Raises Damaged where it is not what this run has written."""
+    def verify(self) -> dict[str, str]:
+        """The SHA-256 of both files, as "metrics" and "clock".
+
+        Raises Damaged where metrics.jsonl is not what this run has written. Times are no result: of clock.jsonl it is
+        the checksum of what was written.
+        """
         path, written = self.folder / METRICS, self._written[METRICS]
         data = files.read(path) if written.size else b""
         if hashlib.sha256(data).hexdigest() != written.digest():
             raise Damaged(f"{path} was changed while the run was going")
-        return written.digest()
+        return {"metrics": written.digest(), "clock": self._written[CLOCK].digest()}
 
     def _keep_readable(self, name: str, data: bytes, step: int) -> None:
         """Rewrite a file with those of its lines that are readable and not later than a step."""

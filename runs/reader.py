@@ -49,6 +49,7 @@ class RunRecord:
     clock: list[dict[str, Any]]  # {"step", "seconds", ...}
     status: str  # "finished" | "running" | "interrupted"
     unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
+    clock_changed: bool = False  # clock.jsonl is not what the run finished with, and `clock` is empty
     published: dict[str, Any] | None = None  # of a record only: variant, training_return, played, date, note
 
     @property
@@ -78,6 +79,8 @@ class RunRecord:
     @property
     def untimed(self) -> str:
         """Why the wall time of a finished run is not known, in words; empty where it is, and for published runs."""
+        if self.clock_changed:
+            return f"{one_line(self.folder / CLOCK)} was changed after the run had finished: no wall time"
         last = max((line["step"] for line in self.lines), default=0)
         whole = self.published is not None or self.status != "finished" or last <= self._timed
         return "" if whole else f"{one_line(self.folder / CLOCK)} does not reach step {int(last):,}: no wall time"
@@ -177,9 +180,12 @@ def read_run(folder: Path | str) -> RunRecord:
         raise FileNotFoundError(f"{one_line(folder)!r} is not a run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
     (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / CLOCK)
-    _verify(folder, wrote)
+    if _changed(folder, "metrics", wrote):
+        raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
+    changed = _changed(folder, "clock", folder / CLOCK)
     status = _status(folder, wrote if wrote.exists() else path)
-    return _run(path, folder, about, lines, clock, status, unreadable + more)
+    found = _run(path, folder, about, lines, [] if changed else clock, status, unreadable + more)
+    return dataclasses.replace(found, clock_changed=changed)
 
 
 def read_records(path: Path | str) -> list[RunRecord]:
@@ -268,13 +274,12 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, unreadable
 
 
-def _verify(folder: Path, wrote: Path) -> None:
-    """Raise ValueError where the lines of a finished run are not those that it finished with."""
+def _changed(folder: Path, word: str, path: Path) -> bool:
+    """Whether a file of a finished run is not the one whose checksum finished.json has under a word."""
     if not (folder / "finished.json").is_file():
-        return
-    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), "metrics", str)
-    if known and hashlib.sha256(wrote.read_bytes() if wrote.is_file() else b"").hexdigest() != known:
-        raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
+        return False
+    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), word, str)
+    return bool(known) and hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest() != known
 
 
 def _status(folder: Path, lines: Path) -> str:

@@ -82,7 +82,7 @@ class Run:
         self.failed: set[str] = set()  # side tasks that raised an error: "film", "evaluation"
         self._signals = Signals()
         self._saving = 0.0  # seconds that the last checkpoint took
-        self._stopped = False
+        self._stopped, self._looping = False, False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
         described |= {"score": score.state(), "unit": unit}
@@ -186,7 +186,7 @@ class Run:
         if self.step < total < self.step + stride:
             few = f"{total - self.step:,} steps are fewer than the {stride:,} of one iteration, which is done whole"
             self.note = "\n".join(filter(None, (self.note, few)))
-        load = threads.Load()
+        load, self._looping = threads.Load(), True
         with self._place:
             with self._session(), self._recorder() as recorder:
                 while self.step < total and not self._stopped:
@@ -211,6 +211,7 @@ class Run:
                         )
                         raise SystemExit(128 + self._signals.number)
                 self._save()
+            self._looping = False
             self._finish()
 
     def stop(self) -> None:
@@ -332,7 +333,10 @@ class Run:
         """Write an evaluation's metrics as a line of metrics.jsonl. Returns whether its score is the best so far.
 
         NaN and infinity are never the best. The networks of the best evaluation are saved in checkpoint/best.pt.
+        Raises RuntimeError outside the loop over steps(): a run that has finished takes no more results.
         """
+        if not self._looping:
+            raise RuntimeError("log_evaluation() is for the loop over run.steps(), which has not begun or is over")
         score, step = self.score, self.step + self.stride
         self._write_line(METRICS, {"step": step, **metrics})
         if score.metric not in metrics:
@@ -378,11 +382,11 @@ class Run:
 
     def _finish(self) -> None:
         self._tracked.verify_written(self.step)
-        digest, words = self._log.verify(), self.result()
+        digests, words = self._log.verify(), self.result()
         if not self._log.learned:
             words += "; nothing was learned: the run ended before its first update"
         finished = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": words}
-        finished["metrics"] = digest  # SHA-256 of metrics.jsonl
+        finished |= digests
         if values := summary.evaluations(self._log.lines(), self.score):
             finished |= {"metric": self.score.metric, "final": values[-1], "best": self.score.best(values)}
         self._place.write("finished.json", files.sealed(finished), self.step)

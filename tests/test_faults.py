@@ -1,11 +1,16 @@
 """Faults injected into programs (tests/faults): a sample by default, all of them among the slow tests."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import runs
+from runs import flags, programs
+from tests.faults.programs import PROGRAMS
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="faults need Linux: fork, /proc, tmpfs")
@@ -25,6 +30,32 @@ def inject(out, *arguments):
 def test_a_sample_of_faults_is_survived_or_named(tmp_path):
     tries = inject(tmp_path, "--programs", "classification", "--faults", *SAMPLE)
     assert len(tries) == len(SAMPLE) and "| all |" in (tmp_path / "faults.md").read_text()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_flags_of_every_program_parse(name, monkeypatch, tmp_path):
+    parsed = []
+
+    def launch(main, config, recipe, program, description=None):
+        parsed.append(flags.parse(config, program))
+
+    arguments = PROGRAMS[name].arguments(tmp_path, tmp_path)
+    monkeypatch.setattr(runs, "launch", launch)
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    runpy.run_module(PROGRAMS[name].module, run_name="__main__", alter_sys=True)
+    assert len(parsed) == 1
+
+
+UNTRIED = {  # and why
+    "agents.watch": "reads runs, and is tried on damaged ones",
+    "agents.studies.representation.transfer": "collects, pretrains and trains by programs that are tried",
+    "vision.classification.ensembles": "reads runs, and is tried on damaged ones",
+}
+
+
+def test_faults_are_tried_on_every_program():
+    known = {f"{room}.{name}" for room in ("agents", "vision") for name in programs.programs(room)}
+    assert known == {program.module for program in PROGRAMS.values()} | UNTRIED.keys()
 
 
 @pytest.mark.slow

@@ -481,6 +481,16 @@ def test_a_record_that_was_changed_since_is_left_out(config, capsys):
         read_run(run.folder)
 
 
+def test_changed_times_of_a_finished_run_are_no_wall_time(config, capsys):
+    run, _ = go_on(config)
+    clock = run.folder / "clock.jsonl"
+    assert read_run(run.folder).seconds is not None
+    clock.write_text(clock.read_text().replace('"seconds": ', '"seconds": 9'))
+    (found,) = compare.load([run.folder])
+    assert f"{clock} was changed after the run had finished: no wall time" in capsys.readouterr().err
+    assert found.seconds is None and found.final["eval/return"] == 1.0
+
+
 def test_that_a_run_is_not_exact_stands_beside_its_results(config, capsys):
     folder = killed(config)
     flip(folder / "checkpoint/best.pt")

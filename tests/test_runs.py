@@ -389,6 +389,13 @@ def test_a_program_names_the_score_of_its_runs(config, capsys, better, best):
         walk(config, about=about)
 
 
+def test_an_evaluation_after_the_loop_is_refused_in_a_sentence(tmp_path):
+    run = Run(Config(folder=tmp_path), "tests.walk", "Nowhere")
+    list(run.steps(2))
+    with pytest.raises(RuntimeError, match=r"log_evaluation\(\) is for the loop over run.steps\(\)"):
+        run.log_evaluation({"eval/return": 1.0})
+
+
 def test_a_best_by_another_metric_is_not_resumed(config, capsys):
     with pytest.raises(MemoryError):
         walk(config, die_at=24)

@@ -81,6 +81,14 @@ def written(reference: Path, folder: Path, said: str = "") -> str | None:
             found = unequal(*(torch.load(each / path, weights_only=True) for each in (reference, folder)))
         elif path.name == "clock.jsonl":
             found = None
+        elif path.suffix == ".jsonl":
+            held = [
+                [json.loads(line) for line in (each / path).read_text().splitlines()] for each in (reference, folder)
+            ]
+            found = unequal(*held)
+        elif path.suffix == ".md":  # it names its command
+            pages = [(each / path).read_text().replace(str(each), "FOLDER") for each in (reference, folder)]
+            found = None if pages[0] == pages[1] else "differs"
         else:
             found = None if (reference / path).read_bytes() == (folder / path).read_bytes() else "differs"
         if found:

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.numpy import save_file
+
+from vision import backbones
 
 WORLDS = 4  # side by side; those of evaluations are two
 RUN = ("--wandb=disabled", "--threads=1", "--device=cpu", "--save-every=0")
@@ -29,7 +32,11 @@ GLIMPSES = (
 GLIMPSES += ("--log-every=10", "--evaluate-passes=1", "--test-rollouts=1", "--no-film", "--no-bf16")
 PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48", "--batch=4", "--evaluate-every=16")
 PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
-FRAMES = "frames.safetensors"
+SCENES = (*RUN, "--data={annotated}", "--backbone=lenet5", "--width=0.5", "--channels=8", "--steps=24", "--batch=2")
+SCENES += ("--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
+SHORT = ("--data={data}", "--size=16", "--steps=16", "--batch=4", "--no-bf16", "--device=cpu", "--threads=1")
+SHORT += ("--out={folder}/picture.png",)
+FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +54,17 @@ class Program:
 
     def arguments(self, folder: Path, pictures: Path, seed: int = 1, *more: str) -> list[str]:
         """Its command line for a run in folder/<world>/run; pictures: where draw() has written some."""
-        known = {"data": pictures, "folder": folder, "frames": pictures.parent / FRAMES}
+        drawn = {"frames": FRAMES, "annotated": ANNOTATED, "backbone": BACKBONE}
+        known = {key: pictures.parent / name for key, name in drawn.items()} | {"data": pictures, "folder": folder}
         flags = [flag.format(**known) if "{" in flag else flag for flag in self.flags]
         return [*flags, f"--folder={folder}", "--name=run", f"--seed={seed}", *more] if self.runs else flags
 
 
 def draw(folder: Path) -> None:
-    """Write an image folder, two classes of pictures of 16 x 16, and beside it frames as agents.studies collects."""
+    """Write an image folder, two classes of pictures of 16 x 16, and beside it what else the programs read.
+
+    That is frames as agents.studies collects them, images with boxes in COCO's format, and a backbone's weights.
+    """
     generator = np.random.default_rng(0)
     for part, count in (("train", 16), ("validation", 6), ("test", 6)):
         for label, name in enumerate(("dark", "light")):
@@ -69,6 +80,27 @@ def draw(folder: Path) -> None:
         "episode": np.repeat(np.arange(games), long),
     }
     save_file(frames, folder.parent / FRAMES, metadata={"about": json.dumps({"env": "Pong", "games": games})})
+    for part, count in (("train", 8), ("val", 4), ("test", 4)):
+        _annotate(folder.parent / ANNOTATED, part, count, generator)
+    torch.manual_seed(0)
+    backbones.save(backbones.build("lenet5", (3, 16, 16)), folder.parent / BACKBONE)
+
+
+def _annotate(folder: Path, part: str, count: int, generator: np.random.Generator) -> None:
+    """Write a part's images of 64 x 64, each with a light or a dark square, and where that is."""
+    (folder / part).mkdir(parents=True, exist_ok=True)
+    images, found = [], []
+    for number in range(1, count + 1):
+        drawn = generator.integers(90, 160, (64, 64, 3), dtype=np.uint8)
+        x, y, side = (int(value) for value in generator.integers((0, 0, 12), (36, 36, 28)))
+        drawn[y : y + side, x : x + side] = 255 * (number % 2)
+        Image.fromarray(drawn).save(folder / part / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
+        box = {"bbox": [x, y, side, side], "area": side * side, "iscrowd": 0}
+        found.append({"id": number, "image_id": number, "category_id": 1 + number % 2} | box)
+    classes = [{"id": 1, "name": "dark"}, {"id": 2, "name": "light"}]
+    content = {"images": images, "annotations": found, "categories": classes}
+    (folder / f"instances_{part}.json").write_text(json.dumps(content))
 
 
 def _values(module: str, *flags: str) -> Program:
@@ -108,6 +140,12 @@ TRAINED = {
         "agents.tabular", (*RUN, "--env=FrozenLake", "--method=value_iteration", "--evaluate-games=2"), steps=False
     ),
     "classification": Program("vision.classification", PICTURES, steps=False),
+    "detection": Program("vision.detection", (*SCENES, "--model=ssd", "--size=64"), steps=False),
+    "detection, two stages": Program(
+        "vision.detection",
+        (*SCENES, "--model=faster_rcnn", "--head-width=16", "--regions=8", "--proposals=20"),
+        steps=False,
+    ),
     "classification, snapshots": Program(
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),
@@ -125,6 +163,56 @@ WRITING = {
         "vision.classification.search",
         ("--data={data}", "--backbone=lenet5", "--runs=2", "--rounds=1", "--steps=16", "--folder={folder}")
         + ("--flags=--size 16 --batch 4 --no-bf16 --save-every 0 --log-every 8", "--threads=1", "--device=cpu"),
+    ),
+    "ablation_study": _tool(
+        "vision.classification.ablation_study",
+        (*SHORT, "--only=dropout", "--shots=0", "--seeds=2", "--backbone=lenet5"),
+    ),
+    "architecture_search": _tool(
+        "vision.classification.architecture_search",
+        (*SHORT, "--width=0.25", "--trials=3", "--population=2", "--sample=2", "--seeds=1"),
+    ),
+    "grid_and_random": _tool(
+        "vision.classification.grid_and_random", (*SHORT, "--backbone=lenet5", "--side=2", "--repeats=1")
+    ),
+    "rate_range": _tool("vision.classification.rate_range", (*SHORT, "--backbone=lenet5", "--updates=8")),
+    "bag_of_words": _tool(
+        "vision.classification.bag_of_words",
+        (
+            "--data={data}",
+            "--size=32",
+            "--images=0",
+            "--words=8",
+            "--epochs=2",
+            "--threads=1",
+            "--out={folder}/words.png",
+        ),
+    ),
+    "retrieval": _tool(
+        "vision.classification.retrieval",
+        ("pixels", "--data={data}", "--size=16", "--neighbors=2", "--threads=1", "--out={folder}/retrieval.png"),
+    ),
+    "stage_probe": _tool(
+        "vision.classification.stage_probe",
+        ("lenet5", "--data={data}", "--shots=4", "--epochs=2", "--threads=1", "--out={folder}/stages.png"),
+    ),
+    "transfer_study": _tool(
+        "vision.classification.transfer_study",
+        ("{backbone}", "--similar={data}", "--different={data}", "--size=16", "--little=2", "--much=4", "--steps=8")
+        + ("--batch=4", "--seeds=1", "--threads=1", "--out={folder}/transfer.png"),
+    ),
+    "linear": _tool("vision.classification.linear", ("--points=20", "--epochs=5", "--out={folder}/linear.png")),
+    "computational_graphs": _tool(
+        "vision.computational_graphs",
+        ("--network=two-layer", "--steps=640", "--threads=1", "--out={folder}/graph.png"),
+    ),
+    "optimizer_paths": _tool(
+        "vision.training.optimizer_paths",
+        ("--surfaces=saddle", "--optimizers", "sgd", "momentum", "--evaluations=10", "--out={folder}/paths.mp4"),
+    ),
+    "augmented": _tool(
+        "vision.data.augmented",
+        ("--size=32", "--augment=flip", "--seconds=0.5", "--out={folder}/augmented.png"),
     ),
     "activation_study": _tool(
         "vision.classification.activation_study", ("--out={folder}/activations.png", "--width=16", "--inputs=8")
