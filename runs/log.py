@@ -120,7 +120,7 @@ class Log:
         return f"{METRICS} {_damage(data, state['written'][METRICS][0])}"
 
     def verify(self) -> dict[str, str]:
-        """The SHA-256 of both files, as "metrics" and "clock".
+        """The SHA-256 of both files by their names.
 
         Raises Damaged where metrics.jsonl is not what this run has written. Times are no result: of clock.jsonl it is
         the checksum of what was written.
@@ -129,7 +129,7 @@ class Log:
         data = files.read(path) if written.size else b""
         if hashlib.sha256(data).hexdigest() != written.digest():
             raise Damaged(f"{path} was changed while the run was going")
-        return {"metrics": written.digest(), "clock": self._written[CLOCK].digest()}
+        return {METRICS: written.digest(), CLOCK: self._written[CLOCK].digest()}
 
     def _keep_readable(self, name: str, data: bytes, step: int) -> None:
         """Rewrite a file with those of its lines that are readable and not later than a step."""

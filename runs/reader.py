@@ -180,9 +180,9 @@ def read_run(folder: Path | str) -> RunRecord:
         raise FileNotFoundError(f"{one_line(folder)!r} is not a run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
     (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / CLOCK)
-    if _changed(folder, "metrics", wrote):
+    if _changed(folder, METRICS):
         raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
-    changed = _changed(folder, "clock", folder / CLOCK)
+    changed = _changed(folder, CLOCK)
     status = _status(folder, wrote if wrote.exists() else path)
     found = _run(path, folder, about, lines, [] if changed else clock, status, unreadable + more)
     return dataclasses.replace(found, clock_changed=changed)
@@ -274,12 +274,13 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return lines, unreadable
 
 
-def _changed(folder: Path, word: str, path: Path) -> bool:
-    """Whether a file of a finished run is not the one whose checksum finished.json has under a word."""
+def _changed(folder: Path, name: str) -> bool:
+    """Whether a file of a finished run is not the one whose checksum finished.json has under its name."""
     if not (folder / "finished.json").is_file():
         return False
-    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), word, str)
-    return bool(known) and hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest() != known
+    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), name, str)
+    data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+    return bool(known) and hashlib.sha256(data).hexdigest() != known
 
 
 def _status(folder: Path, lines: Path) -> str:
