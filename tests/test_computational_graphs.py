@@ -68,7 +68,7 @@ def test_the_order_is_topological():
     gradients = graph.backward()
     assert float(graph.output.value) == 78 and float(gradients["x"]) == 3 + 4 * 9 + 8 * 3
     assert float(gradients["y"]) == 2 + 2 * 9 + 8 * 3
-    for _ in range(50):  # paths double at each: a walk of all of them would never end
+    for _ in range(50):  # the number of paths doubles at each: visiting all of them would not end
         product = product + product
     assert len(Graph(product).order) == 53
 
@@ -77,7 +77,7 @@ def test_errors():
     x = Node.input("x")
     node = x + Node.input("y")
     node.inputs = (x, node * 2.0)
-    with pytest.raises(ValueError, match="has a circle"):
+    with pytest.raises(ValueError, match="has a cycle"):
         Graph(node)
     with pytest.raises(ValueError, match="several inputs have one name"):
         Graph(Node.input("x") * Node.input("x"))
@@ -229,9 +229,9 @@ def test_training_is_torchs(kind):
     torch.manual_seed(1)
     network = networks.NETWORKS[kind]((3, 16, 16), 10)
     graph, weights = networks.graph_of(network)
-    numbers = networks.Numbers(steps=1_280, batch=32)
-    weights = networks.fit(graph, weights, train, numbers)
-    networks.fit_torch(network, train, numbers)
+    hyperparameters = networks.Hyperparameters(steps=1_280, batch=32)
+    weights = networks.fit(graph, weights, train, hyperparameters)
+    networks.fit_torch(network, train, hyperparameters)
     for mine, theirs in zip(weights.values(), network.parameters(), strict=True):
         np.testing.assert_allclose(mine, theirs.detach().numpy(), atol=1e-4)
     assert networks.error(graph, weights, train) == networks.error_torch(network, train)

@@ -4,6 +4,8 @@ import ast
 import contextlib
 import importlib
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,19 @@ def test_no_program_imports_another():
                     folder = target.rpartition(".")[0]
                     family = folder in folders and name.startswith(f"{folder}.")
                     assert family or name in LOOPS.get(target, ()), f"{name} imports the program {target}"
+
+
+def test_no_package_imports_its_programs():
+    """`python -m package.program` imports the package first: a program that it has imported would run twice."""
+    files = [path.relative_to(ROOT) for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    programs = [
+        path for path in files if '__name__ == "__main__"' in (ROOT / path).read_text() and path.stem != "__main__"
+    ]
+    names = [".".join(path.with_suffix("").parts) for path in programs]
+    packages = sorted({name.rpartition(".")[0] for name in names})
+    code = f"import sys, {', '.join(packages)}; print([name for name in {names!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("room", ROOMS)

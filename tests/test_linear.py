@@ -305,10 +305,10 @@ def test_the_program_shows_what_the_lecture_says(tmp_path, capsys):
     assert "separable" in capsys.readouterr().out
     words = {}
     lines = program.separate(program.Config(epochs=30), program.xor(80, 1), words)
-    assert "no end; at most inf" in words["perceptron"]
+    assert "not converged; bound inf" in words["perceptron"]
     assert max(program.right(program.xor(80, 1), *line) for line in lines.values()) <= 75
     program.separate(program.Config(epochs=30), program.clouds(80, 4.0, 1), words)
-    assert "the last in epoch" in words["perceptron"]
+    assert "mistakes, converged in epoch" in words["perceptron"]
 
 
 @pytest.fixture(scope="module")

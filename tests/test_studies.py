@@ -138,6 +138,9 @@ def test_ablation_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert worth["flip"].difference[0] == pytest.approx(mean) and worth["baseline"].difference == (0, 0)
     page = (tmp_path / "ablation.md").read_text()
     assert "| flip | augmentation | `--augment flip` |" in page and f"{mean:+.2f} ± " in page
+    record = json.loads((tmp_path / "ablation.json").read_text())
+    assert len(record["trials"]) == 10 and record["trials"][0].keys() >= {"variation", "seed", "accuracy"}
+    assert record["command"].startswith("python -m vision.classification.ablation_study") and record["hardware"]
     no_pool = dataclasses.replace(config, only="average pool", backbone="small", seeds=1, out=tmp_path / "x.png")
     ablation_study.main(no_pool)
     assert "average pool: left out: small cannot be built" in capsys.readouterr().out

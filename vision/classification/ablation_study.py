@@ -46,7 +46,7 @@ class Config(classification.Config):
     part: Whole = 0  # of the trials, the one to calculate, from 0: each process has an --out of its own
     parts: Count = 1  # into which the trials are divided
     list: bool = False  # print the variations, and stop
-    out: Path = Path("ablation.png")  # where the picture goes; rows and a page go beside it, .jsonl and .md
+    out: Path = Path("ablation.png")  # where the picture goes; rows, a page and a record go beside it
 
 
 REGULARIZERS: dict[str, dict[str, Any]] = {
@@ -110,8 +110,8 @@ def trials(config: Config) -> Iterable[tuple[str, Config]]:
 def study(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """The rows of every variation, one a seed. Calculates what the file does not have yet.
 
-    A variation that a backbone cannot have (a pool where it has none) is kept as such, with the reason. Raises
-    ValueError for a part that is none.
+    A variation that a backbone cannot have (another pool where it has no pools) is kept with the reason. Raises
+    ValueError for a --part that is not below --parts.
     """
     if config.part >= config.parts:
         raise ValueError(f"there is no --part {config.part} of {config.parts}: they are counted from 0")
@@ -233,7 +233,9 @@ def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.
         f"baseline of the same seed, which has the same labeled images. The intervals of {without_zero} of "
         f"{len(differences)} variations do not contain 0; without any effect about one in twenty would not either."
     )
-    study_report.write(config.out, PROGRAM, device, f"Ablation study: {title(found, config)}", head, rows, note)
+    trials = [row for each in found.values() for row in each]
+    words = f"Ablation study: {title(found, config)}"
+    study_report.write(config.out, PROGRAM, device, words, head, rows, note, trials)
 
 
 def flags(config: Config, name: str) -> str:

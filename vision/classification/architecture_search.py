@@ -175,7 +175,8 @@ def main(config: Config) -> dict[str, list[float]]:
     ]  # fmt: skip
     title = f"Architecture search: {classification.world_name(config)}, {config.trials} trials a search"
     head = ("method", "seed", "best cell", "first trial", "best trial", "trained anew, test")
-    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    every = [{"method": method} | row for method, searches in found.items() for trials in searches for row in trials]
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note, every)
     print(note)
     print(printable(f"written to {config.out}, its rows and a page beside it"))
     return tested

@@ -3,13 +3,13 @@
     python -m vision.classification.grid_and_random                   # drawn shapes
     python -m vision.classification.grid_and_random --data cifar10 --backbone lenet5 --shots 500 --steps 50000
 
-Bergstra & Bengio 2012, "Random search for hyper-parameter optimization", figure 1, as CS231n shows it: of two numbers
-one matters (the learning rate) and one hardly does (L2). A grid of side x side trials tries only `side` values of the
-one that matters, as many random trials try a new one each time. The grid's points are in the middle of equal parts
-of the ranges, evenly in the logarithm, and both searches have the same ranges. Every trial is a short training, all
-with the same seed; the random search is drawn --repeats times, and compared by its best trial on the validation
-images. Rows are kept beside the picture, .jsonl, and a page with the table, .md; a command that is repeated goes on
-from there.
+Bergstra & Bengio 2012, "Random search for hyper-parameter optimization", figure 1, as CS231n shows it: of two
+hyperparameters one is important (the learning rate) and one is not (a tiny L2 penalty). A grid of side x side trials
+has only `side` values of the important one, as many random trials have a different one each. The grid's points are in
+the middle of equal parts of the ranges, evenly in the logarithm, and both searches have the same ranges. Every trial
+is a short training, all with the same seed; the random search is drawn --repeats times, and compared by its best
+trial on the validation images. Rows are kept beside the picture, .jsonl, and a page with the table, .md; a command
+that is repeated goes on from there.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Config(classification.Config):
     side: Count = 3  # of the grid: side x side trials a search
     repeats: Count = 3  # draws of the random search
     rates: tuple[float, float] = (1e-4, 10.0)  # learning rates searched
-    penalties: tuple[float, float] = (1e-8, 1e-5)  # L2 penalties searched: too small to matter
-    out: Path = Path("grid_and_random.png")  # where the picture goes; rows and a page go beside it, .jsonl and .md
+    penalties: tuple[float, float] = (1e-8, 1e-5)  # L2 penalties searched: too small to have an effect
+    out: Path = Path("grid_and_random.png")  # where the picture goes; rows, a page and a record go beside it
 
 
 def recipe(asked: Config) -> Config:
@@ -68,7 +68,7 @@ def draw_points(count: int, rates: tuple[float, float], penalties: tuple[float, 
 
 
 def searches(config: Config) -> dict[str, list[Point]]:
-    """The points of every search by its name. Raises ValueError for a range that is none."""
+    """The points of every search by its name. Raises ValueError for a range that is empty or not above 0."""
     for low, high in (config.rates, config.penalties):
         if not 0 < low < high:
             raise ValueError(f"{low:g} {high:g} is no range above 0 from small to large")
@@ -118,11 +118,11 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
         above.set_title(f"{name}: best {max(z):.1f}%, {values} learning rates tried", fontsize=10)
         below.set_xscale("log")
         below.set_yscale("log")
-        below.set_xlabel("learning rate (matters)")
+        below.set_xlabel("learning rate (important)")
         for each in x:
             below.plot([each, each], [0, 0.03], color="tab:red", transform=below.get_xaxis_transform())
     panels[0, 0].set_ylabel("% right, validation")
-    panels[1, 0].set_ylabel("L2 (hardly matters)")
+    panels[1, 0].set_ylabel("L2 (unimportant)")
     figure.colorbar(dots, ax=panels[:, 1], label="% right, validation")
     output.draw(config.out, figure, "--out", dpi=110)
 
@@ -144,7 +144,8 @@ def main(config: Config) -> dict[str, float]:
             for name, trials in found.items()]  # fmt: skip
     title = f"Grid against random search: {classification.world_name(config)}, {config.backbone}"
     head = ("search", "learning rate of its best trial", "best accuracy")
-    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    every = [{"search": name} | row for name, trials in found.items() for row in trials]
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note, every)
     print(note)
     print(printable(f"written to {config.out}, its rows and a page beside it"))
     return best

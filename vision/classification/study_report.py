@@ -1,16 +1,22 @@
-"""The Markdown page of a study: its picture, its table, and the command, machine and commit that measured them."""
+"""The page and the record of a study: its picture, its table, and the command, machine and commit behind them.
+
+Both stand beside the picture, .md and, with the figures of every trial, .json. Published studies are these files,
+in runs/published/classification_studies.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from runs import groups, machine, output
 from runs.compare import markdown
-from runs.printing import printable
+from runs.printing import compact_json, printable
 
 
 def write(
@@ -21,24 +27,29 @@ def write(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     note: str,
+    trials: Iterable[dict[str, Any]] = (),
 ) -> None:
-    """Write the page beside a study's picture, as .md.
+    """Write the page and the record beside a study's picture, as .md and .json.
 
     out: of the picture. program: the module in the command. head, rows: of the table. note: what its figures are.
-    Raises RunError where it cannot be written.
+    trials: the rows of the study's file, of which the record leaves out the config.
+    Raises RunError where they cannot be written.
     """
     about = machine.circumstances(program, device)
     where, date = about["hardware"], datetime.now(UTC).date().isoformat()
     parts = [
         f"# {title}",
         f"![{title}]({out.name})",
-        markdown(head, rows),
+        markdown(head, list(rows)),
         note,
         f"    {about['command']}",
         f"On {where['processor']}, {where['cores']} cores, torch {about['versions']['torch']}, commit "
         f"{about['commit']}, {date}.",
     ]
     output.write(out.with_suffix(".md"), printable("\n\n".join(parts)) + "\n", "--out")
+    measured = [{key: value for key, value in trial.items() if key != "config"} for trial in trials]
+    record = {"title": title, "note": note, "trials": measured, "program": program, **about, "date": date}
+    output.write(out.with_suffix(".json"), compact_json(json.loads(json.dumps(record, default=str))) + "\n", "--out")
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:

@@ -186,7 +186,8 @@ def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.
         "interval (Student's t). The earlier stage was chosen on the same images, which favors it a little."
     )
     title, head = f"Transfer study: {config.backbone}", ("case", "data", *WAYS, "earlier stage")
-    study_report.write(config.out, PROGRAM, device, title, head, rows, note)
+    trials = [row for each in found.values() for row in each]
+    study_report.write(config.out, PROGRAM, device, title, head, rows, note, trials)
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:

@@ -4,12 +4,13 @@
     python -m vision.computational_graphs --expression "max(x, y) * (x + y)" --at x=3 y=-4
     python -m vision.computational_graphs --network lenet --data mnist      # trained, and torch's beside it
 
-CS231n, lecture 4: gates know their local derivatives, a graph applies the chain rule to them backwards in topological
+CS231n, lecture 4: each gate has its local derivatives, and the graph applies the chain rule in reverse topological
 order (Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"). The example is the
-lecture's, 1 / (1 + exp(-(w0 x0 + w1 x1 + w2))). Written in numpy, with no automatic differentiation but its own.
+lecture's, 1 / (1 + exp(-(w0 x0 + w1 x1 + w2))). Written in numpy; torch's autograd is not used.
 
-With --network the graph and an equal network of torch start from the same weights and see the same batches; both
-test errors are printed, the trained graph is drawn on one batch, and gradients are checked numerically before.
+With --network the graph and the same network in torch are trained from the same initial weights on the same batches.
+Gradients are checked numerically before, both test errors are printed, and the trained graph is drawn with the values
+and gradients of one batch.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ CHECKED = 3  # images of the numerical check
 @dataclasses.dataclass(frozen=True)
 class Config:
     expression: str = LECTURE  # of names, numbers, + - * / **, exp, log, sigmoid, tanh, relu, max
-    at: tuple[str, ...] = ("w0=2", "x0=-1", "w1=-3", "x1=-2", "w2=-3")  # values of its names
-    network: Literal["none", "two-layer", "lenet"] = "none"  # train one instead
+    at: tuple[str, ...] = ("w0=2", "x0=-1", "w1=-3", "x1=-2", "w2=-3")  # values of its inputs
+    network: Literal["none", "two-layer", "lenet"] = "none"  # train a network instead
     data: str = "shapes"  # to train on: shapes, mnist, fashion_mnist, cifar10, cifar100, svhn, or an image folder
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     steps: Count = 110_000  # images shown
@@ -51,7 +52,7 @@ class Config:
 
 
 def evaluate(config: Config) -> Graph:
-    """The graph of the expression, evaluated and differentiated. Raises ValueError for values that do not fit."""
+    """The graph of the expression, evaluated and differentiated. Raises ValueError for a malformed --at."""
     graph = expression.parse(config.expression)
     values = {}
     for word in config.at:
@@ -67,7 +68,7 @@ def evaluate(config: Config) -> Graph:
 
 
 def report(graph: Graph) -> None:
-    """Print the value of each node, and its gradient by reverse mode, and of inputs by forward mode too."""
+    """Print the value and the reverse-mode gradient of each node, and of inputs the forward-mode derivative too."""
     table = Table("node", "value", "gradient", "forward mode")
     for node in graph.order:
         forward = f"{float(graph.tangent({node.name: 1.0})):.4f}" if node.gate is None else ""
@@ -76,7 +77,7 @@ def report(graph: Graph) -> None:
 
 
 def compare(config: Config) -> tuple[Graph, dict[str, float]]:
-    """Train the graph, and torch's network by the same numbers. Returns the graph, and the test errors in percent."""
+    """Train the graph and torch's network alike. Returns the graph and both test errors in percent."""
     runs.prepare("cpu", config.seed, config.threads)
     sets = data.load(config.data, config.data_folder)
     torch.manual_seed(config.seed)
@@ -85,11 +86,13 @@ def compare(config: Config) -> tuple[Graph, dict[str, float]]:
     few = {"images": sets.train.images[:CHECKED].numpy() / 255.0, "labels": sets.train.labels[:CHECKED].numpy()}
     graph.forward({name: array.astype(np.float64) for name, array in weights.items()} | few)
     print(f"gradients of {config.network}: largest relative error {graph.check():.1e} against central differences")
-    numbers = networks.Numbers(config.steps, config.batch, config.learning_rate, config.momentum, config.seed)
+    hyperparameters = networks.Hyperparameters(
+        config.steps, config.batch, config.learning_rate, config.momentum, config.seed
+    )
     began = time.perf_counter()
-    weights = networks.fit(graph, weights, sets.train, numbers)
+    weights = networks.fit(graph, weights, sets.train, hyperparameters)
     middle = time.perf_counter()
-    networks.fit_torch(network, sets.train, numbers)
+    networks.fit_torch(network, sets.train, hyperparameters)
     seconds = {"graph": middle - began, "torch": time.perf_counter() - middle}
     errors = {"graph": networks.error(graph, weights, sets.test), "torch": networks.error_torch(network, sets.test)}
     for name, found in errors.items():

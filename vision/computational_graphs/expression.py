@@ -22,7 +22,7 @@ BINARY = {
 def parse(text: str) -> Graph:
     """The graph of an expression of names, numbers, + - * / **, and the functions exp, log, sigmoid, tanh, relu, max.
 
-    A name that stands several times is one input. Raises ValueError for what is no such expression.
+    A name that occurs several times is one input. Raises ValueError for any other syntax.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body

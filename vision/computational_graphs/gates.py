@@ -1,13 +1,13 @@
 """Gates of a computational graph: elementwise functions with forward, backward and tangent, in numpy.
 
-A gate stands at one node of a graph and keeps from `forward` what its derivatives need:
+Each gate belongs to one node of a graph. `forward` caches what the derivatives need:
 
     gate = Multiply()
     gate.forward(x, y)          # the output
-    gate.backward(gradient)     # gradient of the loss at the output -> at each input: reverse mode, a row at a time
-    gate.tangent(dx, dy)        # change of each input -> of the output: forward mode, a column at a time
+    gate.backward(gradient)     # reverse mode: gradient of the loss at the output -> at each input
+    gate.tangent(dx, dy)        # forward mode: change of each input -> of the output
 
-Inputs of different shapes are broadcast as numpy does, and their gradients summed over what was repeated.
+Inputs of different shapes are broadcast as in numpy, and their gradients are summed over the broadcast axes.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Gate:
     symbol: ClassVar[str] = "?"
 
     def forward(self, *inputs: Array) -> Array:
-        """The output for the inputs, which are kept for the derivatives."""
+        """The output for the inputs. Caches what backward and tangent need."""
         raise NotImplementedError
 
     def backward(self, gradient: Array) -> Sequence[Array | None]:
-        """Vector-Jacobian product: the loss's gradient at each input, None for one that has none (labels).
+        """Vector-Jacobian product: the gradient of the loss at each input; None for labels.
 
         gradient: of the loss at the output, in its shape.
         """
@@ -45,7 +45,7 @@ class Gate:
 
 
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
-    """The gradient at an input of this shape, summed over the axes along which it was repeated."""
+    """The gradient at an input of this shape, summed over the axes along which it was broadcast."""
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(extra)))
     repeated = tuple(axis for axis, size in enumerate(shape) if size == 1 and gradient.shape[axis] != 1)
@@ -53,7 +53,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 
 
 class Add(Gate):
-    """x + y. Its gradient goes to both inputs alike: the add gate distributes."""
+    """x + y. Both inputs get the gradient of the output (CS231n: gradient distributor)."""
 
     symbol = "+"
 
@@ -69,7 +69,7 @@ class Add(Gate):
 
 
 class Multiply(Gate):
-    """x * y. Each input gets the gradient times the other: the multiply gate switches."""
+    """x * y. Each input gets the gradient times the other input (CS231n: gradient switcher)."""
 
     symbol = "*"
 
@@ -85,7 +85,7 @@ class Multiply(Gate):
 
 
 class Max(Gate):
-    """max(x, y). The gradient goes to the larger input: the max gate routes. Equals get half each, as in torch."""
+    """max(x, y). The larger input gets the gradient (CS231n: gradient router), equal ones half each, as in torch."""
 
     symbol = "max"
 
@@ -103,7 +103,7 @@ class Max(Gate):
 
 
 class Unary(Gate):
-    """An elementwise function of one input. `slope` is its derivative, which `forward` keeps."""
+    """An elementwise function of one input. `slope` is its derivative, which `forward` caches."""
 
     slope: Array | float
 
@@ -182,7 +182,7 @@ class Sigmoid(Unary):
     symbol = "σ"
 
     def forward(self, x: Array) -> Array:
-        small = np.exp(-np.abs(x))  # never above 1: e^-x is too large to hold for x below -709
+        small = np.exp(-np.abs(x))  # never above 1: e^-x overflows for x below -709
         sigmoid = np.where(x >= 0, 1, small) / (1 + small)
         self.slope = sigmoid * (1 - sigmoid)
         return sigmoid

@@ -3,8 +3,8 @@
     x, y = Node.input("x"), Node.input("y")
     graph = Graph(x * y + x)
     graph.forward({"x": 3.0, "y": -4.0})          # -9.0
-    graph.backward()                              # {"x": -3.0, "y": 3.0}: both in one pass backward
-    graph.tangent({"x": 1.0})                     # -3.0: one input's derivative in a pass forward
+    graph.backward()                              # {"x": -3.0, "y": 3.0}: all gradients in one backward pass
+    graph.tangent({"x": 1.0})                     # -3.0: the derivative along one direction in a forward pass
     graph.check()                                 # largest relative error against central differences
 
 Reverse mode gives the gradient of one output at all inputs, forward mode that of all outputs along one direction of
@@ -25,10 +25,10 @@ STRIDE = 1e-6  # of the central differences, for numbers near 1 in float64
 
 
 class Node:
-    """An input of a graph, or the output of a gate. +, -, *, / and ** make new ones.
+    """An input of a graph, or the output of a gate. +, -, *, / and ** make new nodes.
 
     name: of an input. gate, inputs: of another node.
-    value, gradient: of the last forward and backward pass.
+    value, gradient: of the last forward pass and the last backward pass.
     """
 
     def __init__(self, gate: Gate | None = None, inputs: tuple[Node, ...] = (), name: str = "") -> None:
@@ -39,7 +39,7 @@ class Node:
 
     @classmethod
     def input(cls, name: str) -> Self:
-        """An input, to be given a value by its name."""
+        """An input, whose value is given by its name."""
         return cls(name=name)
 
     def __str__(self) -> str:
@@ -80,10 +80,10 @@ class Node:
 def topological_order(output: Node) -> list[Node]:
     """The nodes that an output depends on, each after its inputs and itself last (Kahn 1962).
 
-    Raises ValueError where they form a circle.
+    Raises ValueError where there is a cycle.
     """
     found, left = [output], {}
-    for node in found:  # grows: all nodes that are reached backwards from the output
+    for node in found:  # grows: all nodes that the output depends on
         if id(node) not in left:
             left[id(node)] = len({id(each) for each in node.inputs})
             found.extend(reversed(node.inputs))  # so that the order is that of the expression
@@ -100,12 +100,12 @@ def topological_order(output: Node) -> list[Node]:
             if not left[id(user)]:
                 ready.append(user)
     if len(order) < len(reached):
-        raise ValueError("the graph has a circle: a node depends on itself")
+        raise ValueError("the graph has a cycle: a node depends on itself")
     return order
 
 
 class Graph:
-    """A function from named inputs to one output, which may be evaluated and differentiated.
+    """A function from named inputs to one output, with its derivatives.
 
     Raises ValueError for two inputs of one name.
     """
@@ -118,8 +118,9 @@ class Graph:
             raise ValueError(f"several inputs have one name: {', '.join(node.name for node in named)}")
 
     def forward(self, values: Mapping[str, Any]) -> Array:
-        """The output, and `value` of every node, for a value of each input; whole numbers are labels.
+        """Evaluate the graph: sets `value` of every node and returns the output.
 
+        values: of each input, by its name; integer arrays are labels.
         Raises ValueError for an input without a value.
         """
         if missing := self.inputs.keys() - values.keys():
@@ -134,10 +135,10 @@ class Graph:
         return self.output.value
 
     def backward(self, gradient: Array | float = 1.0) -> dict[str, Array | None]:
-        """Reverse mode: the gradient of the last output at each input, by name, and `gradient` of every node.
+        """Reverse mode: sets `gradient` of every node and returns those of the inputs, by name.
 
-        gradient: of what is minimized at the output; 1: the output itself.
-        Where a value has several users, the gradients of all of them add up (the multivariable chain rule).
+        gradient: upstream, at the output; 1: the output itself is differentiated.
+        A node that several gates read gets the sum of their gradients (the multivariable chain rule).
         """
         for node in self.order:
             node.gradient = None
@@ -151,7 +152,7 @@ class Graph:
         return {name: node.gradient for name, node in self.inputs.items()}
 
     def tangent(self, changes: Mapping[str, Any]) -> Array:
-        """Forward mode: the change of the last output, to first order, by changes of some inputs, by name.
+        """Forward mode: the change of the output, to first order, for changes of some inputs, by name.
 
         Raises ValueError for a name that is not an input's.
         """
@@ -169,8 +170,9 @@ class Graph:
         """Numerical gradient check: the largest relative error of `backward` and of `tangent` against central
         differences, at the values of the last forward pass, which should be float64.
 
-        probes: numbers of each input that are moved, drawn by the seed. An error is relative to the larger of the
-            two gradients, or to 1e-3 of the largest of all inputs where both are smaller: differences see no less.
+        probes: elements of each input that are perturbed, drawn by the seed. An error is relative to the larger of
+            the two gradients, or to 1e-3 of the largest gradient of all inputs where both are smaller, below which
+            central differences are not accurate.
         """
         values = {name: node.value for name, node in self.inputs.items()}
         generator, worst = np.random.default_rng(seed), 0.0

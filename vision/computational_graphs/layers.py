@@ -45,7 +45,7 @@ class Flatten(Gate):
 
 
 class Window(Gate):
-    """A gate that slides a window over maps: its size, stride and padding in pixels, alike in both directions."""
+    """A gate with a sliding window over maps: its size, stride and padding in pixels, the same in both directions."""
 
     def __init__(self, size: int, stride: int = 1, padding: int = 0) -> None:
         if size < 1 or stride < 1 or padding < 0:
@@ -107,7 +107,7 @@ class Convolution(Window):
         spread = self.weight.reshape(len(self.weight), -1).T @ rows  # the gradient at each patch
         spread = spread.reshape(channels, self.size, self.size, count, *self.at)
         padded = np.zeros((count, channels, height + 2 * self.padding, width + 2 * self.padding), gradient.dtype)
-        for row, column, (down, across) in self.offsets(self.at):  # patches overlap: a pixel's gradients add up
+        for row, column, (down, across) in self.offsets(self.at):  # patches overlap: the gradients of a pixel add up
             padded[:, :, down, across] += spread[:, row, column].transpose(1, 0, 2, 3)
         return self.crop(padded), dweight, gradient.sum((0, 2, 3))
 
@@ -116,7 +116,7 @@ class Convolution(Window):
         return changed + dbias[:, None, None]
 
     def _patches(self, x: Array) -> Array:
-        """(C size size, B H' W'): a column a window."""
+        """Patches as columns (im2col): (C size size, B H' W')."""
         padded = self.pad(x)
         patches = np.empty((x.shape[1], self.size, self.size, len(x), *self.at), x.dtype)
         for row, column, (down, across) in self.offsets(self.at):
@@ -129,7 +129,7 @@ class Convolution(Window):
 
 
 class MaxPool(Window):
-    """The largest number of each window, to which the gradient goes; of equals to the first, as in torch."""
+    """The maximum of each window, which gets the gradient; the first of equal ones, as in torch."""
 
     symbol = "max pool"
 
@@ -155,7 +155,7 @@ class MaxPool(Window):
 
 
 class AveragePool(Window):
-    """The mean of each window, padded zeros included; the gradient is shared out evenly."""
+    """The mean of each window, padded zeros included; each element gets an equal share of the gradient."""
 
     symbol = "mean pool"
 
@@ -215,7 +215,8 @@ class BatchNorm(Gate):
         return self._centered(dx) * self.scale + self.normal * dscale[self.wide] + dshift[self.wide]
 
     def _centered(self, change: Array) -> Array:
-        """A change of the normalized numbers, less its parts along 1 and along them, which the statistics undo."""
+        """The derivative of the normalization: a change minus its mean and minus its component along the normalized
+        values, because the batch's mean and variance stay 0 and 1."""
         if self.batch:
             along = (change * self.normal).mean(self.axes)[self.wide]
             change = change - change.mean(self.axes)[self.wide] - self.normal * along

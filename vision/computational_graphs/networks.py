@@ -1,10 +1,10 @@
-"""Networks as computational graphs, and their training by SGD with momentum, beside torch's own.
+"""Networks as computational graphs, trained by SGD with momentum, and the same networks trained by torch.
 
 layers = two_layer((1, 28, 28), 10)                     # an nn.Sequential, which gives sizes and initial weights
 graph, weights = graph_of(layers)                       # the same function, in numpy
-weights = fit(graph, weights, train, numbers)           # by the graph's own backward pass
+weights = fit(graph, weights, train, hyperparameters)   # by the graph's own backward pass
 error(graph, weights, test)
-fit_torch(layers, train, numbers)                       # by autograd and torch.optim.SGD
+fit_torch(layers, train, hyperparameters)               # by autograd and torch.optim.SGD
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from vision.training import sampling
 Weights = dict[str, Array]
 
 
-class Numbers(NamedTuple):
-    """The hyperparameters of a training by SGD."""
+class Hyperparameters(NamedTuple):
+    """Of a training by SGD with momentum."""
 
     steps: int = 110_000  # images shown
     batch: int = 64  # images an update
@@ -56,10 +56,10 @@ NETWORKS = {"two-layer": two_layer, "lenet": lenet}
 
 
 def graph_of(network: nn.Sequential) -> tuple[Graph, Weights]:
-    """The graph of a sequential network with the softmax loss at its end, and its weights, copied.
+    """The graph of a sequential network followed by the softmax loss, and a copy of its weights.
 
     Inputs of the graph: "images", "labels", and "weight1", "bias1", ... of each layer that has weights, in order.
-    Raises ValueError for a layer that there is no gate for.
+    Raises ValueError for a kind of layer that no gate implements.
     """
     node, weights, number = Node.input("images"), {}, 0
     for layer in network:
@@ -98,42 +98,42 @@ def logits(graph: Graph) -> Array:
 
 
 def training(graph: Graph, on: bool) -> None:
-    """Let batch norms use the batch's statistics, or their running averages."""
+    """Switch batch norms between the statistics of the batch (on) and their running averages."""
     for node in graph.order:
         if isinstance(node.gate, layers.BatchNorm):
             node.gate.training = on
 
 
-def fit(graph: Graph, weights: Weights, train: Labeled, numbers: Numbers) -> Weights:
+def fit(graph: Graph, weights: Weights, train: Labeled, hyperparameters: Hyperparameters) -> Weights:
     """Train by SGD with momentum, gradients by the graph's backward pass. Returns the new weights."""
     weights = {name: array.copy() for name, array in weights.items()}
     velocities = {name: np.zeros_like(array) for name, array in weights.items()}
     training(graph, True)
-    for images, labels in _batches(train, numbers):
+    for images, labels in _batches(train, hyperparameters):
         graph.forward(weights | {"images": images.numpy(), "labels": labels.numpy()})
         gradients = graph.backward()
         for name, velocity in velocities.items():
-            velocity *= numbers.momentum
+            velocity *= hyperparameters.momentum
             velocity += gradients[name]
-            weights[name] -= numbers.learning_rate * velocity
+            weights[name] -= hyperparameters.learning_rate * velocity
     return weights
 
 
-def fit_torch(network: nn.Sequential, train: Labeled, numbers: Numbers) -> None:
-    """The same training of the network itself, in place, by torch's autograd and optimizer."""
-    optimizer = torch.optim.SGD(network.parameters(), numbers.learning_rate, numbers.momentum)
+def fit_torch(network: nn.Sequential, train: Labeled, hyperparameters: Hyperparameters) -> None:
+    """Train the torch network in place by the same hyperparameters, with autograd and torch.optim.SGD."""
+    optimizer = torch.optim.SGD(network.parameters(), hyperparameters.learning_rate, hyperparameters.momentum)
     network.train()
-    for images, labels in _batches(train, numbers):
+    for images, labels in _batches(train, hyperparameters):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(images), labels).backward()
         optimizer.step()
 
 
-def _batches(train: Labeled, numbers: Numbers):
+def _batches(train: Labeled, hyperparameters: Hyperparameters):
     device = torch.device("cpu")
-    steps = range(0, numbers.steps, numbers.batch)
+    steps = range(0, hyperparameters.steps, hyperparameters.batch)
     for step in track(steps, "training", transient=True, disable=not Console().is_terminal):
-        rows = sampling.batch_indices(len(train.labels), step, numbers.batch, numbers.seed, device)
+        rows = sampling.batch_indices(len(train.labels), step, hyperparameters.batch, hyperparameters.seed, device)
         yield pixels(train.images[rows]), train.labels[rows]
 
 
@@ -154,7 +154,7 @@ def error(graph: Graph, weights: Weights, unseen: Labeled, batch: int = 500) -> 
 
 @torch.inference_mode()
 def error_torch(network: nn.Sequential, unseen: Labeled, batch: int = 500) -> float:
-    """Error in percent of the network itself."""
+    """Error in percent of the torch network."""
     network.eval()
     parts = zip(unseen.images.split(batch), unseen.labels.split(batch), strict=True)
     wrong = sum((network(pixels(images)).argmax(1) != labels).sum().item() for images, labels in parts)

@@ -44,7 +44,7 @@ def wolfe(
     width, before = LONGEST, 2 * LONGEST
     for _ in range(EVALUATIONS):
         trial = Trial(step, *function(step))
-        if not math.isfinite(trial.value):  # outside of the function's domain: come nearer
+        if not math.isfinite(trial.value):  # outside of the function's domain: shorten the step
             step, high = best.step + 0.1 * (step - best.step), step
             continue
         enough = trial.value <= start.value + step * test

@@ -3,14 +3,14 @@
     python -m vision.training.optimizer_paths                                       # paths.mp4 and paths.png
     python -m vision.training.optimizer_paths --surfaces rosenbrock --optimizers momentum adam bfgs newton
 
-CS231n, lecture 7, after Alec Radford's films: plain SGD crosses a ravine to and fro and hardly moves along it,
-momentum and the adaptive methods do better, and on a saddle SGD stays longest. Second-order methods know the
-curvature: Newton's plain method runs into a saddle, one that takes the eigenvalues' sizes leaves it (Dauphin et al.
-2014).
+CS231n, lecture 7, after Alec Radford's films: plain SGD oscillates across a ravine and progresses slowly along it,
+momentum and the adaptive methods are faster, and SGD escapes a saddle last. Second-order methods use the curvature:
+plain Newton converges to a saddle, saddle-free Newton, which takes the absolute eigenvalues, escapes it (Dauphin et
+al. 2014).
 
-A frame is one evaluation of value and gradient, for every optimizer alike: a line search that needs three stands
-still for two frames. Learning rates (RATES) were chosen for each optimizer and surface so that it is fast and does
-not diverge.
+A frame is one evaluation of value and gradient, for every optimizer alike: where a line search needs three, its path
+does not change for two frames. Learning rates (RATES) were chosen for each optimizer and surface to be fast without
+divergence.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def film(config: Config, paths: Paths) -> None:
         show(evaluation)
         figure.canvas.draw()
         frames.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    frames += frames[-1:] * config.fps  # to be looked at for a second
+    frames += frames[-1:] * config.fps  # the last frame is shown for a second
     even = np.stack([frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames])
     with output.writing(config.out, "--out"):
         imageio.imwrite(config.out, even, fps=config.fps, codec="libx264", macro_block_size=2)

@@ -24,7 +24,7 @@ MOST = {"bfgs": 5_000, "newton": 2_000}  # weights, of which a matrix with the s
 
 
 class Point(NamedTuple):
-    """Where an optimizer stands."""
+    """A point of a minimization, with its value and gradient."""
 
     x: Tensor  # (n,)
     value: float
@@ -39,7 +39,7 @@ class Direction(Protocol):
         """The direction (n,) at a point of this gradient (n,)."""
 
     def update(self, step: Tensor, change: Tensor) -> None:
-        """Learn from a step (n,) that changed the gradient by `change` (n,)."""
+        """Update the approximation by a step (n,) that changed the gradient by `change` (n,)."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -114,9 +114,9 @@ class LBFGS:
 class Newton:
     """Newton's direction -H^-1 g of the true Hessian (n, n), which `hessian` is set to before each call.
 
-    saddle_free: the eigenvalues of H count by their size, so that directions of negative curvature are left and not
-        approached (Dauphin et al. 2014, arXiv 1406.2572); otherwise it is the plain method, which stops at saddles.
-    least: an eigenvalue's size at least, as a share of the largest one's, where H is singular.
+    saddle_free: takes the absolute eigenvalues of H, which moves away from saddles along directions of negative
+        curvature (Dauphin et al. 2014, arXiv 1406.2572); otherwise the plain method, which converges to saddles.
+    least: lower bound of an absolute eigenvalue, as a share of the largest one, where H is singular.
     """
 
     def __init__(self, saddle_free: bool = True, least: float = 1e-10) -> None:
@@ -138,7 +138,7 @@ class Newton:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing: there is no state."""
 
 
 def minimize(
@@ -153,7 +153,7 @@ def minimize(
 ) -> Iterator[Point]:
     """The points of a minimization, the start first: each a step along the direction from the one before.
 
-    tolerance: it ends where no number of the gradient is larger, and where no step is lower.
+    tolerance: of the gradient's largest absolute element, at which it ends; it also ends where no step is lower.
     hessian: of a point, (n, n); for Newton.
     rate: the first trial of a line search, as a share of Newton's step of 1. search: False: the step of `rate` alone.
 
@@ -219,7 +219,7 @@ class SecondOrder(Optimizer):
         optimizer.step(closure)
 
     rate: of the line search's first trial; see minimize. iterations: on a batch; evaluations of closures are one or
-    two each, and one more. What a direction has learned is kept from batch to batch, and part of the state.
+    two each, and one more. The approximation is kept from batch to batch and is part of the state.
     Raises ValueError for more weights than a matrix of them has room for, and for several parameter groups.
     """
 

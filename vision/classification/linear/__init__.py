@@ -1,7 +1,7 @@
 """Linear models: perceptron, Adaline, regression, logistic, SVM: `python -m vision.classification.linear`.
 
-objectives.py  losses of classes and numbers by name, one-vs-all and multiclass, and the elastic net
-solvers.py     exact minimization: closed form, L-BFGS, proximal gradient; gradient descent; random parameters
+objectives.py  losses by name, of regression, one-vs-all and multiclass, and the elastic net
+solvers.py     minimization: closed form, L-BFGS, proximal gradient; gradient descent; random search
 perceptron.py  the perceptron's and Adaline's rules, and the perceptron's convergence bound
 
 `python -m vision.classification.classical` trains the same losses on images, by SGD.

@@ -1,13 +1,13 @@
-"""Linear models on points of the plane: what each separates or fits, and what none can.
+"""Linear models on points of the plane: decision lines of classifiers, and regressions with outliers.
 
     python -m vision.classification.linear                       # linear.png
     python -m vision.classification.linear --l2 0.1 --margin 2
 
 Four data sets: two clouds that a line separates, two that overlap, XOR, and a line of numbers with outliers. The
-perceptron (Rosenblatt 1958) ends on the first after fewer mistakes than its convergence bound, (R / gamma)^2 of
-Novikoff 1962; on XOR it never does, because no line leaves fewer than one point in four on the wrong side (Minsky &
-Papert 1969). Adaline, least squares, logistic regression and the SVMs minimize a loss, and so have an answer
-everywhere. Of numbers, the absolute error and Huber's are little moved by outliers that move squares.
+perceptron (Rosenblatt 1958) converges on the first after fewer mistakes than its bound, (R / gamma)^2 of Novikoff
+1962; on XOR it does not converge, because every line misclassifies at least one point in four (Minsky & Papert 1969).
+Adaline, logistic regression and the SVMs minimize a loss, which has a minimum on all of them. In regression the
+absolute error and Huber's loss are less sensitive to outliers than the squared error.
 
 The same models are trained on images by vision.classification.classical.
 """
@@ -85,7 +85,7 @@ def right(points: Points, weight: Tensor, bias: float) -> float:
 
 
 def separate(config: Config, points: Points, words: dict[str, str]) -> dict[str, tuple[Tensor, float]]:
-    """The lines (weight, bias) of all classifiers; `words` gets what is to be said of each."""
+    """The lines (weight, bias) of all classifiers; `words` gets a remark on each."""
     walked = linear.perceptron(*points, config.epochs)
     trained = linear.adaline(*points, config.epochs)
     lines = {"perceptron": (walked.weight, walked.bias), "adaline": (trained.weight, trained.bias)}
@@ -98,14 +98,15 @@ def separate(config: Config, points: Points, words: dict[str, str]) -> dict[str,
     mistakes, separator = int(sum(walked.history)), linear.Objective("one_vs_all_squared_hinge", l2=1e-6)
     widest = linear.solve(separator, points.inputs, shares)  # nearly the largest margin
     bound = linear.convergence_bound(*points, widest.weight[0], widest.bias.item())
-    ended = f"the last in epoch {len(walked.history) - 1}" if not walked.history[-1] else "and no end"
-    words["perceptron"] = f"{mistakes} mistakes, {ended}; at most {bound:.0f}"
+    converged = not walked.history[-1]
+    ended = f"converged in epoch {len(walked.history)}" if converged else "not converged"
+    words["perceptron"] = f"{mistakes} mistakes, {ended}; bound {bound:.0f}"
     words["adaline"] = f"mean squared error {trained.history[-1]:.4f}"
     return lines
 
 
 def draw(config: Config) -> Table:
-    """Write the picture. Returns the table of what it shows."""
+    """Write the picture. Returns the table of its figures."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -148,7 +149,7 @@ def draw(config: Config) -> Table:
 
 
 def _line(panel, weight: Tensor, bias: float, **how) -> None:
-    """Draw where w x + b is 0, if it is a line."""
+    """Draw the line w x + b = 0, unless w is 0."""
     length = weight.norm()
     if length > 1e-9:
         along = torch.stack([-weight[1], weight[0]]) / length

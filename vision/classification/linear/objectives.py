@@ -27,8 +27,8 @@ class Loss(NamedTuple):
 
     function: Callable[..., Tensor]  # (scores, targets, ...) -> ()
     option: str = ""  # "margin" or "delta", if it has one
-    smooth: bool = True  # whether it is differentiable; if not, it takes `smooth`, and is near it
-    numbers: bool = False  # targets are numbers, and not the shares of classes
+    smooth: bool = True  # whether it is differentiable; if not, `function` takes `smooth`, the width of a smoothing
+    numbers: bool = False  # regression: targets are numbers, not shares of classes
 
 
 def _binary(cost: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -59,7 +59,7 @@ def _absolute(residual: Tensor, smooth: float = 0.0) -> Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    # of numbers: half the square, the absolute value, and Huber's 1964, the square up to delta and then linear
+    # regression: half the square, the absolute value, and Huber's loss (1964), quadratic up to delta and then linear
     "squared": Loss(_residual(lambda r: r.square() / 2), numbers=True),
     "absolute": Loss(_residual(_absolute), smooth=False, numbers=True),
     "huber": Loss(_residual(_huber), "delta", numbers=True),
@@ -82,7 +82,7 @@ class Objective:
     """Mean loss + l1 sum |w| + l2 / 2 sum w^2, the elastic net of Zou & Hastie 2005; biases are free.
 
     loss: of LOSSES. margin: of the hinges. delta: of Huber's loss.
-    Raises ValueError for an unknown loss, and for a margin, delta or penalty that is none.
+    Raises ValueError for an unknown loss, a negative penalty, and a margin or delta that is not above 0.
     """
 
     loss: str
@@ -98,7 +98,7 @@ class Objective:
             raise ValueError(f"penalties are at least 0, margin and delta above it: {self}")
 
     def data(self, scores: Tensor, targets: Tensor, smooth: float = 0.0) -> Tensor:
-        """The mean loss () of scores (N, K); smooth: of one that is not differentiable, see losses.positive_part."""
+        """The mean loss () of scores (N, K). smooth: the width of a smoothing, see losses.positive_part."""
         loss = LOSSES[self.loss]
         options = {loss.option: getattr(self, loss.option)} if loss.option else {}
         return loss.function(scores, targets, **options, **({} if loss.smooth else {"smooth": smooth}))
@@ -108,6 +108,6 @@ class Objective:
         return self.data(inputs @ weight.T + bias, targets) + losses.penalty([weight], self.l1, self.l2)
 
     def targets(self, labels: Tensor, classes: int, like: Tensor) -> Tensor:
-        """Targets (N, classes) of labels (N,) int64: 1 for the class, and for the others 0, or -1 as a number."""
+        """Targets (N, classes) of labels (N,) int64: 1 for the class, for the others 0, or -1 in regression."""
         shares = F.one_hot(labels, classes).to(like)
         return 2 * shares - 1 if LOSSES[self.loss].numbers else shares

@@ -1,8 +1,8 @@
 """The perceptron's rule, Adaline's rule, and the convergence bound of the perceptron.
 
-Both look at one example after the other, x (D,) with y of -1 or 1. The perceptron (Rosenblatt 1958) adds rate y x
-where y (w x + b) <= 0, and nothing else; Adaline, the delta rule of Widrow & Hoff 1960, adds rate (y - w x - b) x
-always: stochastic gradient descent on max(0, -y s) and on half the square of y - s.
+Both process one example at a time, x (D,) with y of -1 or 1. The perceptron (Rosenblatt 1958) adds rate y x
+where y (w x + b) <= 0; Adaline, the delta rule of Widrow & Hoff 1960, adds rate (y - w x - b) x for every example.
+They are stochastic gradient descent on max(0, -y s) and on half the square of y - s.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 
 class Trained(NamedTuple):
-    """A linear model, and what happened in each epoch."""
+    """A linear model and its training curve."""
 
     weight: Tensor  # (D,)
     bias: float
-    history: list[float]  # mistakes of the perceptron, mean squared error of Adaline
+    history: list[float]  # of each epoch: mistakes of the perceptron, mean squared error of Adaline
 
 
 def perceptron(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 1.0) -> Trained:
-    """The perceptron of inputs (N, D) and signs (N,), in their order, until an epoch has no mistake."""
+    """Train a perceptron on inputs (N, D) and signs (N,), in their order, until an epoch has no mistake."""
     weight, bias, history = torch.zeros_like(inputs[0]), 0.0, []
     for _ in range(epochs):
         mistakes = 0
@@ -36,7 +36,7 @@ def perceptron(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 1
 
 
 def adaline(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 0.01) -> Trained:
-    """Adaline of inputs (N, D) and targets (N,), in their order."""
+    """Train Adaline on inputs (N, D) and signs (N,), in their order."""
     weight, bias, history = torch.zeros_like(inputs[0]), 0.0, []
     for _ in range(epochs):
         lost = 0.0
@@ -48,11 +48,11 @@ def adaline(inputs: Tensor, signs: Tensor, epochs: int = 100, rate: float = 0.01
 
 
 def convergence_bound(inputs: Tensor, signs: Tensor, weight: Tensor, bias: float) -> float:
-    """Mistakes that the perceptron makes at most, in all epochs together: (R / gamma)^2 (Novikoff 1962).
+    """Perceptron convergence theorem: at most (R / gamma)^2 mistakes, in all epochs together (Novikoff 1962).
 
-    R is the length of the longest example, with a 1 for the bias, and gamma the smallest distance of one to the
-    plane of some (weight, bias) that separates them: the largest there is gives the best bound. Infinite where it
-    does not separate them.
+    R is the largest norm of an example, extended by a 1 for the bias, and gamma the margin: the smallest distance of
+    an extended example to the plane of (weight, bias). The separating plane of the largest margin gives the tightest
+    bound; infinite where the plane does not separate the classes.
     """
     longest = (inputs.square().sum(1) + 1).max()
     length = weight.square().sum() + bias**2

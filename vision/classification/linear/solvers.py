@@ -3,8 +3,8 @@
     model = solve(Objective("logistic", l2=0.01), inputs, targets)
     model.predict(inputs)
 
-Objectives are minimized to the end, in float64 where inputs are: for sets that fit into memory several times. SGD for
-more is in vision.classification.classical.
+Objectives are minimized to convergence on all data at once, in float64 where inputs are. SGD, for data sets that do
+not fit into memory, is in vision.classification.classical.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from vision.classification.linear.objectives import LOSSES, Objective
 from vision.training.second_order import LBFGS, minimize
 
-SMOOTH = (0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # of losses with kinks: each solution starts the next
-ITERATIONS = 2_000  # of L-BFGS and of the proximal gradient, for each of them
-SETTLED = 1e-13  # relative decrease in ten iterations that ends one
+SMOOTH = (0.1, 1e-2, 1e-3, 1e-4, 1e-5)  # widths of smoothed losses; each solution is the start of the next
+ITERATIONS = 2_000  # at most, of L-BFGS and of the proximal gradient, for each width
+SETTLED = 1e-13  # relative decrease in ten iterations at which a minimization ends
 
 
 class Linear(NamedTuple):
-    """A linear model: scores x W^T + b, and the objective that it has."""
+    """A linear model, scores x W^T + b, and its value of the objective."""
 
     weight: Tensor  # (K, D)
     bias: Tensor  # (K,)
@@ -52,7 +52,7 @@ def least_squares(inputs: Tensor, targets: Tensor, l2: float = 0.0, bias: bool =
 def normal_equations(
     batches: Iterable[tuple[Tensor, Tensor]], l2: float = 0.0, bias: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Weight (K, D) and bias (K,) of least_squares, from batches of inputs and targets, each looked at once."""
+    """Weight (K, D) and bias (K,) of least_squares, in one pass over batches of inputs and targets."""
     count, total, level, square, cross = 0, 0.0, 0.0, 0.0, 0.0
     for inputs, targets in batches:
         count += len(inputs)
@@ -72,9 +72,9 @@ def solve(objective: Objective, inputs: Tensor, targets: Tensor, bias: bool = Tr
     """The minimum of an objective, by L-BFGS, or with an L1 penalty by the proximal gradient.
 
     inputs: (N, D). targets: (N, K), see Objective.targets; K numbers, or shares of K classes, of which a one-vs-all
-        loss may have a single one. bias: with one for each output.
-    A loss with kinks is replaced by smooth ones, ever nearer to it (Nesterov 2005, "Smooth minimization of
-    non-smooth functions"); the best of their solutions is taken by the loss itself.
+        loss may have a single one. bias: one for each output, or none.
+    A loss that is not differentiable is replaced by smooth approximations of decreasing width (Nesterov 2005, "Smooth
+    minimization of non-smooth functions"); of their solutions, that of the lowest exact objective is returned.
     """
     outputs, features = targets.shape[1], inputs.shape[1]
     rows = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], 1) if bias else inputs
@@ -118,8 +118,8 @@ def _limited_memory(function, x: Tensor) -> tuple[Tensor, int]:
 
 
 def _proximal(function, value_of, x: Tensor, threshold: Tensor) -> tuple[Tensor, int]:
-    """FISTA (Beck & Teboulle 2009) with backtracking, and a restart where momentum leads uphill (O'Donoghue & Candès
-    2015): a gradient step of the smooth part, then soft thresholding, the proximal step of the L1 norm."""
+    """FISTA (Beck & Teboulle 2009) with backtracking, restarted where momentum increases the objective (O'Donoghue &
+    Candès 2015): a gradient step of the smooth part, then soft thresholding, the proximal step of the L1 norm."""
     ahead, momentum, steepness, values = x, 1.0, 1.0, []
     for count in range(1, ITERATIONS + 1):
         value, gradient = function(ahead)
@@ -145,7 +145,7 @@ def _proximal(function, value_of, x: Tensor, threshold: Tensor) -> tuple[Tensor,
 
 
 def gradient_descent(objective: Objective, inputs: Tensor, targets: Tensor, rate: float, steps: int) -> Linear:
-    """Gradient descent (at kinks with a subgradient) from zero, the baseline of the closed form and the solvers.
+    """Gradient descent from zero, with subgradients where the loss is not differentiable.
 
     inputs: (N, F); targets: (N, outputs).
     """
@@ -164,10 +164,10 @@ def gradient_descent(objective: Objective, inputs: Tensor, targets: Tensor, rate
 def random_parameters(
     objective: Objective, inputs: Tensor, targets: Tensor, tries: int, generator: torch.Generator, local: bool = False
 ) -> Linear:
-    """The best of so many random models: what learning has to beat (CS231n, "Optimization", strategies 1 and 2).
+    """Random search or random local search: the best of `tries` models (CS231n, "Optimization", strategies 1 and 2).
 
-    local: each is a small step from the best one so far, instead of a new one. Weights are normal of deviation
-    1 / sqrt(D), steps of a twentieth of it. inputs: (N, D); targets: (N, outputs).
+    local: each is the best one so far plus a small step. Weights are normal of deviation 1 / sqrt(D), steps of a
+    twentieth of it. inputs: (N, D); targets: (N, outputs).
     """
     shape, scale = (targets.shape[1], inputs.shape[1]), inputs.shape[1] ** -0.5
     bias, best = inputs.new_zeros(shape[0]), None
