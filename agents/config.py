@@ -27,7 +27,7 @@ W = TypeVar("W", bound="WorldFlags")
 B = TypeVar("B", bound="BackboneFlags")
 
 OWN_FLAGS = ("stack", "flicker", "pixels", "seed", "device")  # options of worlds that have a flag of their name
-ATARI_FLAGS = ("protocol", "frame_skip", "full_actions", "color")  # those of Atari games alone
+ATARI_FLAGS = ("protocol", "frame_skip", "full_actions", "color", "bind")  # those of Atari games alone
 SAMPLE_WORLDS, SAMPLE_STEPS = 4, 4_000  # of estimate_mean_observation: worlds side by side, and steps of all of them
 
 
@@ -44,6 +44,7 @@ class WorldFlags:
     full_actions: bool = False  # Atari: all 18 actions, not just those the game uses
     color: bool = False  # Atari: three channels a frame
     stack: Whole = 0  # frames in an observation of pictures; 0: the world's default, 4 in Atari
+    bind: bool = False  # Atari: keep each emulator thread on a core of its own; for a machine that runs nothing else
     flicker: Share = 0.0  # probability that a frame is black (Hausknecht & Stone 2015)
     pixels: bool = False  # control: learn from the rendered picture
     env_kwargs: tuple[str, ...] = ()  # name=value for the world's constructor, in place of the recipe's

@@ -69,6 +69,8 @@ class AtariWorld(World):
         fire_reset: press FIRE once at the start of a game, for games that wait for it.
         max_frames: emulator frames after which a game is truncated (discount 1).
         threads: emulator threads; 0 means one a core.
+        bind: each emulator thread stays on one core, counted from the first. Faster where the machine is for this
+            program alone, slower where another program keeps such a core busy.
         power_cycle: agent steps after which the next game starts in a new, seeded emulator. Fewer mean a faster
             resume (at most this many steps of a world are played again) and slower play.
         flicker: probability that a frame is black; see World.
@@ -98,6 +100,7 @@ class AtariWorld(World):
         power_cycle: int = 16_384,
         flicker: float = 0.0,
         ram: bool = False,
+        bind: bool = False,
     ) -> None:
         if name not in ROMS:
             raise ValueError(f"unknown game {name!r}; envs.atari.ROMS lists them")
@@ -107,6 +110,7 @@ class AtariWorld(World):
             game=ROMS[name],
             num_envs=count,
             num_threads=threads,
+            thread_affinity_offset=0 if bind else -1,
             max_num_frames_per_episode=max_frames,
             full_action_space=full_actions,
             autoreset_mode=AutoresetMode.SAME_STEP,

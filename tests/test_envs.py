@@ -1,6 +1,7 @@
 """Worlds: one contract over many of them, numbers by hand, exact resume, and errors that name the way out."""
 
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -507,6 +508,21 @@ def test_catch_as_a_vector_environment(mode):
 
 
 # Slow
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are bound on Linux")
+def test_emulators_bound_to_cores_play_the_same_game():
+    def cores():
+        return {task: os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")}
+
+    free, before = envs.make("Pong", 2, threads=2), cores()
+    bound, after = envs.make("Pong", 2, threads=2, bind=True), cores()
+    added = [on for task, on in after.items() if task not in before]
+    assert [len(on) for on in added] == [1, 1] and (len(set.union(*added)) == 2 or os.cpu_count() == 1)
+    player = Player(free)
+    for _ in range(20):
+        action = player()
+        assert torch.equal(free.step(action).next_observation, bound.step(action).next_observation)
 
 
 @pytest.mark.slow

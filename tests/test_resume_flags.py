@@ -31,6 +31,7 @@ FREE = {  # films, evaluation, logging, saving, W&B, and where it runs
         "profile",
         "device",
         "threads",
+        "bind",
         "memory_on_disk",
         "accept_loss",
         "film",
