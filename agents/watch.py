@@ -4,10 +4,12 @@
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
     python -m agents.watch results/Pong/ppo-1 --greedy       # the likeliest action, where its evaluations draw one
     python -m agents.watch /shared/Pong/ppo-1 --out mine     # of a run whose folder cannot be written
+    python -m agents.watch results/Pong/ppo-1 --export-coco results/pong-coco    # labeled images of its games
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
 run's watch.jsonl and writes videos/*.mp4. The games are not those by which the best checkpoint was chosen. For a run
 of agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
+With --export-coco it records the agent's games as labeled images instead, see agents.studies.export_coco.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 import tyro
 
 import envs
@@ -28,6 +32,7 @@ import runs
 from agents.evaluation import Policy, bootstrap_interval, episodes
 from agents.film import film
 from agents.loading import WATCH_SEED, load_checkpoint, load_config, without_exploration
+from agents.recording import Recording, Settings
 from runs import files
 from runs.flag_types import Count, NonNegative
 from runs.log import finite
@@ -47,6 +52,9 @@ class Config:
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
     import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
+    export_coco: Path | None = None  # folder for labeled images of its games, recorded instead of scores
+    frames: Count = 20_000  # of that recording
+    every: Count = 4  # agent steps between its frames, on average
 
 
 def main(config: Config) -> None:
@@ -63,6 +71,9 @@ def main(config: Config) -> None:
         if filmed:
             with optional("picture of its glimpses", place):
                 print(printable(f"glimpses at {draw(place / 'videos')}"))
+        return
+    if config.export_coco is not None:
+        export_coco(config, program, trained, state, device)
         return
     seed = WATCH_SEED + config.seed
     world = envs.make(
@@ -100,6 +111,25 @@ def main(config: Config) -> None:
                     policy, trained.env, path, config.film_seconds, seed, device, **program.world_options(trained)
                 )
                 print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {printable(path)}")
+
+
+def export_coco(config: Config, program: ModuleType, trained: object, state: dict, device: torch.device) -> None:
+    """Record an agent's games of Atari as labeled images, and say how many boxes hold their object's color."""
+    game = envs.atari.canonical(trained.env) or trained.env
+    options = {"evaluation": True} | program.world_options(trained)
+    limit = max(1, config.frames // 40)
+    player = f"{config.folder.resolve()}, {state['which']} weights of step {state['step']}"
+    recorded = Settings(game, player, config.frames, config.every, limit, config.seed, options)
+    recording = Recording(config.export_coco, recorded)
+    world = envs.make(game, 1, device=device, ram=True, threads=1, **options)
+    try:
+        recording.run(
+            world, lambda episode: program.load(trained, config.folder, state["parts"], world, config.seed + episode)
+        )
+    finally:
+        world.close()
+    print(printable(recording.table()))
+    recording.check()
 
 
 def score(policy: Policy, world: envs.World, games: int, limit: int = 0) -> list[float]:

@@ -163,6 +163,23 @@ class AtariWorld(World):
         """
         return self._tensor(self._memory().arrived.copy())
 
+    @property
+    def previous_ram(self) -> Tensor:
+        """The consoles' memory one emulator frame before `ram`, (N, 128) uint8 on the device.
+
+        Raises ValueError where the world was made without ram=True.
+        """
+        return self._tensor(self._memory().before.copy())
+
+    @property
+    def screen(self) -> np.ndarray:
+        """The last frame of the consoles whose memory is read, (N, 210, 160, 3) uint8, and not the maximum of two, as
+        observations and `render` have it: what `ram` says is where it shows.
+
+        Raises ValueError where the world was made without ram=True.
+        """
+        return self._memory().screens()
+
     def _memory(self) -> ConsoleMemory:
         if self._consoles is None:
             raise ValueError(f"{self.name} was opened without its memory: envs.make({self.name!r}, ram=True)")

@@ -25,6 +25,7 @@ class ConsoleMemory:
     Attributes:
         present: (N, 128) uint8, of the vector environment's observations.
         arrived: (N, 128) uint8, where the last step led: the same, unless a game ended there and the next began.
+        before: (N, 128) uint8, one emulator frame before `present`: some games draw first and move then.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class ConsoleMemory:
         self._frames = np.zeros(count, np.int64)  # of each game
         self._reward = np.zeros(count, np.int64)
         self._over = np.zeros(count, bool)
-        self.present, self.arrived = np.zeros((2, count, SIZE), np.uint8)
+        self.present, self.arrived, self.before = np.zeros((3, count, SIZE), np.uint8)
         for console in self._consoles:
             console.setFloat("repeat_action_probability", repeat_action_probability)
 
@@ -67,6 +68,7 @@ class ConsoleMemory:
         for n, number in enumerate(action.tolist()):
             console, held, reward = self._consoles[n], self._actions[number], 0
             for _ in range(self._frameskip):
+                console.getRAM(self.before[n])
                 reward += console.act(held)
                 self._frames[n] += 1
                 if console.game_over() or self._frames[n] >= self._limit:
@@ -87,13 +89,19 @@ class ConsoleMemory:
             self._begin(n, info)
         self._check(info)
 
+    def screens(self) -> np.ndarray:
+        """The last frame of each console, (N, 210, 160, 3) uint8: it alone, not the maximum of two."""
+        return np.stack([console.getScreenRGB() for console in self._consoles])
+
     def _begin(self, n: int, info: dict[str, Any]) -> None:
         """The start of game n. How many no-ops were drawn shows in the number of frames since its power was on."""
         console, until = self._consoles[n], int(info["frame_number"][n])
         console.reset_game()
         if self._fire and Action.FIRE in self._actions:
             console.act(Action.FIRE)
+        console.getRAM(self.before[n])
         while console.getFrameNumber() < until:
+            console.getRAM(self.before[n])
             console.act(Action.NOOP)
             if console.game_over():
                 console.reset_game()

@@ -31,11 +31,13 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
     Raises ValueError for a file that is not JSON, or for parts whose classes differ.
     """
     chosen: dict[str, tuple[Path, dict]] = {}
+    captions: dict[str, list[dict]] = defaultdict(list)  # lines of files beside those with boxes
     for path in _files(folder):
         content = _content(path)
         if content is None or not content["annotations"] or "segments_info" in content["annotations"][0]:
             continue  # panoptic files, and those without annotations
         part = part_of(path.stem) or part_of(path.parent.name if path.parent != folder else "")
+        captions[part] += [line for line in content["annotations"] if isinstance(line, dict) and _is_caption(line)]
         if part not in chosen or _rank(path, content) > _rank(*chosen[part]):
             chosen[part] = (path, content)
     if not chosen:
@@ -47,11 +49,18 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         if classes is not None and own != classes:
             raise ValueError(f"{path} has other categories than the file of another part: {own} and {classes}")
         classes = own
-        parts[part] = _read(path, content, folder, problems)
+        own = {id(line) for line in content["annotations"]}
+        beside = [line for line in captions[part] if id(line) not in own]
+        parts[part] = _read(path, content, folder, problems, beside)
     return parts, classes
 
 
-def _read(path: Path, content: dict, folder: Path, problems: list[Problem]) -> list[Annotation]:
+def _is_caption(line: dict) -> bool:
+    return "caption" in line and "bbox" not in line
+
+
+def _read(path: Path, content: dict, folder: Path, problems: list[Problem], beside: list[dict]) -> list[Annotation]:
+    """The annotations of a file. beside: captions from other files of its part."""
     where = _images_folder(path, content, folder)
     numbers = {category["id"]: row for row, category in enumerate(_sorted(content))}
     found: dict[Any, Annotation] = {}
@@ -68,14 +77,14 @@ def _read(path: Path, content: dict, folder: Path, problems: list[Problem]) -> l
         size = (image.get("height"), image.get("width"))
         size = tuple(int(side) for side in size) if all(isinstance(side, int | float) for side in size) else None
         found[key] = Annotation(where / name, path.name, [], size)
-    for line in content["annotations"]:
+    for line in (*content["annotations"], *beside):
         name = f"annotation {line.get('id')}" if isinstance(line, dict) else "annotation"
         try:
             key = line["image_id"]
             if key not in found:
                 problems.append(Problem("unknown image id", f"{path.name} {name}", str(key)))
                 continue
-            if "caption" in line and "bbox" not in line:
+            if _is_caption(line):
                 captions[key].append(str(line["caption"]))
                 continue
             if line["category_id"] not in numbers:

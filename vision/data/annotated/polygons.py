@@ -107,3 +107,25 @@ def decode(text: str | bytes) -> np.ndarray:
     if shift:
         raise ValueError("run lengths end within a number")
     return np.array(counts, dtype=np.int64)
+
+
+def runs_of(mask: np.ndarray) -> np.ndarray:
+    """Run lengths (L,) int64 of a mask (H, W) bool, down the columns, beginning outside: the inverse of `mask_of`."""
+    flat = np.concatenate([[False], mask.T.ravel()])
+    places = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], places, [mask.size]]))
+
+
+def encode(counts: np.ndarray) -> str:
+    """COCO's text of run lengths (L,): the inverse of `decode`."""
+    text = []
+    counts = counts.tolist()
+    for number, count in enumerate(counts):
+        value = count - counts[number - 2] if number > 2 else count
+        while True:
+            bits, value = value & 0x1F, value >> 5
+            last = value == (-1 if bits & 0x10 else 0)
+            text.append(chr(bits + (0 if last else 0x20) + 48))
+            if last:
+                break
+    return "".join(text)
