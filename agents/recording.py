@@ -27,7 +27,7 @@ from agents.evaluation import Policy
 from envs import objects
 from envs.atari import AtariWorld
 from envs.objects import captions
-from runs import files
+from runs import files, output
 from runs.progress import Bar
 from vision.data.annotated.coco_writer import FRAMES, CocoWriter, Instance
 
@@ -71,9 +71,9 @@ class Recording:
             if not (folder / ABOUT).is_file():
                 raise runs.RunError(f"{folder} holds something else than a recording: choose another --folder")
             self._compare(files.unsealed(folder / ABOUT, {"settings": dict}), about["settings"])
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / ABOUT, files.sealed(about))
-        self.writer = CocoWriter(folder, self.game.classes, self._restore())
+        with output.writing(folder / ABOUT, "--folder"):
+            files.write(folder / ABOUT, files.sealed(about))
+            self.writer = CocoWriter(folder, self.game.classes, self._restore())
 
     def _compare(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         for key in wanted:
@@ -117,12 +117,17 @@ class Recording:
         try:
             while self.count < self.settings.frames and idle < IDLE:
                 before = self.count
-                self._record_game(world, play(self.episode))
+                with output.writing(self.folder / FRAMES, "--folder"):
+                    self._record_game(world, play(self.episode))
                 self.episode += 1
                 idle = idle + 1 if self.count == before else 0
                 bar.update(self.count, f"{self.episode} games  {100 * self.share():.1f}% of boxes hold their color")
         finally:
             bar.close()
+        with output.writing(self.folder / "annotations" / "instances_train.json", "--folder"):
+            self._finish()
+
+    def _finish(self) -> None:
         parts = self.writer.finish()
         about = {"settings": json.loads(json.dumps(dataclasses.asdict(self.settings), default=str)), "finished": True}
         about |= {"frames": self.count, "games": self.episode, "parts": {name: list(n) for name, n in parts.items()}}

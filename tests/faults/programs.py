@@ -225,6 +225,10 @@ WRITING = {
         "agents.studies.representation.collect",
         ("--env=Pong", "--games=3", "--max-steps=12", "--out={folder}/frames.safetensors"),
     ),
+    "export_coco": _tool(
+        "agents.studies.export_coco",
+        ("--env=Breakout", "--frames=6", "--every=1", "--episode-frames=2", "--folder={folder}/coco"),
+    ),
     "pretrain": _tool(
         "agents.studies.representation.pretrain",
         ("--method=autoencoder", "--frames={frames}", "--epochs=1", "--width=0.1", "--folder={folder}/pretrained")
