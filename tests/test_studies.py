@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from runs.files import RunError
 from vision import backbones, data
 from vision.backbones import cells
 from vision.classification import (
@@ -66,6 +67,14 @@ def test_rows_survive_being_cut(tmp_path):
     assert short_fit.rows(path, {"a": 2}) == [{"a": 2, "b": 2}]
     short_fit.append(path, {"a": 4})
     assert [row["a"] for row in short_fit.rows(path)] == [1, 2, 4]
+    for damage in ("[1]\n", '{"a": \n', "\x00\n"):
+        path.write_text('{"a": 1}\n' + damage)
+        with pytest.raises(ValueError, match="rows.jsonl, line 2, is no result: remove the line"):
+            short_fit.rows(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunError, match="could not write .*rows.jsonl: Is a directory"):
+        short_fit.rows(path)
 
 
 # Range test, grid and random

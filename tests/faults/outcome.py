@@ -15,6 +15,7 @@ ASIDE = {"files", "saves", "sizes", "seconds", "clock.jsonl"}  # of a checkpoint
 ASIDE |= {"processor_seconds", "run", "about", "date", "command", "id", "folder", "bytes", "sha256", "frames"}
 ASIDE |= {"score", "out", "kept"}
 HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
+TOOK = re.compile(r"\b[\d.]+ s\b")  # how long it took, in a sentence
 WAYS_OUT = re.compile(
     r"--(name|folder|seed|capacity|wandb)"
     r"|\b(delete|remove|put|choose|name another|make room|begin again|move|restore|copy|same command)\b",
@@ -86,8 +87,9 @@ def written(reference: Path, folder: Path, said: str = "") -> str | None:
                 [json.loads(line) for line in (each / path).read_text().splitlines()] for each in (reference, folder)
             ]
             found = unequal(*held)
-        elif path.suffix == ".md":  # it names its command
+        elif path.suffix == ".md":  # it names its command, and may say how long it took
             pages = [(each / path).read_text().replace(str(each), "FOLDER") for each in (reference, folder)]
+            pages = [TOOK.sub("SECONDS", page) for page in pages]
             found = None if pages[0] == pages[1] else "differs"
         else:
             found = None if (reference / path).read_bytes() == (folder / path).read_bytes() else "differs"
@@ -120,6 +122,7 @@ def unequal(one: Any, other: Any, where: str = "") -> str | None:
         return None if equal else f"{where} differs"
     elif isinstance(one, str):
         pair = [re.sub(r"-\d{6}-", "-", text) for text in (one, other)]  # a segment's number: of how many saves
+        pair = [TOOK.sub("SECONDS", text) for text in pair]
         return None if pair[0] == pair[1] else f"{where} is {other!r}, not {one!r}"
     else:
         return None if one == other or one != one and other != other else f"{where} is {other!r}, not {one!r}"

@@ -109,15 +109,31 @@ def trial(config: classification.Config, sets: data.Sets, device: torch.device) 
 
 def rows(path: Path, keys: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The results that are kept in a file, one JSON object a line, of which those with these keys' values; none where
-    there is no file. A last line that was cut short is removed."""
+    there is no file. A last line that was cut short is removed.
+
+    Raises RunError where the file cannot be read, ValueError for a line that is no JSON object.
+    """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
+    with output.writing(path, "--out"):
+        text = path.read_text(encoding="utf-8", errors="replace")
     if text and not text.endswith("\n"):
         text = text[: text.rfind("\n") + 1]
         output.write(path, text, "--out")
-    found = [json.loads(line) for line in text.splitlines()]
+    found = [_row(path, number, line) for number, line in enumerate(text.splitlines(), 1)]
     return [row for row in found if all(row.get(key) == value for key, value in (keys or {}).items())]
+
+
+def _row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError(
+            f"{path}, line {number}, is not a result: remove the line, or choose another place with --out"
+        )
+    return row
 
 
 def append(path: Path, row: dict[str, Any]) -> None:
