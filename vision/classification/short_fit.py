@@ -130,9 +130,7 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     except ValueError:
         row = None
     if not isinstance(row, dict):
-        raise ValueError(
-            f"{path}, line {number}, is not a result: remove the line, or choose another place with --out"
-        )
+        raise ValueError(f"{path}, line {number}, is no result: remove the line, or choose another place with --out")
     return row
 
 
