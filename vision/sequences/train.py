@@ -70,7 +70,9 @@ class Config(runs.Options):
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "text": dict(hidden=320, dropout=0.1, length=64, steps=50_000, evaluate_every=5_000, log_every=500),
+    "text": dict(
+        hidden=256, length=64, batch=20, learning_rate=4e-3, steps=50_000, evaluate_every=5_000, log_every=500
+    ),
     "hello": dict(hidden=3, batch=1, steps=300, evaluate_every=100, log_every=10, learning_rate=0.1, length=4),
     "order": dict(hidden=64, steps=100_000, batch=50),
     "numerals": dict(hidden=128, steps=100_000),

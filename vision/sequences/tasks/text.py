@@ -105,7 +105,7 @@ def split(text: str) -> dict[str, str]:
         if len(blocks[-1]) >= BLOCK:
             blocks.append("")
         blocks[-1] += f"{paragraph}\n\n"
-    if len(blocks) < 20:  # a short text, in one piece each
+    if len(blocks) < 60:  # a short text, in one piece each
         ends = [0, int(0.9 * len(text)), int(0.95 * len(text)), len(text)]
         return {name: text[low:high] for name, low, high in zip(parts, ends, ends[1:], strict=False)}
     for number, block in enumerate(blocks):
