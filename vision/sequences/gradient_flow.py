@@ -41,9 +41,8 @@ def make(kind: str, config: Config, gain: float = 1.0, forget: float | None = No
         for part in cell.weight_hh.split(config.hidden):
             nn.init.orthogonal_(part, gain)
         cell.bias_hh.zero_()
-        if forget is None:
-            cell.bias_ih.zero_()
-        else:
+        cell.bias_ih.zero_()
+        if forget is not None:
             cell.bias_ih[config.hidden : 2 * config.hidden] = forget
     return cell
 
