@@ -4,6 +4,7 @@ backbones/       networks under one contract; python -m vision.backbones is thei
 data/            image data sets, data.load("cifar10"); samples with targets; transforms
 training/        optimizers, schedules, losses, sampling, augmentation: shared by every task
 classification/  python -m vision.classification
+sequences/       python -m vision.sequences: recurrent networks
 computational_graphs/  backpropagation by hand, in numpy
 """
 

@@ -36,6 +36,7 @@ SCENES = (*RUN, "--data={annotated}", "--backbone=lenet5", "--width=0.5", "--cha
 SCENES += ("--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
 SHORT = ("--data={data}", "--size=16", "--steps=16", "--batch=4", "--no-bf16", "--device=cpu", "--threads=1")
 SHORT += ("--out={folder}/picture.png",)
+SEQUENCES = (*RUN, "--hidden=8", "--steps=96", "--batch=8", "--evaluate-every=32", "--log-every=8")
 FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 
@@ -146,6 +147,8 @@ TRAINED = {
         (*SCENES, "--model=faster_rcnn", "--head-width=16", "--regions=8", "--proposals=20"),
         steps=False,
     ),
+    "sequences": Program("vision.sequences", (*SEQUENCES, "--task=numerals"), steps=False),
+    "sequences, text": Program("vision.sequences", (*SEQUENCES, "--length=16"), steps=False),
     "classification, snapshots": Program(
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),
@@ -216,6 +219,9 @@ WRITING = {
     ),
     "activation_study": _tool(
         "vision.classification.activation_study", ("--out={folder}/activations.png", "--width=16", "--inputs=8")
+    ),
+    "gradient_flow": _tool(
+        "vision.sequences.gradient_flow", ("--out={folder}/gradients.png", "--length=10", "--hidden=8")
     ),
     "gradient_variance": _tool(
         "agents.studies.gradient_variance",
