@@ -50,6 +50,9 @@ UNTRIED = {  # and why
     "agents.watch": "reads runs, and is tried on damaged ones",
     "agents.studies.representation.transfer": "collects, pretrains and trains by programs that are tried",
     "vision.classification.ensembles": "reads runs, and is tried on damaged ones",
+    "vision.interpretation": "reads runs, as ensembles do",
+    "vision.interpretation.attribution_scores": "reads runs, as ensembles do",
+    "vision.interpretation.layer_table": "writes no file",
 }
 
 

@@ -66,16 +66,22 @@ def shapes(folder: str | Path | None = None) -> Sets:
 
 def draw(count: int, side: int = SIDE, seed: int = 0) -> Labeled:
     """`count` images (count, 3, side, side) of shapes, each class as often, in random order."""
+    return draw_with_masks(count, side, seed)[0]
+
+
+def draw_with_masks(count: int, side: int = SIDE, seed: int = 0) -> tuple[Labeled, Tensor]:
+    """The images of `draw`, and the pixels whose middles are inside of the shape, (count, side, side) bool."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randperm(count, generator=generator) % len(SHAPES)
     images = torch.empty(count, 3, side, side, dtype=torch.uint8)
+    masks = torch.empty(count, side, side, dtype=torch.bool)
     for rows in torch.arange(count).split(CHUNK):
-        images[rows] = _draw_shapes(labels[rows], side, generator)
-    return Labeled(images, labels)
+        images[rows], masks[rows] = _draw_shapes(labels[rows], side, generator)
+    return Labeled(images, labels), masks
 
 
-def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """One image (N, 3, side, side) uint8 for each label (N,)."""
+def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One image (N, 3, side, side) uint8 for each label (N,), and the inside of its shape (N, side, side) bool."""
     count = len(labels)
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -108,4 +114,4 @@ def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> Tenso
     cover = (inside * radius * side + 0.5).clamp(0, 1)  # of a pixel: edges are smooth
     canvas = torch.lerp(canvas, ink, cover[:, None])
     noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.08)
-    return ((canvas + noise).clamp(0, 1) * 255).round().byte()
+    return ((canvas + noise).clamp(0, 1) * 255).round().byte(), inside > 0

@@ -1,0 +1,258 @@
+"""Attribution: numbers by hand, equality with Captum, hooks and memory, localization and the sanity check."""
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+from torch import nn
+
+from vision import backbones
+from vision.classification.classifier import Classifier
+from vision.data import shapes
+from vision.interpretation import attribution, class_activation, gradients, localization, occlusion, sanity_check
+from vision.interpretation.attribution import deconvnet, guided_backpropagation, saliency
+
+METHODS = {
+    "saliency": saliency,
+    "gradient_times_input": attribution.gradient_times_input,
+    "guided_backpropagation": guided_backpropagation,
+    "deconvnet": deconvnet,
+    "cam": class_activation.cam,
+    "grad_cam": class_activation.grad_cam,
+    "guided_grad_cam": class_activation.guided_grad_cam,
+    "occlusion": lambda *arguments: occlusion.occlusion(*arguments, window=8, stride=8),
+}
+
+
+def classifier(name="resnet20", shape=(3, 24, 24), **options):
+    torch.manual_seed(0)
+    model = Classifier(backbones.build(name, shape, **options), 10)
+    for module in model.modules():  # statistics as a trained network has them
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifier(width=0.5, stem="cifar")
+
+
+def pictures(count=3, shape=(3, 24, 24)):
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+class Hand(nn.Module):
+    """score = relu(x1 - 2 x2) - relu(3 x1 + x2)"""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x):
+        x1, x2 = x.flatten(1).unbind(1)
+        first, second = self.relu(torch.stack([x1 - 2 * x2, 3 * x1 + x2], 1)).unbind(1)
+        return torch.stack([first - second, second], 1)
+
+
+def test_gradients_by_hand():
+    """At (1, 0.25) both ReLUs are active, at (0.25, 1) the second only; class 0 sends it a negative gradient."""
+    x = torch.tensor([[1.0, 0.25], [0.25, 1.0]]).view(2, 1, 1, 2)
+    found = {name: METHODS[name](Hand(), x, 0).view(2, 2) for name in list(METHODS)[:4]}
+    assert found["saliency"].tolist() == [[2, 3], [3, 1]]  # |1 - 3|, |-2 - 1|; |-3|, |-1|
+    assert found["gradient_times_input"].tolist() == [[-2, -0.75], [-0.75, -1]]
+    assert found["guided_backpropagation"].tolist() == [[1, -2], [0, 0]]  # of the first: active, gradient 1
+    assert found["deconvnet"].tolist() == [[1, -2], [1, -2]]  # as if it were active
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_are_of_the_chosen_class_and_of_each_image_alone(model, name):
+    images, classes = pictures(), torch.tensor([3, 0, 7])
+    together = METHODS[name](model, images, classes)
+    assert len(together) == 3 and not together.requires_grad and together.isfinite().all()
+    for row in range(3):
+        alone = METHODS[name](model, images[row : row + 1], int(classes[row]))
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4 * alone.abs().max().item())
+    best = model.eval()(images).argmax(1)
+    torch.testing.assert_close(METHODS[name](model, images), METHODS[name](model, images, best))
+    assert not torch.allclose(METHODS[name](model, images, 1), METHODS[name](model, images, 2))
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_methods_leave_nothing_behind(name):
+    """Frozen weights, training mode and inference mode make no difference; no hook, gradient or memory remains."""
+    model, images = classifier("small", (3, 16, 16), width=0.25), pictures(2, (3, 16, 16))
+    want = METHODS[name](model.eval(), images, 1)
+    model.backbone.requires_grad_(False)
+    model.train()
+    with torch.inference_mode():
+        torch.testing.assert_close(METHODS[name](model, images, 1), want)
+        bytes_ = METHODS[name](model, (images * 255).byte(), 1)
+    assert bytes_.shape == want.shape and model.training and model.backbone.training
+    assert all(weight.grad is None for weight in model.parameters())
+    for module in model.modules():
+        assert not module._forward_hooks and not module._backward_hooks and not module._forward_pre_hooks
+
+
+def test_no_tensor_remains():
+    model, images, counts = classifier("small", (3, 16, 16), width=0.25), pictures(1, (3, 16, 16)), []
+    for calls in (1, 25):  # of 8 methods: 200 calls
+        for _ in range(calls):
+            for method in METHODS.values():
+                method(model, images, 1)
+        gc.collect()
+        counts.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
+    assert counts[0] == counts[1]
+
+
+def test_hooks_are_removed_after_an_error(model):
+    for wrong in (99, torch.tensor([1])):
+        with pytest.raises(ValueError, match="class"):
+            class_activation.guided_grad_cam(model, pictures(), wrong)
+    with pytest.raises(ValueError, match="no map 9"):
+        class_activation.grad_cam(model, pictures(), 1, layer=9)
+    with pytest.raises(ValueError, match="no ReLU modules"):
+        guided_backpropagation(classifier("small", (3, 16, 16), activation="elu"), pictures(2, (3, 16, 16)))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("name, options", [("resnet20", {"stem": "cifar", "width": 0.5}), ("vgg11", {"width": 0.1})])
+def test_attributions_equal_captums(name, options):
+    captum = pytest.importorskip("captum.attr")
+    model = classifier(name, (3, 32, 32), **options).eval()
+    images, classes = pictures(2, (3, 32, 32)), torch.tensor([4, 8])
+    layer = [module for module in model.backbone.modules() if isinstance(module, nn.Conv2d)][-1]
+    x = images.clone().requires_grad_()
+    pairs = {
+        "saliency": (saliency(model, images, classes), captum.Saliency(model).attribute(x, classes)),
+        "gradient x input": (
+            attribution.gradient_times_input(model, images, classes),
+            captum.InputXGradient(model).attribute(x, classes),
+        ),
+        "guided": (
+            guided_backpropagation(model, images, classes),
+            captum.GuidedBackprop(model).attribute(x, classes),
+        ),
+        "deconvnet": (deconvnet(model, images, classes), captum.Deconvolution(model).attribute(x, classes)),
+        "Grad-CAM": (
+            class_activation.grad_cam_map(model, images, classes, layer)[:, None],
+            captum.LayerGradCam(model, layer).attribute(x, classes),
+        ),
+        "guided Grad-CAM": (
+            class_activation.guided_grad_cam(model, images, classes, layer, "nearest"),
+            captum.GuidedGradCam(model, layer).attribute(x, classes),
+        ),
+        "occlusion": (
+            occlusion.occlusion(model, images, classes, (10, 8), (6, 8), 0.3)[:, None].expand(-1, 3, -1, -1),
+            captum.Occlusion(model).attribute(
+                images, (3, 10, 8), (3, 6, 8), baselines=0.3, target=classes, perturbations_per_eval=16
+            ),
+        ),
+    }
+    for method, (ours, theirs) in pairs.items():
+        assert theirs.abs().max() > 0, method
+        torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-5, msg=lambda said, m=method: m + said)
+
+
+def test_cam_is_grad_cam_of_a_pooled_head(model):
+    """Their ratio is the number of places, and CAM's mean is the logit without its bias (Zhou et al., equation 2)."""
+    images, classes = pictures(), torch.tensor([1, 2, 3])
+    cam = class_activation.cam(model, images, classes)
+    torch.testing.assert_close(cam, class_activation.grad_cam_map(model, images, classes) * cam[0].numel())
+    logits = model.eval()(images)[range(3), classes] - model.head.fc.bias[classes]
+    torch.testing.assert_close(cam.mean((1, 2)), logits)
+    with pytest.raises(ValueError, match="Grad-CAM"):
+        class_activation.cam(classifier("lenet5", (3, 32, 32)), pictures(2, (3, 32, 32)))
+
+
+def test_occlusion_by_hand():
+    """The score is the sum of pixels: a window of zeros takes away its own, the cut last one its single column."""
+    image = torch.arange(9.0).view(1, 1, 3, 3)
+    found = occlusion.occlusion(lambda x: x.flatten(1).sum(1, keepdim=True), image, 0, 2, 1)
+    corners = torch.tensor([[8.0, 12.0], [20.0, 24.0]])  # sums of the four windows
+    assert found[0, 0, 0] == 8 and found[0, 2, 2] == 24 and found[0, 1, 1] == corners.mean()
+    cut = occlusion.occlusion(lambda x: x.flatten(1).sum(1, keepdim=True), image, 0, 2, 2)
+    assert cut[0].tolist() == [[8, 8, 7], [8, 8, 7], [13, 13, 8]]
+    with pytest.raises(ValueError, match="stride <= window"):
+        occlusion.occlusion(Hand(), image, 0, 2, 3)
+
+
+def test_blur_is_scipys():
+    image = pictures(1, (1, 21, 33))
+    for deviation in (1.0, 3.0, 7.0):
+        theirs = ndimage.gaussian_filter(image[0, 0].double().numpy(), deviation)
+        np.testing.assert_allclose(occlusion.gaussian_blur(image, deviation)[0, 0], theirs, atol=1e-6)
+
+
+def test_perturbation_saliency_by_its_equations():
+    """As the authors' code does it, one place at a time, with SciPy's filter."""
+    model, images = classifier("nature", (2, 40, 40), width=0.25).eval(), pictures(2, (2, 40, 40))
+    together = occlusion.perturbation_saliency(model, images, batch=20)
+    chosen = occlusion.perturbation_saliency(model, images, 6)
+    assert together.shape == chosen.shape == (2, 40, 40)
+    blurred = torch.from_numpy(ndimage.gaussian_filter(images.numpy(), 3, axes=(2, 3)))
+    rows, columns = np.ogrid[:40, :40]
+    score = torch.zeros(2, 2, 8, 8)
+    for i in range(8):
+        for j in range(8):
+            disc = ((rows - 5 * i) ** 2 + (columns - 5 * j) ** 2 <= 1).astype(float)
+            mask = ndimage.gaussian_filter(disc, 5)
+            mask = torch.from_numpy(mask / mask.max()).float()
+            with torch.no_grad():
+                change = model(images) - model(images * (1 - mask) + blurred * mask)
+            score[0, :, i, j], score[1, :, i, j] = change.square().sum(1) / 2, change[:, 6].square() / 2
+    for ours, theirs in ((together, score[0]), (chosen, score[1])):
+        torch.testing.assert_close(ours, class_activation.resize(theirs, (40, 40)), rtol=1e-3, atol=1e-9)
+
+
+def test_localization_by_hand():
+    maps = torch.tensor([[[4.0, 1.0], [2.0, 3.0]], [[1.0, 1.0], [0.0, 2.0]], [[5.0, 5.0], [0.0, 0.0]]])
+    masks = torch.tensor([[[1, 0], [1, 0]], [[0, 0], [1, 0]], [[0, 1], [0, 0]]]).bool()
+    assert localization.pointing_game(maps, masks).tolist() == [True, False, True]  # of equal maxima one is enough
+    assert localization.relevance_mass_accuracy(maps, masks).tolist() == pytest.approx([0.6, 0.0, 0.5])
+    assert localization.relevance_rank_accuracy(maps, masks).tolist() == [0.5, 0.0, 1.0]
+    found = localization.box_masks(torch.tensor([[1.0, 0.0, 3.0, 2.0]]), (3, 4))
+    assert found.int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
+    with pytest.raises(ValueError, match="bool"):
+        localization.pointing_game(maps, masks.float())
+
+
+def test_masks_of_shapes_are_of_their_images():
+    (images, labels), masks = shapes.draw_with_masks(40, 32, seed=3)
+    assert torch.equal(images, shapes.draw(40, 32, seed=3).images) and masks.shape == (40, 32, 32)
+    share = masks.float().mean((1, 2))
+    assert (share > 0.02).all() and (share < 0.7).all()
+    inside, outside = (
+        torch.stack([image[:, mask].float().std(1).mean() for image, mask in zip(images, each, strict=True)])
+        for each in (masks, ~masks)
+    )
+    assert (inside < outside + 20).float().mean() > 0.8  # a shape has one color, but for noise and smooth edges
+
+
+def test_rank_correlation_is_scipys():
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randint(0, 9, (3, 50), generator=generator).float()
+    other = one + torch.randint(0, 5, (3, 50), generator=generator)
+    theirs = [stats.spearmanr(a, b).statistic for a, b in zip(one, other, strict=True)]
+    assert sanity_check.rank_correlation(one, other).tolist() == pytest.approx(theirs)
+
+
+def test_cascading_randomization(model):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    classes = torch.tensor([1, 2, 3])
+    steps = list(sanity_check.cascading_randomization(model, saliency, pictures(), classes))
+    assert steps[0].layer == "head.fc" and steps[-1].layer.startswith("backbone.stages.0")
+    assert abs(steps[-1].rank_correlation) < 0.6 < 0.999 > steps[0].rank_correlation
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    constant = list(sanity_check.cascading_randomization(model, lambda _, images, __: images, pictures(), classes))
+    assert all(step.rank_correlation == pytest.approx(1) for step in constant)  # of the image alone
+
+
+def test_models_are_functions_too():
+    images = pictures(2)
+    found = gradients.input_gradients(lambda x: x.flatten(2).sum(2).square(), images, 1)
+    torch.testing.assert_close(found[:, 1], (2 * images[:, 1].sum((1, 2)))[:, None, None].expand(-1, 24, 24))
+    assert not found[:, 0].any() and not images.requires_grad

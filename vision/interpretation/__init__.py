@@ -1,0 +1,13 @@
+"""Interpretation: what a network's decisions depend on, and what its layers have learned.
+
+gradients.py            gradients of a class score by pixels or a layer's output
+attribution.py          saliency, gradient x input, guided backpropagation, deconvnet
+class_activation.py     CAM, Grad-CAM, guided Grad-CAM
+occlusion.py            occlusion maps, perturbation saliency
+localization.py         pointing game, relevance mass and rank accuracy
+sanity_check.py         do the maps depend on the weights
+explain.py              maps of a run's classifier: `python -m vision.interpretation RUN IMAGE...`
+attribution_scores.py   localization and sanity check of every method, on drawn shapes
+receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic of every layer
+subject.py              the classifier that a program is about; pictures.py: heat maps and sheets
+"""
