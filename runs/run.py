@@ -241,20 +241,19 @@ class Run:
         """A context for work beside learning: an evaluation, a film, a picture.
 
         Global random generators are restored after it. A signal interrupts it at once: an evaluation is repeated when
-        the run is resumed, from the checkpoint before it; anything else is skipped. An error in it is reported once,
-        noted in `failed`, and the run continues, unless it is `needed`.
+        the run is resumed, from the checkpoint before it, and so is a task that a signal came before; anything else
+        is skipped. An error in it is reported once, noted in `failed`, and the run continues, unless it is `needed`.
         """
-        drawn, self._signals.breakable = machine.random_state(), True
+        drawn, begun, self._signals.breakable = machine.random_state(), False, True
         try:
             if self._signals.number is not None:
                 raise Interrupted
+            begun = True
             yield
         except Interrupted:
-            if what == "evaluation":
+            if what == "evaluation" or not begun:  # a context cannot leave its block out
                 self._signals.breakable = False
-                self.bar.say(
-                    f"evaluation broken off, kept: {self._place.kept()}; the same command goes on from there"
-                )
+                self.bar.say(f"{what} broken off, kept: {self._place.kept()}; the same command goes on from there")
                 raise SystemExit(128 + (self._signals.number or 0)) from None
             self.bar.say(f"{what} broken off")
         except RunError:

@@ -346,6 +346,21 @@ def test_signals_save_and_leave(config, number):
     assert (run.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
 
 
+def test_a_signal_just_before_a_film_leaves_the_film_out(config, capsys):
+    def interrupt(run, step):
+        if step == 14:
+            os.kill(os.getpid(), signal.SIGTERM)
+            with run.side_task("film"):
+                raise AssertionError("filmed")
+
+    with pytest.raises(SystemExit) as left:
+        walk(config, act=interrupt)
+    assert left.value.code == 128 + signal.SIGTERM and "film broken off, kept: " in capsys.readouterr().err
+    run, _ = walk(config)
+    whole, _ = walk(dataclasses.replace(config, name="whole"))
+    assert (run.folder / "metrics.jsonl").read_bytes() == (whole.folder / "metrics.jsonl").read_bytes()
+
+
 def test_best_is_kept(config):
     def evaluate(run, step):
         if step in (10, 20, 30):
