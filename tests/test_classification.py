@@ -100,6 +100,15 @@ def test_shots_are_as_many_of_each_class(shapes):
 # Learning
 
 
+def test_samples_are_drawn_from_all_classes(shapes):
+    labels, rows = shapes.train.labels.sort()
+    ordered = data.Labeled(shapes.train.images[rows], labels)  # as those of a folder
+    few = sampling.sample(ordered, 100, seed=1)
+    assert few.labels.unique().tolist() == labels.unique().tolist() and len(few.images) == 100
+    assert torch.equal(few.labels, sampling.sample(ordered, 100, seed=1).labels)
+    assert sampling.sample(ordered, 0, seed=1) is ordered is sampling.sample(ordered, len(labels), seed=1)
+
+
 def test_learns_shapes(tmp_path, monkeypatch):
     """Ten shapes at any place, of any color, from 4,000 drawings that are each seen twice."""
     sets = data.Sets(

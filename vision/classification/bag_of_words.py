@@ -26,6 +26,7 @@ from runs.printing import printable
 from vision import data
 from vision.classification import classical, sift, study_report, visual_words
 from vision.classification.linear_probe import Vectors
+from vision.training import sampling
 
 PROGRAM = "vision.classification.bag_of_words"
 SHOWN = (10, 10)  # words, and patches of each, in the picture
@@ -38,7 +39,7 @@ class Config:
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: Count | None = None  # pixels, side of the images read from a folder; None: 224
     images: Whole = 5_000  # training images, drawn at random; 0: all of them
-    tested: Whole = 0  # test images, the first ones; 0: all of them
+    tested: Whole = 0  # test images, drawn at random; 0: all of them
     points: Literal["dense", "detected"] = "dense"  # descriptors on a grid, or at key points of the scale space
     step: Count = 4  # dense: pixels between places
     cells: tuple[float, ...] = (2.0, 4.0)  # dense: pixels of a cell, of which a descriptor has 4 x 4
@@ -134,10 +135,9 @@ def main(config: Config) -> float:
     """Learn the words, fit the SVM, test and draw. Returns the test accuracy in percent."""
     device, began = runs.prepare(config.device, config.seed, config.threads), time.perf_counter()
     sets = classical.subsample(data.load(config.data, config.data_folder, config.size), config.images, config.seed)
+    sets = sets._replace(test=sampling.sample(sets.test, config.tested, config.seed))
     train, validation, test = (part.images.to(device) for part in sets[:3])
     labels = [part.labels for part in sets[:3]]
-    if config.tested:
-        test, labels[2] = test[: config.tested], labels[2][: config.tested]
     generator = torch.Generator(device).manual_seed(config.seed)
     centers = vocabulary(config, train, generator)
     known = Vectors(encode(config, train, centers), labels[0])

@@ -28,6 +28,9 @@ from runs.printing import printable
 from vision import data
 from vision.classification import features, nearest_neighbors, stage_features
 from vision.data.image_files import read_image
+from vision.training import sampling
+
+SEED = 1  # of the images that are drawn, and of a new backbone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Config:
     data: str = "shapes"  # the image set or folder that is searched
     data_folder: Path | None = None  # where its files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: Count | None = None  # pixels, side of the images read from a folder; None: 224
-    images: Whole = 10_000  # training images searched, the first ones; 0: all
+    images: Whole = 10_000  # training images searched, drawn at random; 0: all
     stage: int = -1  # of the backbone, from 0, or from the end: -1 is the last
     metric: Literal["cosine", "l2"] = "cosine"  # of features; l2 of those as they are
     neighbors: Count = 8  # of each query
@@ -105,9 +108,9 @@ def draw(
 
 def main(config: Config) -> float | None:
     """Search, draw and measure. Returns the precision in percent."""
-    device = runs.prepare(config.device, 1, config.threads)
+    device = runs.prepare(config.device, SEED, config.threads)
     sets = data.load(config.data, config.data_folder, config.size)
-    known = data.Labeled(*(field[: config.images or None] for field in sets.train))
+    known = sampling.sample(sets.train, config.images, SEED)
     searched = embed(config, known.images, device)
     if config.file:
         images, labels = read_image(config.file, known.images.shape[2])[None], None
@@ -120,7 +123,7 @@ def main(config: Config) -> float | None:
     neighbors = [[sets.classes[label] for label in row] for row in known.labels[index].tolist()]
     measured = None
     if config.evaluate:
-        queries = data.Labeled(*(field[: config.evaluate] for field in sets.test))
+        queries = sampling.sample(sets.test, config.evaluate, SEED)
         _, near = nearest_neighbors.nearest(embed(config, queries.images, device), searched, config.neighbors)
         measured = precision(known.labels[near.cpu()], queries.labels)
         print(

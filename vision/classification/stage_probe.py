@@ -36,7 +36,7 @@ class Config:
     data: tuple[str, ...] = ("shapes",)  # image sets or folders, each with its own line
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     shots: Whole = 100  # labeled training images a class; 0: all
-    images: Whole = 2_000  # validation images, the first ones; 0: all
+    images: Whole = 2_000  # validation images, drawn at random; 0: all
     side: Count = 1  # places along a side that maps are averaged to
     epochs: Count = 20  # of the classifier
     seed: int = 1  # of images and classifier
@@ -51,12 +51,14 @@ def probe(config: Config, name: str, device: torch.device) -> tuple[list[str], l
     shape = tuple(sets.train.images.shape[1:])
     torch.manual_seed(config.seed)  # of a new backbone
     backbone = stage_features.load(config.backbone, shape).to(device)
-    few = sets.validation.images[: config.images or None], sets.validation.labels[: config.images or None]
-    train, known = (stage_features.extract(backbone, images, config.side) for images in (sets.train.images, few[0]))
+    few = sampling.sample(sets.validation, config.images, config.seed)
+    train, known = (
+        stage_features.extract(backbone, images, config.side) for images in (sets.train.images, few.images)
+    )
     found = []
     for stage, other in zip(train, known, strict=True):
         vectors = Vectors(stage, sets.train.labels)
-        validation = Vectors(other, few[1], vectors.scale)
+        validation = Vectors(other, few.labels, vectors.scale)
         found.append(
             linear_probe.accuracy(vectors, validation, len(sets.classes), epochs=config.epochs, seed=config.seed)
         )

@@ -17,6 +17,7 @@ on and a similar one (halves/first and /second). Rows are kept beside the pictur
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -53,7 +54,7 @@ class Config:
     learning_rate: Positive = 0.01  # at its highest, of fine-tuning
     scratch_rate: Positive = 0.05  # of training from scratch
     seeds: Count = 3  # draws of the labels
-    images: Whole = 2_000  # validation images, the first ones; 0: all
+    images: Whole = 2_000  # validation images, drawn at random; 0: all
     seed: int = 1  # the first
     device: str = "auto"  # auto, cpu, cuda, mps
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
@@ -93,10 +94,12 @@ def settings(config: Config, name: str, way: str, seed: int) -> classification.C
     )
 
 
-def measure(config: Config, name: str, shots: int, seed: int, device: torch.device) -> dict[str, float]:
+def measure(
+    config: Config, name: str, sets: data.Sets, shots: int, seed: int, device: torch.device
+) -> dict[str, float]:
     """Accuracy in percent of every way, on the validation images, and the earlier stage that was best, from 1."""
-    sets = sampling.subset(data.load(name, config.data_folder, size_of(config, name)), shots, seed=seed)
-    few = data.Labeled(*(field[: config.images or None] for field in sets.validation))
+    sets = sampling.subset(sets, shots, seed=seed)
+    few = sampling.sample(sets.validation, config.images, seed)
     sets, classes = sets._replace(validation=few), len(sets.classes)
     shape, found = tuple(sets.train.images.shape[1:]), {}
     backbone = stage_features.load(config.backbone, shape).to(device)
@@ -130,7 +133,7 @@ def _fresh(model: Classifier) -> Classifier:
 
 def study(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]]]:
     """The rows of every case, one a seed. Measures what the file does not have yet."""
-    path, found = config.out.with_suffix(".jsonl"), {}
+    path, found, loaded = config.out.with_suffix(".jsonl"), {}, functools.cache(data.load)
     about = {key: getattr(config, key) for key in ("backbone", "steps", "batch", "learning_rate", "scratch_rate")}
     for case, (name, shots) in cases(config).items():
         found[case] = []
@@ -138,7 +141,8 @@ def study(config: Config, device: torch.device) -> dict[str, list[dict[str, Any]
             asked = {"case": case, "data": name, "shots": shots, "seed": seed, "config": about}
             known = short_fit.rows(path, asked)
             if not known:
-                known = [asked | {"accuracy": measure(config, name, shots, seed, device)}]
+                sets = loaded(name, config.data_folder, size_of(config, name))
+                known = [asked | {"accuracy": measure(config, name, sets, shots, seed, device)}]
                 short_fit.append(path, known[0])
             found[case].append(known[0])
             figures = ", ".join(f"{way} {known[0]['accuracy'][way]:.1f}%" for way in WAYS)

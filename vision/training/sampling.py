@@ -47,6 +47,17 @@ def subset(sets: Sets, shots: int = 0, fold: int = 0, folds: int = 0, seed: int 
     return Sets(train, validation, sets.test, sets.classes)
 
 
+def sample(part: Labeled, count: int, seed: int) -> Labeled:
+    """`count` images with their labels, drawn at random; all of them, in their order, for 0 or where there are fewer.
+
+    The first ones of a folder are all of one class: its images are in the order of their classes.
+    """
+    if not 0 < count < len(part.labels):
+        return part
+    rows = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(seed))[:count]
+    return Labeled(*(field[rows] for field in part))
+
+
 def batch_indices(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
     """Indices (batch,) of the batch at a step, counted in images, of `count`; incomplete batches are left out."""
     epoch, number = divmod(step // batch, count // batch)
