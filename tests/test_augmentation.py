@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vision.data import image_ops
+from vision.data import augmented, image_ops
 from vision.data import shapes as drawn_shapes
 from vision.data.transforms import (
     ColorJitter,
@@ -304,3 +304,17 @@ def test_noise_is_as_strong_as_it_says():
     gray = torch.full((100, 1, 20, 20), 0.5)
     assert (Noise(0.1)(gray, generator()) - gray).std().item() == pytest.approx(0.1, rel=0.02)
     assert (Noise(0.1)((gray * 255).byte(), generator()).float() / 255).std().item() == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.parametrize("augment", ["rotate", pytest.param("", marks=pytest.mark.slow)])
+def test_a_film_goes_through_the_transforms(tmp_path, capsys, augment):
+    import imageio.v3 as imageio
+
+    assert augmented.names(augmented.Config())[:-1] == list(augmentation.OPERATIONS)  # and a mix of them
+    imageio.imwrite(tmp_path / "image.png", drawn_shapes.draw(1, seed=0).images[0].permute(1, 2, 0).numpy())
+    config = augmented.Config(file=tmp_path / "image.png", size=32, augment=augment, seconds=0.5, fps=4, changes=2)
+    augmented.main(dataclasses.replace(config, out=tmp_path / "sheet.png"))
+    count = len(augmented.names(config))
+    assert f"{count} transforms" in capsys.readouterr().out
+    assert len(imageio.imread(tmp_path / "sheet.mp4")) == 2 * count
+    assert (tmp_path / "sheet.png").stat().st_size > 5_000
