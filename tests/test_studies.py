@@ -175,6 +175,17 @@ def test_ablation_has_every_choice(capsys):
     assert len(halves[0]) + len(halves[1]) == 3 * len(every)
 
 
+def test_every_variation_of_the_ablation_is_trained(shapes):
+    """One update of each by its flags."""
+    recipe = ablation_study.recipe(ablation_study.Config(data="shapes"))
+    plain = dataclasses.replace(recipe, width=0.25, batch=20, steps=20, device="cpu")
+    for name, flags in ablation_study.variations(plain).items():
+        model, losses = short_fit.fit(dataclasses.replace(plain, **flags), shapes, torch.device("cpu"))
+        assert losses.isfinite().all(), name
+        dropped = {module.p for module in model.backbone.modules() if isinstance(module, torch.nn.Dropout)}
+        assert dropped == {flags.get("body_dropout", 0.0)}, name
+
+
 # Architecture search
 
 

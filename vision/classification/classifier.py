@@ -73,14 +73,18 @@ def build(
     classes: int,
     dropout: float | None = None,
     dropconnect: float = 0.0,
+    body_dropout: float | None = None,
     **options: Any,
 ) -> Classifier:
     """A classifier with a backbone as vision.backbones.build makes it; options are the backbone's.
 
+    dropout: of the head. body_dropout: of the backbone, whose option it is called dropout.
     Published weights (resnet18:imagenet) have a head too, see load_pretrained.
     """
     if (found := backbones.checkpoint(name)) is not None:
-        return load_pretrained(found, shape, classes, dropout, dropconnect, **options)
+        return load_pretrained(found, shape, classes, dropout, dropconnect, body_dropout, **options)
+    if body_dropout is not None:
+        options["dropout"] = body_dropout
     return Classifier(backbones.build(name, shape, **options), classes, dropout, dropconnect)
 
 
@@ -90,6 +94,7 @@ def load_pretrained(
     classes: int | None = None,
     dropout: float | None = None,
     dropconnect: float = 0.0,
+    body_dropout: float | None = None,
     **options: Any,
 ) -> Classifier:
     """A pretrained classifier of published weights, backbone and head. Auxiliary heads that a file lacks are newly
@@ -99,6 +104,8 @@ def load_pretrained(
         other layers (VGG's dense ones) are kept.
     Raises ValueError as backbones.load_pretrained, and where the file has no head or one of other shapes.
     """
+    if body_dropout is not None:
+        options["dropout"] = body_dropout
     backbone = backbones.load_pretrained(found, shape, **options)
     with torch.device("meta"):
         head, other = (backbone.head(n).state_dict() for n in (1, 2))

@@ -152,11 +152,11 @@ def build(config: Config, shape: tuple[int, ...], classes: int) -> Classifier:
     """
     name = str(config.backbone)
     asked = {key: getattr(config, key) for key in ("stem", "width", "norm", "activation", "init")}
-    asked["dropout"], asked["pool"] = config.body_dropout, None if config.pool == "own" else config.pool
+    asked["pool"] = None if config.pool == "own" else config.pool
     options = {key: value for key, value in asked.items() if value is not None}
     if name in backbones.BACKBONES and "stem" not in options and max(shape[1:]) <= 64:
         options |= {"stem": "cifar"} if "cifar" in backbones.BACKBONES[name].stems else {}
-    model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, **options)
+    model = classifier.build(name, shape, classes, config.dropout, config.dropconnect, config.body_dropout, **options)
     if config.init:
         initialize(model.head, config.init)
     standardization = config.standardization(shape)
