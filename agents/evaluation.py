@@ -30,7 +30,9 @@ def open_run(config: Any, program: str, world: envs.World, note: str | None = No
     return runs.Run(config, program, world.name, world.protocol, said, score=SCORE, follow_up=WATCH_COMMAND)
 
 
-# (N, ...) the observation, and the transition that led there (None at the start) -> (N,) actions
+# (N, ...) the observation, and the transition that led there (None at the start) -> (N,) actions.
+# A policy over discrete actions also has its `network`, and `scores`: any observations (B, ...), taken for the one of
+# the step just made -> (B, A), of the kind that `score_kind` says, "values" or "logits".
 Policy = Callable[[Tensor, envs.Transition | None], Tensor]
 
 

@@ -25,9 +25,12 @@ def film(
     seconds: float,
     seed: int,
     device: torch.device,
+    draw: Callable[[np.ndarray, torch.Tensor], np.ndarray] | None = None,
     **options: object,
 ) -> tuple[float, bool]:
     """Play one game and write it as mp4, at most `seconds` of film long.
+
+    draw: what is shown of a frame (H, W, 3) uint8 and the observation (1, ...) that the policy has just acted on.
 
     Returns:
         Its return so far, and whether it ended.
@@ -45,9 +48,9 @@ def film(
             action = policy(world.observation, transition)
             attention = policy.attention(world.observation) if hasattr(policy, "attention") else None
             if (shown := picture(frame)) is not None:
-                frames.append(
-                    shown if attention is None else shade_by_attention(shown, attention[0].float().cpu().numpy())
-                )
+                if attention is not None:
+                    shown = shade_by_attention(shown, attention[0].float().cpu().numpy())
+                frames.append(shown if draw is None else draw(shown, world.observation))
             transition = world.step(action)
             total += transition.reward.item()
             ended = bool(world.finished["episode/return"])

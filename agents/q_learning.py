@@ -17,6 +17,7 @@ from envs import Transition, World
 from replay import FrameReplay, Memory, RowReplay
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
+from vision.interpretation.gradients import evaluation_mode
 
 C = TypeVar("C")
 
@@ -82,6 +83,11 @@ def make_policy(config: Any, network: nn.Module, seed: int) -> Policy:
         network.train(training)
         return epsilon_greedy(best, network.actions, config.evaluate_epsilon, generator)
 
+    def scores(observation: Tensor) -> Tensor:
+        with evaluation_mode(network):
+            return network(observation)
+
+    policy.network, policy.scores, policy.score_kind = network, scores, "values"
     return policy
 
 

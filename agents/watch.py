@@ -4,11 +4,15 @@
     python -m agents.watch results/Breakout/dqn-1 --games 30 --checkpoint last --no-film
     python -m agents.watch results/Pong/ppo-1 --greedy       # the likeliest action, where its evaluations draw one
     python -m agents.watch /shared/Pong/ppo-1 --out mine     # of a run whose folder cannot be written
+    python -m agents.watch results/Pong/dqn-1 --explain perturbation --games 1      # what it attends to, in the film
     python -m agents.watch results/Pong/ppo-1 --export-coco results/pong-coco    # labeled images of its games
 
 Prints the mean return over whole games with its 95% interval (bootstrap), adds a line with every score to the
 run's watch.jsonl and writes videos/*.mp4. The games are not those by which the best checkpoint was chosen. For a run
 of agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
+With --explain the film shows which pixels the best action's score depends on, and beside them the Q-values or the
+policy: by gradients (saliency, gradcam), or by what changes when a place is blurred (perturbation: Greydanus et al.
+2018) or covered (occlusion).
 With --export-coco it records the agent's games as labeled images instead, see agents.studies.export_coco.
 """
 
@@ -30,6 +34,7 @@ import tyro
 import envs
 import runs
 from agents.evaluation import Policy, bootstrap_interval, episodes
+from agents.explanations import Explained
 from agents.film import film
 from agents.loading import WATCH_SEED, load_checkpoint, load_config, without_exploration
 from agents.recording import Recording, Settings
@@ -50,6 +55,7 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write a game as mp4, from the same seed as the first one
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
+    explain: Literal["saliency", "gradcam", "perturbation", "occlusion"] | None = None  # drawn in the film
     import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
     export_coco: Path | None = None  # folder for labeled images of its games, recorded instead of scores
@@ -60,6 +66,8 @@ class Config:
 def main(config: Config) -> None:
     folder = config.folder
     program, trained = load_config(folder, config.import_world)
+    if config.explain and not (config.film and config.film_seconds > 0):
+        raise ValueError("--explain is drawn into the film: leave --no-film and --film-seconds 0 out")
     if config.greedy:
         trained = without_exploration(trained, folder)
     device = runs.prepare(config.device, config.seed)
@@ -102,13 +110,21 @@ def main(config: Config) -> None:
         with files.append(place / "watch.jsonl") as file:
             file.write(json.dumps(finite(line)).encode() + b"\n")
         if filmed:
-            kind = f"{state['which']}{'-greedy' * config.greedy}"
+            kind = f"{state['which']}{'-greedy' * config.greedy}{f'-{config.explain}' if config.explain else ''}"
             path = place / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
             policy = program.load(trained, folder, state["parts"], world, config.seed)
+            draw = Explained(config.explain, policy) if config.explain else None
             print(f"filming a game, at most {config.film_seconds:g} s of it", file=sys.stderr, flush=True)
             with optional("film", place):
                 total, ended = film(
-                    policy, trained.env, path, config.film_seconds, seed, device, **program.world_options(trained)
+                    policy,
+                    trained.env,
+                    path,
+                    config.film_seconds,
+                    seed,
+                    device,
+                    draw,
+                    **program.world_options(trained),
                 )
                 print(f"filmed a game ({'return' if ended else 'so far'} {total:.1f}): {printable(path)}")
 

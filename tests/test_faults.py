@@ -51,6 +51,14 @@ UNTRIED = {  # and why
     "agents.studies.representation.transfer": "collects, pretrains and trains by programs that are tried",
     "vision.classification.ensembles": "reads runs, and is tried on damaged ones",
     "vision.interpretation": "reads runs, as ensembles do",
+    **dict.fromkeys(
+        [
+            f"vision.interpretation.{name}"
+            for name in ("activations", "embedding", "feature_visualization", "neighbors")
+            + ("deepdream", "feature_inversion", "style_transfer")
+        ],
+        "reads runs, as ensembles do, and writes one picture by runs.output, as retrieval does",
+    ),
     "vision.interpretation.attribution_scores": "reads runs, as ensembles do",
     "vision.interpretation.layer_table": "writes no file",
 }

@@ -154,6 +154,8 @@ def build(config: PolicyGradientFlags, world: World) -> ActorCritic:
 class StochasticPolicy:
     """A policy that plays: it samples actions with a generator of its own, or takes the most probable ones."""
 
+    score_kind = "logits"
+
     def __init__(self, config: PolicyGradientFlags, network: ActorCritic, seed: int) -> None:
         self.config, self.network = config, network
         self.device = network.value.weight.device
@@ -175,6 +177,16 @@ class StochasticPolicy:
         action = head.mode(parameters) if greedy else head.sample(parameters, self.generator)
         self._after = network.conditioned_on_action(state, action)
         return head.environment_action(action)
+
+    def scores(self, observation: Tensor) -> Tensor:
+        """The policy's logits (B, A) for observations (B, ...) in the first world's state before the last step.
+
+        Raises ValueError for continuous actions.
+        """
+        if not isinstance(self.network.head, Categorical):
+            raise ValueError("continuous actions have no scores: explanations are for discrete actions")
+        before = self._before[:1].clone().expand(len(observation), -1)  # a clone, because of inference mode
+        return self.network.step(observation, before)[0]
 
     @torch.inference_mode()
     def attention(self, observation: Tensor) -> Tensor | None:

@@ -120,10 +120,11 @@ def make_policy(config: Any, network: R2D2Network, seed: int) -> Policy:
     device = network.recurrent.weight_hh.device
     generator = torch.Generator(device).manual_seed(seed)
     state_after: tuple[Tensor, Tensor] | None = None
+    state = network.initial_state(1)  # before the last step
 
     @torch.inference_mode()
     def policy(observation: Tensor, transition: Transition | None = None) -> Tensor:
-        nonlocal state_after
+        nonlocal state, state_after
         if transition is None:
             state = network.initial_state(len(observation))
         else:
@@ -132,4 +133,8 @@ def make_policy(config: Any, network: R2D2Network, seed: int) -> Policy:
             values, *state_after = network(observation, state)
         return epsilon_greedy(values.argmax(1), network.actions, config.evaluate_epsilon, generator)
 
+    def scores(observation: Tensor) -> Tensor:
+        return network(observation, state[:1].clone().expand(len(observation), -1))[0]
+
+    policy.network, policy.scores, policy.score_kind = network, scores, "values"
     return policy

@@ -213,6 +213,10 @@ WRITING = {
         "vision.training.optimizer_paths",
         ("--surfaces=saddle", "--optimizers", "sgd", "momentum", "--evaluations=10", "--out={folder}/paths.mp4"),
     ),
+    "texture_synthesis": _tool(
+        "vision.interpretation.texture_synthesis",
+        ("--size=8", "--output-side=5", "--window=3", "--threads=1", "--out={folder}/texture.png"),
+    ),
     "augmented": _tool(
         "vision.data.augmented",
         ("--size=32", "--augment=flip", "--seconds=0.5", "--out={folder}/augmented.png"),

@@ -9,5 +9,10 @@ sanity_check.py         do the maps depend on the weights
 explain.py              maps of a run's classifier: `python -m vision.interpretation RUN IMAGE...`
 attribution_scores.py   localization and sanity check of every method, on drawn shapes
 receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic of every layer
+activations.py          filters, maps and strongest patches; neighbors.py, embedding.py: features against pixels
+gradient_ascent.py      images climbed by regularized steps; feature_visualization.py: of classes and neurons
+deepdream.py            DeepDream; feature_inversion.py: images with the same maps
+gram.py                 Gram matrices; texture_synthesis.py, style_transfer.py: pictures made by them
+features.py             the backbone that they compare pictures by
 subject.py              the classifier that a program is about; pictures.py: heat maps and sheets
 """

@@ -32,6 +32,7 @@ CHUNK = 100  # images at a time
 @dataclasses.dataclass(frozen=True)
 class Config(subject.SubjectFlags):
     images: Count = 500  # drawn shapes
+    stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
     sanity_images: Whole = 20  # of them, for the sanity check; 0: it is left out
     out: Path = Path("attribution_scores.json")  # where the scores go
 
@@ -48,7 +49,7 @@ def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]
     for method in explain.applicable(about.model, images):
         sums = {"pointing": 0.0, "mass": 0.0, "rank": 0.0}
         for rows in right.new_tensor(range(len(images))).split(CHUNK):
-            maps = explain.maps(method, about.model, images[rows], labels[rows])
+            maps = explain.maps(method, about.model, images[rows], labels[rows], config.stage)
             sums["pointing"] += localization.pointing_game(maps, masks[rows]).sum().item()
             mass = localization.relevance_mass_accuracy(maps, masks[rows])
             sums["mass"] += mass.nan_to_num(0).sum().item()  # a map of zeros finds nothing
@@ -57,7 +58,11 @@ def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]
         if some := min(config.sanity_images, len(images)):
             steps = list(
                 sanity_check.cascading_randomization(
-                    about.model, explain.METHODS[method], images[:some], labels[:some], config.seed
+                    about.model,
+                    lambda *given, method=method: explain.attribute(method, *given, config.stage),
+                    images[:some],
+                    labels[:some],
+                    config.seed,
                 )
             )
             found[method] |= {"output layer": steps[0].rank_correlation, "all layers": steps[-1].rank_correlation}

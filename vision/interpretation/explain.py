@@ -61,14 +61,21 @@ AS_IMAGES = ("guided_backpropagation", "deconvnet", "guided_grad_cam")  # drawn 
 class Config(subject.SubjectFlags):
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # image files; none: test images of the run's data
     methods: tuple[str, ...] = ()  # of those above; none: all that the network can be explained by
+    stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
     of: str = ""  # the class that is explained; "": of each image the predicted one
     images: Count = 10  # test images, where there are no files
     out: Path = Path("explanations.png")  # where the picture goes
 
 
-def maps(method: str, model: subject.Classifier, images: Tensor, classes: Tensor | None) -> Tensor:
+def attribute(method: str, model: subject.Classifier, images: Tensor, classes: Tensor | None, stage: int) -> Tensor:
+    """A method's attribution (B, C, H, W) or (B, H, W) for images (B, C, H, W). stage: whose map Grad-CAM weights."""
+    options = {"layer": stage} if method in ("grad_cam", "guided_grad_cam") else {}
+    return METHODS[method](model, images, classes, **options)
+
+
+def maps(method: str, model: subject.Classifier, images: Tensor, classes: Tensor | None, stage: int = -1) -> Tensor:
     """A method's maps (B, H, W), not negative, of images (B, C, H, W): magnitudes, the largest of all channels."""
-    found = METHODS[method](model, images, classes)
+    found = attribute(method, model, images, classes, stage)
     return attribution.heat(found) if found.dim() == 4 else found
 
 
@@ -99,7 +106,7 @@ def main(config: Config) -> None:
     classes = best.new_full(best.shape, names.index(config.of)) if config.of else best
     columns = []
     for method in methods:
-        found = METHODS[method](about.model, images, classes)
+        found = attribute(method, about.model, images, classes, config.stage)
         if method in AS_IMAGES:
             columns.append([pictures.in_color(image) for image in pictures.signed(found)])
         else:

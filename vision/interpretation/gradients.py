@@ -58,7 +58,7 @@ def chosen_classes(scores: Tensor, classes: Classes) -> Tensor:
         raise ValueError(f"{len(scores)} images need one class or {len(scores)}, not {tuple(found.shape)}")
     if not ((found >= 0) & (found < scores.shape[1])).all():
         raise ValueError(f"there is no class {found.tolist()} among {scores.shape[1]}: they count from 0")
-    return found
+    return found.clone()  # which tensors of inference mode need before they can be saved for a gradient
 
 
 def chosen_scores(scores: Tensor, classes: Classes) -> Tensor:

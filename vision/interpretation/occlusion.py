@@ -28,7 +28,7 @@ def occlusion(
     window: int | tuple[int, int] = 8,
     stride: int | tuple[int, int] = 4,
     baseline: Tensor | float = 0.0,
-    batch: int = 256,
+    batch: int = 64,
 ) -> Tensor:
     """Occlusion map (B, H, W) of images (B, C, H, W): the fall of a class score while a window covers a pixel.
 
@@ -68,13 +68,14 @@ def perturbation_saliency(
     stride: int = 5,
     radius: float = 5.0,
     blur: float = 3.0,
-    batch: int = 512,
+    batch: int = 64,
 ) -> Tensor:
     """Perturbation saliency (B, H, W) of observations (B, C, H, W), enlarged from one place every `stride` pixels.
 
     Greydanus et al. 2018, equations 1 to 3: at each place the image is replaced by its blurred self under a mask, a
     Gaussian of deviation `radius` around a disc of radius 1, divided by its largest value; the saliency is half the
-    squared change of the scores, L2 over all of them. 80 x 80 pixels make 256 forward passes, `batch` at a time.
+    squared change of the scores, L2 over all of them. 80 x 80 pixels make 256 forward passes, `batch` at a time: more
+    at a time are slower where they do not fit into a processor's caches.
 
     classes: (B,) or one: half the squared change of this score alone, because the sum over all hardly depends on the
     output layer (Huber et al. 2022). blur: pixels, deviation of the image's blur. All channels (frames) are blurred.

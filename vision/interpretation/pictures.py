@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,3 +81,12 @@ def draw_sheet(
     if title:
         figure.suptitle(printable(title), fontsize=9)
     output.draw(path, figure, flag, dpi=130)
+
+
+def save(image: Tensor, path: Path, flag: str = "--out") -> None:
+    """Write an image (C, H, W), uint8 or floats from 0 to 1, as a file. flag: of the program, for another place."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(in_color(image)).save(file, format=path.suffix.lstrip(".").replace("jpg", "jpeg") or "png")
+    output.write(path, file.getvalue(), flag)

@@ -1,0 +1,73 @@
+"""What a backbone says of pictures of any size: its maps, and the flags that choose it and its stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import runs
+from runs.flag_types import Count, Whole
+from vision import backbones
+from vision.classification import stage_features
+from vision.data.image_files import read_image, read_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureFlags:
+    """The backbone whose features are compared, and where it is calculated."""
+
+    backbone: str  # a run's folder, or name:weights, as vgg19:imagenet or vgg19:path/to/vgg19.pth
+    size: Count = 128  # pixels: the shorter side of the picture
+    device: str = "auto"  # auto, cpu, cuda, mps
+    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
+    seed: int = 1  # of random numbers
+
+
+def load(config: FeatureFlags) -> tuple[backbones.Backbone, torch.device]:
+    """The frozen backbone for pictures of any size, in color or gray as its weights are, and its device.
+
+    Raises ValueError where it takes images of one size only.
+    """
+    device = runs.prepare(config.device, config.seed, config.threads)
+    if config.backbone in backbones.BACKBONES:
+        raise ValueError(f"{config.backbone} has random weights: name a run's folder, or {config.backbone}:FILE")
+    if Path(config.backbone).exists():
+        backbone = backbones.load(config.backbone, frozen=True)
+    else:
+        backbone = stage_features.load(config.backbone, (3, 224, 224))
+    if not backbone.any_size:
+        raise ValueError(f"{backbone.spec['name']} takes images of {backbone.shape} only: choose a convolutional one")
+    if len(backbone.shape) != 3 or backbone.shape[0] not in (1, 3):
+        raise ValueError(f"pictures are in gray or color, and this backbone takes {backbone.shape}")
+    return backbone.to(device), device
+
+
+def read(path: Path, config: FeatureFlags, backbone: backbones.Backbone, square: bool = False) -> Tensor:
+    """A picture file as floats (1, C, H, W) from 0 to 1, its shorter side `size` pixels.
+
+    square: cut to its middle. Raises ValueError where it is no image, or smaller than the backbone needs.
+    """
+    if square:
+        picture = read_image(path, config.size)[None] / 255
+    else:
+        picture = read_whole(path)[None] / 255
+        least = config.size / min(picture.shape[2:])
+        sides = [max(round(side * least), 1) for side in picture.shape[2:]]
+        picture = torch.nn.functional.interpolate(picture, sides, mode="bilinear", antialias=True)
+    if config.size < backbone.smallest:
+        raise ValueError(
+            f"--size {config.size}: the smallest image of {backbone.spec['name']} is {backbone.smallest}"
+        )
+    picture = picture.mean(1, keepdim=True) if backbone.shape[0] == 1 else picture
+    return picture.to(next(backbone.parameters()).device)
+
+
+def stages(chosen: tuple[int, ...], backbone: backbones.Backbone) -> tuple[int, ...]:
+    """Stages from 0, of flags that may count from the end; none: all. Raises ValueError for one that is not there."""
+    count = len(backbone.channels)
+    if wrong := [stage for stage in chosen if not -count <= stage < count]:
+        raise ValueError(f"there is no stage {wrong[0]} of {count}: from 0 to {count - 1}, or -1, the last")
+    return tuple(stage % count for stage in chosen) or tuple(range(count))

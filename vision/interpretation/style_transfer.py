@@ -1,0 +1,174 @@
+"""Neural style transfer: the content of one picture in the style of others.
+
+    python -m vision.interpretation.style_transfer vgg19:imagenet photograph.jpg painting.jpg
+    python -m vision.interpretation.style_transfer results/cifar10/classification-1 photograph.jpg one.jpg two.jpg \\
+        --style-shares 0.7 0.3 --keep-color luminance
+
+Gatys et al. 2015 (arXiv 1508.06576): the picture whose maps are near those of the content, and whose Gram matrices
+are near those of the styles, found by L-BFGS on its pixels. Several styles are mixed by their shares. --keep-color
+keeps the photograph's colors (Gatys et al. 2016, arXiv 1606.05897): by transferring the luminance alone, or by giving
+the style the mean and covariance of the photograph's colors first.
+
+Deviations from the paper:
+1. Any backbone's stages take the place of VGG-19's layers, with its own pools; the paper's features are
+   vgg19:imagenet, or a file of those weights.
+2. Gram matrices are divided by the number of places, so that style pictures may have another size.
+3. Each loss is divided by its value at the start from noise: one ratio of weights then suits every backbone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+import runs
+from runs.flag_types import Count, NonNegative
+from runs.printing import printable
+from vision import backbones
+from vision.data.image_ops import GRAY
+from vision.interpretation import features, gram, pictures
+
+YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # luminance and two of color (NTSC)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(features.FeatureFlags):
+    backbone: Annotated[str, tyro.conf.Positional] = "vgg19:imagenet"  # a run's folder, or name:weights
+    content: Annotated[Path | None, tyro.conf.Positional] = None  # the photograph
+    styles: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # the paintings
+    style_shares: tuple[float, ...] = ()  # of the styles; none: equal ones
+    content_stages: tuple[int, ...] = (-2,)  # of the backbone, from 0 or from the end
+    style_stages: tuple[int, ...] = ()  # none: all of them
+    content_weight: NonNegative = 1.0  # of the content's loss
+    style_weight: NonNegative = 10.0  # of the mean of the stages' style losses
+    start: Literal["content", "noise"] = "content"  # what the pixels are at first
+    keep_color: Literal["no", "luminance", "covariance"] = "no"  # of the photograph
+    evaluations: Count = 400  # of the losses and their gradient
+    out: Path = Path("style_transfer.png")  # where the picture goes; beside it a sheet of all of them
+
+
+def transfer(
+    backbone: backbones.Backbone,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    config: Config,
+    say: Callable[[int, float], None] = lambda *_: None,
+) -> tuple[Tensor, dict[str, float]]:
+    """A picture (1, C, H, W) with the content of one and the styles of others, and the parts that are left of losses.
+
+    content: (1, C, H, W), and styles (1, C, h, w), floats from 0 to 1. The parts, "content" and "style", are of the
+    losses of uniform noise. Raises ValueError where the shares are not as many as the styles.
+    """
+    shares = config.style_shares or (1 / len(styles),) * len(styles)
+    if len(shares) != len(styles):
+        raise ValueError(f"--style-shares has {len(shares)} numbers for {len(styles)} styles")
+    at_content, at_style = (features.stages(each, backbone) for each in (config.content_stages, config.style_stages))
+    with torch.no_grad():
+        known = [backbone(content)[stage] for stage in at_content]
+    wanted = [gram.textures(backbone, style, at_style) for style in styles]
+
+    def losses(picture: Tensor) -> tuple[Tensor, Tensor]:
+        maps = backbone(picture)
+        content_part = sum(
+            gram.content_loss(maps[s], target).sum() for s, target in zip(at_content, known, strict=True)
+        )
+        each = [
+            share * gram.style_loss(maps[s], target).sum() / norms[number]
+            for share, targets in zip(shares, wanted, strict=True)
+            for number, (s, target) in enumerate(zip(at_style, targets, strict=True))
+        ]
+        return content_part, sum(each) / len(at_style)
+
+    noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(config.seed)).to(content)
+    norms = [1.0] * len(at_style)
+    with torch.no_grad():
+        maps = backbone(noise)
+        norms = [
+            sum(
+                share * gram.style_loss(maps[s], targets[n]).item()
+                for share, targets in zip(shares, wanted, strict=True)
+            )
+            or 1.0
+            for n, s in enumerate(at_style)
+        ]
+        first = [max(each.item(), 1e-12) for each in losses(noise)]
+    weights = (config.content_weight, config.style_weight)
+    found, _ = gram.optimize(
+        lambda picture: sum(
+            weight * loss / start for weight, loss, start in zip(weights, losses(picture), first, strict=True)
+        ),
+        content if config.start == "content" else noise,
+        config.evaluations,
+        say,
+    )
+    with torch.no_grad():
+        left = [loss.item() / start for loss, start in zip(losses(found), first, strict=True)]
+    return found, {"content": left[0], "style": left[1]}
+
+
+def luminance(picture: Tensor) -> Tensor:
+    """The luminance (B, 3, H, W), three equal channels, of a picture (B, 3, H, W)."""
+    weights = torch.tensor(GRAY, device=picture.device, dtype=picture.dtype)
+    return torch.einsum("bchw,c->bhw", picture, weights)[:, None].expand(-1, 3, -1, -1)
+
+
+def with_colors_of(picture: Tensor, content: Tensor) -> Tensor:
+    """The luminance of a picture (B, 3, H, W) with the two color channels of another, in YIQ."""
+    matrix = torch.tensor(YIQ, device=picture.device, dtype=picture.dtype)
+    light, color = (torch.einsum("bchw,dc->bdhw", each, matrix) for each in (picture, content))
+    mixed = torch.cat([light[:, :1], color[:, 1:]], 1)
+    return torch.einsum("bchw,dc->bdhw", mixed, torch.linalg.inv(matrix)).clamp(0, 1)
+
+
+def match_colors(style: Tensor, content: Tensor) -> Tensor:
+    """The style (1, 3, h, w) with the mean and covariance of the content's colors (1, 3, H, W), not clamped.
+
+    Gatys et al. 2016, section 4.1, by square roots of the covariances (image analogies): one linear map of colors.
+    """
+    pixels = [each[0].flatten(1).double().cpu() for each in (style, content)]
+    means = [each.mean(1, keepdim=True) for each in pixels]
+    roots = []
+    for each in pixels:
+        values, vectors = torch.linalg.eigh(each.cov() + 1e-8 * torch.eye(3, dtype=torch.float64))
+        roots.append(vectors @ values.sqrt().diag() @ vectors.T)
+    matched = roots[1] @ torch.linalg.inv(roots[0]) @ (pixels[0] - means[0]) + means[1]
+    return matched.to(style.device, style.dtype).view(style.shape)
+
+
+def main(config: Config) -> None:
+    if config.content is None or not config.styles:
+        raise ValueError("name a backbone, the picture of the content, and one picture or more of a style")
+    backbone, _ = features.load(config)
+    content = features.read(config.content, config, backbone)
+    styles = [features.read(path, config, backbone) for path in config.styles]
+    if config.keep_color != "no" and backbone.shape[0] != 3:
+        raise ValueError("--keep-color is for a backbone that sees colors")
+    seen, seen_styles = content, styles
+    if config.keep_color == "luminance":
+        seen, seen_styles = luminance(content), [luminance(style) for style in styles]
+    elif config.keep_color == "covariance":
+        seen_styles = [match_colors(style, content).clamp(0, 1) for style in styles]
+    found, left = transfer(
+        backbone,
+        seen,
+        seen_styles,
+        config,
+        lambda step, loss: print(f"{step} evaluations: loss {loss:.4f}", flush=True),
+    )
+    found = with_colors_of(found, content) if config.keep_color == "luminance" else found
+    print(f"left of the losses of noise: content {100 * left['content']:.1f}%, style {100 * left['style']:.2f}%")
+    pictures.save(found[0], config.out)
+    sheet = config.out.with_name(f"{config.out.stem}_sheet.png")
+    titles = [["content", *(f"style {path.stem}" for path in config.styles), f"by {Path(config.backbone).name}"]]
+    pictures.draw_sheet([[content[0], *(style[0] for style in styles), found[0]]], titles, sheet, side=3)
+    print(printable(f"written to {config.out} and {sheet}"))
+
+
+if __name__ == "__main__":
+    runs.launch(main, Config, None, "vision.interpretation.style_transfer", __doc__)
