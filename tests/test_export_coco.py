@@ -18,7 +18,8 @@ from envs import objects
 from envs.atari import ROMS
 from envs.objects import breakout, captions, palette
 from envs.objects.scene import Appearance, object_at
-from vision.data import annotated
+from vision.data import annotated, scenes
+from vision.data.annotated import export
 from vision.data.annotated.coco_writer import CocoWriter, Instance
 from vision.data.annotated.polygons import decode, encode, runs_of
 
@@ -150,6 +151,19 @@ def test_a_written_set_is_read_back(tmp_path):
     semantic = Image.open(tmp_path / "semantic" / "train" / "1.png")
     assert semantic.mode == "P" and (np.asarray(semantic)[20:25, 10:16] == 2 * mask).all()
     assert (tmp_path / "classes.txt").read_text().split() == ["background", "one", "two"]
+
+
+def test_drawn_scenes_are_files_too(tmp_path):
+    config = export.Config(tmp_path / "coco", train=3, validation=1, test=1, side=40)
+    export.main(config)
+    sets = annotated.load(tmp_path / "coco", whole=True)
+    drawn = scenes.Scenes(3, 0, 40)
+    assert [len(part) for part in sets[:3]] == [3, 1, 1] and sets.classes == scenes.Scenes.classes
+    for sample, other in zip(sets.train, drawn, strict=True):
+        assert torch.equal(sample.image, other.image) and torch.equal(sample.target.masks, other.target.masks)
+        assert torch.equal(sample.target.boxes, other.target.boxes) and len(sample.target.captions) == 1
+    with pytest.raises(runs.RunError, match="is not empty"):
+        export.main(config)
 
 
 def contents(folder):

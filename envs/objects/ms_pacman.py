@@ -3,7 +3,7 @@
 Addresses: Anand et al. 2019 (arXiv 1906.08226), whose offsets to the screen were compared with its pixels. The
 console has two sprites, so that the game shows not all ghosts in every frame: from byte 41 on stand the numbers of
 those that it draws, in the upper four bits, one more than byte 33 says (255: none). Power pills of the two sides take
-turns by byte 30.
+turns, eight frames each, by byte 30, which the game counts before it draws them.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def read(ram: Sequence[int]) -> list[Object]:
     if FRUIT in drawn and ram[11] and ram[17]:
         found += object_at("fruit", ram[11] - 13, ram[17] + 1, 9, 10, FRUITS[min(ram[123] >> 4, 6)])
     for bit, left, top in PILLS:
-        if ram[117] & bit and (left < 80) == bool(ram[30] & 8):
+        if ram[117] & bit and (left < 80) == bool(ram[30] + 1 & 8):
             found += object_at("power pill", left, top, 4, 7, PILL)
     return found
 

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/atari_objects.py
     python tests/benchmarks/atari_objects.py --games Pong Breakout --frames 500 --json results/atari_objects.json
+    python tests/benchmarks/atari_objects.py --picture results/atari_objects.png
 
 Every game is played as agents.studies.export_coco plays it, without recording it, and every step is looked at.
 "boxes" are those that memory alone gives; one holds its object's color if any pixel in it has it. "exact" is the mean
@@ -13,6 +14,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 from paired import alternate, circumstances, median, ratio, report
 
@@ -20,8 +22,11 @@ import envs
 from agents.recording import RandomPlay
 from envs import objects
 from envs.objects.scene import Box
+from runs import output
+from vision.data.boxes_picture import panel
 
 STEPS = 16  # vector steps between two looks at the clock
+SHOWN = 50  # frames between those that may be drawn
 LIMIT = 400  # steps of a game that are looked at
 
 
@@ -34,8 +39,10 @@ def overlap(one: Box, other: Box) -> float:
     return shared / (total - shared)
 
 
-def measure(game: str, frames: int) -> dict[str, object]:
-    """Boxes, those that hold their object's color, and mean IoU with the objects' pixels, by class and of all."""
+def measure(game: str, frames: int) -> tuple[dict[str, object], tuple[np.ndarray, list]]:
+    """Boxes, those that hold their object's color, and mean IoU with the objects' pixels, by class and of all; and a
+    screen with the objects on it."""
+    shown = (np.zeros((210, 160, 3), np.uint8), [])
     held: Counter[str] = Counter()
     total: Counter[str] = Counter()
     exact: Counter[str] = Counter()
@@ -51,6 +58,8 @@ def measure(game: str, frames: int) -> dict[str, object]:
             memory = world.previous_ram if objects.GAMES[game].lag else world.ram
             there = objects.read(game, memory[0].numpy())
             looked += 1
+            if looked % SHOWN == 0 and len(there) >= len(shown[1]):
+                shown = (world.screen[0], objects.appearances(there, world.screen[0])[0])
             for item in there:
                 seen, holds = objects.appearances([item], world.screen[0])
                 total[item.name] += 1
@@ -68,7 +77,7 @@ def measure(game: str, frames: int) -> dict[str, object]:
         for name in known
     }
     boxes = total.total()
-    return {
+    found = {
         "frames": looked,
         "games": episode,
         "boxes": boxes,
@@ -76,6 +85,24 @@ def measure(game: str, frames: int) -> dict[str, object]:
         "exact": round(exact.total() / boxes, 3),
         "classes": classes,
     }
+    return found, shown
+
+
+def draw(shown: dict[str, tuple[np.ndarray, list]], path: Path) -> None:
+    """Draw a screen of each game with its objects."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.6 * rows), layout="constrained")
+    for axis, (game, (screen, seen)) in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, shown.items(), strict=False
+    ):
+        boxes = torch.tensor([each.box for each in seen], dtype=torch.float32).view(-1, 4)
+        labels = torch.tensor([objects.GAMES[game].classes.index(each.name) for each in seen], dtype=torch.int64)
+        panel(axis, torch.from_numpy(screen.copy()).permute(2, 0, 1), boxes, labels, [""] * len(seen))
+        axis.set_title(game, fontsize=9)
+    output.draw(path, figure, "--picture", dpi=80)
 
 
 def stepping(game: str, ram: bool):
@@ -101,9 +128,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a window (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="windows of each (default %(default)s)")
     parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--picture", type=Path, help="draw a screen of each game there")
     options = parser.parse_args()
     configuration = circumstances()
-    found = {game: measure(game, options.frames) for game in options.games}
+    measured = {game: measure(game, options.frames) for game in options.games}
+    found = {game: each for game, (each, _) in measured.items()}
+    if options.picture:
+        draw({game: shown for game, (_, shown) in measured.items()}, options.picture)
     rates = alternate(
         {"with": stepping("Breakout", True), "without": stepping("Breakout", False)}, options.rounds, options.seconds
     )

@@ -34,6 +34,8 @@ PICTURES = (*RUN, "--data={data}", "--size=16", "--backbone=lenet5", "--steps=48
 PICTURES += ("--log-every=8", "--no-bf16", "--augment=flip")
 SCENES = (*RUN, "--data={annotated}", "--backbone=lenet5", "--width=0.5", "--channels=8", "--steps=24", "--batch=2")
 SCENES += ("--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
+PIXELS = (*RUN, "--data={annotated}", "--backbone=small", "--width=0.25", "--hidden=8", "--steps=24", "--batch=2")
+PIXELS += ("--size=32", "--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
 SHORT = ("--data={data}", "--size=16", "--steps=16", "--batch=4", "--no-bf16", "--device=cpu", "--threads=1")
 SHORT += ("--out={folder}/picture.png",)
 SEQUENCES = (*RUN, "--hidden=8", "--steps=96", "--batch=8", "--evaluate-every=32", "--log-every=8")
@@ -97,7 +99,8 @@ def _annotate(folder: Path, part: str, count: int, generator: np.random.Generato
         drawn[y : y + side, x : x + side] = 255 * (number % 2)
         Image.fromarray(drawn).save(folder / part / f"{number}.png")
         images.append({"id": number, "file_name": f"{number}.png", "width": 64, "height": 64})
-        box = {"bbox": [x, y, side, side], "area": side * side, "iscrowd": 0}
+        corners = [x, y, x + side, y, x + side, y + side, x, y + side]
+        box = {"bbox": [x, y, side, side], "area": side * side, "iscrowd": 0, "segmentation": [corners]}
         found.append({"id": number, "image_id": number, "category_id": 1 + number % 2} | box)
     classes = [{"id": 1, "name": "dark"}, {"id": 2, "name": "light"}]
     content = {"images": images, "annotations": found, "categories": classes}
@@ -149,6 +152,7 @@ TRAINED = {
     ),
     "sequences": Program("vision.sequences", (*SEQUENCES, "--task=numerals"), steps=False),
     "sequences, text": Program("vision.sequences", (*SEQUENCES, "--length=16"), steps=False),
+    "segmentation": Program("vision.segmentation", (*PIXELS, "--model=fcn16s"), steps=False),
     "classification, snapshots": Program(
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),
@@ -220,6 +224,10 @@ WRITING = {
     "augmented": _tool(
         "vision.data.augmented",
         ("--size=32", "--augment=flip", "--seconds=0.5", "--out={folder}/augmented.png"),
+    ),
+    "upsampling": _tool("vision.segmentation.upsampling_picture", ("--factor=2", "--out={folder}/upsampling.png")),
+    "export": _tool(
+        "vision.data", ("export", "--train=3", "--validation=1", "--test=1", "--side=32", "--folder={folder}/coco")
     ),
     "activation_study": _tool(
         "vision.classification.activation_study", ("--out={folder}/activations.png", "--width=16", "--inputs=8")

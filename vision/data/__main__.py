@@ -4,6 +4,7 @@ python -m vision.data shapes
 python -m vision.data cifar10 --augment flip,crop,cutout --out cifar10.png
 python -m vision.data path/to/imagenette2 --size 64
 python -m vision.data check path/to/bccd       # what is wrong with boxes and masks: annotated/check.py
+python -m vision.data export                   # drawn scenes as files in COCO's format: annotated/export.py
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from runs import output
 from runs.flag_types import Count
 from runs.printing import printable
 from vision import data
-from vision.data.annotated import check
+from vision.data.annotated import check, export
 from vision.training import augmentation
 
 COLUMNS = 10  # classes, at most
@@ -86,8 +87,8 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["check"]:
-        del sys.argv[1]
-        check.launch()
+    commands = {"check": check, "export": export}
+    if sys.argv[1:2] and sys.argv[1] in commands:
+        commands[sys.argv.pop(1)].launch()
     else:
         runs.launch(main, Config, None, "vision.data", __doc__)

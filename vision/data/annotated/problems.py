@@ -10,6 +10,8 @@ SHOWN = 3  # names a kind in the summary
 KINDS = {  # what each is called, and what is done about it
     "missing image": "left out",
     "unreadable image": "left out",
+    "missing mask": "left out",
+    "mask of another size than its image": "left out",
     "damaged annotation": "left out",
     "unknown image id": "left out",
     "unknown class": "left out",
