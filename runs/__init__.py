@@ -27,7 +27,9 @@ programs.py        lists all programs; the command saccade
 saved.py           config and weights of a run's folder
 reader.py          metrics of runs, from their folders or from published records
 groups.py          seeds of one configuration, and their confidence intervals
-compare.py         `python -m runs.compare`: a table and learning curves of many runs
+compare/           `python -m runs.compare`: tables, learning curves and a report of many runs
+statistics.py      IQM, performance profiles, probability of improvement, with bootstrap intervals
+human_scores.py    human-normalized scores of the Atari games
 curves.py          learning curves
 export.py          the comparison as CSV and JSON
 publish.py         `python -m runs.publish`: a small record of a finished run

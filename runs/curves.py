@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # without pyplot: no window system, and no state left behind
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-from runs.groups import Group
+from runs.groups import Group, interval
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#444444")  # Okabe and Ito 2008
 MEANING = {
@@ -32,6 +32,7 @@ MOST_NAMED = 40  # groups in a panel's legend
 MOST_TRAINING = 6  # groups in a panel that shows their training returns, too
 MOST_NOTES = 6  # groups without a curve that are named below the picture
 MOST_PIXELS = 30_000  # of the picture's height: matplotlib writes none above 65,535
+MOST_POINTS = 1000  # of a line: more than a panel has pixels
 BACKGROUND = 150  # points of a training curve behind the evaluations: more would be noise
 
 
@@ -49,12 +50,19 @@ class Panel:
 
 
 def draw(
-    groups: Sequence[Group], out: Path, metric: str | None = None, x: str = "steps", smooth: int = 1
+    groups: Sequence[Group],
+    out: Path,
+    metric: str | None = None,
+    x: str = "steps",
+    smooth: int = 1,
+    band: str = "range",
 ) -> list[str]:
     """Write the learning curves as a picture, one panel for each world. Returns the names of what it does not show.
 
-    Lines are means over seeds, bands reach from the lowest to the highest seed; where only some of the seeds have
-    points, each is a thin line. In a panel with few groups the training returns of a single seed are drawn, pale,
+    Lines are means over seeds, interpolated on all their places; bands reach from the lowest to the highest seed, or
+    of three seeds and more, with band="interval", are the 95% interval of the mean. Where only some of the seeds have
+    points, each is a thin line: nothing is extrapolated.
+    In a panel with few groups the training returns of a single seed are drawn, pale,
     behind its evaluations.
 
     metric: what every panel shows; None: the score of the runs, or the training return where none has been evaluated
@@ -66,7 +74,7 @@ def draw(
     if smooth < 1:
         raise ValueError(f"smooth is {smooth}: it should be a number of points, 1 or more")
     with plain_text():
-        figure, missing = picture(groups, metric, x, smooth)
+        figure, missing = picture(groups, metric, x, smooth, band)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out)
     return missing
@@ -80,7 +88,9 @@ def plain_text() -> Iterator[None]:
         yield
 
 
-def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) -> tuple[Figure, list[str]]:
+def picture(
+    groups: Sequence[Group], metric: str | None, x: str, smooth: int, band: str = "range"
+) -> tuple[Figure, list[str]]:
     """The figure that `draw` writes, and what it does not show."""
     panels, missing = arrange(groups, metric, x)
     if not panels:
@@ -102,7 +112,7 @@ def picture(groups: Sequence[Group], metric: str | None, x: str, smooth: int) ->
             style, color = divmod(styles[label], len(COLORS))
             line_style = {"color": COLORS[color], "linestyle": ("-", "--", ":", "-.")[style % 4]}
             training = len(each.groups) <= MOST_TRAINING
-            notes += _draw_group(axis, one, label, each.metric, x, smooth, line_style, training)
+            notes += _draw_group(axis, one, label, each.metric, x, smooth, line_style, training, band)
         _finish_panel(axis, each, x)
     for axis in axes[len(panels) :]:
         axis.remove()
@@ -162,6 +172,22 @@ def common(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     return grid, np.stack([np.interp(grid, *curve) for curve in curves])
 
 
+def thin(places: np.ndarray, values: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` of (P,) places and of (S, P) values, evenly chosen, the first and the last among them."""
+    if len(places) <= most:
+        return places, values
+    kept = np.linspace(0, len(places) - 1, most).round().astype(int)
+    return places[kept], values[:, kept]
+
+
+def bounds(values: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Ends of the band around the mean of (S, P) values, (P,) each, and what it is in words."""
+    if band == "interval" and len(values) > 2:
+        pairs = np.array([interval(column) for column in values.T]).reshape(-1, 2)
+        return pairs[:, 0] - pairs[:, 1], pairs[:, 0] + pairs[:, 1], "its 95% interval (Student's t)"
+    return values.min(0), values.max(0), "lowest to highest seed"
+
+
 def running_mean(values: np.ndarray, points: int) -> np.ndarray:
     """Mean of the `points` values around each of (P,); near the ends, of those that are there."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -171,21 +197,30 @@ def running_mean(values: np.ndarray, points: int) -> np.ndarray:
 
 
 def _draw_group(
-    panel: Axes, each: Group, label: str, metric: str, x: str, smooth: int, line_style: dict[str, str], training: bool
+    panel: Axes,
+    each: Group,
+    label: str,
+    metric: str,
+    x: str,
+    smooth: int,
+    line_style: dict[str, str],
+    training: bool,
+    band: str,
 ) -> list[str]:
     """Draw a group and, behind a single seed, its training returns. Returns notes for the bottom of the picture."""
     curves = [run.curve(metric, x) for run in each.runs]
     curves = [(places, running_mean(values, smooth)) for places, values in curves if len(places)]
-    grid, values = common(curves)
+    grid, values = thin(*common(curves))
     marker = "o" if len(grid) <= 30 else None
     named = _legend(each, label, len(curves))
     panel.plot(grid, values.mean(0), linewidth=1.8, label=named, marker=marker, markersize=3, zorder=3, **line_style)
     notes = []
     if len(curves) > 1:
-        panel.fill_between(grid, values.min(0), values.max(0), color=line_style["color"], alpha=0.18, linewidth=0)
+        low, high, meaning = bounds(values, band)
+        panel.fill_between(grid, low, high, color=line_style["color"], alpha=0.18, linewidth=0)
         if len(grid) == 1:  # a band has no width there
-            panel.vlines(grid, values.min(0), values.max(0), color=line_style["color"], alpha=0.4)
-        notes.append("line: mean over seeds, band: lowest to highest seed")
+            panel.vlines(grid, low, high, color=line_style["color"], alpha=0.4)
+        notes.append(f"line: mean over seeds, band: {meaning}")
         for places, heights in curves:
             before, after = (places <= grid[0], places >= grid[-1]) if len(grid) else (places >= 0, places < 0)
             for part in (before, after):

@@ -5,19 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from runs.groups import Group, interval
+from runs.human_scores import human_normalized
 from runs.printing import printable
 from runs.reader import RunRecord
 
 
-def as_csv(groups: Sequence[Group]) -> str:
-    """CSV: a header, and a line for every run of the groups in their order."""
-    lines = [line_of(each, run) for each in groups for run in each.runs]
+def as_csv(groups: Sequence[Group], more: Callable[[RunRecord], dict[str, Any]] = lambda run: {}) -> str:
+    """CSV: a header, and a line for every run of the groups in their order. more: further columns of a run."""
+    lines = [line_of(each, run) | more(run) for each in groups for run in each.runs]
     words = list(dict.fromkeys(word for line in lines for word in line))  # test errors are there of some only
     file = io.StringIO()
     writer = csv.DictWriter(file, words, restval="", lineterminator="\n")
@@ -26,10 +27,11 @@ def as_csv(groups: Sequence[Group]) -> str:
     return file.getvalue()
 
 
-def as_json(groups: Sequence[Group]) -> str:
+def as_json(groups: Sequence[Group], more: dict[str, Any] | None = None) -> str:
     """{"groups": [{"world", "protocol", "program", "variant", "score", "final", "best", "runs": [...]}, ...]}.
 
     "final" and "best" hold the mean over seeds, its 95% interval (Student's t) from three seeds on, and each value.
+    more: what stands beside "groups".
     """
     found = []
     for each in groups:
@@ -40,12 +42,13 @@ def as_json(groups: Sequence[Group]) -> str:
             | {word: _summary([run[word] for run in runs]) for word in ("final", "best", "training_return")}
             | {"runs": runs}
         )
-    return json.dumps({"groups": found}, indent=1, allow_nan=False) + "\n"
+    return json.dumps({"groups": found} | (more or {}), indent=1, allow_nan=False) + "\n"
 
 
 def line_of(each: Group, run: RunRecord) -> dict[str, Any]:
     """The columns of a run; None where it has no such number."""
     final, best = run.final or {}, run.best or {}
+    value, returned = final.get(run.score.metric), run.score.metric == "eval/return"
     return {
         "world": run.world,
         "protocol": run.protocol,
@@ -59,10 +62,11 @@ def line_of(each: Group, run: RunRecord) -> dict[str, Any]:
         "steps_per_second": run.steps_per_second,
         "metric": run.score.metric,
         "better": run.score.better,
-        "final": final.get(run.score.metric),
+        "final": value,
         "final_step": final.get("step"),
         "best": best.get(run.score.metric),
         "best_step": best.get("step"),
+        "human_normalized": human_normalized(run.world, value) if returned and value is not None else None,
         "training_return": run.training_return,
         "commit": _word(run.about.get("commit")),
         "command": _word(run.about.get("command")),

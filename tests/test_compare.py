@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from runs import compare, export, publish, suggestions
+from runs.compare import __main__ as program
 from runs.folder import RESUME_MAY_CHANGE
 from runs.groups import NOT_THE_EXPERIMENT, group
 from runs.reader import RECORDS, read_records, read_run
@@ -200,12 +201,12 @@ def test_a_run_that_wrote_nothing_yet_is_a_row(tmp_path, monkeypatch, capsys):
     (waiting / ".lock").touch()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"architectures": ["Bert"]}')  # of another program
-    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    command(monkeypatch, program.main, tmp_path, "--out", tmp_path / "c.png")
     said = capsys.readouterr()
     assert "1 (interrupted, at 0%)" in said.out and "no picture" in said.err and "model" not in said.err
     make_run(tmp_path, 2)
     make_run(tmp_path, 3, world="Pong", protocol="classic", scores=())
-    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    command(monkeypatch, program.main, tmp_path, "--out", tmp_path / "c.png")
     said = capsys.readouterr()
     assert "3.00 (1 of 2 seeds)" in said.out and (tmp_path / "c.png").read_bytes().startswith(PNG)
     assert "not in the picture: Pong, dqn: no training return (mean of whole games) yet" in said.err
@@ -220,7 +221,7 @@ def test_a_name_commands_no_terminal(tmp_path, monkeypatch, capsys):
     (make_run(tmp_path, name=f"{evil}-3") / "config.json").write_text(evil)
     files = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "c.json", "--out", tmp_path / "c.png"]
     for more in ([], ["--markdown"]):
-        command(monkeypatch, compare.main, tmp_path, *files, *more)
+        command(monkeypatch, program.main, tmp_path, *files, *more)
         said = capsys.readouterr()
         assert "\x1b" not in said.out + said.err and "\\x1b]0;owned" in said.out and "left out" in said.err
     assert "\x1b" not in (tmp_path / "c.csv").read_text() + (tmp_path / "c.json").read_text()
@@ -256,7 +257,7 @@ def test_a_damaged_config_leaves_its_run_out_and_no_other(tmp_path, monkeypatch,
         damaged.write_bytes(about)
     else:
         damaged.write_text(about if isinstance(about, str) else json.dumps(about))
-    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    command(monkeypatch, program.main, tmp_path, "--out", tmp_path / "c.png")
     said = capsys.readouterr()
     assert str(damaged) in said.err and "left out" in said.err and "3.00 (sd 0.25, 10 games)" in said.out
 
@@ -286,7 +287,7 @@ def test_a_line_that_is_no_number_is_as_good_as_not_written(tmp_path, monkeypatc
     (folder / "metrics.jsonl").write_text(line + "\n" + text + line + "\n")
     (folder / "clock.jsonl").write_text(line + "\n" + (folder / "clock.jsonl").read_text())
     files = ["--csv", tmp_path / "c.csv", "--json", tmp_path / "c.json", "--out", tmp_path / "c.png"]
-    command(monkeypatch, compare.main, tmp_path, "--x", "hours", *files)
+    command(monkeypatch, program.main, tmp_path, "--x", "hours", *files)
     assert "3.00 (sd 0.25, 10 games)" in capsys.readouterr().out
     (one,) = json.loads((tmp_path / "c.json").read_text())["groups"]
     assert (one["final"]["values"], one["best"]["values"]) == ([3.0], [3.0])
@@ -297,7 +298,7 @@ def test_csv_and_json_hold_every_number(tmp_path, monkeypatch):
         make_run(tmp_path, seed, scores=(score, score / 2), finished=seed < 3)
     make_run(tmp_path, 1, world="Pong", protocol="classic", scores=(), name="waiting")
     files = ["--csv", tmp_path / "new" / "c.csv", "--json", tmp_path / "new" / "c.json"]
-    command(monkeypatch, compare.main, tmp_path, *files, "--out", tmp_path / "c.png")
+    command(monkeypatch, program.main, tmp_path, *files, "--out", tmp_path / "c.png")
     with open(files[1], newline="") as file:
         lines = list(csv.DictReader(file))
     assert [(line["seed"], line["final"], line["status"]) for line in lines] == [
@@ -330,12 +331,12 @@ def test_a_file_that_cannot_be_written_is_named_with_the_way_out(tmp_path, monke
     places = {"--out": tmp_path / "c.png", "--csv": tmp_path / "c.csv", "--json": tmp_path / "c.json"}
     places[flag] = tmp_path / "taken" / "x.png"
     with pytest.raises(SystemExit, match=f"cannot write .*taken.x.png .*: choose another place with {flag}"):
-        command(monkeypatch, compare.main, tmp_path / "results", *(word for pair in places.items() for word in pair))
+        command(monkeypatch, program.main, tmp_path / "results", *(word for pair in places.items() for word in pair))
     assert "3.00" in capsys.readouterr().out  # the table, and the other two files
     assert all(path.exists() for other, path in places.items() if other != flag)
     if flag == "--out":
         with pytest.raises(SystemExit, match="no.such.format"):
-            command(monkeypatch, compare.main, tmp_path / "results", flag, tmp_path / "x.no.such.format")
+            command(monkeypatch, program.main, tmp_path / "results", flag, tmp_path / "x.no.such.format")
 
 
 def test_scores_by_hand():
@@ -367,13 +368,13 @@ def test_command_prints_table_and_writes_picture(tmp_path, monkeypatch, capsys):
     make_run(tmp_path, 1)
     make_run(tmp_path, 2)
     out = tmp_path / "c.png"
-    command(monkeypatch, compare.main, tmp_path, "--out", out, "--markdown", "--metric", "loss/td")
+    command(monkeypatch, program.main, tmp_path, "--out", out, "--markdown", "--metric", "loss/td")
     table = capsys.readouterr().out.splitlines()
     assert table[0].startswith("| world | protocol |") and table[0].endswith("| last loss/td |")
     assert table[2].startswith("| Catch | – | dqn | 1, 2 | 3.00 (of two: 3.00 and 3.00) |")
     assert table[2].endswith("| 0.500 (of two: 0.500 and 0.500) |")
     assert out.read_bytes().startswith(PNG)
-    command(monkeypatch, compare.main, tmp_path, tmp_path / "Catch", out, "--out", out)  # each run once
+    command(monkeypatch, program.main, tmp_path, tmp_path / "Catch", out, "--out", out)  # each run once
     head, row = capsys.readouterr().out.splitlines()
     assert head.split("  ")[0] == "world" and "1, 2 " in row and "1, 1" not in row
 
@@ -391,16 +392,16 @@ def test_terminal_table_loses_nothing(tmp_path, monkeypatch, capsys, columns):
 def test_errors_name_the_way_out(tmp_path, monkeypatch, capsys):
     (tmp_path / "results").mkdir()
     with pytest.raises(SystemExit, match="no runs in .*results.*python -m agents.dqn"):
-        command(monkeypatch, compare.main, tmp_path / "results")
+        command(monkeypatch, program.main, tmp_path / "results")
     with pytest.raises(SystemExit, match="no folder .*did you mean '.*/results'"):
-        command(monkeypatch, compare.main, tmp_path / "result")
+        command(monkeypatch, program.main, tmp_path / "result")
     folder = make_run(tmp_path / "results")
     with pytest.raises(SystemExit, match="unknown metric 'eval/retrun': did you mean 'eval/return'"):
-        command(monkeypatch, compare.main, folder, "--metric", "eval/retrun")
+        command(monkeypatch, program.main, folder, "--metric", "eval/retrun")
     make_run(tmp_path / "more", 1)
     with open(make_run(tmp_path / "more", 2) / "config.json", "a") as file:
         file.write("}")
-    command(monkeypatch, compare.main, tmp_path, "--out", tmp_path / "c.png")
+    command(monkeypatch, program.main, tmp_path, "--out", tmp_path / "c.png")
     said = capsys.readouterr().err
     assert "left out: " in said and "seed 1 counts twice" in said
 

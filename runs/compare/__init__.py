@@ -1,0 +1,18 @@
+"""Comparison of runs from their folders alone.
+
+__main__.py        `python -m runs.compare`
+loading.py         finds and reads the runs
+by_world.py        the table of seeds in each world, and tables as text
+aggregate.py       agents over worlds: normalized scores and their statistics
+efficiency.py      scores at shares of a budget, and time to a threshold
+caveats.py         what speaks against a comparison
+sections.py        all tables, as text, Markdown and LaTeX
+numbers.py         the statistics unrounded, for JSON and CSV
+pictures.py        the picture of agents over worlds
+"""
+
+from runs.compare.by_world import markdown, over_seeds, show, table, tested
+from runs.compare.loading import check_metric, find_runs, load
+from runs.groups import interval
+
+__all__ = ["check_metric", "find_runs", "interval", "load", "markdown", "over_seeds", "show", "table", "tested"]
