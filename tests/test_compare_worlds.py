@@ -163,9 +163,9 @@ def test_all_files_of_a_comparison(tmp_path, monkeypatch, capsys):
     with open(names["csv"], newline="") as file:
         first = next(csv.DictReader(file))
     assert (first["human_normalized"], first["steps_to_0"], first["frames_to_0"]) == ("0.0", "100.0", "400.0")
-    told = json.loads(names["json"].read_text())
-    assert told["over_worlds"][0]["agents"]["dqn"]["IQM"]["value"] == pytest.approx(0.125)
-    assert told["time_to_threshold"][0]["steps"] == [100.0, 100.0, 100.0] and told["warnings"]
+    found = json.loads(names["json"].read_text())
+    assert found["over_worlds"][0]["agents"]["dqn"]["IQM"]["value"] == pytest.approx(0.125)
+    assert found["time_to_threshold"][0]["steps"] == [100.0, 100.0, 100.0] and found["warnings"]
     page, tex = names["md"].read_text(), names["tex"].read_text()
     assert page.startswith("# Comparison") and "## Probability of improvement over Breakout, Pong (classic)" in page
     assert tex.count(r"\begin{tabular}") == tex.count(r"\bottomrule") == 5 and r"16.1 $\pm$ 35.8" in tex

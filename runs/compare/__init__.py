@@ -9,6 +9,7 @@ caveats.py         what speaks against a comparison
 sections.py        all tables, as text, Markdown and LaTeX
 numbers.py         the statistics unrounded, for JSON and CSV
 pictures.py        the picture of agents over worlds
+report.py          the HTML report; report.css and report.js are in it
 """
 
 from runs.compare.by_world import markdown, over_seeds, show, table, tested

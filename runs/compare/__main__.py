@@ -2,6 +2,7 @@
 
     python -m runs.compare results/Breakout
     python -m runs.compare results --metric episode/return --x hours --band interval
+    python -m runs.compare results --html report.html    # curves, tables and films on one page
     python -m runs.compare results --threshold 18 --csv runs.csv --md tables.md --tex tables.tex
     python -m runs.compare runs/published/atari results/Pong --markdown > table.md
     python -m runs.compare results --json groups.json    # every number, unrounded
@@ -36,7 +37,7 @@ from runs.compare.by_world import show, table
 from runs.compare.caveats import caveats
 from runs.compare.loading import check_metric, load
 from runs.compare.sections import as_markdown, as_tex, sections
-from runs.flag_types import Count
+from runs.flag_types import Count, NonNegative
 from runs.groups import Group, group
 from runs.printing import printable
 
@@ -56,6 +57,8 @@ class Config:
     json: Path | None = None  # file for the groups, their scores and runs, and the statistics over worlds
     md: Path | None = None  # file for all tables as Markdown
     tex: Path | None = None  # file for all tables as LaTeX
+    html: Path | None = None  # file for the report: one page with curves, tables and films, without a network
+    film_megabytes: NonNegative = 20.0  # MB of films in the report at most
 
 
 def main() -> None:
@@ -85,16 +88,18 @@ def main() -> None:
 
 def _write(config: Config, groups: Sequence[Group], over: Sequence[Block], warnings: Sequence[str]) -> str:
     """Write the files asked for and the pictures. Returns a message for those that could not be written."""
-    from runs.curves import NothingToDraw, draw  # matplotlib takes a second: the table comes first
+    from runs.compare import pictures, report  # matplotlib takes a second: the table comes first
+    from runs.curves import NothingToDraw, draw
 
     failed: list[str] = []
-    if config.csv or config.json or config.md or config.tex:
+    if config.md or config.tex or config.html:
         found = sections(groups, over, config.threshold, config.metric)
     writers = {
         "csv": lambda: export.as_csv(groups, lambda run: numbers.reached(run, config.threshold)),
         "json": lambda: export.as_json(groups, numbers.state(groups, over, config.threshold, warnings)),
         "md": lambda: as_markdown(found, warnings),
         "tex": lambda: as_tex(found, warnings),
+        "html": lambda: report.html(groups, over, found, warnings, config.metric, config.x, config.film_megabytes),
     }
     for flag, text in writers.items():
         if (path := getattr(config, flag)) is not None:
@@ -110,8 +115,6 @@ def _write(config: Config, groups: Sequence[Group], over: Sequence[Block], warni
         else:
             print(printable(f"picture: {config.out}"), file=sys.stderr)
     if any(block.telling for block in over):
-        from runs.compare import pictures
-
         worlds = config.out.with_name(f"{config.out.stem}-worlds{config.out.suffix}")
         with _written(worlds, "out", failed):
             pictures.draw(over, worlds, config.x)

@@ -36,7 +36,7 @@ class Block:
 
     @functools.cached_property
     def scores(self) -> dict[str, list[np.ndarray]]:
-        """By agent, the normalized final scores of its runs in each world."""
+        """By agent, the normalized final scores of its runs in each world, (N_m,) each."""
         return {
             agent: [self.normalize[each.world](finals(each)) for each in here] for agent, here in self.groups.items()
         }
