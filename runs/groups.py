@@ -26,6 +26,7 @@ NOT_THE_EXPERIMENT = (
     "film_seconds",
     "evaluate_first",
     "threads",
+    "bind",
     "device",
     "memory_on_disk",
     "accept_loss",
