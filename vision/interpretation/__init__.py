@@ -7,6 +7,7 @@ occlusion.py            occlusion maps, perturbation saliency
 localization.py         pointing game, relevance mass and rank accuracy
 sanity_check.py         do the maps depend on the weights
 explain.py              maps of a run's classifier: `python -m vision.interpretation RUN IMAGE...`
+report.py               all of it on one page: `python -m vision.interpretation RUN --report`
 attribution_scores.py   localization and sanity check of every method, on drawn shapes
 receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic of every layer
 activations.py          filters, maps and strongest patches; neighbors.py, embedding.py: features against pixels

@@ -43,6 +43,8 @@ def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]
     (images, labels), masks = shapes.draw_with_masks(config.images, about.shape[1], DRAWN_SEED + config.seed)
     images, labels, masks = (each.to(about.device) for each in (images, labels, masks))
     right = (about.model(images).argmax(1) == labels).nonzero()[:, 0]
+    if not len(right):
+        raise ValueError(f"the classifier recognizes none of {config.images} drawn shapes: nothing can be explained")
     images, labels, masks = images[right], labels[right], masks[right]
     share = masks.float().mean().item()
     found = {"the shape's share": {"pointing": share, "mass": share, "rank": share}}

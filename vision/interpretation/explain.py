@@ -3,11 +3,16 @@
     python -m vision.interpretation results/shapes/classification-1                 # ten test images
     python -m vision.interpretation results/cifar10/classification-1 cat.jpg --methods grad_cam guided_grad_cam
     python -m vision.interpretation results/cifar10/classification-1 cat.jpg --of dog    # what in it makes a dog
+    python -m vision.interpretation results/cifar10/classification-1 --report           # explanations.html
 
 Saliency (Simonyan et al. 2013), gradient x input (Shrikumar et al. 2016), guided backpropagation (Springenberg et al.
 2014), the deconvolutional network (Zeiler & Fergus 2013), CAM (Zhou et al. 2015), Grad-CAM and guided Grad-CAM
 (Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013). The class explained is the predicted one, or --of. A row is
 an image, a column a method; guided Grad-CAM and guided backpropagation are drawn as images around gray.
+
+--report writes one HTML page that needs no network, with these maps, filters, activation maps and strongest patches
+of every stage, images that excite each class, fooling images, neighbors, a map of features, inversions, and the
+layers.
 """
 
 from __future__ import annotations
@@ -64,7 +69,8 @@ class Config(subject.SubjectFlags):
     stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
     of: str = ""  # the class that is explained; "": of each image the predicted one
     images: Count = 10  # test images, where there are no files
-    out: Path = Path("explanations.png")  # where the picture goes
+    report: bool = False  # instead of this picture a page with all that is known of the classifier
+    out: Path = Path("explanations.png")  # where the picture goes; of --report the page, as .html, and its pictures
 
 
 def attribute(method: str, model: subject.Classifier, images: Tensor, classes: Tensor | None, stage: int) -> Tensor:

@@ -36,7 +36,7 @@ class Config(features.FeatureFlags):
     stages: tuple[int, ...] = ()  # from 0 or from the end; none: all of them
     updates: Count = 400  # of Adam
     learning_rate: Positive = 0.02
-    variation: NonNegative = 0.02  # weight of the total variation, a pixel
+    variation: NonNegative = 0.5  # weight of the total variation, a pixel
     range_weight: NonNegative = 0.01  # of the mean of (2 x - 1)^6
     out: Path = Path("inversion.png")  # where the picture goes
 

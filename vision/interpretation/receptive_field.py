@@ -197,7 +197,7 @@ def _convolution(arguments: tuple, x: Tensor, output: Tensor) -> list[tuple[int,
 
 def _pool(arguments: tuple, x: Tensor, output: Tensor) -> list[tuple[int, ...]]:
     kernel = arguments[1]
-    stride, padding = ((*arguments[2:4], *((), 0))[:2]) if len(arguments) < 4 else arguments[2:4]
+    stride, padding = (*arguments[2:4], *((), 0)[len(arguments) - 2 :])[:2]
     return _per_axis(output, kernel, stride or kernel, padding, 1)
 
 
