@@ -5,6 +5,7 @@ data/            image data sets, data.load("cifar10"); samples with targets; tr
 training/        optimizers, schedules, losses, sampling, augmentation: shared by every task
 classification/  python -m vision.classification
 sequences/       python -m vision.sequences: recurrent networks
+captioning/      python -m vision.captioning, and questions: python -m vision.captioning.vqa
 computational_graphs/  backpropagation by hand, in numpy
 """
 

@@ -39,6 +39,9 @@ PIXELS += ("--size=32", "--evaluate-every=8", "--evaluate-images=4", "--pictures
 SHORT = ("--data={data}", "--size=16", "--steps=16", "--batch=4", "--no-bf16", "--device=cpu", "--threads=1")
 SHORT += ("--out={folder}/picture.png",)
 SEQUENCES = (*RUN, "--hidden=8", "--steps=96", "--batch=8", "--evaluate-every=32", "--log-every=8")
+CAPTIONS = (*RUN, "--data={annotated}", "--backbone=lenet5", "--size=32", "--features=8", "--hidden=8", "--beam=2")
+CAPTIONS += ("--steps=24", "--batch=2", "--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4")
+CAPTIONS += ("--no-bf16", "--longest=4", "--map-stride=4")
 FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 
@@ -90,7 +93,7 @@ def draw(folder: Path) -> None:
 
 
 def _annotate(folder: Path, part: str, count: int, generator: np.random.Generator) -> None:
-    """Write a part's images of 64 x 64, each with a light or a dark square, and where that is."""
+    """Write a part's images of 64 x 64, each with a light or a dark square, where that is, and a sentence."""
     (folder / part).mkdir(parents=True, exist_ok=True)
     images, found = [], []
     for number in range(1, count + 1):
@@ -105,6 +108,11 @@ def _annotate(folder: Path, part: str, count: int, generator: np.random.Generato
     classes = [{"id": 1, "name": "dark"}, {"id": 2, "name": "light"}]
     content = {"images": images, "annotations": found, "categories": classes}
     (folder / f"instances_{part}.json").write_text(json.dumps(content))
+    said = [
+        {"id": each["id"], "image_id": each["id"], "caption": f"A {'light' if each['id'] % 2 else 'dark'} square."}
+        for each in images
+    ]
+    (folder / f"captions_{part}.json").write_text(json.dumps({"images": images, "annotations": said}))
 
 
 def _values(module: str, *flags: str) -> Program:
@@ -153,6 +161,14 @@ TRAINED = {
     "sequences": Program("vision.sequences", (*SEQUENCES, "--task=numerals"), steps=False),
     "sequences, text": Program("vision.sequences", (*SEQUENCES, "--length=16"), steps=False),
     "segmentation": Program("vision.segmentation", (*PIXELS, "--model=fcn16s"), steps=False),
+    "captioning": Program("vision.captioning", CAPTIONS, steps=False),
+    "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
+    "vqa": Program(
+        "vision.captioning.vqa",
+        (*RUN, "--scenes=40", "--backbone=lenet5", "--channels=8", "--hidden=8", "--blocks=1", "--steps=48")
+        + ("--batch=8", "--evaluate-every=16", "--log-every=8", "--pictures=1", "--no-bf16"),
+        steps=False,
+    ),
     "classification, snapshots": Program(
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),
