@@ -259,7 +259,7 @@ def stopped_and_resumed(program, config, at, monkeypatch):
     return {folder.name: (folder / "metrics.jsonl").read_text() for folder in folders}
 
 
-@pytest.mark.parametrize("model", ["soft", "hard"])
+@pytest.mark.parametrize("model", ["soft", pytest.param("hard", marks=pytest.mark.slow)])
 def test_a_run_learns_resumes_and_predicts(model, tmp_path, monkeypatch, few):
     """Stopped halfway and gone on, a run is the same, bit for bit; captions are written as pictures and JSON."""
     config = small(folder=tmp_path, model=model, batch=4, steps=16, evaluate_every=8, log_every=4, save_every=0.0)
