@@ -218,14 +218,14 @@ def test_recorded_films(tmp_path):
                     lines.append(dict(id=len(lines), image_id=images[-1]["id"], category_id=1, bbox=[*place, 4, 4]))
         content = dict(images=images, annotations=lines, categories=[dict(id=1, name="ball")])
         (tmp_path / f"{part}.json").write_text(json.dumps(content))
-    task = films.RecordedFilms(tmp_path, "ball", 12, 2, seed=1)
+    task = films.RecordedFilms(tmp_path, "ball", 12, 32, 2, seed=1)
     assert len(task.parts["train"]) == len(task.parts["test"]) == 2
     found = [[task.outputs[each] for each in row[1].tolist()[1:]] for row in task.parts["train"]]
     for game, word in enumerate(("up right", "down left")):
         assert found[game] == [word] * 4 + [films.STILL] * 2 + [word] * 5
     assert task.training(0).inputs.shape == (2, 12, 3, 32, 32)
     with pytest.raises(ValueError, match="did you mean 'ball'"):
-        films.RecordedFilms(tmp_path, "bal", 4, 2, seed=1)
+        films.RecordedFilms(tmp_path, "bal", 4, 32, 2, seed=1)
 
 
 def test_draws_follow_the_temperature():

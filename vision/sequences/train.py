@@ -44,6 +44,7 @@ class Config(runs.Options):
     text: Path | None = None  # task text: a file; None: Python's language reference
     data: str = "drawn"  # task films: drawn, or a folder of annotated images
     track: str | None = None  # task films: the class whose motion is asked for; None: the folder's only one
+    size: Count = 84  # task films: pixels, sides that recorded frames are stretched to
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     hidden: Count = 128  # of each layer
     layers: Count = 1

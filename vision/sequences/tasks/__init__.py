@@ -9,6 +9,7 @@ numerals.py  one_to_many: numbers in words           sums.py     encoder_decoder
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from vision.sequences.tasks.films import DRAWN, DrawnFilms, RecordedFilms
@@ -25,7 +26,7 @@ __all__ = ["IGNORE", "TASKS", "Batch", "Task"]
 def _films(config: Any) -> Task:
     if config.data == DRAWN:
         return DrawnFilms(config.length, config.batch, config.seed)
-    return RecordedFilms(config.data, config.track, config.length, config.batch, config.seed)
+    return RecordedFilms(Path(config.data), config.track, config.length, config.size, config.batch, config.seed)
 
 
 TASKS: dict[str, Callable[[Any], Task]] = {  # of the config of vision.sequences

@@ -23,7 +23,7 @@ from vision.data import annotated
 from vision.sequences.network import SequenceNetwork
 from vision.sequences.tasks.task import IGNORE, Batch, Task
 
-SIDE = 32  # pixels of a frame
+SIDE = 32  # pixels of a drawn frame
 RADIUS = 3.0  # pixels, of the ball
 SPEED = (1.0, 3.0)  # pixels a frame, along and down each
 HELD_OUT = 200  # films of a part
@@ -84,22 +84,22 @@ class RecordedFilms(Task):
     """Films of a folder of annotated images: where the first object of the class `track` goes, in each frame.
 
     Images are read in the order of their names; a new film begins where what is left of a name without its last
-    number changes, or where that number does not grow. length: frames of a batch's films. Frames are resized to SIDE.
+    number changes. length: frames of a batch's films. size: pixels, sides that frames are stretched to.
     Raises ValueError for a class that the folder has not, and for films that are all shorter than `length`.
     """
 
     shape = "many_to_many"
-    inputs = (3, SIDE, SIDE)
     outputs = (*WAYS, STILL)
 
-    def __init__(self, folder: Path, track: str | None, length: int, batch: int, seed: int) -> None:
+    def __init__(self, folder: Path, track: str | None, length: int, size: int, batch: int, seed: int) -> None:
+        self.inputs = (3, size, size)
         sets = annotated.load(folder)
         if track is None and len(sets.classes) > 1 or track not in (None, *sets.classes):
             raise ValueError(f"--track {track}: {suggestions.one_of(str(track), sets.classes, 'choose one of')}")
         label = 0 if track is None else sets.classes.index(track)
         self.length, self.count, self.seed = length, batch, seed
         self.parts = {
-            name: [part for film in films(images) for part in _cut(images, film, label, length)]
+            name: [part for film in films(images) for part in _cut(images, film, label, length, size)]
             for name, images in zip(("train", "validation", "test"), sets[:3], strict=True)
         }
         if not all(self.parts.values()):
@@ -152,14 +152,16 @@ def films(images: annotated.AnnotatedImages) -> list[list[int]]:
     return found
 
 
-def _cut(images: annotated.AnnotatedImages, film: list[int], label: int, length: int) -> list[tuple[Tensor, Tensor]]:
-    """Parts of a film, `length` frames each: frames (T, 3, SIDE, SIDE) uint8 and classes (T,)."""
+def _cut(
+    images: annotated.AnnotatedImages, film: list[int], label: int, length: int, size: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Parts of a film, `length` frames each: frames (T, 3, size, size) uint8 and classes (T,)."""
     parts = []
     for begin in range(0, len(film) - length + 1, length):
         frames, centers = [], []
         for row in film[begin : begin + length]:
             sample = images[row]
-            image = F.interpolate(sample.image[None].float(), (SIDE, SIDE), mode="area")[0]
+            image = F.interpolate(sample.image[None].float(), (size, size), mode="area")[0]
             frames.append(image.round().byte())
             boxes = sample.target.boxes[sample.target.labels == label]
             centers.append((boxes[0, :2] + boxes[0, 2:]) / 2 if len(boxes) else None)
