@@ -23,7 +23,7 @@ from vision.captioning.vocabulary import IGNORE, Vocabulary
 from vision.data.samples import Sample, Target
 
 ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
-TINY = dict(wandb="disabled", device="cpu", features=16, hidden=16, width=0.125, bf16=False)
+TINY = dict(wandb="disabled", device="cpu", features=16, hidden=16, width=0.125, bf16=False, scenes=16)
 
 
 def small(**changes):
@@ -31,13 +31,10 @@ def small(**changes):
     return dataclasses.replace(train.recipe(train.Config()), **TINY | changes)
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """Few scenes, of which programs take no more either."""
-    monkeypatch.setattr(scenes, "SIZES", (16, 4, 4))
-    data._scenes.cache_clear()
-    yield scenes.DescribedScenes(16, 0)
-    data._scenes.cache_clear()
+@pytest.fixture(scope="module")
+def few():
+    """Few scenes, those that programs train on with `scenes=16`."""
+    return scenes.DescribedScenes(16, 0)
 
 
 def test_the_doubly_stochastic_penalty_by_hand():
@@ -190,7 +187,7 @@ def test_pointing_by_hand():
 def test_captioners_stand_on_any_backbone(name, backbone, few):
     """Losses with gradients for every part of the decoder, sentences, and maps of attention that add up to one."""
     config = small(model=name, backbone=backbone, width=0.25, batch=4)
-    vocabulary = Vocabulary.of(data.load("shapes").captions())
+    vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     torch.manual_seed(0)
     model = train.build(config, vocabulary)
     images, words, targets = data.Loader(few, vocabulary, None, 4, 14, seed=1).training(0)
@@ -214,7 +211,7 @@ def test_captioners_stand_on_any_backbone(name, backbone, few):
 
 def test_attention_of_a_sentence_is_that_of_writing_it(few):
     """The maps that are drawn are those by which the words were chosen: reading a sentence again gives them."""
-    vocabulary = Vocabulary.of(data.load("shapes").captions())
+    vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     torch.manual_seed(0)
     model = train.build(small(), vocabulary).eval()
     features, _ = model.features(few.images[:2])
@@ -369,7 +366,7 @@ def test_sixteen_scenes_are_overfit(name, few):
     """Every sentence is learned, by each decoder."""
     torch.manual_seed(0)
     config = small(model=name, features=64, hidden=64, width=0.25)
-    vocabulary = Vocabulary.of(data.load("shapes").captions())
+    vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     model = train.build(config, vocabulary)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     batches, baseline = data.Loader(few, vocabulary, None, 16, 14, seed=1), train.Baseline(torch.device("cpu"))

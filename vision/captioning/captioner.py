@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vision.backbones import Backbone
 from vision.captioning import attention, beam
@@ -18,14 +19,15 @@ from vision.captioning.vocabulary import IGNORE
 class Captioner(nn.Module):
     """A network that writes sentences about images (B, C, H, W): losses(images, words) and write(images).
 
-    stride: pixels; the map whose stride is nearest is read. Its features, with where they are in the image, become
-    vectors of `features` numbers, which deviates from Xu et al.: their networks see the whole image from everywhere.
+    stride: pixels; the map whose stride is nearest is read. pool: places along and down that are merged into one, by
+    the largest of each feature. The places' features, with where they are in the image, become vectors of `features`
+    numbers, which deviates from Xu et al.: their networks see the whole image from everywhere.
     `autocast` is the context in which maps are calculated; words are float32.
     """
 
-    def __init__(self, backbone: Backbone, decoder: Decoder, stride: int, start: int) -> None:
+    def __init__(self, backbone: Backbone, decoder: Decoder, stride: int, start: int, pool: int = 1) -> None:
         super().__init__()
-        self.backbone, self.decoder, self.start = backbone, decoder, start
+        self.backbone, self.decoder, self.start, self.pool = backbone, decoder, start, pool
         self.map = nearest_map(backbone, stride)
         self.project = nn.Linear(backbone.channels[self.map] + 2, decoder.features)
         self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
@@ -34,6 +36,7 @@ class Captioner(nn.Module):
         """Features (B, L, D) of L places, row by row, and how many of them are down and along."""
         with self.autocast():
             found = self.backbone(images)[self.map].float()
+        found = F.max_pool2d(found, self.pool) if self.pool > 1 else found
         size = tuple(found.shape[-2:])
         found = torch.cat([found, places(size, found.device).expand(len(found), -1, -1, -1)], 1)
         return self.project(found.flatten(2).transpose(1, 2)).relu(), size
@@ -48,16 +51,19 @@ class Captioner(nn.Module):
         """
         logits, weights, drawn = self.decoder(self.features(images)[0], words)
         there = targets != IGNORE
+        share = (
+            len(images) / there.sum()
+        )  # of a word in a sentence: losses are a word's, the papers' are a sentence's
         nats = attention.word_losses(logits, targets, IGNORE)
-        found = {"loss/words": nats.sum() / there.sum(), "train/likelihood": -nats.sum(1).mean().detach()}
+        found = {"loss/words": share * nats.sum(1).mean(), "train/likelihood": -nats.sum(1).mean().detach()}
         if weights is not None and options.doubly_stochastic:
-            found["loss/places"] = options.doubly_stochastic * attention.doubly_stochastic(weights, there)
+            penalty = attention.doubly_stochastic(weights, there)
+            found["loss/places"] = share * options.doubly_stochastic * penalty
         if drawn is not None:
             chosen = weights.gather(2, drawn[..., None]).squeeze(2)
             entropies = attention.entropy(weights)
-            found["loss/reinforce"] = options.reinforce * attention.reinforce(
-                chosen, -nats.sum(1), baseline, entropies, there, options.exploration
-            )
+            drawn = attention.reinforce(chosen, -nats.sum(1), baseline, entropies, there, options.exploration)
+            found["loss/reinforce"] = share * options.reinforce * drawn
             found["train/entropy"] = entropies[there].mean().detach()
         return found
 

@@ -35,14 +35,14 @@ class Images(NamedTuple):
         return [caption for index in range(len(self.train)) for caption in captions_of(self.train, index)]
 
 
-def load(name: str, overfit: int = 0) -> Images:
+def load(name: str, overfit: int = 0, count: int = 20_000) -> Images:
     """The scenes ("shapes"), or the images with captions of a folder.
 
     overfit: instead of the parts, that many images, which are trained on, validated and tested alike: a check that a
-    network can learn them. Raises ValueError where there are no captions.
+    network can learn them. count: of scenes to train on. Raises ValueError where there are no captions.
     """
     if name == SHAPES:
-        found = _scenes(scenes.SIZES)
+        found = _scenes((count, max(1, count // 40), max(1, count // 20)))
     elif not Path(name).is_dir():
         raise ValueError(f"unknown data {name!r}: shapes, or a folder of images with captions in COCO's format")
     else:

@@ -39,7 +39,6 @@ GROUND = (0.15, 0.45)  # gray of the ground
 NOISE = 0.05  # standard deviation of pixels, where white is 1, at most
 TINT = 0.08  # that a color may differ from its own in each channel
 CHUNK = 500  # scenes drawn together
-SIZES = (20_000, 500, 1_000)  # scenes for training, validation, testing
 
 
 class DescribedScenes(Sequence):

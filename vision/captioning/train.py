@@ -50,6 +50,7 @@ BASELINE_DECAY = 0.9  # of the baseline of hard attention, an update (Xu et al. 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
     data: str = data.SHAPES  # shapes, or a folder of images with captions in COCO's format
+    scenes: Count = 20_000  # shapes: drawn to train on; a fortieth of them for validation, a twentieth for the test
     overfit: Whole = 0  # images that are trained on, validated and tested alike, as a check; 0: the data's parts
     model: str = "soft"  # attention: soft, hard, or plain for none
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
@@ -58,6 +59,7 @@ class Config(runs.Options):
     train: str = "all"  # trainable weights: all, last-N (decoder and last N stages), head (the decoder)
     size: Count | None = 224  # pixels, sides that images are stretched to; None: as they are
     map_stride: Count = 16  # pixels; the backbone's map whose stride is nearest is read
+    pool: Count = 1  # places of that map, along and down, that are merged into one
     features: Count = 256  # of each place
     hidden: Count = 256  # units of the LSTM, and of words
     dropout: Share = 0.3  # of words and of the output
@@ -88,8 +90,9 @@ class Config(runs.Options):
 
 RECIPES: dict[str, dict] = {
     data.SHAPES: dict(
-        backbone="vgg11_bn", width=0.25, size=None, map_stride=8, features=128, hidden=128, dropout=0.0, longest=14,
-        learning_rate=2e-3, steps=40_000, evaluate_every=8_000, evaluate_images=200, log_every=640,
+        backbone="vgg11_bn", width=0.25, size=None, map_stride=4, pool=2, features=128, hidden=128, dropout=0.0,
+        doubly_stochastic=0.0, longest=14, learning_rate=2e-3, steps=40_000, evaluate_every=8_000,
+        evaluate_images=200, log_every=640,
     ),
     "folder": {},
 }  # fmt: skip
@@ -112,7 +115,7 @@ def build(config: Config, vocabulary: Vocabulary) -> Captioner:
     options = {name: value for name in ("width", "stem") if (value := getattr(config, name)) is not None}
     backbone = backbones.build(config.backbone, (3, side, side), **options)
     decoder = DECODERS[config.model](len(vocabulary), config.features, config.hidden, config.dropout)
-    model = Captioner(backbone, decoder, config.map_stride, vocabulary.start)
+    model = Captioner(backbone, decoder, config.map_stride, vocabulary.start, config.pool)
     optimizers.set_trainable(model, config.train)
     return model
 
@@ -136,7 +139,7 @@ class Baseline:
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    sets = data.load(config.data, config.overfit)
+    sets = data.load(config.data, config.overfit, config.scenes)
     for note in sets.notes:
         Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
     if len(sets.train) < config.batch:
