@@ -28,7 +28,7 @@ class Config:
     length: Count = 100  # steps
     hidden: Count = 64
     inputs: NonNegative = 0.1  # standard deviation of the inputs
-    gains: tuple[float, ...] = (0.8, 1.0, 1.2)  # singular values of the vanilla RNN's recurrent matrix, all equal
+    gains: tuple[float, ...] = (0.8, 1.0, 2.0)  # singular values of the vanilla RNN's recurrent matrix, all equal
     clip: Positive = 1.0  # norm of the clipped gradient of the weights, in the second panel
     seed: int = 1
 
@@ -66,7 +66,8 @@ def flow(cell: Cell, inputs: Tensor, direction: Tensor) -> Tensor:
 
 
 def weight_norms(cell: Cell, inputs: Tensor, direction: Tensor) -> Tensor:
-    """Norms (T,) of the gradient of direction . h_t with respect to the recurrent matrix, at t = 1, ..., T.
+    """Norms (T,) of the gradient of direction . h_t with respect to the recurrent matrix, at t = 1, ..., T; the first
+    is 0, because the state before it is.
 
     inputs: (T, I). direction: (H,).
     """
@@ -99,16 +100,15 @@ def draw(config: Config) -> dict[str, Tensor]:
     for name, cell in cells(config).items():
         found[name] = flow(cell, inputs, direction)
         left.semilogy(found[name].clamp(min=1e-30), label=name)
-        (line,) = right.semilogy(
-            range(1, config.length + 1), norms := weight_norms(cell, inputs, direction).clamp(min=1e-30)
-        )
+        norms, steps = weight_norms(cell, inputs, direction)[1:], range(2, config.length + 1)
+        (line,) = right.semilogy(steps, norms)
         if (norms > config.clip).any():
-            right.semilogy(range(1, config.length + 1), norms.clamp(max=config.clip), "--", color=line.get_color())
+            right.semilogy(steps, norms.clamp(max=config.clip), "--", color=line.get_color())
     left.set_xlabel("steps before the end")
     left.set_ylabel("norm of the gradient of the state")
     left.legend(fontsize=8)
     right.set_xlabel("length of the sequence")
-    right.set_ylabel(f"norm of the gradient of the weights; dashed: clipped at {config.clip:g}")
+    right.set_ylabel(f"norm of the gradient of the weights\n(dashed: clipped at {config.clip:g})")
     output.draw(config.out, figure, "--out", dpi=100)
     return found
 
