@@ -62,8 +62,8 @@ class Captioner(nn.Module):
         if drawn is not None:
             chosen = weights.gather(2, drawn[..., None]).squeeze(2)
             entropies = attention.entropy(weights)
-            drawn = attention.reinforce(chosen, -nats.sum(1), baseline, entropies, there, options.exploration)
-            found["loss/reinforce"] = share * options.reinforce * drawn
+            scored = attention.reinforce(chosen, -nats.sum(1), baseline, entropies, there, options.exploration)
+            found["loss/reinforce"] = share * options.reinforce * scored
             found["train/entropy"] = entropies[there].mean().detach()
         return found
 

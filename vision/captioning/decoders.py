@@ -112,7 +112,7 @@ class HardAttention(SoftAttention):
 
     With a probability of a half a sentence's places are replaced by the expected value, against variance, as the
     paper does. `reinforce` of attention.py trains the weights. In evaluation the likeliest place is taken, so that
-    captions are the same every time.
+    captions are the same every time. In training forward also gives the drawn places (B, T).
     """
 
     def attend(self, weights: Tensor, features: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ class Baseline:
         self.value: Tensor = torch.zeros((), device=device)
 
     def update(self, likelihood: Tensor) -> None:
-        """b <- 0.9 b + 0.1 log p(y | s), of the mean over a batch ()."""
+        """b <- 0.9 b + 0.1 log p(y | s), of the mean over a batch, a scalar."""
         self.value = torch.lerp(likelihood, self.value, BASELINE_DECAY)
 
     def state_dict(self) -> dict[str, Tensor]:
