@@ -314,6 +314,11 @@ def test_a_text_resumes_with_its_states(tmp_path, monkeypatch):
         patch.setattr(runs.Run, "log", log)
         with pytest.raises(Stop):
             train.train(again)
+    right = path.read_text()
+    path.write_text(right.replace("a", "b"))
+    with pytest.raises(runs.RunError, match="this run read another text"):
+        train.train(again)
+    path.write_text(right)
     train.train(again)
     assert (tmp_path / "abc" / "again" / "metrics.jsonl").read_text() == lines
     path.write_text("xyz " * 2_000)

@@ -107,16 +107,24 @@ def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class Carried:
-    """The states that are carried from a batch to the next, part of a run's checkpoints: None before the first."""
+    """The states that are carried from a batch to the next, part of a run's checkpoints: None before the first.
 
-    def __init__(self, device: torch.device) -> None:
+    digest: of the text that is read; "" for other tasks. A checkpoint of another text is refused with a RunError.
+    """
+
+    def __init__(self, device: torch.device, digest: str) -> None:
         self.states: States | None = None
-        self.device = device
+        self.device, self.digest = device, digest
 
     def state_dict(self) -> dict[str, Any]:
-        return {"states": self.states}
+        return {"states": self.states, "digest": self.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["digest"] != self.digest:
+            raise runs.RunError(
+                f"this run read another text, of SHA-256 {state['digest'][:12]} and not {self.digest[:12]}: put it "
+                "back (the language reference is that of the Python that began the run), or choose another --name"
+            )
         states = state["states"]
         self.states = states and [tuple(each.to(self.device) for each in layer) for layer in states]
 
@@ -127,12 +135,12 @@ def train(config: Config) -> None:
     task = TASKS[config.task](config)
     network = build(config, task).to(device)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
-    carried = Carried(device)
+    carried = Carried(device, getattr(task, "digest", ""))
     run = runs.Run(
         config, "vision.sequences", world_name(config), note=described(task), score=SCORE, unit="sequences",
         follow_up="python -m vision.sequences sample",
     )  # fmt: skip
-    run.track(network=network, optimizer=optimizer, carried=carried)
+    run.track(carried=carried, network=network, optimizer=optimizer)  # the text is compared first
 
     def learn(inputs: Tensor, targets: Tensor, states: States | None) -> tuple[dict[str, Tensor], States]:
         optimizer.zero_grad()
