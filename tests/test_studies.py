@@ -279,6 +279,20 @@ def test_probes_and_retrieval(tmp_path, shapes, capsys):
     assert torch.allclose(vectors, maps[-1].mean((2, 3)), atol=1e-5)
 
 
+def test_saved_backbones_read_gray_and_color_images(tmp_path):
+    """airbench: its first convolution has as many filters as a patch has numbers, and cannot be adapted."""
+    torch.manual_seed(0)
+    path = tmp_path / "backbone.safetensors"
+    backbones.save(backbones.build("airbench", (3, 32, 32), width=0.25), path)
+    gray = torch.randint(0, 256, (2, 1, 28, 28), dtype=torch.uint8)
+    one, three = (features.extract(images, str(path)) for images in (gray, gray.expand(-1, 3, -1, -1)))
+    assert torch.equal(one, three)
+    color = torch.tensor([10, 100, 200], dtype=torch.uint8).view(1, 3, 1, 1)
+    assert stage_features.with_channels(color, 1).item() == round(0.299 * 10 + 0.587 * 100 + 0.114 * 200)
+    with pytest.raises(ValueError, match="2 channels cannot be converted to 3"):
+        stage_features.with_channels(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), 3)
+
+
 def test_a_query_finds_itself(shapes):
     found = retrieval.embed(retrieval.Config("pixels"), shapes.test.images, torch.device("cpu"))
     _, index = retrieval.nearest_neighbors.nearest(found[:5], found, 1)

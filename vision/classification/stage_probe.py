@@ -62,7 +62,7 @@ def probe(config: Config, name: str, device: torch.device) -> tuple[list[str], l
         found.append(
             linear_probe.accuracy(vectors, validation, len(sets.classes), epochs=config.epochs, seed=config.seed)
         )
-    maps = backbone.imagine(shape)
+    maps = backbone.imagine((backbone.shape[0], *shape[1:]))
     return [f"{each.shape[1]} at {each.shape[2]} x {each.shape[3]}" for each in maps], found
 
 

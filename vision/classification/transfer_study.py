@@ -99,10 +99,13 @@ def measure(
 ) -> dict[str, float]:
     """Accuracy in percent of every way, on the validation images, and the earlier stage that was best, from 1."""
     sets = sampling.subset(sets, shots, seed=seed)
-    few = sampling.sample(sets.validation, config.images, seed)
-    sets, classes = sets._replace(validation=few), len(sets.classes)
-    shape, found = tuple(sets.train.images.shape[1:]), {}
-    backbone = stage_features.load(config.backbone, shape).to(device)
+    few, found, classes = sampling.sample(sets.validation, config.images, seed), {}, len(sets.classes)
+    backbone = stage_features.load(config.backbone, sets.train.images.shape[1:]).to(device)
+    train, few = (
+        data.Labeled(stage_features.with_channels(part.images, backbone.shape[0]), part.labels)
+        for part in (sets.train, few)
+    )
+    sets = sets._replace(train=train, validation=few)
     stages = []
     for own, other in zip(
         *(stage_features.extract(backbone, part.images) for part in (sets.train, few)), strict=True
