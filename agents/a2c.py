@@ -209,7 +209,7 @@ def train(config: Config) -> None:
         )
         run.log(learn(rollout.batch(advantage, first_state, network.is_recurrent)))
         network.normalize_observations.update(rollout.observation.flatten(0, 1))
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(
                 run, lambda: actor_critic.StochasticPolicy(config, network, config.seed), network.backbone, **chosen
             )

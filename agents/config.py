@@ -86,7 +86,7 @@ class EvaluationFlags:
 
     GROUP: ClassVar[str] = "evaluation"
 
-    evaluate_every: Whole = 100_000  # steps between evaluations; 0: never
+    evaluate_every: Whole = 100_000  # steps between evaluations, of which one is at the end; 0: never
     evaluate_first: Whole = 10_000  # the step of the first, if that is sooner; 0: none of its own
     evaluate_games: Count = 10  # whole games each
     evaluate_steps: Count = 27_000  # of each game at most; longer ones are truncated (27,000: Atari's limit)

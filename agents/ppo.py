@@ -300,7 +300,7 @@ def train(
             for fields in minibatches(experience, config.minibatches):
                 run.log(learn(RolloutBatch(*fields)))
         network.normalize_observations.update(rollout.observation.flatten(0, 1))
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(
                 run, lambda: actor_critic.StochasticPolicy(config, network, config.seed), network.backbone, **chosen
             )

@@ -256,7 +256,7 @@ def train(config: Config) -> None:
                 update += 1
                 set_learning_rate(optimizer, rate * rectification(update))
                 run.log(learn(observation, action, target))
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(run, lambda: make_policy(config, network, config.seed), network.backbone, **chosen)
 
 

@@ -291,7 +291,7 @@ def train(config: Config) -> None:
         memory.add(Step(*transition, recurrent_state.state.half()))
         recurrent_state.state = online.next_state(hidden, cell, transition)
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(run, lambda: make_policy(config, online, config.seed), online.backbone, **chosen)
 
 

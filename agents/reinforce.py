@@ -256,7 +256,7 @@ def train(config: Config) -> None:
             network.normalize_observations.update(batch.observation)
             moving.update(weight.sum() / used.sum(), config.baseline_decay, first=episodes.updates == 1)
             world.reset(int(np.random.SeedSequence([config.seed, episodes.updates]).generate_state(1)[0] >> 1))
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(
                 run, lambda: actor_critic.StochasticPolicy(config, network, config.seed), network.backbone, **chosen
             )

@@ -191,7 +191,7 @@ class Run:
             with self._session(), self._recorder() as recorder:
                 while self.step < total and not self._stopped:
                     recorder.iteration(self._log)
-                    if self._evaluates() and time.monotonic() - self._saved > EVALUATION_SAVE_RATIO * self._saving:
+                    if self.evaluates() and time.monotonic() - self._saved > EVALUATION_SAVE_RATIO * self._saving:
                         self._save()
                     yield self.step
                     due = self.due(self.config.log_every)
@@ -230,11 +230,12 @@ class Run:
         early = self.step < first <= after and first < every
         return range(after // every - self.step // every or int(early))
 
-    def _evaluates(self) -> bool:
-        """Whether the config asks for an evaluation in this iteration."""
-        every = getattr(self.config, "evaluate_every", None)
-        first = getattr(self.config, "evaluate_first", 0)
-        return every is not None and (bool(self.due(every, first)) or self.step + self.stride >= self.total)
+    def evaluates(self) -> bool:
+        """Whether the config asks for an evaluation in this iteration: every `evaluate_every` steps (0: never), at
+        `evaluate_first`, and at the end of a run that is longer than that."""
+        every, first = getattr(self.config, "evaluate_every", 0), getattr(self.config, "evaluate_first", 0)
+        end = self.total > every and self.step + self.stride >= self.total
+        return bool(every) and (end or bool(self.due(every, first)))
 
     @contextlib.contextmanager
     def side_task(self, what: str, needed: bool = False) -> Iterator[None]:

@@ -404,6 +404,22 @@ def test_a_program_names_the_score_of_its_runs(config, capsys, better, best):
         walk(config, about=about)
 
 
+@pytest.mark.parametrize(
+    "every, first, steps, when",
+    [(10, 0, 40, [10, 20, 30, 40]), (16, 4, 40, [4, 16, 32, 40]), (50, 0, 40, []), (50, 6, 40, [6]), (0, 4, 40, [])],
+)
+def test_evaluations_are_made_at_equal_distances_and_at_the_end_of_a_longer_run(config, every, first, steps, when):
+    found, flags = [], dict(evaluate_every=every, evaluate_first=first)
+    asked = dataclasses.make_dataclass(
+        "Evaluated", [(key, int, value) for key, value in flags.items()], bases=(Config,), frozen=True
+    )
+    run = Run(asked(folder=config.folder, steps=steps), "tests.walk", "Nowhere")
+    for step in run.steps(steps, stride=2):
+        if run.evaluates():
+            found.append(step + 2)
+    assert found == when
+
+
 def test_an_evaluation_after_the_loop_is_refused_in_a_sentence(tmp_path):
     run = Run(Config(folder=tmp_path), "tests.walk", "Nowhere")
     list(run.steps(2))

@@ -264,5 +264,5 @@ def train(config: Config) -> None:
                 target.load_state_dict(online.state_dict())
         memory.add(world.recv())
         run.log(world.finished | {"explore/epsilon": epsilon})
-        if run.due(config.evaluate_every, config.evaluate_first):
+        if run.evaluates():
             evaluate_and_save(run, lambda: make_policy(config, online, config.seed), online.backbone, **chosen)
