@@ -14,8 +14,10 @@ from vision.data.box_transforms import Expand, IoUCrop
 from vision.data.samples import Sample, Target
 from vision.detection import data, detector, faster_rcnn, predict, regions, ssd, torchvision_weights, train, yolo
 from vision.detection.evaluation import evaluate, find
+from vision.detection.models import MODELS
 from vision.ops import boxes
 
+OBJECTS = detector.Objects(len(scenes.Scenes.classes), len(scenes.KEYPOINTS), masks=True)
 TINY = dict(width=0.25, channels=32, head_width=64, regions=32, proposals=100, wandb="disabled", device="cpu")
 
 
@@ -68,25 +70,25 @@ def test_published_files_load_by_their_keys(tmp_path):
         torchvision_weights.from_torchvision(named(state))
     with pytest.raises(ValueError, match="no known detector"):
         torchvision_weights.from_torchvision({"a": torch.zeros(1)})
-    with pytest.raises(ValueError, match="there are fasterrcnn_resnet50_fpn, ssd300_vgg16"):
+    with pytest.raises(ValueError, match="there are fasterrcnn_resnet50_fpn, maskrcnn"):
         torchvision_weights.load("retinanet")
 
 
-@pytest.mark.parametrize("kind", ["faster_rcnn", "ssd", "yolo"])
+@pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("name", ["resnet20", "nature", "vgg11", "squeezenet1_1"])
 def test_detectors_stand_on_any_backbone(kind, name, few):
     """Losses with gradients for every part, and detections within the images, with an image without objects."""
-    config = dataclasses.replace(small(kind, backbone=name, size=96 if kind != "faster_rcnn" else None), width=None)
+    config = dataclasses.replace(
+        small(kind, backbone=name, size=None if MODELS[kind].keeps_scenes else 96), width=None
+    )
     if name in ("resnet20", "vgg11"):
         config = dataclasses.replace(config, width=0.25)
-    model = train.build(config, len(few.classes))
+    model = train.build(config, OBJECTS)
     resize = data.resizing(96, None, True)
-    samples = [
-        resize(few[0]),
-        Sample(
-            torch.zeros(3, 96, 96, dtype=torch.uint8), Target(boxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
-        ),
-    ]
+    target = few[0].target
+    none = {name: getattr(target, name)[:0] for name in ("boxes", "labels", "keypoints")}
+    empty = Target(masks=torch.zeros(0, 96, 96, dtype=torch.bool), **none)
+    samples = [resize(few[0]), Sample(torch.zeros(3, 96, 96, dtype=torch.uint8), empty)]
     batch = data.collate(samples)
     losses = model.losses(batch.images, batch.sizes, batch.targets)
     assert all(value.isfinite() for value in losses.values()) and len(losses) >= 2
@@ -102,7 +104,7 @@ def test_detectors_stand_on_any_backbone(kind, name, few):
 
 def test_networks_without_maps_are_refused():
     with pytest.raises(ValueError, match="gives no maps of images"):
-        train.build(dataclasses.replace(small("faster_rcnn", backbone="mlp", size=32), width=None), 3)
+        train.build(dataclasses.replace(small("faster_rcnn", backbone="mlp", size=32), width=None), OBJECTS)
 
 
 def test_crowds_are_neither_objects_nor_background():
@@ -156,16 +158,14 @@ def test_scenes_are_the_same_every_time():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["faster_rcnn", "ssd", "yolo"])
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_batch_is_overfit(kind, few):
     """Trained on four scenes, every object is found in its place, and nothing else by more than a half."""
     torch.manual_seed(0)
-    config = small(kind, size=None if kind == "faster_rcnn" else 64, anchor_scale=4.0, batch=4)
-    model = train.build(config, len(few.classes))
+    config = small(kind, size=None if MODELS[kind].keeps_scenes else 64, anchor_scale=4.0, batch=4)
+    model = train.build(config, OBJECTS)
     samples = [few[index] for index in range(4)]
-    if kind == "yolo":
-        sizes = [s.target.boxes[:, 2:] - s.target.boxes[:, :2] for s in samples]
-        model.set_anchors(torch.cat(sizes) / 64)
+    model.prepare(few)
     detector.fix_norms(model.backbone)
     batch = data.collate(samples)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
@@ -174,9 +174,11 @@ def test_a_batch_is_overfit(kind, few):
         model.train()
         sum(model.losses(batch.images, batch.sizes, batch.targets).values()).backward()
         optimizer.step()
-    sets = data.Images(few, few, few, few.classes, [])
-    evaluator, _ = evaluate(config, model, sets, few, 4, train.side(config))
-    assert evaluator.results()["map_50"] > 0.95
+    sets = data.Images(few, few, few, few.classes, [], True, OBJECTS.keypoints)
+    scored, _ = evaluate(config, model, sets, few, 4, train.side(config))
+    for name, evaluator in scored.items():
+        assert evaluator.results()["map_50"] > 0.9, name or "boxes"
+    assert set(scored) == {"", *({"masks": ["mask_"], "keypoints": ["keypoint_"]}.get(model.kind, []))}
 
 
 def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch):

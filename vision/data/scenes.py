@@ -1,4 +1,4 @@
-"""Synthetic scenes of drawn shapes with boxes and masks: detection data that needs no download, the same every time.
+"""Synthetic scenes of drawn shapes with boxes, masks and keypoints: detection data without a download.
 
 One to five shapes of shapes.py an image, of random position, size, rotation and colors, on a shaded background; later
 ones hide earlier ones. Boxes and masks are of what is visible; what is hidden for the most part is no object.
@@ -21,6 +21,7 @@ MOST = 5  # shapes of a scene
 RADIUS = (0.08, 0.22)  # of a shape, as a part of the image's side
 CHUNK = 200  # scenes drawn together: fits into a cache
 VISIBLE = 0.3  # of its pixels that an object shows at least
+KEYPOINTS = ("left", "top", "right", "bottom", "center")  # of an object: see extreme_points
 NOISE = 0.05  # standard deviation of pixels, where white is 1, at most
 
 
@@ -45,11 +46,34 @@ class Scenes(Sequence):
         return (self[index] for index in range(len(self)))
 
     def target(self, index: int) -> Target:
-        """Boxes, labels and masks of a scene."""
+        """Boxes, labels, masks and keypoints of a scene."""
         labels = self.labels[index]
         numbers = (labels >= 0).nonzero()[:, 0]
         masks = self.owner[index] == numbers[:, None, None]
-        return Target(boxes=boxes_of_masks(masks), labels=labels[numbers], masks=masks)
+        points = extreme_points(masks)
+        return Target(boxes=boxes_of_masks(masks), labels=labels[numbers], masks=masks, keypoints=points)
+
+
+def extreme_points(masks: Tensor) -> Tensor:
+    """The leftmost, topmost, rightmost and bottommost point of masks (K, H, W) bool, and their centroid: KEYPOINTS
+    (K, 5, 3), visible. Maninis et al. 2018, arXiv 1711.09081; of several pixels that are equally far, their middle.
+    """
+    masks = masks.float()
+    tall, wide = masks.shape[1:]
+    y, x = torch.arange(tall) + 0.5, torch.arange(wide) + 0.5
+    points = []
+    for axis, first in ((2, True), (1, True), (2, False), (1, False)):  # left, top, right, bottom
+        line = masks.amax(3 - axis)  # (K, W) of columns, or (K, H) of rows
+        place = line.argmax(1) if first else line.shape[1] - 1 - line.flip(1).argmax(1)
+        index = place[:, None, None].expand(-1, *((tall, 1) if axis == 2 else (1, wide)))
+        cut = masks.gather(axis, index).flatten(1)  # the outermost column or row
+        along = (cut * (y if axis == 2 else x)).sum(1) / cut.sum(1).clamp(min=1)
+        edge = place + (0.0 if first else 1.0)
+        points.append(torch.stack([edge, along] if axis == 2 else [along, edge], 1))
+    area = masks.sum((1, 2)).clamp(min=1)
+    points.append(torch.stack([(masks.sum(1) * x).sum(1) / area, (masks.sum(2) * y).sum(1) / area], 1))
+    found = torch.stack(points, 1)
+    return torch.cat([found, torch.full_like(found[..., :1], 2.0)], 2)
 
 
 def _draw(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

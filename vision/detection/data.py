@@ -16,10 +16,16 @@ from vision.data.box_transforms import Expand, IoUCrop
 from vision.data.samples import Sample, Target
 from vision.data.sets import order
 from vision.data.transforms import ColorJitter, Compose, Flip, Pad, Resize, Transform
+from vision.detection.detector import Objects
 
 MULTIPLE = 32  # pixels that a batch's sides are padded to a multiple of
 AUGMENTATIONS = ("none", "flip", "ssd")
 SHAPES = "shapes"  # the drawn scenes
+PAIRS: dict[int, tuple[tuple[int, int], ...]] = {  # keypoints that a mirror exchanges, by how many there are
+    0: (),
+    17: tuple((place, place + 1) for place in range(1, 17, 2)),  # COCO's: left and right ones follow each other
+    len(scenes.KEYPOINTS): ((0, 2),),
+}
 
 
 class Images(NamedTuple):
@@ -30,6 +36,13 @@ class Images(NamedTuple):
     test: Sequence[Sample]
     classes: tuple[str, ...]
     notes: list[str]  # what is wrong with files and boxes, in sentences
+    masks: bool = False  # whether objects have masks
+    keypoints: int = 0  # of an object
+
+    @property
+    def objects(self) -> Objects:
+        """What objects there are."""
+        return Objects(len(self.classes), self.keypoints, self.masks)
 
 
 class Batch(NamedTuple):
@@ -48,23 +61,27 @@ def load(name: str, format: str = "auto") -> Images:
     if not Path(name).is_dir():
         raise ValueError(f"unknown data {name!r}: shapes, or a folder of annotated images (COCO, VOC or YOLO)")
     sets = annotated.load(name, format)
-    return Images(*sets[:3], sets.classes, annotated.summary(sets.problems))
+    notes = annotated.summary(sets.problems)
+    return Images(*sets[:3], sets.classes, notes, sets.train.masks, sets.train.points)
 
 
 @functools.lru_cache(maxsize=1)
 def _scenes(sizes: tuple[int, int, int]) -> Images:
     parts = (scenes.Scenes(count, seed) for seed, count in enumerate(sizes))
-    return Images(*parts, scenes.Scenes.classes, [])
+    return Images(*parts, scenes.Scenes.classes, [], True, len(scenes.KEYPOINTS))
 
 
-def augmentation(name: str) -> Transform:
+def augmentation(name: str, keypoints: int = 0) -> Transform:
     """Changes of training samples by name: none, flip, or ssd (color, expansion, IoU crop, flip).
 
+    keypoints: of an object. A flip makes left ones right ones: where it is not known which (neither COCO's 17 nor
+        those of drawn scenes), images are not flipped.
     Raises ValueError for another name.
     """
     if name not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {name!r}: there are {', '.join(AUGMENTATIONS)}")
-    steps = {"none": [], "flip": [Flip()], "ssd": [ColorJitter(0.3, 0.5, 0.5, 0.05), Expand(), IoUCrop(), Flip()]}
+    flip = [Flip(pairs=PAIRS[keypoints])] if keypoints in PAIRS else []
+    steps = {"none": [], "flip": flip, "ssd": [ColorJitter(0.3, 0.5, 0.5, 0.05), Expand(), IoUCrop(), *flip]}
     return Compose(steps[name])
 
 

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from vision.backbones import Backbone
-from vision.data.samples import Target
+from vision.data.samples import Sample, Target
 from vision.detection.detections import Detections
 
 Size = tuple[int, int]  # height, width
+SMALL = dict(batch=16, learning_rate=2e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
+
+
+class Objects(NamedTuple):
+    """What objects there are in a data set."""
+
+    classes: int  # without background
+    keypoints: int = 0  # of an object
+    masks: bool = False  # whether objects have masks
 
 
 class Detector(nn.Module):
@@ -21,14 +31,39 @@ class Detector(nn.Module):
     images: (B, C, H, W), uint8 or floats in [0, 1], padded at the right and bottom; sizes: theirs before that.
     targets: boxes in pixels and labels of each. `backbone` is a Backbone; `autocast` the context in which maps are
     calculated, in bfloat16 where the device is fast at it; everything about boxes is float32.
+
+    A class says what the program needs to know of it: `of` builds it from the program's flags, `recipes` are the
+    flags that it is trained with on drawn scenes ("shapes") and on others ("folder").
     """
 
-    fixed_size = False  # whether images are stretched to one size
+    fixed_size: ClassVar[bool] = False  # whether images are stretched to one size
+    native: ClassVar[int] = 800  # pixels that images are resized to where nothing else is asked for
+    keeps_scenes: ClassVar[bool] = False  # whether drawn scenes are taken as they are
+    kind: ClassVar[str] = "boxes"  # what is scored: boxes, masks or keypoints
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
         self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+
+    @classmethod
+    def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
+        """The detector of a Config of train.py, for images of `size` pixels."""
+        raise NotImplementedError
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Called once with the training samples, before training: for what is counted, not learned by gradients."""
+
+    def finish(self, samples: Sequence[Sample], find_size: Callable[[Sample], Sample]) -> None:
+        """Called before each evaluation with training samples: for what is fitted to the features that were learned.
+
+        find_size: resizes a sample as the detector's images are.
+        """
+
+    def asked(self, target: Target) -> Target:
+        """The target with what the detector is not asked for marked as a crowd, which is not scored."""
+        return target
 
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
         """Losses by their names, each a scalar: their sum is minimized."""

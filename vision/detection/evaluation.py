@@ -12,9 +12,12 @@ from torch import Tensor
 from vision.data.samples import Sample, Target
 from vision.detection import data
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector
+from vision.detection.detector import Detector, Objects
 from vision.detection.metrics import CocoEvaluator
+from vision.detection.metrics.overlaps import COCO_SIGMAS
+from vision.ops import masks
 
+SIGMA = 0.05  # of keypoints that are not COCO's: between its noses and its elbows
 Shown = list[tuple[Tensor, Target, Detections]]  # images with what is in them and what was found
 
 
@@ -26,10 +29,27 @@ def find(model: Detector, images: Sequence[Tensor], size: int | None, longest: i
     batch = data.collate([resize(Sample(image)) for image in images], [tuple(each.shape[1:]) for each in images])
     model.eval()
     results = []
-    for found, scale in zip(model.detect(batch.images.to(device), batch.sizes), batch.scales, strict=True):
-        boxes = found.boxes / found.boxes.new_tensor(scale * 2)
-        results.append(dataclasses.replace(found, boxes=boxes).to("cpu"))
+    pairs = zip(images, model.detect(batch.images.to(device), batch.sizes), batch.scales, strict=True)
+    for image, found, scale in pairs:
+        found = found.to("cpu")
+        fields = {"boxes": found.boxes / found.boxes.new_tensor(scale * 2)}
+        if found.masks is not None:
+            fields["masks"] = masks.paste(found.masks, fields["boxes"], tuple(image.shape[1:]))
+        if found.keypoints is not None:
+            fields["keypoints"] = found.keypoints / found.keypoints.new_tensor([*scale, 1.0])
+        results.append(dataclasses.replace(found, **fields))
     return results
+
+
+def evaluators(model: Detector, objects: Objects) -> dict[str, CocoEvaluator]:
+    """The evaluators of what a detector finds, by the beginning of their metrics' names: that of boxes has none."""
+    found = {"": CocoEvaluator(objects.classes)}
+    if model.kind == "masks" and objects.masks:
+        found["mask_"] = CocoEvaluator(objects.classes, "masks")
+    if model.kind == "keypoints" and objects.keypoints:
+        sigmas = COCO_SIGMAS if objects.keypoints == len(COCO_SIGMAS) else (SIGMA,) * objects.keypoints
+        found["keypoint_"] = CocoEvaluator(objects.classes, "keypoints", sigmas)
+    return found
 
 
 def evaluate(
@@ -40,14 +60,16 @@ def evaluate(
     count: int,
     size: int | None,
     shown: int = 0,
-) -> tuple[CocoEvaluator, Shown]:
+) -> tuple[dict[str, CocoEvaluator], Shown]:
     """Score the first `count` samples, and keep the first `shown` for pictures."""
-    evaluator, kept = CocoEvaluator(len(sets.classes)), []
+    scored, kept = evaluators(model, sets.objects), []
     for begin in range(0, count, config.batch):
         part = [samples[index] for index in range(begin, min(begin + config.batch, count))]
         found = find(model, [sample.image for sample in part], size, config.longest)
         for sample, each in zip(part, found, strict=True):
-            evaluator.add(each, sample.target)
+            target = model.asked(sample.target)
+            for evaluator in scored.values():
+                evaluator.add(each, target)
             if len(kept) < shown:
-                kept.append((sample.image, sample.target, each))
-    return evaluator, kept
+                kept.append((sample.image, target, each))
+    return scored, kept

@@ -9,7 +9,7 @@ are not left out of the loss, and in what is sampled (256 anchors, 512 regions).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from vision.backbones import Backbone
 from vision.data.samples import Target
 from vision.detection import detector, regions
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector, Size
+from vision.detection.detector import SMALL, Detector, Objects, Size
 from vision.ops.pyramid import FeaturePyramid
 
 POOLED = 7  # places, side of a pooled region
@@ -37,6 +37,13 @@ class Options(NamedTuple):
     most: int = 100  # detections of an image
     proposals: regions.ProposalOptions = regions.ProposalOptions()
 
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """The numbers of a Config of train.py."""
+        limits = (config.proposals,) * 2
+        proposals = regions.ProposalOptions(before=limits, after=limits)
+        return cls(config.channels, config.head_width, config.anchor_scale, config.regions, proposals=proposals)
+
 
 class RegionHeads(nn.Module):
     """What is calculated of each region; its names are those of published files."""
@@ -52,6 +59,16 @@ class FasterRCNN(Detector):
 
     classes: without background.
     """
+
+    keeps_scenes = True
+    recipes = {
+        "shapes": SMALL | dict(width=0.5, channels=64, head_width=256, regions=64, proposals=200, anchor_scale=6.0),
+        "folder": dict(channels=128, head_width=512, regions=256, size=320, longest=533),
+    }
+
+    @classmethod
+    def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
+        return cls(backbone, objects.classes, Options.of(config))
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)
@@ -81,12 +98,6 @@ class FasterRCNN(Detector):
         logits, offsets = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         return losses | regions.region_losses(logits, offsets, sampled) | self.extra_losses(maps, sampled, targets)
 
-    def extra_losses(
-        self, maps: list[Tensor], sampled: regions.Regions, targets: Sequence[Target]
-    ) -> dict[str, Tensor]:
-        """Losses of further heads from the maps (B, C, H, W), each a scalar: none here."""
-        return {}
-
     @torch.no_grad()
     def detect(self, images: Tensor, sizes: Sequence[Size]) -> list[Detections]:
         maps = self.maps(images)
@@ -94,4 +105,15 @@ class FasterRCNN(Detector):
         pooled, image = regions.pool(maps[:-1], self.strides, proposals, POOLED)
         logits, offsets = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         limits = self.options.least, self.options.threshold, self.options.most
-        return regions.select(logits, offsets, torch.cat(proposals), image, sizes, *limits)
+        found = regions.select(logits, offsets, torch.cat(proposals), image, sizes, *limits)
+        return self.extra_results(maps, found)
+
+    def extra_losses(
+        self, maps: list[Tensor], sampled: regions.Regions, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Losses of further heads from the maps (B, C, H, W), each a scalar: none here."""
+        return {}
+
+    def extra_results(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
+        """Detections of each image with what further heads find in them, from the maps (B, C, H, W)."""
+        return found

@@ -28,7 +28,7 @@ from vision import backbones
 from vision.data.image_files import read_whole
 from vision.detection import plots, train
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector
+from vision.detection.detector import Detector, Objects
 from vision.detection.evaluation import find
 
 
@@ -74,12 +74,14 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     config = saved.config(train.Config, folder, described)
     if not (folder / train.CLASSES).is_file():
         raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
-    classes = tuple(json.loads((folder / train.CLASSES).read_text())["classes"])
+    known = json.loads((folder / train.CLASSES).read_text())
+    classes = tuple(known["classes"])
+    objects = Objects(len(classes), known.get("keypoints", 0), known.get("masks", False))
     parts = saved.state(folder, "best")["parts"]
-    known = config.backbone in backbones.BACKBONES
-    backbone = config.backbone if known else str(folder)  # a pretrained one is saved here
-    own = dataclasses.replace(config, backbone=backbone, fix_norms=config.fix_norms if known else True)
-    model = train.build(own, len(classes))
+    listed = config.backbone in backbones.BACKBONES
+    backbone = config.backbone if listed else str(folder)  # a pretrained one is saved here
+    own = dataclasses.replace(config, backbone=backbone, fix_norms=config.fix_norms if listed else True)
+    model = train.build(own, objects)
     model.load_state_dict(parts["model"])
     return Trained(config, classes, model.to(device, memory_format=torch.channels_last).eval())
 

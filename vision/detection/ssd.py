@@ -8,7 +8,7 @@ paper's network, layer for layer, and torchvision's published weights load (torc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from vision.backbones import Backbone
 from vision.data.samples import Target
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector, Size, pyramid_maps
+from vision.detection.detector import SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import BOX_WEIGHTS, aside_crowds, present
 from vision.ops import anchors, boxes, matching, nms
 
@@ -130,6 +130,15 @@ class SSD(Detector):
     """
 
     fixed_size = True
+    native = 300
+    recipes = {
+        "shapes": SMALL | dict(width=0.5, channels=64, size=128),
+        "folder": dict(augment="ssd", size=300),
+    }
+
+    @classmethod
+    def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
+        return cls(backbone, objects.classes, Options(size, config.channels))
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)

@@ -3,7 +3,8 @@
     model = torchvision_weights.load("fasterrcnn_resnet50_fpn")                      # fetched once
     model = torchvision_weights.load("files/ssd300_vgg16_coco-b556d3b4.pth")
 
-fasterrcnn_resnet50_fpn (COCO box AP 37.0), ssd300_vgg16 (25.1): the figures are torchvision's own. Classes are COCO's
+fasterrcnn_resnet50_fpn (COCO box AP 37.0), maskrcnn_resnet50_fpn (37.9, masks 34.6), keypointrcnn_resnet50_fpn
+(54.6, keypoints 65.0), ssd300_vgg16 (25.1): the figures are torchvision's own. Classes are COCO's
 category ids less one, 90 with the gaps between them.
 """
 
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from vision import backbones
 from vision.backbones import Preprocessing, published
-from vision.detection import detector, faster_rcnn, ssd
+from vision.detection import detector, faster_rcnn, keypoint_rcnn, mask_rcnn, ssd
 from vision.detection.detector import Detector
 
 FILES = {  # by architecture
     "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6",
+    "maskrcnn_resnet50_fpn": "maskrcnn_resnet50_fpn_coco-bf2d0c1e",
+    "keypointrcnn_resnet50_fpn": "keypointrcnn_resnet50_fpn_coco-fc266e95",
     "ssd300_vgg16": "ssd300_vgg16_coco-b556d3b4",
 }
 OLDER = (  # keys of files before torchvision 0.13, and today's
@@ -35,7 +38,7 @@ def load(name: str | Path) -> Detector:
 
     Raises ValueError for another name, and for a file that cannot be fetched or read or has other keys.
     """
-    eps = 0.0 if "fasterrcnn_resnet50_fpn" in str(name) else None
+    eps = 0.0 if "rcnn_resnet50_fpn" in str(name) else None
     if str(name) in FILES:
         state = published._fetch(str(name), published.File(FILES[str(name)]))
     elif Path(name).is_file():
@@ -48,7 +51,7 @@ def load(name: str | Path) -> Detector:
 def from_torchvision(state: dict[str, Tensor], eps: float | None = None) -> Detector:
     """The detector whose weights torchvision's state dict holds, which says what it is by its keys.
 
-    eps: of the norms; None: 1e-5. The published Faster R-CNN was trained without.
+    eps: of the norms; None: 1e-5. The published Faster, Mask and Keypoint R-CNN were trained without.
     Raises ValueError where keys or shapes are those of no known detector.
     """
     for pattern, key in OLDER:
@@ -60,12 +63,14 @@ def from_torchvision(state: dict[str, Tensor], eps: float | None = None) -> Dete
     elif "rpn.head.cls_logits.weight" in state:
         classes = len(state["roi_heads.box_predictor.cls_score.bias"]) - 1
         backbone = backbones.build("resnet50", (3, 224, 224), preprocessing=Preprocessing().spec())
-        model = faster_rcnn.FasterRCNN(backbone, classes)
+        model = _two_stages(state, backbone, classes)
         detector.fix_norms(backbone)
         for norm in [each for each in backbone.modules() if isinstance(each, nn.BatchNorm2d) and eps is not None]:
             norm.eps = eps
     else:
-        raise ValueError("these keys are of no known detector: Faster R-CNN and SSD of torchvision are")
+        raise ValueError(
+            "these keys are of no known detector: Faster, Mask, Keypoint R-CNN and SSD of torchvision are"
+        )
     own = model.state_dict()
     given = {_own_key(key): value for key, value in state.items()}
     given |= {
@@ -80,6 +85,15 @@ def from_torchvision(state: dict[str, Tensor], eps: float | None = None) -> Dete
             raise ValueError(f"{key!r} is {tuple(value.shape)}, and here {tuple(own[key].shape)}")
     model.load_state_dict(given)
     return model
+
+
+def _two_stages(state: dict[str, Tensor], backbone: backbones.Backbone, classes: int) -> faster_rcnn.FasterRCNN:
+    """The detector of the R-CNN family that the keys are of, with its own weights still."""
+    if "roi_heads.mask_predictor.mask_fcn_logits.weight" in state:
+        return mask_rcnn.MaskRCNN(backbone, classes)
+    if (key := "roi_heads.keypoint_predictor.kps_score_lowres.bias") in state:
+        return keypoint_rcnn.KeypointRCNN(backbone, classes, keypoints=len(state[key]))
+    return faster_rcnn.FasterRCNN(backbone, classes)
 
 
 def _own_key(key: str) -> str:

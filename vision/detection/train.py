@@ -23,7 +23,6 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -32,16 +31,16 @@ from rich.console import Console
 from torch import nn
 
 import runs
-from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
 from vision import backbones
-from vision.detection import data, detector, faster_rcnn, plots, ssd, yolo
-from vision.detection.detector import Detector
+from vision.detection import data, detector, models, plots
+from vision.detection.detector import Detector, Objects
 from vision.detection.evaluation import evaluate
-from vision.detection.metrics import count_errors
+from vision.detection.metrics import CocoEvaluator, count_errors
+from vision.detection.models import MODELS
 from vision.training import optimizers, schedules
 
 
@@ -49,11 +48,11 @@ from vision.training import optimizers, schedules
 class Config(runs.Options):
     data: str = data.SHAPES  # shapes, or a folder of annotated images
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"  # of the folder's annotations
-    model: str = "faster_rcnn"  # or ssd, yolo: one of MODELS
+    model: str = "faster_rcnn"  # of models.py, or module:Class of one's own
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
     width: Positive | None = None  # times a new backbone's channels; None: as published
     fix_norms: bool | None = None  # keep the backbone's batch norms as they are; None: those of a pretrained one
-    size: Count | None = None  # pixels of the shorter side, for ssd and yolo of both; None: 800, 300, 416
+    size: Count | None = None  # pixels of the shorter side, or of both; None: the detector's own
     longest: Count | None = None  # pixels of the longer side, at most (faster_rcnn)
     channels: Count = 256  # of the pyramid (faster_rcnn), of further maps (ssd), of the last ones (yolo)
     head_width: Count = 1024  # units of the box head (faster_rcnn)
@@ -82,32 +81,19 @@ class Config(runs.Options):
     def validate(self) -> None:
         super().validate()
         backbones.check(self.backbone)
-        if self.model not in MODELS:
-            raise ValueError(f"unknown --model {self.model!r}: {suggestions.one_of(self.model, MODELS)}")
+        models.find(self.model)
 
 
-SMALL = dict(batch=16, learning_rate=2e-3, evaluate_every=4_000, log_every=400, steps=16_000)
-RECIPES: dict[str, dict[str, dict]] = {  # by data, then by model
-    data.SHAPES: {
-        "faster_rcnn": SMALL
-        | dict(width=0.5, channels=64, head_width=256, regions=64, proposals=200, anchor_scale=6.0),
-        "ssd": SMALL | dict(width=0.5, channels=64, size=128),
-        "yolo": SMALL | dict(width=0.5, channels=128, size=128),
-    },
-    "folder": {
-        "faster_rcnn": dict(channels=128, head_width=512, regions=256, size=320, longest=533),
-        "ssd": dict(augment="ssd", size=300),
-        "yolo": dict(augment="ssd", size=320, channels=256),
-    },
-}
+TRIALS = 3  # updates by which the time is estimated
 CLASSES = "classes.json"  # names, in the order of labels, in a run's folder
 SCORE = runs.Score("eval/map", "max")  # of validation images, IoU 0.50 to 0.95
-NATIVE = {"faster_rcnn": 800, "ssd": 300, "yolo": 416}  # pixels, the papers' and torchvision's
 
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data and the model."""
-    numbers = RECIPES.get(asked.data, RECIPES["folder"]).get(asked.model, {})
+    known = asked.model in MODELS or ":" in asked.model
+    recipes = models.find(asked.model).recipes if known else {}
+    numbers = recipes.get(asked.data, recipes.get("folder", {}))
     if asked.backbone not in backbones.BACKBONES:
         numbers = {key: value for key, value in numbers.items() if key != "width"}
     return Config(**{"data": asked.data, "model": asked.model, "backbone": asked.backbone} | numbers)
@@ -115,50 +101,29 @@ def recipe(asked: Config) -> Config:
 
 def side(config: Config) -> int | None:
     """Pixels that images are resized to; None: drawn scenes as they are, where nothing else is asked for."""
-    if config.size is None and config.data == data.SHAPES and config.model == "faster_rcnn":
+    model = models.find(config.model)
+    if config.size is None and config.data == data.SHAPES and model.keeps_scenes:
         return None
-    return config.size or NATIVE.get(config.model, 800)
+    return config.size or model.native
 
 
-def build(config: Config, classes: int) -> Detector:
+def build(config: Config, objects: Objects) -> Detector:
     """The detector of a config for color images, with pretrained weights where its backbone has some."""
-    length = side(config) or NATIVE.get(config.model, 800)
+    model = models.find(config.model)
+    length = side(config) or model.native
     options = {} if config.width is None else {"width": config.width}
     backbone = backbones.build(config.backbone, (3, length, length), **options)
     pretrained = config.backbone not in backbones.BACKBONES
     if pretrained if config.fix_norms is None else config.fix_norms:
         detector.fix_norms(backbone)
-    return MODELS[config.model](config, backbone, classes, length)
+    return model.of(config, backbone, objects, length)
 
 
-def build_faster_rcnn(config: Config, backbone: backbones.Backbone, classes: int, size: int) -> Detector:
-    """Faster R-CNN of a config."""
-    limits = (config.proposals,) * 2
-    proposals = faster_rcnn.regions.ProposalOptions(before=limits, after=limits)
-    options = faster_rcnn.Options(config.channels, config.head_width, config.anchor_scale, config.regions)
-    return faster_rcnn.FasterRCNN(backbone, classes, options._replace(proposals=proposals))
-
-
-def build_ssd(config: Config, backbone: backbones.Backbone, classes: int, size: int) -> Detector:
-    """SSD of a config."""
-    return ssd.SSD(backbone, classes, ssd.Options(size, config.channels))
-
-
-def build_yolo(config: Config, backbone: backbones.Backbone, classes: int, size: int) -> Detector:
-    """YOLO of a config."""
-    return yolo.YOLO(backbone, classes, yolo.Options(size, config.channels, config.anchors))
-
-
-MODELS: dict[str, Callable[[Config, backbones.Backbone, int, int], Detector]] = {  # config, backbone, classes, size
-    "faster_rcnn": build_faster_rcnn,
-    "ssd": build_ssd,
-    "yolo": build_yolo,
-}
-
-
-def loader(config: Config, model: Detector, samples: data.Sequence, device: torch.device) -> data.Loader:
+def loader(
+    config: Config, model: Detector, samples: data.Sequence, device: torch.device, keypoints: int = 0
+) -> data.Loader:
     """The training batches of a config."""
-    change = data.augmentation(config.augment)
+    change = data.augmentation(config.augment, keypoints)
     return data.Loader(
         samples, side(config), config.longest, model.fixed_size, config.batch, config.seed, change, device
     )
@@ -171,17 +136,16 @@ def train(config: Config) -> None:
         Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
     if len(sets.train) < config.batch:
         raise ValueError(f"{len(sets.train)} training images are fewer than --batch {config.batch}")
-    model = build(config, len(sets.classes)).to(device, memory_format=torch.channels_last)
+    model = build(config, sets.objects).to(device, memory_format=torch.channels_last)
     model.autocast = functools.partial(precision, config, device)
-    if isinstance(model, yolo.YOLO):
-        model.set_anchors(shapes_of(sets.train).to(device))
+    model.prepare(sets.train)
     optimizer = optimizers.build(
         config.optimizer,
         optimizers.groups(model, config.weight_decay, decay_biases=False),
         config.learning_rate,
         config.momentum,
     )
-    batches = loader(config, model, sets.train, device)
+    batches = loader(config, model, sets.train, device, sets.keypoints if model.kind == "keypoints" else 0)
 
     def learn(images: torch.Tensor, sizes: list, targets: list) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
@@ -216,40 +180,30 @@ def train(config: Config) -> None:
 
 
 def estimate(config: Config, model: Detector, batches: data.Loader, sets: data.Images) -> str:
-    """About how long a run takes, in a sentence: measured by two updates, whose gradients are thrown away, and one
-    batch of an evaluation. The generators are left as they were.
+    """About how long a run takes, in a sentence: measured by a few updates of a copy, reading included, and one batch
+    of an evaluation. The generators are left as they were.
     """
     trial = copy.deepcopy(model)
     device = next(trial.parameters()).device
+    optimizer = torch.optim.AdamW(trial.parameters(), 1e-5)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         optimizers.train_mode(trial)
-        for _ in range(2):
-            began = time.monotonic()
-            images, sizes, targets = batches.training(0)
+        for number in range(TRIALS + 1):
+            if number == 1:  # the first one is slower
+                began = time.monotonic()
+            images, sizes, targets = batches.training(number * config.batch)
             sum(trial.losses(images, sizes, targets).values()).backward()
-        update = time.monotonic() - began
+            optimizer.step()
+        update = (time.monotonic() - began) / TRIALS
+        count = min(config.batch, len(sets.validation))
+        few = sets._replace(validation=[sets.validation[index] for index in range(count)])
         began = time.monotonic()
-        trial.eval().detect(images, sizes)
-        found = (time.monotonic() - began) / config.batch
+        evaluate(config, trial, few, few.validation, count, side(config))
+        found = (time.monotonic() - began) / count
     evaluations = math.ceil(config.steps / config.evaluate_every)
     images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
     seconds = update * config.steps / config.batch + found * images
     return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
-
-
-def shapes_of(samples: data.Sequence) -> torch.Tensor:
-    """Widths and heights (N, 2) of boxes, in parts of their images."""
-    found = []
-    for index in range(len(samples)):
-        target = samples.target(index)
-        tall, wide = (
-            samples.annotations[index].size if hasattr(samples, "annotations") else samples[index].image.shape[1:]
-        )
-        found.append((target.boxes[:, 2:] - target.boxes[:, :2]) / torch.tensor([wide, tall]))
-    sizes = torch.cat(found)
-    if not len(sizes):
-        raise ValueError("the training images have no objects")
-    return sizes
 
 
 def world_name(config: Config) -> str:
@@ -262,15 +216,15 @@ def validate(run: runs.Run, model: Detector, sets: data.Images) -> None:
     config = run.config
     count = min(len(sets.validation), config.evaluate_images)
     with run.side_task("evaluation", needed=True):
-        evaluator, shown = evaluate(config, model, sets, sets.validation, count, side(config), config.pictures)
-    results = {name: value for name, value in evaluator.results().items() if value >= 0}
-    line = {f"eval/{name}": value for name, value in results.items()}
-    line |= {f"errors/{kind}": number for kind, number in count_errors(evaluator).items()}
+        scored, shown = evaluate(config, model, sets, sets.validation, count, side(config), config.pictures)
+    line = {f"eval/{name}": value for name, value in results(scored).items()}
+    line |= {f"errors/{kind}": number for kind, number in count_errors(scored[""]).items()}
     if run.log_evaluation(line | {"eval/images": count}):
         with run.writing(backbones.FILENAME) as path:
             backbones.save(model.backbone, path)
         with run.writing(CLASSES) as path:
-            path.write_text(json.dumps({"classes": list(sets.classes)}))
+            known = {"classes": list(sets.classes), "keypoints": sets.keypoints, "masks": sets.masks}
+            path.write_text(json.dumps(known))
     if shown:
         with run.side_task("picture"), run.writing(f"predictions/{run.step + run.stride:012d}.png") as path:
             plots.draw_predictions(shown, sets.classes, path)
@@ -282,9 +236,16 @@ def test(run: runs.Run, model: Detector, sets: data.Images) -> None:
     model = copy.deepcopy(model)
     model.load_state_dict(best["parts"]["model"])
     with run.side_task("evaluation", needed=True):
-        evaluator, _ = evaluate(run.config, model, sets, sets.test, len(sets.test), side(run.config))
-    results = {name: value for name, value in evaluator.results().items() if value >= 0}
-    line = {f"test/{name}": value for name, value in results.items()}
+        scored, _ = evaluate(run.config, model, sets, sets.test, len(sets.test), side(run.config))
+    found = results(scored)
+    line = {f"test/{name}": value for name, value in found.items()}
     run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": best["step"]})
-    words = ", ".join(f"{name} {results[name]:.3f}" for name in ("map", "map_50") if name in results)
+    names = ("map", "map_50", "mask_map_50", "keypoint_map_50")
+    words = ", ".join(f"{name} {found[name]:.3f}" for name in names if name in found)
     run.bar.say(f"test of {len(sets.test):,} images, weights of step {best['step']:,}: {words}")
+
+
+def results(scored: dict[str, CocoEvaluator]) -> dict[str, float]:
+    """The metrics of all evaluators; those without objects are left out."""
+    found = {f"{kind}{name}": value for kind, each in scored.items() for name, value in each.results().items()}
+    return {name: value for name, value in found.items() if value >= 0}

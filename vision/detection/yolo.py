@@ -10,16 +10,16 @@ but for the class of version 2, which is by cross-entropy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.backbones import Backbone
-from vision.data.samples import Target
+from vision.data.samples import Sample, Target
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector, Size, pyramid_maps
+from vision.detection.detector import SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import present
 from vision.ops import boxes, nms
 
@@ -48,6 +48,15 @@ class YOLO(Detector):
     """
 
     fixed_size = True
+    native = 416
+    recipes = {
+        "shapes": SMALL | dict(width=0.5, channels=128, size=128),
+        "folder": dict(augment="ssd", size=320, channels=256),
+    }
+
+    @classmethod
+    def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
+        return cls(backbone, objects.classes, Options(size, config.channels, config.anchors))
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)
@@ -74,6 +83,9 @@ class YOLO(Detector):
         nn.init.zeros_(self.last.bias)
         shapes = torch.linspace(0.1, 0.7, self.count)[:, None].expand(-1, 2)
         self.register_buffer("shapes", shapes.clone())  # (A, 2) widths and heights, in parts of the image
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        self.set_anchors(shapes_of(samples).to(self.shapes.device))
 
     def set_anchors(self, sizes: Tensor) -> None:
         """Set the anchors to k-means clusters of boxes' widths and heights (N, 2), in parts of their images."""
@@ -111,46 +123,45 @@ class YOLO(Detector):
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
         found, confidence, classes = self.predict(images)
         tall, wide = images.shape[-2:]
-        side = found.shape[1] // self.count
-        cells = (round(side**0.5 * (tall / wide) ** 0.5), round(side**0.5 * (wide / tall) ** 0.5))
-        box, score, label = found.new_zeros(()), found.new_zeros(()), found.new_zeros(())
-        for number, target in enumerate(targets):
-            objects, labels, crowds = present(target)
-            scale = objects.new_tensor([wide, tall] * 2)
-            objects, crowds = objects / scale, crowds / scale
-            corners = boxes.from_center(found[number])
-            overlap = boxes.iou(objects, corners.detach())  # (G, M)
-            own = confidence[number].sigmoid()
-            quiet = torch.ones_like(own, dtype=torch.bool)
-            if len(objects):
-                quiet &= overlap.amax(0) < self.options.ignored
-            if len(crowds):
-                quiet &= boxes.intersection(corners.detach(), crowds).amax(1) < 0.5 * boxes.area(corners).detach()
-            if len(objects):
-                rows = self._responsible(objects, overlap, cells)
-                quiet[rows] = False
-                wanted = boxes.to_center(objects)
-                weight = 2 - wanted[:, 2] * wanted[:, 3] if self.options.anchors else torch.ones_like(wanted[:, 0])
-                middle = (found[number, rows, :2] - wanted[:, :2]) * wanted.new_tensor(cells[::-1])
-                if self.options.anchors:
-                    extent = (found[number, rows, 2:] / wanted[:, 2:]).log()
-                else:
-                    extent = found[number, rows, 2:].sqrt() - wanted[:, 2:].sqrt()
-                box = box + (weight * (middle.square() + extent.square()).sum(1)).sum()
-                hit = overlap[torch.arange(len(rows), device=rows.device), rows]
-                score = score + (own[rows] - hit).square().sum()
-                if self.options.anchors:
-                    label = label + F.cross_entropy(classes[number, rows], labels, reduction="sum")
-                else:
-                    share = F.one_hot(labels, self.classes)
-                    label = label + (classes[number, rows].softmax(1) - share).square().sum()
-            score = score + self.options.empty * own[quiet].square().sum()
+        parts = [present(target) for target in targets]
+        objects, owner = _joined([part[0] for part in parts], found.new_tensor([wide, tall] * 2))
+        crowds, crowded = _joined([part[2] for part in parts], found.new_tensor([wide, tall] * 2))
+        labels = torch.cat([part[1] for part in parts])
+        corners, own = boxes.from_center(found), confidence.sigmoid()
+        fixed = corners.detach()
+        overlap = boxes.iou(objects[:, None], fixed[owner])[:, 0]  # (G, M) of each object in its image
+        inside = boxes.intersection(crowds[:, None], fixed[crowded])[:, 0]
+        inside = inside / boxes.area(fixed)[crowded].clamp(min=1e-12)
+        quiet = _largest(overlap, owner, own) < self.options.ignored
+        quiet &= _largest(inside, crowded, own) < 0.5
+        cells = self._cells(found.shape[1] // self.count, tall / wide)
+        rows = self._responsible(objects, overlap, cells)
+        quiet[owner, rows] = False
+        wanted, mine = boxes.to_center(objects), found[owner, rows]
+        middle = (mine[:, :2] - wanted[:, :2]) * wanted.new_tensor(cells[::-1])
+        if self.options.anchors:
+            weight = 2 - wanted[:, 2] * wanted[:, 3]  # of small objects more, as the authors' code has it
+            extent = (mine[:, 2:] / wanted[:, 2:]).log()
+            label = F.cross_entropy(classes[owner, rows], labels, reduction="sum")
+        else:
+            weight = torch.ones_like(wanted[:, 0])
+            extent = mine[:, 2:].sqrt() - wanted[:, 2:].sqrt()
+            label = (classes[owner, rows].softmax(1) - F.one_hot(labels, self.classes)).square().sum()
+        box = (weight * (middle.square() + extent.square()).sum(1)).sum()
+        hit = overlap.gather(1, rows[:, None])[:, 0]
+        score = (own[owner, rows] - hit).square().sum()
+        score = score + self.options.empty * (own.square() * quiet).sum()
         count = len(targets)
         return {
             "loss/boxes": self.options.coordinates * box / count,
             "loss/confidence": score / count,
             "loss/classes": label / count,
         }
+
+    @staticmethod
+    def _cells(count: int, shape: float) -> Size:
+        """Rows and columns of a map of so many cells, of images of that height to width."""
+        return round((count * shape) ** 0.5), round((count / shape) ** 0.5)
 
     def _responsible(self, objects: Tensor, overlap: Tensor, cells: Size) -> Tensor:
         """The prediction (G,) that is responsible for each object: in the cell of its center, that of the anchor with
@@ -180,10 +191,36 @@ class YOLO(Detector):
         return results
 
 
+def _joined(parts: list[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The boxes (G, 4) of all images, in parts of the image, and the image (G,) of each."""
+    counts = torch.tensor([len(part) for part in parts], device=scale.device)
+    return torch.cat(parts) / scale, torch.arange(len(parts), device=scale.device).repeat_interleave(counts)
+
+
+def _largest(values: Tensor, owner: Tensor, like: Tensor) -> Tensor:
+    """The largest value (B, M) of the objects (G, M) of each image, 0 where it has none."""
+    return torch.zeros_like(like).scatter_reduce_(0, owner[:, None].expand_as(values), values, "amax")
+
+
 def shape_overlap(one: Tensor, other: Tensor) -> Tensor:
     """IoU (N, M) of widths and heights (N, 2) and (M, 2), as if boxes had one center."""
     shared = torch.minimum(one[:, None], other[None]).prod(2)
     return shared / (one.prod(1)[:, None] + other.prod(1)[None] - shared).clamp(min=1e-12)
+
+
+def shapes_of(samples: Sequence[Sample]) -> Tensor:
+    """Widths and heights (N, 2) of boxes, in parts of their images. Raises ValueError where there are none."""
+    found = []
+    for index in range(len(samples)):
+        target = samples.target(index)
+        tall, wide = (
+            samples.annotations[index].size if hasattr(samples, "annotations") else samples[index].image.shape[1:]
+        )
+        found.append((target.boxes[:, 2:] - target.boxes[:, :2]) / torch.tensor([wide, tall]))
+    sizes = torch.cat(found)
+    if not len(sizes):
+        raise ValueError("the training images have no objects")
+    return sizes
 
 
 def cluster(sizes: Tensor, count: int) -> Tensor:

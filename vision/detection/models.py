@@ -1,0 +1,40 @@
+"""The detectors by their names, and those of one's own: a file with a class, named `module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+
+from runs import suggestions
+from vision.detection.detector import Detector
+from vision.detection.faster_rcnn import FasterRCNN
+from vision.detection.keypoint_rcnn import KeypointRCNN
+from vision.detection.mask_rcnn import MaskRCNN
+from vision.detection.ssd import SSD
+from vision.detection.yolo import YOLO
+
+MODELS: dict[str, type[Detector]] = {
+    "faster_rcnn": FasterRCNN,
+    "mask_rcnn": MaskRCNN,
+    "keypoint_rcnn": KeypointRCNN,
+    "ssd": SSD,
+    "yolo": YOLO,
+}
+
+
+def find(name: str) -> type[Detector]:
+    """The class of a detector: a name of MODELS, or `module:Class` of one that is not listed.
+
+    Raises ValueError, with what comes near, for neither.
+    """
+    if ":" not in name:
+        if name not in MODELS:
+            raise ValueError(f"unknown --model {name!r}: {suggestions.one_of(name, MODELS)}")
+        return MODELS[name]
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--model {name} is no class of a module that can be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Detector)):
+        raise ValueError(f"--model {name} is no subclass of vision.detection.detector.Detector")
+    return found
