@@ -1,9 +1,12 @@
 """Object detection: `python -m vision.detection`.
 
-train.py                Config, recipes, training loop; predict.py: load(run).predict(images), pictures and JSON
-detector.py             the contract of detectors, and which of a backbone's maps they read
-faster_rcnn.py          Faster R-CNN with a feature pyramid; regions.py: proposals, box head, losses of regions
-ssd.py, yolo.py         detectors in one pass
+train.py                Config, training loop; predict.py: load(run).predict(images), pictures and JSON; export.py: ONNX
+detector.py             the contract of detectors, and which of a backbone's maps they read; models.py: all of them
+localization.py         one object an image; sliding_window.py, overfeat.py: windows
+rcnn.py, fast_rcnn.py   regions of selective_search.py; crops.py: warped regions
+faster_rcnn.py          with a feature pyramid; regions.py: proposals, box head, losses of regions
+mask_rcnn.py            with masks; keypoint_rcnn.py: with keypoints
+ssd.py, yolo.py, fcos.py   detectors in one pass
 torchvision_weights.py  published detectors
 data.py                 scenes and annotated folders, resized, augmented and batched
 evaluation.py           a detector on samples; metrics/: average precision and kinds of errors

@@ -41,6 +41,7 @@ class Detector(nn.Module):
     keeps_scenes: ClassVar[bool] = False  # whether drawn scenes are taken as they are
     kind: ClassVar[str] = "boxes"  # what is scored: boxes, masks or keypoints
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    fitted = 0  # training samples that finish reads
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -55,10 +56,10 @@ class Detector(nn.Module):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Called once with the training samples, before training: for what is counted, not learned by gradients."""
 
-    def finish(self, samples: Sequence[Sample], find_size: Callable[[Sample], Sample]) -> None:
-        """Called before each evaluation with training samples: for what is fitted to the features that were learned.
+    def finish(self, samples: Sequence[Sample], resize: Callable[[Sample], Sample]) -> None:
+        """Called before each evaluation: for what is fitted to the features of the first `fitted` training samples.
 
-        find_size: resizes a sample as the detector's images are.
+        resize: makes samples of the size of training.
         """
 
     def asked(self, target: Target) -> Target:

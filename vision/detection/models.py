@@ -6,18 +6,30 @@ import importlib
 
 from runs import suggestions
 from vision.detection.detector import Detector
+from vision.detection.fast_rcnn import FastRCNN
 from vision.detection.faster_rcnn import FasterRCNN
+from vision.detection.fcos import FCOS
 from vision.detection.keypoint_rcnn import KeypointRCNN
+from vision.detection.localization import Localization
 from vision.detection.mask_rcnn import MaskRCNN
+from vision.detection.overfeat import OverFeatDetector
+from vision.detection.rcnn import RCNN
+from vision.detection.sliding_window import SlidingWindow
 from vision.detection.ssd import SSD
 from vision.detection.yolo import YOLO
 
 MODELS: dict[str, type[Detector]] = {
+    "localization": Localization,
+    "sliding_window": SlidingWindow,
+    "overfeat": OverFeatDetector,
+    "rcnn": RCNN,
+    "fast_rcnn": FastRCNN,
     "faster_rcnn": FasterRCNN,
     "mask_rcnn": MaskRCNN,
     "keypoint_rcnn": KeypointRCNN,
-    "ssd": SSD,
     "yolo": YOLO,
+    "ssd": SSD,
+    "fcos": FCOS,
 }
 
 

@@ -117,7 +117,8 @@ class ProposalNetwork(nn.Module):
         valid = (found[..., 2:] - found[..., :2] >= SMALLEST[0]).all(2)
         image = torch.arange(len(found), device=found.device)[:, None].expand_as(numbers)
         found, values, image, numbers = (each[valid] for each in (found, values, image, numbers))
-        kept = nms.batched_nms(found, values, image * len(levels) + numbers, self.options.threshold)
+        groups = image * len(levels) + numbers
+        kept = nms.batched_nms(found, values, groups, self.options.threshold, len(sizes) * len(levels))
         return [found[own[:after]] for i in range(len(sizes)) for own in [kept[image[kept] == i]]]
 
     def _losses(
@@ -135,7 +136,7 @@ class ProposalNetwork(nn.Module):
             found.append(right + image * len(places))
         rows, positives, found, wanted = (torch.cat(each) for each in (rows, positives, found, wanted))
         count = max(1, len(rows))
-        box = F.smooth_l1_loss(offsets.view(-1, 4)[found], wanted, beta=BETA, reduction="sum") / count
+        box = smooth_l1(offsets.view(-1, 4)[found], wanted) / count
         score = F.binary_cross_entropy_with_logits(scores.view(-1)[rows], positives.float(), reduction="sum") / count
         return {"loss/objectness": score, "loss/proposals": box}
 
@@ -198,12 +199,17 @@ def sample_regions(
     return Regions(*(torch.cat(column) for column in columns))
 
 
+def smooth_l1(found: Tensor, wanted: Tensor) -> Tensor:
+    """Smooth L1 loss of offsets (N, 4), a scalar: the sum, linear beyond BETA."""
+    return F.smooth_l1_loss(found, wanted, beta=BETA, reduction="sum")
+
+
 def region_losses(logits: Tensor, offsets: Tensor, regions: Regions) -> dict[str, Tensor]:
     """Multi-task loss of Fast R-CNN: cross-entropy of all regions, smooth L1 of positives; scalars."""
     rows = (regions.labels > 0).nonzero()[:, 0]
     wanted = boxes.encode(regions.wanted[rows], regions.boxes[rows], BOX_WEIGHTS)
     found = offsets[rows, regions.labels[rows]]
-    box = F.smooth_l1_loss(found, wanted, beta=BETA, reduction="sum") / max(1, len(regions.labels))
+    box = smooth_l1(found, wanted) / max(1, len(regions.labels))
     return {"loss/classes": F.cross_entropy(logits, regions.labels), "loss/boxes": box}
 
 
@@ -229,13 +235,12 @@ def select(
     valid = (probability > least) & (found[..., 2:] - found[..., :2] >= SMALLEST[1]).all(2)
     rows, labels = valid.nonzero(as_tuple=True)
     found, scores, owner = found[rows, labels], probability[rows, labels], image[rows]
-    kept = nms.batched_nms(found, scores, owner * classes + labels, threshold)
+    kept = nms.batched_nms(found, scores, owner * classes + labels, threshold, len(sizes) * classes)
     chosen = [kept[owner[kept] == number][:most] for number in range(len(sizes))]
     return [Detections(found[own], scores[own], labels[own]) for own in chosen]
 
 
 def pool(maps: Sequence[Tensor], strides: Sequence[int], found: Sequence[Tensor], side: int) -> tuple[Tensor, Tensor]:
     """Pooled features (N, C, side, side) of each image's regions, and the image of each."""
-    numbers = torch.tensor([len(each) for each in found], device=maps[0].device)
-    image = torch.arange(len(found), device=maps[0].device).repeat_interleave(numbers)
+    image = torch.cat([torch.full_like(each[:, 0], row, dtype=torch.int64) for row, each in enumerate(found)])
     return roi.pyramid_align(maps, strides, torch.cat(list(found)), image, (side, side)), image

@@ -219,7 +219,7 @@ class SSD(Detector):
         for number in range(len(images)):
             label, place = (score[number] > self.options.least).nonzero(as_tuple=True)
             scores, own = score[number, label, place], found[number, rows[number, label, place]]
-            kept = nms.batched_nms(own, scores, label, self.options.threshold)[: self.options.most]
+            kept = nms.batched_nms(own, scores, label, self.options.threshold, self.classes)[: self.options.most]
             results.append(Detections(own[kept], scores[kept], label[kept]))
         return results
 

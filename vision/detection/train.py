@@ -1,4 +1,4 @@
-"""Object detection with any backbone: Faster R-CNN, SSD and YOLO, trained from scratch or from a backbone.
+"""Object detection with any backbone, from R-CNN to SSD and YOLO, trained from scratch or from a backbone.
 
     python -m vision.detection                                          # drawn scenes of shapes: no download
     python -m vision.detection --model ssd --backbone resnet18
@@ -6,10 +6,11 @@
     python -m vision.detection --data path/to/coco --backbone resnet50:imagenet
     python -m vision.detection predict results/shapes/detection-1 photo.jpg
 
-Faster R-CNN: Ren et al. 2015, arXiv 1506.01497, with the pyramid of Lin et al. 2016, arXiv 1612.03144. SSD: Liu
-et al. 2015, arXiv 1512.02325. YOLO: Redmon & Farhadi 2016, arXiv 1612.08242. The score is COCO's average precision of
-the validation images; the best weights are tested once, at the end. Before the first step the run says what is wrong
-with the data and about how long it will take. predictions/ has pictures of what was found at each evaluation.
+--model localization, sliding_window, overfeat, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, keypoint_rcnn, yolo, ssd,
+fcos, or module:Class of one's own; each names its paper and its deviations in its file. The score is COCO's average
+precision of the validation images; the best weights are tested once, at the end. Before the first step the run says
+what is wrong with the data and about how long it will take. predictions/ has pictures of what was found at each
+evaluation.
 
 Deviation: recipes train with AdamW and a one-cycle schedule, which on small data from scratch needs no warm-up of the
 regression; the papers have SGD with momentum.
@@ -48,18 +49,21 @@ from vision.training import optimizers, schedules
 class Config(runs.Options):
     data: str = data.SHAPES  # shapes, or a folder of annotated images
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"  # of the folder's annotations
-    model: str = "faster_rcnn"  # of models.py, or module:Class of one's own
+    model: str = "faster_rcnn"  # one of models.py, or module:Class
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
     width: Positive | None = None  # times a new backbone's channels; None: as published
     fix_norms: bool | None = None  # keep the backbone's batch norms as they are; None: those of a pretrained one
     size: Count | None = None  # pixels of the shorter side, or of both; None: the detector's own
     longest: Count | None = None  # pixels of the longer side, at most (faster_rcnn)
-    channels: Count = 256  # of the pyramid (faster_rcnn), of further maps (ssd), of the last ones (yolo)
-    head_width: Count = 1024  # units of the box head (faster_rcnn)
-    regions: Count = 512  # of an image in the loss (faster_rcnn)
-    proposals: Count = 1000  # of an image (faster_rcnn)
+    channels: Count = (
+        256  # of the pyramid (faster_rcnn, fcos), of further maps (ssd), of the last ones (yolo, overfeat)
+    )
+    head_width: Count = 1024  # units of the dense layers (of two stages, of localization)
+    regions: Count = 512  # of an image in the loss (of two stages, and of windows)
+    proposals: Count = 1000  # of an image (of two stages)
     anchor_scale: Positive = 8.0  # sides of anchors, in strides (faster_rcnn)
-    anchors: Whole = 5  # shapes of boxes (yolo); 0: version 1
+    anchors: Whole = 5  # shapes of boxes (yolo; 0: version 1), of windows (sliding_window)
+    crop: Count = 64  # pixels, side of warped regions (rcnn, sliding_window)
     steps: Count = 40_000  # images shown
     batch: Count = 8  # images an update
     optimizer: str = "adamw"  # of vision/training/optimizers.py
@@ -198,11 +202,14 @@ def estimate(config: Config, model: Detector, batches: data.Loader, sets: data.I
         count = min(config.batch, len(sets.validation))
         few = sets._replace(validation=[sets.validation[index] for index in range(count)])
         began = time.monotonic()
+        trial.finish(few.validation, data.resizing(side(config), config.longest, model.fixed_size))
+        fitted = (time.monotonic() - began) / count * min(len(sets.train), model.fitted)
+        began = time.monotonic()
         evaluate(config, trial, few, few.validation, count, side(config))
         found = (time.monotonic() - began) / count
     evaluations = math.ceil(config.steps / config.evaluate_every)
     images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
-    seconds = update * config.steps / config.batch + found * images
+    seconds = update * config.steps / config.batch + found * images + fitted * evaluations
     return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
 
 
@@ -216,6 +223,7 @@ def validate(run: runs.Run, model: Detector, sets: data.Images) -> None:
     config = run.config
     count = min(len(sets.validation), config.evaluate_images)
     with run.side_task("evaluation", needed=True):
+        model.finish(sets.train, data.resizing(side(config), config.longest, model.fixed_size))
         scored, shown = evaluate(config, model, sets, sets.validation, count, side(config), config.pictures)
     line = {f"eval/{name}": value for name, value in results(scored).items()}
     line |= {f"errors/{kind}": number for kind, number in count_errors(scored[""]).items()}

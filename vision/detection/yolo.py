@@ -186,7 +186,7 @@ class YOLO(Detector):
         for number, size in enumerate(sizes):
             place, label = (probability[number] > self.options.least).nonzero(as_tuple=True)
             own, scores = boxes.clip(corners[number, place], size), probability[number, place, label]
-            kept = nms.batched_nms(own, scores, label, self.options.threshold)[: self.options.most]
+            kept = nms.batched_nms(own, scores, label, self.options.threshold, self.classes)[: self.options.most]
             results.append(Detections(own[kept], scores[kept], label[kept]))
         return results
 

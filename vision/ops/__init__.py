@@ -11,6 +11,8 @@ anchors.py   anchors of a feature pyramid, default boxes of SSD, from strides
 matching.py  assignment of boxes to anchors by IoU, sampling of positives and negatives
 roi.py       RoIPool and RoIAlign, and RoIAlign over the levels of a pyramid
 pyramid.py   feature pyramid network
+masks.py     masks of regions: cut for a loss, pasted into an image
+onnx_ops.py  what suppression and RoIAlign become in an exported graph
 
 Boxes are (left, top, right, bottom) in pixels; every function works on any device, in any type of floats.
 """

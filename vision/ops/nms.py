@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vision.ops import onnx_ops
 from vision.ops.boxes import iou
 
 BLOCK = 256  # boxes whose mutual overlaps are calculated together
@@ -25,11 +26,14 @@ def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
     return order[kept[0]]
 
 
-def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, count: int | None = None) -> Tensor:
     """Indices (K,) of the boxes (N, 4) kept where only boxes of one group (N,) suppress each other, best first.
 
-    groups: any integers: classes, levels of a pyramid, images, or a number for each combination.
+    groups: any integers: classes, levels of a pyramid, images, or a number for each combination. count: they are from
+    0 to count - 1; needed for the export to ONNX alone.
     """
+    if count is not None and torch.onnx.is_in_onnx_export():
+        return onnx_ops.Suppression.apply(boxes, scores, groups, count, threshold, batched_nms)
     if not len(boxes):
         return scores.new_zeros(0, dtype=torch.int64)
     order = scores.argsort(descending=True, stable=True)

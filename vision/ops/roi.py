@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vision.ops import onnx_ops
+
 FINEST, CANONICAL = 4, 224  # the pyramid's level k of regions of side 224 (Lin et al. 2016, equation 1)
 
 
@@ -33,6 +35,14 @@ def roi_align(
         up. aligned: coordinates less half a step, so that a place's value stands at its middle; without, as in the
         paper's code, and torchvision's detectors, a region is at least one step wide and high.
     """
+    if torch.onnx.is_in_onnx_export():
+        return onnx_ops.Align.apply(maps, boxes, image, size, scale, samples, aligned, _roi_align)
+    return _roi_align(maps, boxes, image, size, scale, samples, aligned)
+
+
+def _roi_align(
+    maps: Tensor, boxes: Tensor, image: Tensor, size: tuple[int, int], scale: float, samples: int, aligned: bool
+) -> Tensor:
     places, weights, offsets = _bilinear(maps.shape, boxes.detach(), image, size, scale, samples, aligned)
     rows = maps.permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
     found = F.embedding_bag(places, rows, offsets, mode="sum", per_sample_weights=weights.to(rows.dtype))
@@ -93,12 +103,12 @@ def pyramid_align(
 ) -> Tensor:
     """RoIAlign of boxes (K, 4), each from the level of a pyramid that fits its size: (K, C, h, w)."""
     level = pyramid_levels(boxes, strides)
-    found = maps[0].new_zeros(len(boxes), maps[0].shape[1], *size)
-    for index, (features, stride) in enumerate(zip(maps, strides, strict=True)):
-        rows = (level == index).nonzero()[:, 0]
-        pooled = roi_align(features, boxes[rows], image[rows], size, 1 / stride, samples)
-        found = found.index_copy(0, rows, pooled.to(found.dtype))
-    return found
+    rows = [(level == index).nonzero()[:, 0] for index in range(len(maps))]
+    pooled = [
+        roi_align(features, boxes[own], image[own], size, 1 / stride, samples)
+        for features, stride, own in zip(maps, strides, rows, strict=True)
+    ]
+    return torch.cat(pooled)[torch.cat(rows).argsort()]
 
 
 def _bilinear(
