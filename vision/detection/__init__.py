@@ -1,6 +1,6 @@
 """Object detection: `python -m vision.detection`.
 
-train.py                Config, training loop; predict.py: load(run).predict(images), pictures and JSON; export.py: ONNX
+train.py                Config, training loop; predict.py: load(run).predict(images), pictures, JSON; export.py: ONNX
 detector.py             the contract of detectors, and which of a backbone's maps they read; models.py: all of them
 localization.py         one object an image; sliding_window.py, overfeat.py: windows
 rcnn.py, fast_rcnn.py   regions of selective_search.py; crops.py: warped regions
