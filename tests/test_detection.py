@@ -18,7 +18,9 @@ from vision.detection.models import MODELS
 from vision.ops import boxes
 
 OBJECTS = detector.Objects(len(scenes.Scenes.classes), len(scenes.KEYPOINTS), masks=True)
-TINY = dict(width=0.25, channels=32, head_width=64, regions=32, proposals=100, wandb="disabled", device="cpu")
+TINY = dict(
+    width=0.25, crop=16, channels=32, head_width=64, regions=32, proposals=100, wandb="disabled", device="cpu"
+)
 
 
 def small(model, **changes):
@@ -293,8 +295,6 @@ def test_detections_are_torchvisions(name, monkeypatch):
                 weight.mul_(5)
             elif "cls_score.weight" in key:
                 weight.mul_(400)
-            elif "classification_head" in key and "weight" in key:
-                weight.mul_(4)
     ours = torchvision_weights.from_torchvision(theirs.state_dict()).eval()
     image = torch.rand(3, *size)
     raw = {}
@@ -303,15 +303,14 @@ def test_detections_are_torchvisions(name, monkeypatch):
     with torch.no_grad():
         expected, (found,) = theirs([image])[0], ours(image[None])
     assert len(found) == len(expected["boxes"]) > 0
-    spacing = expected["scores"].diff().abs().min()
     torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-3)
-    if spacing > 1e-6:
-        pairs = torch.arange(len(found))
-    else:  # neighbors in rank whose scores are equal but for rounding may have changed places
-        same = found.labels[:, None] == expected["labels"] - 1
-        pairs = torch.where(same, boxes.iou(found.boxes, expected["boxes"]), 0).argmax(0)
-        assert len(pairs.unique()) == len(pairs)
-    assert torch.equal(found.labels[pairs], expected["labels"] - 1)
-    torch.testing.assert_close(found.boxes[pairs], expected["boxes"], atol=0.02, rtol=1e-4)
+    # Of the last ones, whose scores are equal but for rounding, others may be within the limit of detections.
+    sure = expected["scores"] > expected["scores"][-1] + 1e-5
+    same = found.labels[:, None] == expected["labels"][sure] - 1
+    pairs = torch.where(same, boxes.iou(found.boxes, expected["boxes"][sure]), 0).argmax(0)
+    assert len(pairs.unique()) == len(pairs) > 90
+    torch.testing.assert_close(found.scores[pairs], expected["scores"][sure], atol=1e-4, rtol=1e-3)
+    assert torch.equal(found.labels[pairs], expected["labels"][sure] - 1)
+    torch.testing.assert_close(found.boxes[pairs], expected["boxes"][sure], atol=0.02, rtol=1e-4)
     if raw:
-        torch.testing.assert_close(found.masks[pairs], raw["masks"][:, 0], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(found.masks[pairs], raw["masks"][sure, 0], atol=1e-3, rtol=1e-3)

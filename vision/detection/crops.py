@@ -25,7 +25,7 @@ class CropNetwork(nn.Module):
 
     def __init__(self, backbone: Backbone, side: int, width: int, context: float = 0.0) -> None:
         super().__init__()
-        self.side, self.context, self.stride = side, context, backbone.strides[-1]
+        self.side, self.context = max(side, backbone.smallest), context
         self.inputs = backbone.channels[-1] * PLACES**2
         self.fc = nn.Linear(self.inputs, width)
 
