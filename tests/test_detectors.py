@@ -14,7 +14,7 @@ from vision.detection import crops, data, detector, fcos, localization, models, 
 from vision.detection.detections import Detections
 from vision.detection.sliding_window import Options as WindowOptions
 from vision.detection.sliding_window import SlidingWindow
-from vision.ops import boxes
+from vision.ops import boxes, roi
 
 
 def objects_of(places, labels=None):
@@ -242,8 +242,21 @@ def test_exported_detectors_find_the_same_in_onnx_runtime(kind, tmp_path):
         (expected,) = model.detect(sample.image[None].float() / 255, [(64, 64)])
         found = onnx_boxes(tmp_path / "a.onnx", sample.image)
         assert len(found["boxes"]) == len(expected) > 0
+        torch.testing.assert_close(found["scores"], expected.scores, atol=1e-4, rtol=1e-3)
+        # boxes of nearly equal scores may change places, and beyond the last of the limit
+        sure = expected.scores >= expected.scores[-1] + (1e-4 if len(expected) > 1 else 0)
+        distance = (found["boxes"] - expected.boxes[sure, None]).abs().amax(2)
+        distance = distance + 1e3 * (found["labels"] != expected.labels[sure, None])
+        pairs = (distance + 1e3 * (found["scores"] - expected.scores[sure, None]).abs()).argmin(1)
+        assert len(pairs.unique()) == len(pairs) > 0
         for name, value in found.items():
-            torch.testing.assert_close(value, getattr(expected, name), atol=2e-3, rtol=1e-3)
+            torch.testing.assert_close(value[pairs], getattr(expected, name)[sure], atol=5e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 2), (8, 4)])
+def test_average_pool_is_torchs(shape):
+    maps = torch.rand(2, 3, *shape)
+    torch.testing.assert_close(roi.average_pool(maps, 4), torch.nn.functional.adaptive_avg_pool2d(maps, 4))
 
 
 def test_detectors_with_selective_search_are_not_exported(tmp_path):

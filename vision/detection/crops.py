@@ -38,7 +38,7 @@ class CropNetwork(nn.Module):
 
     def forward(self, backbone: Backbone, crops: Tensor) -> tuple[Tensor, Tensor]:
         """The last map, pooled and flattened (N, inputs), and the features (N, width)."""
-        pooled = F.adaptive_avg_pool2d(backbone(crops)[-1].float(), PLACES).flatten(1)
+        pooled = roi.average_pool(backbone(crops)[-1].float(), PLACES).flatten(1)
         return pooled, F.relu(self.fc(pooled))
 
     @torch.no_grad()

@@ -70,7 +70,7 @@ def export(model: Detector, path: Path, size: Size, classes: Sequence[str]) -> N
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # constants of the image's size are meant to be constants
         torch.onnx.export(
-            _Graph(model),
+            _Graph(model).eval(),
             (example,),
             str(path),
             input_names=["image"],

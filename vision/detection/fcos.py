@@ -191,6 +191,6 @@ def focal(logits: Tensor, shares: Tensor) -> Tensor:
 
 
 def _tower(width: int) -> nn.Sequential:
-    groups = math.gcd(GROUPS, width)
+    groups = math.gcd(GROUPS, max(1, width // 2))  # two channels at least: a map may have a single place
     layers = [(nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(groups, width), nn.ReLU()) for _ in range(LAYERS)]
     return nn.Sequential(*(layer for block in layers for layer in block))

@@ -90,7 +90,7 @@ class KeypointRCNN(FasterRCNN):
 
     def extra_results(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
         own = [each.boxes for each in found]
-        points = from_heatmaps(self.heatmaps(maps, own), torch.cat(own)).split([len(each) for each in own])
+        points = regions.per_image(from_heatmaps(self.heatmaps(maps, own), torch.cat(own)), found)
         return [dataclasses.replace(each, keypoints=part) for each, part in zip(found, points, strict=True)]
 
 

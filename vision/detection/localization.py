@@ -20,7 +20,7 @@ from vision.data.samples import Target
 from vision.detection.detections import Detections
 from vision.detection.detector import SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import present
-from vision.ops import boxes
+from vision.ops import boxes, roi
 
 PLACES = 4  # side of the map, pooled, that both outputs are made of: where an object is must not be lost
 
@@ -58,7 +58,7 @@ class Localization(Detector):
         """Logits (B, K) and boxes (B, 4), center and size in parts of the image, of images (B, 3, H, W)."""
         with self.autocast():
             features = self.backbone(images)[self.chosen]
-        hidden = F.relu(self.fc(F.adaptive_avg_pool2d(features.float(), PLACES).flatten(1)))
+        hidden = F.relu(self.fc(roi.average_pool(features.float(), PLACES).flatten(1)))
         return self.class_score(hidden), self.box(hidden).sigmoid()
 
     def asked(self, target: Target) -> Target:

@@ -84,12 +84,11 @@ class MaskRCNN(FasterRCNN):
         logits, labels = self.mask_logits(maps, places), torch.cat(labels)
         if not len(labels):
             return {"loss/masks": logits.sum() * 0}
-        logits = logits[torch.arange(len(labels), device=labels.device), labels]
+        logits = regions.of_labels(logits, labels)
         return {"loss/masks": F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))}
 
     def extra_results(self, maps: list[Tensor], found: list[Detections]) -> list[Detections]:
         logits = self.mask_logits(maps, [each.boxes for each in found])
         labels = torch.cat([each.labels for each in found]) + 1
-        shares = logits[torch.arange(len(labels), device=labels.device), labels].sigmoid()
-        parts = shares.split([len(each) for each in found])
+        parts = regions.per_image(regions.of_labels(logits, labels).sigmoid(), found)
         return [dataclasses.replace(each, masks=part) for each, part in zip(found, parts, strict=True)]

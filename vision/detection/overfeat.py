@@ -88,7 +88,7 @@ class OverFeatDetector(Detector):
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         windows, logits, offsets = [], [], []
         for scale in self.options.scales:
-            size = [max(round(side * scale), self.options.places * self.stride) for side in images.shape[-2:]]
+            size = [max(round(int(side) * scale), self.options.places * self.stride) for side in images.shape[-2:]]
             resized = F.interpolate(pixels, size, mode="bilinear", antialias=scale < 1, align_corners=False)
             with self.autocast():
                 features = self.backbone(resized)[self.chosen]
@@ -142,10 +142,10 @@ class OverFeatDetector(Detector):
         kept = nms.batched_nms(found.boxes, found.scores, found.labels, self.options.threshold, self.classes)[
             : self.options.most
         ]
-        near = boxes.iou(found.boxes[kept], found.boxes) > self.options.merged
-        near &= found.labels[kept, None] == found.labels
+        same = found.labels[kept, None] == found.labels
+        near = same & (boxes.iou(found.boxes[kept], found.boxes) > self.options.merged)
         weight = torch.where(near, found.scores, 0.0)
         own = (weight @ found.boxes) / weight.sum(1, keepdim=True).clamp(min=1e-12)
         score = 1 - (1 - weight.clamp(max=1 - 1e-6)).log().sum(1).exp()
-        order = score.argsort(descending=True, stable=True)
+        order = score.sort(descending=True).indices
         return Detections(own[order], score[order], found.labels[kept][order])

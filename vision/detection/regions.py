@@ -161,7 +161,7 @@ class BoxPredictor(nn.Module):
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K + 1) logits, of background first, and offsets (N, K + 1, 4)."""
-        return self.cls_score(hidden).float(), self.bbox_pred(hidden).float().view(len(hidden), -1, 4)
+        return self.cls_score(hidden).float(), self.bbox_pred(hidden).float().view(-1, self.cls_score.out_features, 4)
 
 
 class Regions(NamedTuple):
@@ -238,6 +238,17 @@ def select(
     kept = nms.batched_nms(found, scores, owner * classes + labels, threshold, len(sizes) * classes)
     chosen = [kept[owner[kept] == number][:most] for number in range(len(sizes))]
     return [Detections(found[own], scores[own], labels[own]) for own in chosen]
+
+
+def per_image(values: Tensor, found: Sequence[Detections]) -> list[Tensor]:
+    """The rows of values (N, ...) that belong to each image's detections."""
+    return [values] if len(found) == 1 else list(values.split([len(each) for each in found]))
+
+
+def of_labels(values: Tensor, labels: Tensor) -> Tensor:
+    """Of values (N, K, H, W) those (N, H, W) of each row's label (N,)."""
+    rows = labels[:, None, None, None].expand(-1, 1, values.shape[2], values.shape[3])
+    return values.gather(1, rows)[:, 0]
 
 
 def pool(maps: Sequence[Tensor], strides: Sequence[int], found: Sequence[Tensor], side: int) -> tuple[Tensor, Tensor]:

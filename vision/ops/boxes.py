@@ -18,7 +18,9 @@ def area(boxes: Tensor) -> Tensor:
 
 def intersection(one: Tensor, other: Tensor) -> Tensor:
     """Areas (..., N, M) that boxes (..., N, 4) share with boxes (..., M, 4)."""
-    one, other = one.mT.contiguous(), other.mT.contiguous()  # numbers of one kind beside each other: vectorized
+    one, other = (
+        each.transpose(-1, -2).contiguous() for each in (one, other)
+    )  # numbers of one kind beside each other: vectorized
     sides = []
     for axis in (0, 1):
         high = torch.minimum(one[..., axis + 2, :, None], other[..., axis + 2, None, :])

@@ -33,7 +33,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float,
     0 to count - 1; needed for the export to ONNX alone.
     """
     if count is not None and torch.onnx.is_in_onnx_export():
-        return onnx_ops.Suppression.apply(boxes, scores, groups, count, threshold, batched_nms)
+        return onnx_ops.Suppression.apply(boxes, scores, groups, int(count), threshold, batched_nms)
     if not len(boxes):
         return scores.new_zeros(0, dtype=torch.int64)
     order = scores.argsort(descending=True, stable=True)

@@ -82,6 +82,20 @@ def roi_pool(maps: Tensor, boxes: Tensor, image: Tensor, size: tuple[int, int], 
     return found.view(count, *size, maps.shape[1]).permute(0, 3, 1, 2)
 
 
+def average_pool(maps: Tensor, side: int) -> Tensor:
+    """The mean of each of side x side bins of maps (B, C, H, W): (B, C, side, side).
+
+    As torch's adaptive_avg_pool2d, as two products with constant matrices, which ONNX has for every size.
+    """
+    matrices = []
+    for length in (int(each) for each in maps.shape[-2:]):
+        place = torch.arange(length, device=maps.device)
+        number = torch.arange(side, device=maps.device)[:, None]
+        inside = (place >= number * length // side) & (place < -(-(number + 1) * length // side))
+        matrices.append(inside.to(maps.dtype) / inside.sum(1, keepdim=True))
+    return matrices[0] @ maps @ matrices[1].T
+
+
 def pyramid_levels(boxes: Tensor, strides: Sequence[int]) -> Tensor:
     """The level (K,) of a pyramid that each box is pooled from: k = floor(4 + log2(sqrt(area) / 224)), an index.
 
