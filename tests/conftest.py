@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, which starts as many threads as it is told
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,3 +73,19 @@ def same_ends(tmp_path) -> Callable[..., None]:
             torch.testing.assert_close(ends[0][part], ends[1][part], rtol=0, atol=0)
 
     return check
+
+
+@pytest.fixture
+def browser():
+    """Chromium, opened by playwright; without either the test is skipped."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as started:
+        if not found:
+            found = started.chromium.executable_path
+        try:
+            opened = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {error}")
+        yield opened
+        opened.close()

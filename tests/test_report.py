@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 
 import pytest
 
@@ -55,21 +54,6 @@ def test_many_points_are_thinned(tmp_path, monkeypatch):
     data = data_of(page_of(make_run(tmp_path, scores=[float(n) for n in range(500)])))
     (run,) = data["panels"][0]["groups"][0]["runs"]
     assert len(run["steps"]) == 100 and (run["steps"][0], run["steps"][-1]) == (100, 50_000)
-
-
-@pytest.fixture
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with playwright.sync_playwright() as started:
-        if not found:
-            found = started.chromium.executable_path
-        try:
-            opened = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {error}")
-        yield opened
-        opened.close()
 
 
 @pytest.mark.slow

@@ -4,10 +4,11 @@
 
 Shapes are drawn anew, with the pixels of each known, and those that the classifier recognizes are explained. A map
 points right if its largest value is inside of the shape (Zhang et al. 2016); relevance mass is the part of the map's
-sum that is inside, relevance rank the part of as many largest values as the shape has pixels (Arras et al. 2022). A
-map that knows nothing has the shape's share of the image in all three, the first line. The sanity check (Adebayo et
-al. 2018) replaces weights by permutations of themselves from the output to the input: rank correlations with the
-original map, after the output layer and after all, which should be small.
+sum that is inside, relevance rank the part of as many largest values as the shape has pixels (Arras et al. 2022).
+Maps of zeros, whose share is given too, have found nothing in all three; a map that knows nothing has the shape's
+share of the image, the first line. The sanity check (Adebayo et al. 2018) replaces weights by permutations of
+themselves from the output to the input: rank correlations with the original map, after the output layer and after
+all, which should be small.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from vision.interpretation import explain, localization, sanity_check, subject
 
 DRAWN_SEED = 1_000  # of shapes that no training and no test has seen
 CHUNK = 100  # images at a time
+WIDTH = 110  # columns, where the table is not printed on a terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Config(subject.SubjectFlags):
 
 
 def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]]:
-    """For each method that the network can be explained by: pointing, mass, rank, and the correlations after the
-    output layer's and all layers' randomization."""
+    """For each method that the network can be explained by: pointing, mass, rank, the share of maps of zeros, and the
+    correlations after the output layer's and all layers' randomization."""
     (images, labels), masks = shapes.draw_with_masks(config.images, about.shape[1], DRAWN_SEED + config.seed)
     images, labels, masks = (each.to(about.device) for each in (images, labels, masks))
     right = (about.model(images).argmax(1) == labels).nonzero()[:, 0]
@@ -49,13 +51,15 @@ def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]
     share = masks.float().mean().item()
     found = {"the shape's share": {"pointing": share, "mass": share, "rank": share}}
     for method in explain.applicable(about.model, images):
-        sums = {"pointing": 0.0, "mass": 0.0, "rank": 0.0}
+        sums = {"pointing": 0.0, "mass": 0.0, "rank": 0.0, "zeros": 0.0}
         for rows in right.new_tensor(range(len(images))).split(CHUNK):
             maps = explain.maps(method, about.model, images[rows], labels[rows], config.stage)
-            sums["pointing"] += localization.pointing_game(maps, masks[rows]).sum().item()
+            points = maps.amax((1, 2)) > 0  # a map of zeros finds nothing, though all its values are the largest
+            sums["pointing"] += (localization.pointing_game(maps, masks[rows]) & points).sum().item()
             mass = localization.relevance_mass_accuracy(maps, masks[rows])
-            sums["mass"] += mass.nan_to_num(0).sum().item()  # a map of zeros finds nothing
-            sums["rank"] += localization.relevance_rank_accuracy(maps, masks[rows]).sum().item()
+            sums["mass"] += mass.nan_to_num(0).sum().item()
+            sums["rank"] += (localization.relevance_rank_accuracy(maps, masks[rows]) * points).sum().item()
+            sums["zeros"] += (~points).sum().item()
         found[method] = {key: value / len(images) for key, value in sums.items()}
         if some := min(config.sanity_images, len(images)):
             steps = list(
@@ -76,11 +80,11 @@ def main(config: Config) -> None:
     if about.sets.classes != tuple(shapes.SHAPES):
         raise ValueError("only of drawn shapes the pixels are known: give a run with --data shapes")
     found = scores(config, about)
-    keys = ("pointing", "mass", "rank", "output layer", "all layers")
+    keys = ("pointing", "mass", "rank", "zeros", "output layer", "all layers")
     table = Table("method", *keys, title="share inside of the shape, and rank correlation once weights are random")
     for method, line in found.items():
         table.add_row(method, *(f"{line[key]:.3f}" if key in line else "" for key in keys))
-    Console().print(table)
+    Console(width=None if Console().is_terminal else WIDTH).print(table)
     output.write(config.out, json.dumps(found, indent=1), "--out")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
     """Whether a largest value of each map (B, H, W) lies inside of the mask (B, H, W) bool: (B,) bool.
 
-    Of several equal maxima one is enough, as in Quantus.
+    Of several equal maxima one is enough, as in Quantus: a map of zeros is a hit, if it is not left out first.
     """
     _check(maps, masks)
     top = maps == maps.amax((1, 2), keepdim=True)
