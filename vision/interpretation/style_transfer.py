@@ -13,7 +13,8 @@ Deviations from the paper:
 1. Any backbone's stages take the place of VGG-19's layers, with its own pools; the paper's features are
    vgg19:imagenet, or a file of those weights.
 2. Gram matrices are divided by the number of places, so that style pictures may have another size.
-3. Each loss is divided by its value at the start from noise: one ratio of weights then suits every backbone.
+3. A stage's style loss is divided by that of the photograph, its content loss by half the squared length of the
+   photograph's map: one ratio of weights then suits every backbone, and says what part of the way was gone.
 """
 
 from __future__ import annotations
@@ -60,56 +61,48 @@ def transfer(
     config: Config,
     say: Callable[[int, float], None] = lambda *_: None,
 ) -> tuple[Tensor, dict[str, float]]:
-    """A picture (1, C, H, W) with the content of one and the styles of others, and the parts that are left of losses.
+    """A picture (1, C, H, W) with the content of one and the styles of others, and its losses by part.
 
-    content: (1, C, H, W), and styles (1, C, h, w), floats from 0 to 1. The parts, "content" and "style", are of the
-    losses of uniform noise. Raises ValueError where the shares are not as many as the styles.
+    content: (1, C, H, W), and styles (1, C, h, w), floats from 0 to 1. The losses: "content", as a part of the
+    squared length of the content's maps, and "style", as a part of the content's own style loss, means over stages.
+    Raises ValueError where the shares are not as many as the styles.
     """
     shares = config.style_shares or (1 / len(styles),) * len(styles)
     if len(shares) != len(styles):
         raise ValueError(f"--style-shares has {len(shares)} numbers for {len(styles)} styles")
     at_content, at_style = (features.stages(each, backbone) for each in (config.content_stages, config.style_stages))
-    with torch.no_grad():
-        known = [backbone(content)[stage] for stage in at_content]
     wanted = [gram.textures(backbone, style, at_style) for style in styles]
+    with torch.no_grad():
+        own = backbone(content)
+        sizes = [gram.content_loss(own[stage], torch.zeros_like(own[stage])).sum() for stage in at_content]
+
+    def stage_style(maps: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            sum(
+                share * gram.style_loss(maps[s], targets[n]).sum()
+                for share, targets in zip(shares, wanted, strict=True)
+            )
+            for n, s in enumerate(at_style)
+        ]
+
+    firsts = [loss.clamp(min=1e-12) for loss in stage_style(own)]
 
     def losses(picture: Tensor) -> tuple[Tensor, Tensor]:
         maps = backbone(picture)
-        content_part = sum(
-            gram.content_loss(maps[s], target).sum() for s, target in zip(at_content, known, strict=True)
-        )
-        each = [
-            share * gram.style_loss(maps[s], target).sum() / norms[number]
-            for share, targets in zip(shares, wanted, strict=True)
-            for number, (s, target) in enumerate(zip(at_style, targets, strict=True))
-        ]
-        return content_part, sum(each) / len(at_style)
+        parts = [gram.content_loss(maps[s], own[s]).sum() / size for s, size in zip(at_content, sizes, strict=True)]
+        textures = [loss / first for loss, first in zip(stage_style(maps), firsts, strict=True)]
+        return sum(parts) / len(parts), sum(textures) / len(textures)
+
+    def weighted(picture: Tensor) -> Tensor:
+        content_part, style_part = losses(picture)
+        return config.content_weight * content_part + config.style_weight * style_part
 
     noise = torch.rand(content.shape, generator=torch.Generator().manual_seed(config.seed)).to(content)
-    norms = [1.0] * len(at_style)
+    start = content if config.start == "content" else noise
+    found, _ = gram.optimize(weighted, start, config.evaluations, say)
     with torch.no_grad():
-        maps = backbone(noise)
-        norms = [
-            sum(
-                share * gram.style_loss(maps[s], targets[n]).item()
-                for share, targets in zip(shares, wanted, strict=True)
-            )
-            or 1.0
-            for n, s in enumerate(at_style)
-        ]
-        first = [max(each.item(), 1e-12) for each in losses(noise)]
-    weights = (config.content_weight, config.style_weight)
-    found, _ = gram.optimize(
-        lambda picture: sum(
-            weight * loss / start for weight, loss, start in zip(weights, losses(picture), first, strict=True)
-        ),
-        content if config.start == "content" else noise,
-        config.evaluations,
-        say,
-    )
-    with torch.no_grad():
-        left = [loss.item() / start for loss, start in zip(losses(found), first, strict=True)]
-    return found, {"content": left[0], "style": left[1]}
+        content_part, style_part = (loss.item() for loss in losses(found))
+    return found, {"content": content_part, "style": style_part}
 
 
 def luminance(picture: Tensor) -> Tensor:
@@ -162,7 +155,10 @@ def main(config: Config) -> None:
         lambda step, loss: print(f"{step} evaluations: loss {loss:.4f}", flush=True),
     )
     found = with_colors_of(found, content) if config.keep_color == "luminance" else found
-    print(f"left of the losses of noise: content {100 * left['content']:.1f}%, style {100 * left['style']:.2f}%")
+    print(
+        f"distance of the content: {100 * left['content']:.1f}% of its squared length; "
+        f"style loss: {100 * left['style']:.2f}% of the photograph's"
+    )
     pictures.save(found[0], config.out)
     sheet = config.out.with_name(f"{config.out.stem}_sheet.png")
     titles = [["content", *(f"style {path.stem}" for path in config.styles), f"by {Path(config.backbone).name}"]]
