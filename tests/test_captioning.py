@@ -229,6 +229,8 @@ def test_networks_without_maps_are_refused():
         train.build(small(backbone="mlp", width=None), Vocabulary(["<end>", "<unknown>", "a"]))
     with pytest.raises(ValueError, match="unknown --model 'sof': did you mean 'soft'"):
         train.Config(model="sof").validate()
+    with pytest.raises(ValueError, match="--train last: what answers is no single layer"):
+        vqa.Config(train="last").validate()
     with pytest.raises(ValueError, match="unknown data 'shape'"):
         data.load("shape")
 

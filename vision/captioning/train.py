@@ -84,6 +84,8 @@ class Config(runs.Options):
     def validate(self) -> None:
         super().validate()
         backbones.check(self.backbone)
+        if self.train == "last":
+            raise ValueError("--train last: what writes is no single layer; choose all, last-N or head")
         if self.model not in DECODERS:
             raise ValueError(f"unknown --model {self.model!r}: {suggestions.one_of(self.model, DECODERS)}")
 

@@ -61,6 +61,8 @@ class Config(runs.Options):
     def validate(self) -> None:
         super().validate()
         backbones.check(self.backbone)
+        if self.train == "last":
+            raise ValueError("--train last: what answers is no single layer; choose all, last-N or head")
 
 
 SCORE = runs.Score("eval/accuracy", "max", unit="%")
