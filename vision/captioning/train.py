@@ -93,8 +93,8 @@ class Config(runs.Options):
 RECIPES: dict[str, dict] = {
     data.SHAPES: dict(
         backbone="vgg11_bn", width=0.25, size=None, map_stride=4, pool=2, features=64, hidden=64, dropout=0.0,
-        doubly_stochastic=0.0, longest=14, learning_rate=2e-3, steps=120_000, evaluate_every=8_000,
-        evaluate_images=200, log_every=640,
+        doubly_stochastic=0.0, longest=14, learning_rate=3e-3, schedule="cosine", steps=120_000,
+        evaluate_every=8_000, evaluate_images=200, log_every=640,
     ),
     "folder": {},
 }  # fmt: skip
