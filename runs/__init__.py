@@ -25,6 +25,7 @@ printing.py        text without terminal escapes
 output.py          files that programs write beside their runs
 programs.py        lists all programs; the command saccade
 saved.py           config and weights of a run's folder
+lines.py           lines of metrics as columns
 reader.py          metrics of runs, from their folders or from published records
 groups.py          seeds of one configuration, and their confidence intervals
 compare/           `python -m runs.compare`: tables, learning curves and a report of many runs

@@ -104,7 +104,9 @@ def picture(
     rows = -(-len(panels) // columns)
     lines = max(sum(len(_legend(*pair).split("\n")) for pair in each.groups[:MOST_NAMED]) for each in panels)
     size = (max(5.0 * columns, 7.0), (3.9 + 0.22 * lines) * rows + 0.5)
-    figure = Figure(figsize=size, dpi=min(160, MOST_PIXELS / size[1]), layout="constrained")
+    figure = Figure(
+        figsize=size, dpi=min(160 if len(panels) <= 9 else 110, MOST_PIXELS / size[1]), layout="constrained"
+    )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     notes: list[str] = []
     for each, axis in zip(panels, axes, strict=False):
@@ -166,6 +168,8 @@ def common(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray,
     """Interpolate S curves on all their places where each is known: places (P,), values (S, P)."""
     if not curves or not all(len(places) for places, _ in curves):
         return np.empty(0), np.empty((len(curves), 0))
+    if all(np.array_equal(places, curves[0][0]) for places, _ in curves):
+        return curves[0][0], np.stack([values for _, values in curves])
     begin, end = max(places[0] for places, _ in curves), min(places[-1] for places, _ in curves)
     grid = np.unique(np.concatenate([places for places, _ in curves]))
     grid = grid[(grid >= begin) & (grid <= end)]
@@ -190,6 +194,8 @@ def bounds(values: np.ndarray, band: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 def running_mean(values: np.ndarray, points: int) -> np.ndarray:
     """Mean of the `points` values around each of (P,); near the ends, of those that are there."""
+    if points == 1:
+        return values
     sums = np.concatenate([[0.0], np.cumsum(values)])
     begin = np.maximum(np.arange(len(values)) - (points - 1) // 2, 0)
     end = np.minimum(np.arange(len(values)) + points // 2 + 1, len(values))

@@ -106,7 +106,7 @@ def thin_curve(run: RunRecord, most: int = CURVE) -> list[dict[str, Any]]:
     kept = set(_thin(tests, most // 2 - 3))
     for index in tests:
         line = run.lines[index]
-        if line is run.best or line is run.final or any(word.startswith("test/") for word in line):
+        if line in (run.best, run.final) or any(word.startswith("test/") for word in line):
             kept.add(index)
     training = [
         {word: line[word] for word in line if word == "step" or word.startswith("episode/")}

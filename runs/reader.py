@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import re
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from runs import files
+from runs.lines import Later, Lines, is_number, parse, parse_later
 from runs.printing import one_line
 from runs.score import RETURN, Score
 
@@ -45,8 +45,8 @@ class RunRecord:
     unit: str  # of its steps: "steps", "images"
     config: dict[str, Any]  # every flag
     about: dict[str, Any]  # the whole config.json: hardware, versions, commit ...
-    lines: list[dict[str, Any]]  # metrics, in the order written
-    clock: list[dict[str, Any]]  # {"step", "seconds", ...}
+    lines: Lines  # metrics, in the order written
+    clock: Lines  # {"step", "seconds", ...}
     status: str  # "finished" | "running" | "interrupted"
     unreadable: int  # lines that are not JSON with a step; a half-written last one is not counted
     clock_changed: bool = False  # clock.jsonl is not what the run finished with, and `clock` is empty
@@ -55,13 +55,13 @@ class RunRecord:
     @property
     def step(self) -> int:
         """The last step in its logs."""
-        return int(max((line["step"] for line in self.lines + self.clock), default=0))
+        return max(self.lines.last_step, self.clock.last_step)
 
     @property
     def planned(self) -> float | None:
         """The number of steps of its config; None if unknown."""
         steps = self.config.get("steps")
-        return steps if _is_number(steps) and steps > 0 else None
+        return steps if is_number(steps) and steps > 0 else None
 
     @property
     def inexact(self) -> str:
@@ -81,9 +81,9 @@ class RunRecord:
         """Why the wall time of a finished run is not known, in words; empty where it is, and for published runs."""
         if self.clock_changed:
             return f"{one_line(self.folder / CLOCK)} was changed after the run had finished: no wall time"
-        last = max((line["step"] for line in self.lines), default=0)
+        last = self.lines.last_step
         whole = self.published is not None or self.status != "finished" or last <= self._timed
-        return "" if whole else f"{one_line(self.folder / CLOCK)} does not reach step {int(last):,}: no wall time"
+        return "" if whole else f"{one_line(self.folder / CLOCK)} does not reach step {last:,}: no wall time"
 
     @property
     def _timed(self) -> float:
@@ -102,35 +102,39 @@ class RunRecord:
     @property
     def words(self) -> set[str]:
         """Every metric word that the run wrote a number for."""
-        return {word for line in self.lines for word in line if word != "step"}
+        return self.lines.words
 
     def last(self, word: str) -> float | None:
         """The last value of a metric, None if it was never written."""
-        return next((line[word] for line in reversed(self.lines) if word in line), None)
+        places, _ = self.lines.column(word)
+        return self.lines[places[-1]][word] if len(places) else None
 
     @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines with the metric of its score."""
-        return [line for line in self.lines if self.score.metric in line]
+        return [self.lines[place] for place in self.lines.column(self.score.metric)[0]]
 
     @property
     def final(self) -> dict[str, Any] | None:
         """The last evaluation."""
-        return self.evaluations[-1] if self.evaluations else None
+        places, _ = self.lines.column(self.score.metric)
+        return self.lines[places[-1]] if len(places) else None
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The best evaluation, the latest of equals, whose weights the run keeps."""
-        found = self.evaluations
-        best = self.score.best([line[self.score.metric] for line in found]) if found else None
-        return next((line for line in reversed(found) if line[self.score.metric] == best), None)
+        places, values = self.lines.column(self.score.metric)
+        if not len(places):
+            return None
+        best = values.max() if self.score.better == "max" else values.min()
+        return self.lines[places[np.flatnonzero(values == best)[-1]]]
 
     @property
     def tested(self) -> dict[str, float]:
         """Its test scores: {"error": ..., "error_10": ...}, the latter with ten views or rollouts; may be empty."""
         word = f"test/{self.score.name}"
-        tests = [line for line in self.lines if word in line]
-        words = tests[-1].items() if tests else ()
+        places, _ = self.lines.column(word)
+        words = self.lines[places[-1]].items() if len(places) else ()
         return {name.removeprefix("test/"): value for name, value in words if name.startswith(word)}
 
     @property
@@ -139,10 +143,12 @@ class RunRecord:
         if self.published is not None:  # its lines are averaged
             return self.published["training_return"]
         total, games = 0.0, 0
-        for line in reversed(self.lines):
-            if games < RECENT and "episode/return" in line:
-                count = line.get("episode/count", 1)
-                total, games = total + count * line["episode/return"], games + count
+        for place in reversed(self.lines.column("episode/return")[0]):
+            if games >= RECENT:
+                break
+            line = self.lines[place]
+            count = line.get("episode/count", 1)
+            total, games = total + count * line["episode/return"], games + count
         return total / games if games else None
 
     @property
@@ -156,16 +162,16 @@ class RunRecord:
         Of a step written twice the last value counts. Hours are interpolated between the lines of clock.jsonl;
         without that file the curve is empty.
         """
-        points = {line["step"]: line[word] for line in self.lines if word in line}
-        steps = np.array(sorted(points), dtype=float)
-        values = np.array([points[step] for step in steps], dtype=float)
+        steps, values = self.lines.curve(word)
         if x == "frames":
             return steps * self.frames_per_step, values
         if x == "hours" and not self.clock:
             return steps[:0], values[:0]
         if x == "hours":
-            hours = {0: 0.0} | {line["step"]: line["seconds"] / 3600 for line in self.clock}
-            return np.interp(steps, sorted(hours), [hours[step] for step in sorted(hours)]), values
+            places, seconds = self.clock.curve("seconds")
+            if places[0] > 0:
+                places, seconds = np.append(0.0, places), np.append(0.0, seconds)
+            return np.interp(steps, places, seconds / 3600), values
         return steps, values
 
 
@@ -179,12 +185,14 @@ def read_run(folder: Path | str) -> RunRecord:
     if not path.is_file():
         raise FileNotFoundError(f"{one_line(folder)!r} is not a run: it has no config.json")
     about, wrote = _read_object(path), folder / METRICS
-    (lines, unreadable), (clock, more) = read_lines(wrote), read_lines(folder / CLOCK)
-    if _changed(folder, METRICS):
+    metrics, times = (_bytes(folder / name) for name in (METRICS, CLOCK))
+    (lines, unreadable), (clock, more) = parse(metrics), parse_later(folder / CLOCK, times, ("step", "seconds"))
+    known = _checksums(folder / "finished.json")
+    if _changed(known.get("metrics"), metrics):
         raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
-    changed = _changed(folder, CLOCK)
+    changed = _changed(known.get("clock"), times)
     status = _status(folder, wrote if wrote.exists() else path)
-    found = _run(path, folder, about, lines, [] if changed else clock, status, unreadable + more)
+    found = _run(path, folder, about, lines, Lines() if changed else clock, status, unreadable + more)
     return dataclasses.replace(found, clock_changed=changed)
 
 
@@ -200,7 +208,7 @@ def read_records(path: Path | str) -> list[RunRecord]:
         about = _parsed(where, line)
         try:
             name, status = about["name"], about.pop("status")
-            curve, clock = (_rows(about.pop(word)) for word in ("curve", "clock"))
+            curve, clock = (Lines(_rows(about.pop(word))) for word in ("curve", "clock"))
             published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{one_line(where)} is not a record of a run: {one_line(repr(error))}") from None
@@ -217,7 +225,7 @@ def world_folder(world: str) -> str:
 def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:
     """Rows from tables of columns, sorted by step."""
     rows = [dict(zip(table, row, strict=True)) for table in tables for row in zip(*table.values(), strict=True)]
-    if wrong := [value for row in rows for value in row.values() if not _is_number(value)]:
+    if wrong := [value for row in rows for value in row.values() if not is_number(value)]:
         raise ValueError(f"{wrong[0]!r} is not a number")
     return sorted(rows, key=lambda line: line["step"])
 
@@ -226,8 +234,8 @@ def _run(
     path: Path,
     folder: Path,
     about: dict[str, Any],
-    lines: list[dict[str, Any]],
-    clock: list[dict[str, Any]],
+    lines: Lines,
+    clock: Lines,
     status: str,
     unreadable: int,
 ) -> RunRecord:
@@ -248,38 +256,28 @@ def _run(
         config=config,
         about=about,
         lines=lines,
-        clock=[line for line in clock if "seconds" in line],
+        clock=clock if isinstance(clock, Later) else _with_seconds(clock),
         status=status,
         unreadable=unreadable,
     )
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a .jsonl file that hold a step, and how many others there are; ([], 0) without the file.
-
-    Only finite numbers of a line are kept. A last line without its newline is still being written, or was cut off by
-    a kill: it is not counted.
-    """
-    rows = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-    lines, unreadable = [], 0
-    for number, row in enumerate(rows, start=1):
-        try:
-            line = json.loads(row) if row.strip() else None
-        except (ValueError, RecursionError):
-            line = row
-        if isinstance(line, dict) and _is_number(line.get("step")):
-            lines.append({word: value for word, value in line.items() if _is_number(value)})
-        elif line is not None and number < len(rows):
-            unreadable += 1
-    return lines, unreadable
+def _with_seconds(clock: Lines) -> Lines:
+    return clock if len(clock.column("seconds")[0]) == len(clock) else Lines([x for x in clock if "seconds" in x])
 
 
-def _changed(folder: Path, name: str) -> bool:
-    """Whether a file of a finished run is not the one whose checksum finished.json has under its name."""
-    if not (folder / "finished.json").is_file():
-        return False
-    known = _typed(folder / "finished.json", _read_object(folder / "finished.json"), name, str)
-    data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _checksums(path: Path) -> dict[str, str | None]:
+    """The SHA-256 of both logs of a finished run, from its finished.json; empty for others."""
+    found = _read_object(path) if path.is_file() else {}
+    return {word: _typed(path, found, word, str) for word in ("metrics", "clock") if word in found}
+
+
+def _changed(known: str | None, data: bytes) -> bool:
+    """Whether a log of a finished run is not the one whose checksum is known."""
     return bool(known) and hashlib.sha256(data).hexdigest() != known
 
 
@@ -331,10 +329,3 @@ def _typed(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise ValueError(f"{one_line(path)}: {key} should be a {kind.__name__}, not {one_line(repr(value))[:60]}")
     return value
-
-
-def _is_number(value: object) -> bool:
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
