@@ -80,6 +80,7 @@ def test_the_page_in_a_browser(tmp_path, monkeypatch, browser):
     panel = page.locator(".panel", has=page.locator("h3", has_text="Pong")).first
     assert page.locator(".panel svg[role=img]").count() == 4  # three worlds and a performance profile
     assert panel.locator("path.curve").count() == 2 and page.locator("h3", has_text=EVIL).count() == 1
+    assert panel.locator(".legend svg.swatch").count() == 2
     before = panel.locator("path.curve").first.get_attribute("d")
     curves = panel.locator("svg[role=img]")
     right = curves.bounding_box()["width"] - 25

@@ -162,7 +162,7 @@ function hover(box, svg, toX, lines, xName) { // lines: {name, number, curve}
 
 function canvas(box) {
   const svg = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img" });
-  box.querySelector("svg")?.remove();
+  box.querySelector("svg[role=img]")?.remove();
   box.querySelector("h3").after(svg);
   return svg;
 }
