@@ -167,7 +167,7 @@ def test_scenes_are_the_same_every_time():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_batch_is_overfit(kind, few):
-    """Trained on four scenes, every object is found in its place, and nothing else by more than a half."""
+    """Trained on four scenes, every object is found in its place; of selective search's regions what they reach."""
     torch.manual_seed(0)
     config = small(kind, size=None if MODELS[kind].keeps_scenes else 64, anchor_scale=4.0, batch=4)
     model = train.build(config, OBJECTS)
@@ -182,9 +182,17 @@ def test_a_batch_is_overfit(kind, few):
         sum(model.losses(batch.images, batch.sizes, batch.targets).values()).backward()
         optimizer.step()
     sets = data.Images(few, few, few, few.classes, [], True, OBJECTS.keypoints)
+    model.finish(samples, data.resizing(None, None, False))
     scored, _ = evaluate(config, model, sets, few, 4, train.side(config))
+    reached = 1.0
+    if hasattr(model, "search"):
+        near = [boxes.iou(sample.target.boxes, model.search(sample.image)).amax(1) for sample in samples]
+        reached = (torch.cat(near) > 0.5).float().mean().item()
+    least = 0.95 if kind in ("faster_rcnn", "ssd", "yolo") else 0.9
+    if getattr(model.options, "threshold", 1.0) <= 0.3:
+        least = 0.85  # suppression at an IoU of 0.3 takes one of two objects of a class that overlap
     for name, evaluator in scored.items():
-        assert evaluator.results()["map_50"] > 0.9, name or "boxes"
+        assert evaluator.results()["map_50"] > least * reached, name or "boxes"
     assert set(scored) == {"", *({"masks": ["mask_"], "keypoints": ["keypoint_"]}.get(model.kind, []))}
 
 
@@ -306,8 +314,9 @@ def test_detections_are_torchvisions(name, monkeypatch):
     torch.testing.assert_close(found.scores, expected["scores"], atol=1e-4, rtol=1e-3)
     # Of the last ones, whose scores are equal but for rounding, others may be within the limit of detections.
     sure = expected["scores"] > expected["scores"][-1] + 1e-5
-    same = found.labels[:, None] == expected["labels"][sure] - 1
-    pairs = torch.where(same, boxes.iou(found.boxes, expected["boxes"][sure]), 0).argmax(0)
+    distance = (found.boxes - expected["boxes"][sure, None]).abs().amax(2)
+    distance = distance + 1e3 * (found.labels != expected["labels"][sure, None] - 1)
+    pairs = (distance + 1e3 * (found.scores - expected["scores"][sure, None]).abs()).argmin(1)
     assert len(pairs.unique()) == len(pairs) > 90
     torch.testing.assert_close(found.scores[pairs], expected["scores"][sure], atol=1e-4, rtol=1e-3)
     assert torch.equal(found.labels[pairs], expected["labels"][sure] - 1)
