@@ -16,7 +16,7 @@ from runs.compare.aggregate import Block
 from runs.curves import COLORS, X_LABEL, plain_text
 
 THRESHOLDS = 101  # of a performance profile
-PLACES = 40  # along the curve of sample efficiency
+PLACES = 25  # along the curve of sample efficiency
 MOST_AGENTS = 20  # in a picture
 MOST_BLOCKS = 8
 
