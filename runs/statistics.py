@@ -204,7 +204,8 @@ def _draws(scores: Scores, repetitions: int, seed: int) -> Iterator[list[np.ndar
 
 def _counts(random: np.random.Generator, repetitions: int, runs: int) -> np.ndarray:
     """How often each of (N,) runs is among N draws with replacement, (B, N)."""
-    return random.multinomial(runs, np.full(runs, 1 / runs), repetitions)
+    drawn = random.integers(0, runs, (repetitions, runs)) + runs * np.arange(repetitions)[:, None]
+    return np.bincount(drawn.ravel(), minlength=repetitions * runs).reshape(repetitions, runs)
 
 
 def _ends(value: float | np.ndarray, drawn: np.ndarray, factor: float) -> tuple[np.ndarray, np.ndarray]:
