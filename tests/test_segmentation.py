@@ -318,7 +318,7 @@ def test_a_run_learns_resumes_and_predicts(tmp_path, few):
 
 
 # Mean IoU on scenes of 48 pixels, by what strides allow: scores lie 16, 8, 4 and 8 pixels apart, patches 2.
-LEAST = {"sliding_window": 0.65, "fcn32s": 0.3, "fcn16s": 0.6, "fcn8s": 0.8, "fcn": 0.55, "segnet": 0.8, "unet": 0.8}
+LEAST = {"sliding_window": 0.65, "fcn32s": 0.5, "fcn16s": 0.6, "fcn8s": 0.8, "fcn": 0.55, "segnet": 0.8, "unet": 0.8}
 
 
 @pytest.mark.slow
@@ -330,6 +330,9 @@ def test_a_batch_is_overfit(kind, few):
     changes |= dict(width=0.5, hidden=64, decoder_width=16)
     model = train.build(small(kind, **changes), len(few.classes), (3, 48, 48))
     images, semantic = data.collate([few.train[index] for index in range(4)])
+    if kind == "fcn32s":  # objects of 48 pixels' images are smaller than its strides
+        images, semantic = (upsampling.nearest(each, 3) for each in (images, semantic[:, None]))
+        semantic = semantic[:, 0]
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(150):
         model.train()
