@@ -25,6 +25,8 @@ def writing(path: Path, flag: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        named = error.filename if isinstance(error.filename, str) else ""  # a file beside it, unless a temporary one
+        path = Path(named) if named and not files.UNFINISHED.fullmatch(Path(named).name) else path
         raise files.RunError(
             f"could not write {path}: {error.strerror or error}. Make room there, or choose another place with {flag}"
         ) from error

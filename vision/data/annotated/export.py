@@ -4,22 +4,25 @@
     python -m vision.data export --folder results/shapes-coco --train 200 --validation 20 --test 20 --side 96
 
 For programs that read files, and for those of others; ours draw the same scenes by `--data shapes`. A folder that
-holds anything is not overwritten. Games are recorded by agents.studies.export_coco.
+holds anything is not overwritten, but for an export by the same flags that was stopped: it is begun again. Games are
+recorded by agents.studies.export_coco.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from pathlib import Path
 
 import runs
-from runs import output
+from runs import files, output
 from runs.flag_types import Count, Whole
 from vision.data.annotated.coco_writer import FRAMES, CocoWriter, Instance
 from vision.data.samples import Sample
 from vision.data.scenes import SIDE, SIZES, Scenes
 
+UNFINISHED = "unfinished.json"  # the flags, until everything is written
 NUMBERS = ("no", "one", "two", "three", "four", "five")  # a scene has up to five shapes
 
 
@@ -34,8 +37,8 @@ class Config:
 
 
 def main(config: Config) -> None:
-    if config.folder.exists() and any(config.folder.iterdir()):
-        raise runs.RunError(f"{config.folder} is not empty: nothing there is overwritten; choose another --folder")
+    """Write the scenes. Raises RunError where the folder holds anything else, or cannot be written."""
+    begin(config)
     with output.writing(config.folder / FRAMES, "--folder"):
         writer = CocoWriter(config.folder, Scenes.classes)
         counts = (config.train, config.validation, config.test)
@@ -45,7 +48,22 @@ def main(config: Config) -> None:
                 writer.add(part, f"{number:06d}", picture, instances(sample), [sentence(sample)])
         for part, (images, objects) in writer.finish().items():
             print(f"{part}: {images:,} images, {objects:,} objects")
+        (config.folder / UNFINISHED).unlink()
     print(f"written to {config.folder}")
+
+
+def begin(config: Config) -> None:
+    """Note the flags in a new folder, or find them there. Raises RunError where it holds anything else."""
+    marker = config.folder / UNFINISHED
+    flags = json.dumps(dataclasses.asdict(config) | {"folder": ""})
+    within = (path for path in config.folder.rglob("*") if not path.is_dir())
+    held = next((path for path in within if not files.UNFINISHED.fullmatch(path.name)), None)
+    if held and not (marker.is_file() and marker.read_text(encoding="utf-8", errors="replace") == flags):
+        raise runs.RunError(
+            f"{config.folder} is not empty, it has {held.relative_to(config.folder)}: nothing there is overwritten; "
+            "choose another --folder"
+        )
+    output.write(marker, flags, "--folder")
 
 
 def instances(sample: Sample) -> list[Instance]:
