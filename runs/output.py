@@ -25,8 +25,9 @@ def writing(path: Path, flag: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        named = error.filename if isinstance(error.filename, str) else ""  # a file beside it, unless a temporary one
-        path = Path(named) if named and not files.UNFINISHED.fullmatch(Path(named).name) else path
+        named = Path(error.filename) if isinstance(error.filename, str) else path
+        if not files.UNFINISHED.fullmatch(named.name) and not path.is_relative_to(named):
+            path = named  # a file beside it
         raise files.RunError(
             f"could not write {path}: {error.strerror or error}. Make room there, or choose another place with {flag}"
         ) from error
