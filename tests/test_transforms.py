@@ -115,7 +115,7 @@ def test_resize_by_hand(sample):
     assert found.target.keypoints[0].tolist() == [[3, 4, 2], [12, 8, 1]]
     assert torch.equal(found.target.masks, sample.target.masks.repeat_interleave(2, 1).repeat_interleave(3, 2))
     assert torch.equal(boxes_of_masks(found.target.masks), found.target.boxes)
-    assert Resize(3)(sample).image.shape == (1, 3, 4) and Resize(12, max_steps=10)(sample).image.shape == (1, 8, 10)
+    assert Resize(3)(sample).image.shape == (1, 3, 4) and Resize(12, longest=10)(sample).image.shape == (1, 8, 10)
     halved = Resize((3, 4))(Sample(torch.full((3, 6, 8), 77, dtype=torch.uint8)))
     assert halved.image.unique().tolist() == [77]
     floats = torch.rand(1, 3, 20, 30, generator=generator())
@@ -205,7 +205,7 @@ GEOMETRY = [
     lambda: CenterCrop((20, 18)),
     lambda: Translate(0.3),
     lambda: ScaledCrop((31, 26), 0.2),
-    lambda: Resize(33, max_steps=60),
+    lambda: Resize(33, longest=60),
     lambda: Pad(multiple=16),
     lambda: Rotate(40.0),
     lambda: Stretch(1.2),

@@ -178,8 +178,8 @@ class Resize(Transform):
         longer side, where the aspect is kept (Faster R-CNN: 800 and 1,333).
     """
 
-    def __init__(self, size: int | Size, max_steps: int | None = None) -> None:
-        self.size, self.max_steps = size, max_steps
+    def __init__(self, size: int | Size, longest: int | None = None) -> None:
+        self.size, self.longest = size, longest
 
     def apply(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         old = tuple(batch.images.shape[2:])
@@ -203,8 +203,8 @@ class Resize(Transform):
         if isinstance(self.size, tuple):
             return self.size
         scale = self.size / min(old)
-        if self.max_steps:
-            scale = min(scale, self.max_steps / max(old))
+        if self.longest:
+            scale = min(scale, self.longest / max(old))
         return max(1, round(old[0] * scale)), max(1, round(old[1] * scale))
 
 
