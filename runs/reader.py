@@ -188,9 +188,9 @@ def read_run(folder: Path | str) -> RunRecord:
     metrics, times = (_bytes(folder / name) for name in (METRICS, CLOCK))
     (lines, unreadable), (clock, more) = parse(metrics), parse_later(folder / CLOCK, times, ("step", "seconds"))
     known = _checksums(folder / "finished.json")
-    if _changed(known.get("metrics"), metrics):
+    if _changed(known.get(METRICS), metrics):
         raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
-    changed = _changed(known.get("clock"), times)
+    changed = _changed(known.get(CLOCK), times)
     status = _status(folder, wrote if wrote.exists() else path)
     found = _run(path, folder, about, lines, Lines() if changed else clock, status, unreadable + more)
     return dataclasses.replace(found, clock_changed=changed)
@@ -273,7 +273,7 @@ def _bytes(path: Path) -> bytes:
 def _checksums(path: Path) -> dict[str, str | None]:
     """The SHA-256 of both logs of a finished run, from its finished.json; empty for others."""
     found = _read_object(path) if path.is_file() else {}
-    return {word: _typed(path, found, word, str) for word in ("metrics", "clock") if word in found}
+    return {word: _typed(path, found, word, str) for word in (METRICS, CLOCK) if word in found}
 
 
 def _changed(known: str | None, data: bytes) -> bool:

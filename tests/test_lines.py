@@ -111,7 +111,8 @@ def test_a_thousand_runs_of_ten_thousand_points(tmp_path):
         metrics = texts[random.integers(20)]
         (folder / "metrics.jsonl").write_bytes(metrics)
         (folder / "clock.jsonl").write_bytes(clock)
-        sums = {"metrics": hashlib.sha256(metrics).hexdigest(), "clock": hashlib.sha256(clock).hexdigest()}
+        written = {"metrics.jsonl": metrics, "clock.jsonl": clock}
+        sums = {name: hashlib.sha256(data).hexdigest() for name, data in written.items()}
         (folder / "finished.json").write_text(json.dumps(sums))
     command = [sys.executable, "-m", "runs.compare", str(tmp_path / "results"), "--out", str(tmp_path / "c.png")]
     begin, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
