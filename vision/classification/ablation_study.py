@@ -205,7 +205,7 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
     panel.set_ylim(-len(table), 1)
     mean = table["baseline"].accuracy[0]
     panel.set_xlabel(
-        f"points of accuracy on validation images, minus the baseline's ({mean:.1f}%): mean, 95% interval"
+        f"points of accuracy on validation images\nminus the baseline's ({mean:.1f}%): mean, 95% interval"
     )
     words = printable("\n".join(textwrap.wrap(title(found, config), 76)))
     panel.set_title(words, fontsize=9, parse_math=False)
