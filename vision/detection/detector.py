@@ -14,7 +14,7 @@ from vision.data.samples import Sample, Target
 from vision.detection.detections import Detections
 
 Size = tuple[int, int]  # height, width
-SMALL = dict(batch=16, learning_rate=2e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
+SMALL = dict(batch=4, learning_rate=1e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
 
 
 class Objects(NamedTuple):
