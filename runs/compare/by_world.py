@@ -101,10 +101,12 @@ def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
 
 
 def tested(each: Group, suffix: str) -> str:
-    """The test score from one view or rollout of each image and, in brackets, those from several."""
+    """The test score and, in brackets, that from several views or rollouts of each image, or others by their names."""
     name = each.score.name
     scores = {}
     for word in sorted({word for run in each.runs for word in run.tested}):
         scores[word.removeprefix(f"{name}_")] = over_seeds([run.tested.get(word) for run in each.runs], suffix)
     plain = scores.pop(name, "–")
-    return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
+    if len(scores) == 1:
+        return plain + "".join(f" ({score} with {count})" for count, score in scores.items())
+    return plain + "".join(f" ({name}_{kind} {score})" for kind, score in scores.items())
