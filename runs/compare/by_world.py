@@ -101,7 +101,7 @@ def _evaluation(lines: Sequence[dict[str, Any] | None], score: Score) -> str:
 
 
 def tested(each: Group, suffix: str) -> str:
-    """The test score and, in brackets, that from several views or rollouts of each image, or others by their names."""
+    """The test score and, in brackets, that from several views or rollouts of an image, or others by their names."""
     name = each.score.name
     scores = {}
     for word in sorted({word for run in each.runs for word in run.tested}):
