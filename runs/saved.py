@@ -50,6 +50,21 @@ def config(kind: type[C], folder: Path, found: dict[str, Any]) -> C:
     return made
 
 
+def trained(kind: type[C], folder: Path, program: str, needed: str = "") -> tuple[C, dict[str, Any]]:
+    """The config of a program's run, and its tracked parts at the best evaluation, or the last ones before any.
+
+    needed: a file that the run writes at its evaluations, if there has to be one.
+    Raises RunError where there is no such run of this program, or it was not evaluated yet.
+    """
+    described = about(folder)
+    if described["program"] != program:
+        raise RunError(f"{folder} is a run of {described['program']}, not of {program}")
+    found = config(kind, folder, described)
+    if needed and not (folder / needed).is_file():
+        raise RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    return found, state(folder, "best")["parts"]
+
+
 def state(folder: Path, which: str) -> dict[str, Any]:
     """The best or the last checkpoint of a run: {"which": "best", "step": ..., "parts": ...}.
 

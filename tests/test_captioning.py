@@ -190,7 +190,7 @@ def test_captioners_stand_on_any_backbone(name, backbone, few):
     vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     torch.manual_seed(0)
     model = train.build(config, vocabulary)
-    images, words, targets = data.Loader(few, vocabulary, None, 4, 14, seed=1).training(0)
+    images, words, targets = data.Batches(few, vocabulary, None, 4, 14, seed=1).training(0)
     assert words[:, 0].tolist() == [vocabulary.start] * 4 and torch.equal(words[:, 1:], targets[:, :-1].clamp(min=0))
     found = model.losses(images, words, targets, torch.zeros(()), attention.Options())
     assert {"plain": {"loss/words"}, "soft": {"loss/words", "loss/places"}}.get(
@@ -353,7 +353,7 @@ def test_a_folder_in_cocos_format(tmp_path):
     sets = data.load(str(folder), overfit=8)
     assert len(sets.train) == len(sets.test) == 8 and all(len(each.target.captions) >= 5 for each in sets.train)
     vocabulary = Vocabulary.of(sets.captions())
-    loader = data.Loader(sets.train, vocabulary, 64, 4, 20, seed=1)
+    loader = data.Batches(sets.train, vocabulary, 64, 4, 20, seed=1)
     images, words, targets = loader.training(0)
     loader.close()
     assert images.shape == (4, 3, 64, 64) and (targets != IGNORE).sum(1).min() > 5 and words.max() <= vocabulary.start
@@ -371,7 +371,7 @@ def test_sixteen_scenes_are_overfit(name, few):
     vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     model = train.build(config, vocabulary)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    batches, baseline = data.Loader(few, vocabulary, None, 16, 14, seed=1), train.Baseline(torch.device("cpu"))
+    batches, baseline = data.Batches(few, vocabulary, None, 16, 14, seed=1), train.Baseline(torch.device("cpu"))
     for step in range(0, 16 * 150, 16):
         optimizer.zero_grad()
         model.train()

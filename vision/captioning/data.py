@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ from torch.nn import functional as F
 from vision.captioning import scenes
 from vision.captioning.vocabulary import IGNORE, Vocabulary
 from vision.data import annotated
+from vision.data.loader import Loader
 from vision.data.samples import Sample
-from vision.data.sets import order
 
 SHAPES = "shapes"  # the drawn scenes
 
@@ -88,11 +87,8 @@ def resized(image: Tensor, size: int | None) -> Tensor:
     return F.interpolate(image[None], (size, size), mode="bilinear", antialias=True)[0]
 
 
-class Loader:
-    """Training batches: images and one caption of each, read by a thread ahead of time.
-
-    What is in a batch depends only on the step and the seed. longest: words of a caption at most.
-    """
+class Batches:
+    """Training batches, images and one caption of each, read ahead of time. longest: words of a caption at most."""
 
     def __init__(
         self,
@@ -105,22 +101,15 @@ class Loader:
         device: torch.device | str = "cpu",
     ) -> None:
         self.samples, self.vocabulary, self.size, self.device = samples, vocabulary, size, device
-        self.batch, self.longest, self.seed = batch, longest, seed
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._begun: dict[int, Future] = {}
+        self.longest = longest
+        self._loader = Loader(len(samples), batch, seed, self._make)
+        self.close = self._loader.close
 
     def training(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """The batch at a step, counted in images: images (B, 3, H, W), words read (B, T) and to be written (B, T)."""
-        begun = self._begun.pop(step, None) or self._pool.submit(self._make, step)
-        made = begun.result()
-        self._begun = {step + self.batch: self._pool.submit(self._make, step + self.batch)}
-        return tuple(each.to(self.device) for each in made)
+        return tuple(each.to(self.device) for each in self._loader.at(step))
 
-    def _make(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        count = max(1, len(self.samples) // self.batch)
-        epoch, number = divmod(step // self.batch, count)
-        rows = order(len(self.samples), self.seed, epoch)[number * self.batch : (number + 1) * self.batch].tolist()
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+    def _make(self, rows: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         images, sentences = [], []
         for row in rows:
             sample = self.samples[row]
@@ -131,7 +120,3 @@ class Loader:
         targets = torch.nn.utils.rnn.pad_sequence(sentences, batch_first=True, padding_value=IGNORE)
         begin = torch.full_like(targets[:, :1], self.vocabulary.start)
         return torch.stack(images), torch.cat([begin, targets[:, :-1].clamp(min=0)], 1), targets
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._pool.shutdown(cancel_futures=True)

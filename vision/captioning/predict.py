@@ -1,7 +1,7 @@
 """Captions of a trained run for image files: text, and pictures of where the network looked at each word.
 
     python -m vision.captioning predict results/shapes/captioning-1 photo.jpg other.png
-    python -m vision.captioning predict results/coco/captioning-1 photo.jpg --beam 5 --out told
+    python -m vision.captioning predict results/coco/captioning-1 photo.jpg --beam 5 --out captions
 
 <out>/<name>.png is each image with its caption; <out>/captions.json has them all, as COCO's results do.
 """
@@ -18,7 +18,6 @@ import torch
 import tyro
 from torch import Tensor
 
-import runs
 from runs import saved
 from runs.flag_types import Count
 from runs.machine import choose
@@ -69,14 +68,8 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     Raises RunError where there is no such run, or nothing was saved yet.
     """
     device, folder = choose(str(device)), Path(folder)
-    described = saved.about(folder)
-    if described["program"] != "vision.captioning":
-        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.captioning")
-    config = saved.config(train.Config, folder, described)
-    if not (folder / train.VOCABULARY).is_file():
-        raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    config, parts = saved.trained(train.Config, folder, "vision.captioning", train.VOCABULARY)
     vocabulary = Vocabulary.load(folder / train.VOCABULARY)
-    parts = saved.state(folder, "best")["parts"]
     known = config.backbone in backbones.BACKBONES
     backbone = config.backbone if known else str(folder)  # a pretrained one is saved here
     model = train.build(dataclasses.replace(config, backbone=backbone, train="all"), vocabulary)

@@ -12,7 +12,7 @@ the sentence's order, of classes such as "red disc".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -64,9 +64,6 @@ class DescribedScenes(Sequence):
     def __getitem__(self, index: int) -> Sample:
         """Raises IndexError beyond the last."""
         return Sample(self.images[index], self.target(index))
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(len(self)))
 
     def target(self, index: int) -> Target:
         """The sentence, and the objects in its order."""

@@ -152,7 +152,7 @@ def train(config: Config) -> None:
     optimizer = optimizers.build(
         "adamw", optimizers.groups(model, config.weight_decay, decay_biases=False), config.learning_rate
     )
-    batches = data.Loader(sets.train, vocabulary, config.size, config.batch, config.longest, config.seed, device)
+    batches = data.Batches(sets.train, vocabulary, config.size, config.batch, config.longest, config.seed, device)
     options = attention.Options(config.doubly_stochastic, config.reinforce, config.exploration)
     baseline = Baseline(device)
 
@@ -189,7 +189,7 @@ def train(config: Config) -> None:
         batches.close()
 
 
-def estimate(config: Config, model: Captioner, batches: data.Loader, sets: data.Images) -> str:
+def estimate(config: Config, model: Captioner, batches: data.Batches, sets: data.Images) -> str:
     """About how long a run takes, in a sentence: measured by two updates, whose gradients are thrown away, and one
     batch of an evaluation. The generators are left as they were.
     """

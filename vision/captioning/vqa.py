@@ -233,13 +233,10 @@ class Trained(NamedTuple):
 def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     """A run's config and network, that of the best evaluation. Raises RunError where there is no such run."""
     device, folder = choose(str(device)), Path(folder)
-    described = saved.about(folder)
-    if described["program"] != "vision.captioning.vqa":
-        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.captioning.vqa")
-    config = saved.config(Config, folder, described)
+    config, parts = saved.trained(Config, folder, "vision.captioning.vqa", backbones.FILENAME)
     known = config.backbone in backbones.BACKBONES
     model = build(dataclasses.replace(config, backbone=config.backbone if known else str(folder), train="all"))
-    model.load_state_dict(saved.state(folder, "best")["parts"]["model"])
+    model.load_state_dict(parts["model"])
     return Trained(config, model.to(device, memory_format=torch.channels_last).eval())
 
 

@@ -14,6 +14,7 @@ a folder's path        train/<class>/*.jpg, at any size       folders.py, image_
 
 sets.py        what an image set is; files.py: finding, fetching and verifying its files
 samples.py     Sample and Batch: images with boxes, masks, keypoints, semantic masks, captions
+loader.py      training batches made by a thread ahead of time
 annotated/     readers of boxes, masks, keypoints and captions: COCO, VOC, YOLO; what is wrong with them
 boxes_picture.py  pictures of images with boxes
 transforms.py  transforms that move those along with the image, on image_ops.py; warps.py has more of them

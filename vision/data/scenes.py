@@ -7,7 +7,7 @@ ones hide earlier ones. Boxes and masks are of what is visible; what is hidden f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,9 +41,6 @@ class Scenes(Sequence):
     def __getitem__(self, index: int) -> Sample:
         """Raises IndexError beyond the last."""
         return Sample(self.images[index], self.target(index))
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[index] for index in range(len(self)))
 
     def target(self, index: int) -> Target:
         """Boxes, labels, masks and keypoints of a scene."""

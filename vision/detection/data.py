@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from vision.data import annotated, scenes
 from vision.data.box_transforms import Expand, IoUCrop
+from vision.data.loader import Loader
 from vision.data.samples import Sample, Target
-from vision.data.sets import order
 from vision.data.transforms import ColorJitter, Compose, Flip, Pad, Resize, Transform
 from vision.detection.detector import Objects
 
@@ -85,8 +84,8 @@ def augmentation(name: str, keypoints: int = 0) -> Transform:
     return Compose(steps[name])
 
 
-class Loader:
-    """Batches of samples: read by a thread ahead of time, each with random numbers of its own.
+class Batches:
+    """Training batches, read ahead of time.
 
     size: pixels of the shorter side, or of both where images are `stretched`; None: as they are. longest: pixels of
     the longer side, at most.
@@ -103,35 +102,18 @@ class Loader:
         change: Transform | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.samples, self.batch, self.seed, self.device = samples, batch, seed, device
+        self.samples, self.change, self.device = samples, change or Compose([]), device
         self.resize = resizing(size, longest, stretched)
-        self.change = change
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._begun: dict[int, Future] = {}
+        self._loader = Loader(len(samples), batch, seed, self._make)
+        self.close = self._loader.close
 
     def training(self, step: int) -> tuple[Tensor, list[tuple[int, int]], list[Target]]:
-        """The batch at a step, counted in images: images (B, C, H, W), their sizes and targets.
-
-        It depends only on the step and the seed.
-        """
-        begun = self._begun.pop(step, None) or self._pool.submit(self._make, step)
-        made = begun.result()
-        self._begun = {step + self.batch: self._pool.submit(self._make, step + self.batch)}
+        """The batch at a step, counted in images: images (B, C, H, W), their sizes and targets."""
+        made = self._loader.at(step)
         return made.images.to(self.device), made.sizes, [_moved(each, self.device) for each in made.targets]
 
-    def _make(self, step: int) -> Batch:
-        count = max(1, len(self.samples) // self.batch)
-        epoch, number = divmod(step // self.batch, count)
-        rows = order(len(self.samples), self.seed, epoch)[number * self.batch : (number + 1) * self.batch]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        return collate([self.resize(self._changed(self.samples[row], generator)) for row in rows.tolist()])
-
-    def _changed(self, sample: Sample, generator: torch.Generator) -> Sample:
-        return sample if self.change is None else self.change(sample, generator)
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._pool.shutdown(cancel_futures=True)
+    def _make(self, rows: list[int], generator: torch.Generator) -> Batch:
+        return collate([self.resize(self.change(self.samples[row], generator)) for row in rows])
 
 
 def resizing(size: int | None, longest: int | None, stretched: bool) -> Transform:

@@ -19,7 +19,6 @@ import torch
 import tyro
 from torch import Tensor
 
-import runs
 from runs import saved
 from runs.flag_types import Share
 from runs.machine import choose
@@ -68,16 +67,10 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     Raises RunError where there is no such run, or nothing was saved yet.
     """
     device, folder = choose(str(device)), Path(folder)
-    described = saved.about(folder)
-    if described["program"] != "vision.detection":
-        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.detection")
-    config = saved.config(train.Config, folder, described)
-    if not (folder / train.CLASSES).is_file():
-        raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    config, parts = saved.trained(train.Config, folder, "vision.detection", train.CLASSES)
     known = json.loads((folder / train.CLASSES).read_text())
     classes = tuple(known["classes"])
     objects = Objects(len(classes), known.get("keypoints", 0), known.get("masks", False))
-    parts = saved.state(folder, "best")["parts"]
     listed = config.backbone in backbones.BACKBONES
     backbone = config.backbone if listed else str(folder)  # a pretrained one is saved here
     own = dataclasses.replace(config, backbone=backbone, fix_norms=config.fix_norms if listed else True)

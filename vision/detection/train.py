@@ -125,10 +125,10 @@ def build(config: Config, objects: Objects) -> Detector:
 
 def loader(
     config: Config, model: Detector, samples: data.Sequence, device: torch.device, keypoints: int = 0
-) -> data.Loader:
+) -> data.Batches:
     """The training batches of a config."""
     change = data.augmentation(config.augment, keypoints)
-    return data.Loader(
+    return data.Batches(
         samples, side(config), config.longest, model.fixed_size, config.batch, config.seed, change, device
     )
 
@@ -183,7 +183,7 @@ def train(config: Config) -> None:
         batches.close()
 
 
-def estimate(config: Config, model: Detector, batches: data.Loader, sets: data.Images) -> str:
+def estimate(config: Config, model: Detector, batches: data.Batches, sets: data.Images) -> str:
     """About how long a run takes, in a sentence: measured by a few updates of a copy, reading included, and one batch
     of an evaluation. The generators are left as they were.
     """

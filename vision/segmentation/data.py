@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vision.data import annotated, mask_folders, scenes
+from vision.data.loader import Loader
 from vision.data.samples import IGNORE, Sample, Target
-from vision.data.sets import order
 from vision.data.transforms import ColorJitter, Compose, Flip, Pad, RandomCrop, Resize, Transform
 
 AUGMENTATIONS = ("none", "flip", "color")
@@ -122,8 +121,8 @@ def median_weights(share: Tensor) -> Tensor:
     return torch.where(there, share[there].median() / share.clamp(min=1e-12), 1.0).float()
 
 
-class Loader:
-    """Training batches: read by a thread ahead of time, each with random numbers of its own.
+class Batches:
+    """Training batches, read ahead of time.
 
     size: pixels of the shorter side; None: as they are. crop: side of a random square of it; 0: the whole image.
     """
@@ -138,33 +137,20 @@ class Loader:
         change: Transform | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.samples, self.batch, self.seed, self.device = samples, batch, seed, device
+        self.samples, self.device = samples, device
         steps: list[Transform] = [Resize(size)] if size else []
         steps += [RandomCrop(0, (crop, crop))] if crop else []
         self.change = Compose([*steps, *([change] if change else [])])
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._begun: dict[int, Future] = {}
+        self._loader = Loader(len(samples), batch, seed, self._make)
+        self.close = self._loader.close
 
     def training(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch at a step, counted in images: images (B, C, H, W) uint8 and classes (B, H, W) int64.
-
-        It depends only on the step and the seed.
-        """
-        begun = self._begun.pop(step, None) or self._pool.submit(self._make, step)
-        images, semantic = begun.result()
-        self._begun = {step + self.batch: self._pool.submit(self._make, step + self.batch)}
+        """The batch at a step, counted in images: images (B, C, H, W) uint8 and classes (B, H, W) int64."""
+        images, semantic = self._loader.at(step)
         return images.to(self.device), semantic.to(self.device)
 
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
-        count = max(1, len(self.samples) // self.batch)
-        epoch, number = divmod(step // self.batch, count)
-        rows = order(len(self.samples), self.seed, epoch)[number * self.batch : (number + 1) * self.batch]
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        return collate([self.change(self.samples[row], generator) for row in rows.tolist()])
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._pool.shutdown(cancel_futures=True)
+    def _make(self, rows: list[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return collate([self.change(self.samples[row], generator) for row in rows])
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,6 @@ import tyro
 from PIL import Image
 from torch import Tensor
 
-import runs
 from runs import output, saved
 from runs.machine import choose
 from runs.printing import printable
@@ -66,14 +65,8 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     Raises RunError where there is no such run, or nothing was saved yet.
     """
     device, folder = choose(str(device)), Path(folder)
-    described = saved.about(folder)
-    if described["program"] != "vision.segmentation":
-        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.segmentation")
-    config = saved.config(train.Config, folder, described)
-    if not (folder / train.CLASSES).is_file():
-        raise runs.RunError(f"{folder} was not evaluated yet: let it train until its first evaluation")
+    config, parts = saved.trained(train.Config, folder, "vision.segmentation", train.CLASSES)
     classes = tuple(json.loads((folder / train.CLASSES).read_text())["classes"])
-    parts = saved.state(folder, "best")["parts"]
     known = config.backbone in backbones.BACKBONES  # a pretrained one is saved here
     own = config if known else dataclasses.replace(config, backbone=str(folder), width=None, stem=None)
     model = train.build(own, len(classes))

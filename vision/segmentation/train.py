@@ -154,7 +154,7 @@ def train(config: Config) -> None:
     learned = optimizers.groups(model, config.weight_decay, decay_biases=False)
     optimizer = optimizers.build(config.optimizer, learned, config.learning_rate, config.momentum)
     change = data.augmentation(config.augment)
-    batches = data.Loader(sets.train, config.size, config.crop, config.batch, config.seed, change, device)
+    batches = data.Batches(sets.train, config.size, config.crop, config.batch, config.seed, change, device)
 
     def learn(images: Tensor, semantic: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
@@ -197,7 +197,7 @@ def shape_of(config: Config, sample: Sample) -> tuple[int, ...]:
     return (3, round(tall * scale), round(wide * scale))
 
 
-def estimate(config: Config, model: Segmenter, batches: data.Loader, sets: data.Images) -> str:
+def estimate(config: Config, model: Segmenter, batches: data.Batches, sets: data.Images) -> str:
     """About how long a run takes, in a sentence: measured by two updates, whose gradients are thrown away, and one
     evaluated image. The generators are left as they were.
     """

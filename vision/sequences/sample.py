@@ -71,12 +71,8 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     text is another one.
     """
     device, folder = choose(str(device)), Path(folder)
-    described = saved.about(folder)
-    if described["program"] != "vision.sequences":
-        raise runs.RunError(f"{folder} is a run of {described['program']}, not of vision.sequences")
-    config = saved.config(train.Config, folder, described)
+    config, parts = saved.trained(train.Config, folder, "vision.sequences")
     task = TASKS[config.task](config)
-    parts = saved.state(folder, "best")["parts"]
     if config.backbone not in backbones.BACKBONES:
         config = dataclasses.replace(config, backbone=str(folder))
     network = train.build(config, task)
