@@ -34,10 +34,8 @@ import tyro
 import envs
 import runs
 from agents.evaluation import Policy, bootstrap_interval, episodes
-from agents.explanations import Explained
 from agents.film import film
 from agents.loading import WATCH_SEED, load_checkpoint, load_config, without_exploration
-from agents.recording import Recording, Settings
 from runs import files
 from runs.flag_types import Count, NonNegative
 from runs.log import finite
@@ -113,7 +111,11 @@ def main(config: Config) -> None:
             kind = f"{state['which']}{'-greedy' * config.greedy}{f'-{config.explain}' if config.explain else ''}"
             path = place / "videos" / f"watch-{kind}-step-{state['step']:012d}-seed-{config.seed}.mp4"
             policy = program.load(trained, folder, state["parts"], world, config.seed)
-            draw = Explained(config.explain, policy) if config.explain else None
+            draw = None
+            if config.explain:
+                from agents.explanations import Explained  # here: most calls would only start more slowly by it
+
+                draw = Explained(config.explain, policy)
             print(f"filming a game, at most {config.film_seconds:g} s of it", file=sys.stderr, flush=True)
             with optional("film", place):
                 total, ended = film(
@@ -131,6 +133,8 @@ def main(config: Config) -> None:
 
 def export_coco(config: Config, program: ModuleType, trained: object, state: dict, device: torch.device) -> None:
     """Record an agent's games of Atari as labeled images, and say how many boxes hold their object's color."""
+    from agents.recording import Recording, Settings  # here, as above
+
     game = envs.atari.canonical(trained.env) or trained.env
     options = {"evaluation": True} | program.world_options(trained)
     limit = max(1, config.frames // 40)
