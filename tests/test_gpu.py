@@ -7,6 +7,9 @@ python -m pytest -m slow tests/test_gpu.py       # the same tests on the CPU, gr
 import dataclasses
 import importlib
 import json
+import math
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from agents.recurrent_attention import dram, ram
 from runs import machine
 from tests import launched
 from tests.devices import CUDA_OR_SLOW
+from tests.faults.programs import PROGRAMS, draw
 from vision.classification import train as classification
 
 MODES = ("plain", "capture", "compile")
@@ -50,6 +54,15 @@ CLASSIFIERS = {
     "dropout, Adam": dict(backbone="lenet", optimizer="adam", learning_rate=1e-3, dropout=0.5, bf16=True),
     "averaged weights, mixup": dict(ema_decay=0.99, mixup=0.4, augment="flip,crop,jitter,cutout"),
 }
+
+PRECISIONS = {"float32": "--no-bf16", "bf16": "--bf16"}
+ON_A_DEVICE = {name: program for name, program in PROGRAMS.items() if "--device=cpu" in program.flags}
+COMMANDS = [
+    (name, precision)
+    for name, program in ON_A_DEVICE.items()
+    for precision in PRECISIONS
+    if precision == "float32" or "--no-bf16" in program.flags
+]
 
 
 @pytest.fixture(params=CUDA_OR_SLOW)
@@ -128,6 +141,32 @@ def test_classifier(name, mode, device, tmp_path):
     for each in ("plain", mode) if mode != "plain" else ("plain",):
         train(classification, config, tmp_path, device, each)
     check(tmp_path / "shapes", mode)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of images, and beside it the other files that the programs of tests/faults/programs.py read."""
+    folder = tmp_path_factory.mktemp("read") / "pictures"
+    draw(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name,precision", COMMANDS)
+def test_command(name, precision, device, pictures, tmp_path, monkeypatch):
+    """Every program of agents/ and vision/ that has --device ends as its command, with finite losses."""
+    program = ON_A_DEVICE[name]
+    changed = {"--device=cpu": f"--device={device}", "--no-bf16": PRECISIONS[precision]}
+    words = [changed.get(word, word) for word in program.arguments(tmp_path, pictures)]
+    monkeypatch.setattr(sys, "argv", [program.module, *words])
+    try:
+        runpy.run_module(program.module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        assert not ended.code
+    assert any(tmp_path.iterdir())
+    for metrics in tmp_path.glob("*/run/metrics.jsonl"):
+        lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+        found = [value for line in lines for key, value in line.items() if key.startswith("loss/")]
+        assert all(math.isfinite(value) for value in found) and (found or "planned" in name)
 
 
 @pytest.mark.parametrize("program", ["dqn", "rainbow", "pqn", "ppo"])

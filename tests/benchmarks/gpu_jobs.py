@@ -170,8 +170,9 @@ def train(
     common = dict(wandb="disabled", evaluate_every=NEVER, save_every=float(NEVER), log_every=2_000, profile=profile)
     if hasattr(module.Config, "film_seconds"):
         common |= dict(film_seconds=0.0, evaluate_first=0)
-    chosen = {key: flags[key] for key in ("env", "only", "data", "backbone", "images") if key in flags}
-    config = module.recipe(module.Config(**chosen))
+    asked = ("env", "only", "data", "backbone", "images", "model", "task")
+    chosen = {key: flags[key] for key in asked if key in flags}
+    config = getattr(module, "recipe", lambda config: config)(module.Config(**chosen))
     with tempfile.TemporaryDirectory() as folder:
         config = dataclasses.replace(config, device=str(device), folder=Path(folder), **common | flags)
         timed = Timed(device, seconds, warm_up, profile)

@@ -58,6 +58,7 @@ def _full(device: str, window: float) -> Iterator[dict[str, Any]]:
         yield agent("Rainbow", 128, mode, device, window)
         yield agent("PPO", 128, mode, device, window)
         yield resnet(224, 128, mode, device, window)
+    yield from tasks(device, window)
     for name in ("DQN", "PQN"):
         for mode in ("capture", "plain"):
             yield agent(name, 128, mode, device, window, profile=20)
@@ -140,6 +141,21 @@ def resnet(side: int, batch: int, mode: str, device: str, window: float) -> dict
     warm_up = 8 if device != "cpu" else 1
     name = f"ResNet-18, {side} x {side}, batch {batch}, {mode}"
     return _job(name, "images", device, window, side=side, count=count, flags=flags, warm_up=warm_up)
+
+
+def tasks(device: str, window: float, small: bool = False) -> Iterator[dict[str, Any]]:
+    """Jobs of vision's other tasks on drawn images, by their recipes in larger batches: images, or questions, /s."""
+    some = dict(steps=10**9)
+    for name, program, flags in (
+        ("Faster R-CNN", "vision.detection.train", dict(model="faster_rcnn", batch=4 if small else 16)),
+        ("SSD", "vision.detection.train", dict(model="ssd", batch=4 if small else 16)),
+        ("U-Net", "vision.segmentation.train", dict(model="unet", batch=4 if small else 16)),
+        ("captioning", "vision.captioning.train", dict(batch=8 if small else 64)),
+        ("questions about scenes", "vision.captioning.vqa", dict(batch=8 if small else 64)),
+        ("characters, LSTM", "vision.sequences.train", dict(task="text")),
+    ):
+        title = f"{name}, batch {flags['batch']}" if "batch" in flags else name
+        yield _job(title, "train", device, window, program=program, flags=some | flags, warm_up=1 if small else 8)
 
 
 def games(device: str, seconds: float, steps_per_second: float | None) -> Iterator[tuple[str, float, list[str]]]:
