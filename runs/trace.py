@@ -2,7 +2,8 @@
 
 Methods of worlds and memories are labeled while recording, optimizers and the backward pass label themselves. The
 time between two labels is attributed to the later one: the time before world.send is acting, the time before the
-backward pass is the forward pass. An emulator's own threads are not visible.
+backward pass is the forward pass. A captured update is one kind of work, for its parts are not visible to Python; an
+emulator's own threads are not visible either.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 ACT, SEND, WAIT, OTHER = "act", "emulator: send", "emulator: wait", "other"
 ADD, DRAW, PRIORITIES = "memory: add", "memory: draw", "memory: priorities"
 FORWARD, BACKWARD, OPTIMIZER = "learn: forward", "learn: backward", "learn: optimizer"
+GRAPH = "learn: captured update"
 BESIDE, DEVICE = "emulator: beside", "wait for the device"
 COLORS = {  # after Okabe and Ito 2008
     ACT: "#56B4E9",
@@ -27,6 +29,7 @@ COLORS = {  # after Okabe and Ito 2008
     FORWARD: "#0072B2",
     BACKWARD: "#CC79A7",
     OPTIMIZER: "#D55E00",
+    GRAPH: "#7B5EA7",
     DEVICE: "#000000",
     OTHER: "#BBBBBB",
 }
@@ -37,6 +40,7 @@ LABELS = {  # a method of a tracked part -> its kind of work, and that of the ti
     "sample": (DRAW, OTHER),
     "sequences": (DRAW, OTHER),
     "update": (PRIORITIES, OTHER),
+    "learn": (GRAPH, OTHER),
 }
 TOP = 9  # operations named
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")  # event categories of an accelerator

@@ -59,6 +59,10 @@ class Launched:
         self.inputs: tuple | None = None
 
     def __call__(self, *inputs: Any) -> Any:
+        with torch.profiler.record_function(graph.label(self.function)):
+            return self._call(inputs)
+
+    def _call(self, inputs: tuple) -> Any:
         self.calls += 1
         if self.calls <= graph.EAGER:
             return self.function(*inputs)

@@ -10,6 +10,7 @@ import json
 import math
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,16 @@ import runs
 from agents.recurrent_attention import dram, ram
 from runs import machine
 from tests import launched
-from tests.devices import CUDA_OR_SLOW
+from tests.devices import CUDA_OR_SLOW, without_tf32
 from tests.faults.programs import PROGRAMS, draw
 from vision.classification import train as classification
 
 MODES = ("plain", "capture", "compile")
 SHORT = dict(wandb="disabled", log_every=64, save_every=10**9)
 PLAYED = SHORT | dict(env="Catch", worlds=4, evaluate_every=10**9, film_seconds=0.0)
-REPLAYED = dict(steps=400, learn_start=64, capacity=1_000, batch=8, bf16=True)
-ROLLED = dict(steps=360, rollout=9, bf16=True)
+# float32: by bf16's rounding, which differs between kernels, two modes choose other actions within a few updates
+REPLAYED = dict(steps=400, learn_start=64, capacity=1_000, batch=8, bf16=False)
+ROLLED = dict(steps=360, rollout=9, bf16=False)
 AGENTS = {  # program, numbers
     "dqn": ("dqn", REPLAYED),
     "dqn, two updates": ("dqn", REPLAYED | dict(updates=2, double=True, max_grad_norm=10.0)),
@@ -44,19 +46,22 @@ AGENTS = {  # program, numbers
     "ppo": ("ppo", ROLLED),
     "ppo, LSTM": ("ppo", ROLLED | dict(lstm_units=16)),
     "a2c": ("a2c", ROLLED),
-    "reinforce": ("reinforce", dict(steps=400, bf16=True)),
+    "reinforce": ("reinforce", dict(steps=400, bf16=False)),
     "soft_attention": ("soft_attention", ROLLED),
     "hard_attention": ("hard_attention", ROLLED),
 }
 CLASSIFIERS = {
     "airbench": dict(bf16=True),
     "resnet18": dict(backbone="resnet18", width=0.25, bf16=True, learning_rate=0.01),
-    "dropout, Adam": dict(backbone="lenet", optimizer="adam", learning_rate=1e-3, dropout=0.5, bf16=True),
+    "dropout, Adam": dict(backbone="lenet5", optimizer="adam", learning_rate=1e-3, dropout=0.5, bf16=True),
     "averaged weights, mixup": dict(ema_decay=0.99, mixup=0.4, augment="flip,crop,jitter,cutout"),
 }
 
 PRECISIONS = {"float32": "--no-bf16", "bf16": "--bf16"}
-ON_A_DEVICE = {name: program for name, program in PROGRAMS.items() if "--device=cpu" in program.flags}
+ONLY_ON_CPU = ("tabular", "tabular, planned", "dqn on disk")  # they refuse other devices
+ON_A_DEVICE = {
+    name: program for name, program in PROGRAMS.items() if "--device=cpu" in program.flags and name not in ONLY_ON_CPU
+}
 COMMANDS = [
     (name, precision)
     for name, program in ON_A_DEVICE.items()
@@ -74,16 +79,23 @@ def device(request, monkeypatch) -> torch.device:
     return torch.device(request.param)
 
 
-def losses(folder: Path) -> list[float]:
+@pytest.fixture
+def float32() -> Iterator[None]:
+    """Convolutions and products without TF32, whose kernels for a graph may round otherwise than those without."""
+    with without_tf32():
+        yield
+
+
+def losses(folder: Path, first: int = 3) -> list[float]:
     """All losses of the first lines that have any: later ones part, for rounding decides between two actions."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = [[value for key, value in line.items() if key.startswith("loss/")] for line in lines]
-    return sum([each for each in found if each][:3], [])
+    return sum([each for each in found if each][:first], [])
 
 
-def check(folder: Path, mode: str) -> None:
+def check(folder: Path, mode: str, first: int = 3) -> None:
     """The run of a mode learned what the plain one did."""
-    plain, other = (losses(folder / name) for name in ("plain", mode))
+    plain, other = (losses(folder / name, first) for name in ("plain", mode))
     assert plain and plain == pytest.approx(other, rel=0.05, abs=5e-3)
 
 
@@ -96,7 +108,7 @@ def train(program, config, folder: Path, device: torch.device, mode: str) -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", AGENTS)
-def test_agent(name, mode, device, tmp_path):
+def test_agent(name, mode, device, float32, tmp_path):
     if device.type == "cpu" and mode == "compile" and name != "dqn":
         pytest.skip("test_compile.py compiles the others")
     program, numbers = AGENTS[name]
@@ -114,7 +126,7 @@ def test_agent(name, mode, device, tmp_path):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("task", ["MNIST", "Cluttered", "Pairs", "differentiable"])
-def test_recurrent_attention(task, mode, device, tmp_path):
+def test_recurrent_attention(task, mode, device, float32, tmp_path):
     if device.type == "cpu" and mode == "compile":
         pytest.skip("half a minute each")
     module = dram if task == "Pairs" else ram
@@ -122,12 +134,12 @@ def test_recurrent_attention(task, mode, device, tmp_path):
     config = module.recipe(module.Config(env=where))
     config = dataclasses.replace(
         config, images="glyphs", steps=1_600, batch=100, evaluate_every=10**9, film=False, test_rollouts=2,
-        evaluate_passes=1, **SHORT | dict(log_every=400),
+        evaluate_passes=1, bf16=False, **SHORT | dict(log_every=400),
         **(dict(attention="differentiable") if task == "differentiable" else {}),
     )  # fmt: skip
     for each in ("plain", mode) if mode != "plain" else ("plain",):
         train(module, config, tmp_path, device, each)
-    check(next(tmp_path.iterdir()), mode)
+    check(next(tmp_path.iterdir()), mode, first=1)  # then a rounding may turn an answer, and with it a reward
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -166,7 +178,7 @@ def test_command(name, precision, device, pictures, tmp_path, monkeypatch):
     for metrics in tmp_path.glob("*/run/metrics.jsonl"):
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
         found = [value for line in lines for key, value in line.items() if key.startswith("loss/")]
-        assert all(math.isfinite(value) for value in found) and (found or "planned" in name)
+        assert found and all(math.isfinite(value) for value in found)
 
 
 @pytest.mark.parametrize("program", ["dqn", "rainbow", "pqn", "ppo"])

@@ -78,7 +78,8 @@ def test_plan_and_summary(tmp_path):
     found = {"table": {"PQN, 128 worlds, plain": {"status": "passed", "result": {"per_second": 5.0}}}}
     found["table"] |= {"PQN, 256 worlds, plain": {"status": "passed", "result": {"per_second": 9.0}}}
     found["table"] |= {"DQN, 16 worlds, plain": {"status": "hung", "error": "hung: 75 s"}}
-    assert gpu_summary.measured(found, "PQN") == 5.0 and gpu_summary.measured({}, "PQN") is None
+    assert gpu_summary.measured(found, "PQN, 256 worlds, plain") == 9.0
+    assert gpu_summary.measured(found, "DQN, 16 worlds, plain") is gpu_summary.measured({}, "PQN") is None
     about = {"hardware": {"processor": "x", "cores": 1}, "versions": {"torch": "2", "python": "3"}, "commit": None}
     gpu_summary.write(tmp_path, about, found)
     assert "hung  hung: 75 s" in (tmp_path / "summary.txt").read_text()

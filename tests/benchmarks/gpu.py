@@ -159,7 +159,7 @@ def tests(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     names = [line for line in listed.stdout.splitlines() if "::" in line]
     if not names:
         return {"pytest": {"status": "failed", "error": (listed.stdout + listed.stderr)[-3_000:]}}
-    names = gpu_plan.order_tests(names, cuda)
+    names = [n for n in gpu_plan.order_tests(names, cuda) if not options.only or chosen_by(options.only, n)]
     shards = [names[k :: options.workers] for k in range(options.workers)]
     works = [
         Work(
@@ -180,6 +180,11 @@ def tests(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     return {job: about for work in works for job, about in work.found.items()}
 
 
+def chosen_by(words: list[str], name: str) -> bool:
+    """Whether a name has one of the words in it."""
+    return any(word in name for word in words)
+
+
 def marked(file: Path) -> bool:
     """Whether a file of tests has some for a GPU."""
     text = file.read_text()
@@ -188,7 +193,8 @@ def marked(file: Path) -> bool:
 
 def table(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
     """Measure, one job after the other."""
-    jobs = {job["name"]: job for job in gpu_plan.jobs(options.device, clock.left())}
+    planned = gpu_plan.jobs(options.device, clock.left())
+    jobs = {job["name"]: job for job in planned if not options.only or chosen_by(options.only, job["name"])}
 
     def command(left: list[str]) -> list[str]:
         chosen = options.out / "table-jobs.json"
@@ -204,7 +210,7 @@ def table(options: argparse.Namespace, clock: Clock) -> dict[str, Any]:
 def train(options: argparse.Namespace, clock: Clock, found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Learn the games, by programs as a user starts them, each until its share of the time is over."""
     results = {}
-    games = gpu_plan.games(options.device, clock.left(), gpu_summary.measured(found, "PQN"))
+    games = gpu_plan.games(options.device, clock.left(), gpu_summary.measured(found, gpu_plan.RECIPE))
     for game, seconds, words in games:
         log, until = options.out / f"train-{game}.log", time.monotonic() + min(seconds, clock.left())
         command = [sys.executable, "-m", "agents.pqn", *words, "--folder", str(options.out / "runs")]
@@ -233,6 +239,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for what is found")
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for all of it small (default %(default)s)")
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS, help="(default all)")
+    parser.add_argument("--only", nargs="+", default=[], help="tests and jobs whose names have one of these words")
     parser.add_argument("--workers", type=int, default=0, help="processes of tests; 0: 5 on a GPU, else 1")
     options = parser.parse_args()
     try:

@@ -6,18 +6,20 @@ from typing import Any
 TEST_LIMIT = 100.0  # seconds of a test; the compiled ones take most
 JOB_LIMIT = 75.0  # seconds of a job
 
-# PQN with the paper's 128 worlds of 32 steps, 2 epochs and lambda (Gallici et al. 2024), in 8 minibatches instead of
-# 32, and the learning rate of this project's recipe for two cores. NOT MEASURED ON A GPU: what it reaches is unknown.
+# The numbers of agents.pqn's recipe for two cores (batches of 128, 4 epochs, lambda 0.8) with 16 times its worlds and
+# the paper's width. With 256 worlds a game that starts again, which takes 12 steps' time, holds up fewer others.
 GPU_RECIPE: dict[str, Any] = dict(
-    worlds=128, rollout=32, epochs=2, minibatches=8, width=1.0, learning_rate=5e-4, td_lambda=0.65, capture=True,
+    worlds=256, rollout=16, epochs=4, minibatches=32, width=1.0, learning_rate=5e-4, td_lambda=0.8, capture=True,
     epsilon=0.01, epsilon_fraction=0.1, evaluate_epsilon=0.001, evaluate_games=10, evaluate_steps=4_500,
     evaluate_first=0, film_seconds=0.0,
 )  # fmt: skip
 SMALL = dict(worlds=4, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32, evaluate_games=1, capture=False)
 SMALL |= dict(evaluate_steps=200)
-GAMES = {"Pong": 0.4, "Breakout": 1.0}  # of the seconds that are left, at most
+GAMES = {"Pong": 0.36, "Breakout": 1.0}  # of the seconds that are left, at most
 STEPS_PER_SECOND = {"cuda": 10_000.0, "cpu": 100.0}  # of PQN, where the table did not find it
 SHARE = 0.9  # of a game's seconds are learning, the others evaluation
+EVALUATIONS = 6  # of a game
+RECIPE = "PQN, the games' recipe"  # the job of the table whose rate says how many steps there is time for
 
 
 def order_tests(names: list[str], cuda: bool) -> list[str]:
@@ -46,6 +48,9 @@ def _job(name: str, kind: str, device: str, window: float, **numbers: Any) -> di
 
 def _full(device: str, window: float) -> Iterator[dict[str, Any]]:
     yield _job("emulator, 128 worlds", "emulator", device, window, worlds=128)
+    yield _job("emulator, 256 worlds, Pong", "emulator", device, window, worlds=256, game="Pong")
+    yield recipe(device, window)
+    yield recipe(device, window, profile=6)
     for mode in ("capture", "plain"):
         yield agent("DQN", 128, mode, device, window)
         yield agent("PQN", 128, mode, device, window)
@@ -82,6 +87,7 @@ def _full(device: str, window: float) -> Iterator[dict[str, Any]]:
 def _small(device: str) -> Iterator[dict[str, Any]]:
     window = 0.3
     yield _job("emulator, 4 worlds", "emulator", device, window, worlds=4)
+    yield recipe(device, window)
     for name in ("DQN", "PQN"):
         yield agent(name, 4, "plain", device, window, small=True)
     yield _job("memory of 4,000, draws of 32", "memory", device, 0.1, capacity=4_000, worlds=50, batch=32)
@@ -127,6 +133,17 @@ def agent(
     )  # fmt: skip
 
 
+def recipe(device: str, window: float, profile: int = 0) -> dict[str, Any]:
+    """A job of what the games are learned by, on Pong."""
+    flags = dict(env="Pong", steps=10**9) | GPU_RECIPE | (SMALL if device == "cpu" else {})
+    left = ("evaluate_first", "film_seconds")
+    return _job(
+        RECIPE + (", profile" if profile else ""), "train", device, window, program="agents.pqn", warm_up=2,
+        flags={key: value for key, value in flags.items() if key not in left},
+        **({"profile": profile} if profile else {}),
+    )  # fmt: skip
+
+
 def recurrent_attention(mode: str, device: str, window: float, small: bool = False) -> dict[str, Any]:
     """A job of the recurrent attention model on digits of 28 x 28: an epoch of MNIST is 55,000 images."""
     flags = dict(env="MNIST", images="glyphs", steps=10**9, film=False) | modes(mode)
@@ -168,7 +185,8 @@ def games(device: str, seconds: float, steps_per_second: float | None) -> Iterat
         allowed, seconds = seconds * share, seconds * (1 - share)
         steps = max(int(allowed * SHARE * steps_per_second) // stride, 4) * stride  # over which the rate falls to 0
         flags = dict(env=game, device=device, steps=steps, seed=1, wandb="disabled", save_every=30.0) | numbers
-        flags |= dict(evaluate_every=max(steps // 12 // stride, 1) * stride, log_every=max(steps // 60, stride))
+        flags["evaluate_every"] = max(steps // EVALUATIONS // stride, 1) * stride
+        flags["log_every"] = max(steps // 60, stride)
         words = []
         for key, value in flags.items():
             flag = key.replace("_", "-")

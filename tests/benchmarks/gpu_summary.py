@@ -10,11 +10,10 @@ from typing import Any
 Found = dict[str, dict[str, Any]]  # group -> job -> {"status", "error", "result"}
 
 
-def measured(found: Found, agent: str) -> float | None:
-    """The most steps/s of an agent's jobs in the table, of those with 128 worlds if there are any; None without."""
-    rates = {name: per_second(about) for name, about in found.get("table", {}).items() if name.startswith(agent)}
-    known = {name: rate for name, rate in rates.items() if rate}
-    return max((rate for name, rate in known.items() if "128" in name), default=max(known.values(), default=None))
+def measured(found: Found, job: str) -> float | None:
+    """Steps/s of a job of the table; None where it was not measured."""
+    about = found.get("table", {}).get(job)
+    return per_second(about) if about else None
 
 
 def per_second(about: dict[str, Any]) -> float | None:
