@@ -42,6 +42,17 @@ SEQUENCES = (*RUN, "--hidden=8", "--steps=96", "--batch=8", "--evaluate-every=32
 CAPTIONS = (*RUN, "--data={annotated}", "--backbone=lenet5", "--size=32", "--features=8", "--hidden=8", "--beam=2")
 CAPTIONS += ("--steps=24", "--batch=2", "--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4")
 CAPTIONS += ("--no-bf16", "--longest=4", "--map-stride=4")
+GENERATED = (
+    *RUN,
+    "--data={data}",
+    "--size=16",
+    "--width=0.25",
+    "--latents=4",
+    "--hidden=8",
+    "--samples=4",
+    "--no-bf16",
+)
+GENERATED += ("--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4", "--log-every=4")
 FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 
@@ -161,6 +172,7 @@ TRAINED = {
     "sequences": Program("vision.sequences", (*SEQUENCES, "--task=numerals"), steps=False),
     "sequences, text": Program("vision.sequences", (*SEQUENCES, "--length=16"), steps=False),
     "segmentation": Program("vision.segmentation", (*PIXELS, "--model=fcn16s"), steps=False),
+    "generation": Program("vision.generation", GENERATED, steps=False),
     "captioning": Program("vision.captioning", CAPTIONS, steps=False),
     "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
     "vqa": Program(

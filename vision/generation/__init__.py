@@ -1,0 +1,13 @@
+"""Generative models of images: `python -m vision.generation`.
+
+train.py         Config, recipes, MODELS, training loop; predict.py: load(run).sample(n) and the other commands
+generator.py     the contract of models
+autoencoder.py   fully connected and convolutional; vae.py: the variational one; posteriors.py: Gaussian, planar, IAF
+coders.py        a backbone as encoder, and its way back
+likelihoods.py   distributions of pixels
+data.py          binarized and quantized images; plots.py: grids and films
+"""
+
+from vision.generation.predict import Trained, load
+
+__all__ = ["Trained", "load"]

@@ -1,0 +1,237 @@
+"""Generative models of images: autoencoders and variational autoencoders.
+
+    python -m vision.generation                                     # a VAE of drawn shapes: no download
+    python -m vision.generation --model vae --data mnist
+    python -m vision.generation --model vae --data mnist --posterior iaf --conditional
+    python -m vision.generation --model autoencoder --data mnist --backbone mlp
+    python -m vision.generation sample results/mnist/vae-1          # reconstruct, log_prob, interpolate, ... too
+
+The file of each model names its paper. A run's folder is called after the model. The score is that of the model:
+nats an image (`likelihood` says whether exact or a bound), or the squared error of an image. Weights of the best
+evaluation are tested once, at the end. samples/ has a grid of samples at each evaluation, drawn by the same seed,
+reconstructions/ pairs of images, videos/ the samples as a film.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+
+import runs
+from runs import suggestions
+from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.machine import precision
+from vision import backbones, data
+from vision.generation import plots
+from vision.generation.autoencoder import Autoencoder
+from vision.generation.data import Binarization, Pixels
+from vision.generation.generator import Generator
+from vision.generation.vae import VAE
+from vision.training import optimizers, schedules
+from vision.training.sampling import batch_indices
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentFlags:
+    """Autoencoder and VAE."""
+
+    GROUP: ClassVar[str] = "latents"
+
+    backbone: str = "small"  # the encoder: a name (mlp: fully connected), name:weights, or a run's folder
+    width: Positive | None = None  # times a new backbone's channels or units; None: as published
+    latents: Count = 32  # numbers of a code
+    hidden: Count = 256  # of the dense layers between convolutions and code
+    blocks: Whole = 0  # residual blocks of the decoder at each of its sizes
+    noise: NonNegative = 0.0  # autoencoder: deviation of noise on inputs (denoising)
+    posterior: Literal["gaussian", "planar", "iaf"] = "gaussian"  # vae: with a normalizing flow, or without
+    flows: Count = 2  # layers of the flow
+    kl_weight: NonNegative = 1.0  # vae: beta-VAE's; its nats are always with 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LatentFlags, runs.Options):
+    model: str = "vae"  # one of MODELS
+    data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
+    data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
+    size: Count | None = None  # pixels, side of the images read from a folder; None: 224
+    conditional: bool = False  # the model is given the label
+    levels: Count = 256  # values of a pixel that are told apart; 2: binary
+    binarization: Binarization = "dynamic"  # of 2 levels: dynamic, static, threshold
+    steps: Count = 2_000_000  # images shown
+    batch: Count = 128  # images an update
+    learning_rate: NonNegative = 1e-3  # of Adam, at its highest
+    schedule: Literal[schedules.NAMES] = "cosine"  # of the learning rate
+    warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
+    clip: NonNegative = 0.0  # norm of the gradient, at most; 0: not clipped
+    ema_decay: Share = 0.0  # of the averaged weights that are evaluated, an update; 0: the last weights
+    evaluate_every: Count = 50_000  # images shown between evaluations
+    evaluate_images: Count = 2_000  # validation images at most, the first
+    samples: Whole = 64  # in the picture of each evaluation; 0: none is drawn
+    log_every: Count = 5_000  # images shown a line of metrics.jsonl
+    bf16: bool = True  # learn in bfloat16 where CPU or GPU is fast at it; evaluations are in float32
+
+    def validate(self) -> None:
+        super().validate()
+        backbones.check(self.backbone)
+        if self.model not in MODELS:
+            raise ValueError(f"unknown --model {self.model!r}: {suggestions.one_of(self.model, MODELS)}")
+        if not 2 <= self.levels <= 256:
+            raise ValueError(f"--levels {self.levels}: pixels of 8 bits have 2 to 256")
+
+
+GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
+RECIPES: dict[str, dict] = {  # by model
+    "autoencoder": dict(steps=1_000_000),
+    "vae": dict(),
+}
+BINARY = ("vae",)  # models that see GRAY sets binarized
+ABOUT = "images.json"  # shape of images and names of classes, in a run's folder
+
+
+def recipe(asked: Config) -> Config:
+    """The recipe of the model, with binary pixels where the field has them; smaller for drawn shapes."""
+    numbers = dict(RECIPES.get(asked.model, {}))
+    if asked.model in BINARY and asked.data in GRAY:
+        numbers["levels"] = 2
+    if asked.data == "shapes":
+        numbers |= dict(steps=200_000, evaluate_every=20_000, evaluate_images=1_000, log_every=2_000)
+    if asked.backbone == Config.backbone:
+        numbers["width"] = 2.0
+    return Config(**{"model": asked.model, "data": asked.data, "backbone": asked.backbone} | numbers)
+
+
+def build_backbone(config: Config, shape: Sequence[int]) -> backbones.Backbone:
+    """The encoder of a config for images (C, H, W)."""
+    return backbones.build(config.backbone, shape, **({} if config.width is None else {"width": config.width}))
+
+
+def build_autoencoder(config: Config, shape: Sequence[int], classes: int) -> Generator:
+    """The autoencoder of a config for images (C, H, W)."""
+    backbone = build_backbone(config, shape)
+    return Autoencoder(backbone, config.levels, classes, config.latents, config.hidden, config.blocks, config.noise)
+
+
+def build_vae(config: Config, shape: Sequence[int], classes: int) -> Generator:
+    """The VAE of a config for images (C, H, W)."""
+    return VAE(
+        build_backbone(config, shape), config.levels, classes, config.latents, config.hidden, config.blocks,
+        config.posterior, config.flows, config.kl_weight,
+    )  # fmt: skip
+
+
+MODELS: dict[str, Callable[[Config, Sequence[int], int], Generator]] = {  # config, shape (C, H, W), classes or 0
+    "autoencoder": build_autoencoder,
+    "vae": build_vae,
+}
+
+
+def build(config: Config, shape: Sequence[int], classes: int) -> Generator:
+    """The model of a config for images (C, H, W) of some classes, which only a conditional model has a use for."""
+    return MODELS[config.model](config, tuple(shape), classes if config.conditional else 0)
+
+
+def train(config: Config) -> None:
+    config.validate()
+    device = runs.prepare(config.device, config.seed, config.threads)
+    config = dataclasses.replace(config, name=config.name or f"{config.model}-{config.seed}")
+    sets = data.load(config.data, config.data_folder, config.size)
+    if len(sets.train.labels) < config.batch:
+        raise ValueError(f"{len(sets.train.labels)} training images are fewer than --batch {config.batch}")
+    parts = {
+        name: Pixels(getattr(sets, name), config.levels, config.binarization, device)
+        for name in ("train", "validation", "test")
+    }
+    model = build(config, sets.train.images.shape[1:], len(sets.classes)).to(device)
+    model.clip, model.autocast = config.clip, functools.partial(precision, config, device)
+    learners = model.optimizers(config.learning_rate)
+    averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
+    run = runs.Run(
+        config, "vision.generation", world_name(config), note=described(config, model), score=model.score,
+        unit="images", follow_up="python -m vision.generation sample",
+    )  # fmt: skip
+    run.track(model=model, **learners, **({"averaged": averaged} if averaged else {}))
+    model.train()
+    for step in run.steps(config.steps, stride=config.batch):
+        factor = schedules.at(config.schedule, step / config.steps, config.warm_up)
+        for learner in learners.values():
+            optimizers.set_learning_rate(learner, config.learning_rate * factor)
+        rows = batch_indices(len(parts["train"]), step, config.batch, config.seed, device)
+        run.log(model.update(*parts["train"].rows(rows), learners))
+        if averaged:
+            optimizers.ema_update(averaged, model, config.ema_decay, step // config.batch)
+        last = step + config.batch >= config.steps
+        if run.due(config.evaluate_every) or last:
+            validate(run, averaged or model, parts["validation"], sets.classes)
+            model.train()
+        if last:
+            test(run, averaged or model, parts["test"])
+            film(run)
+
+
+def world_name(config: Config) -> str:
+    """The name of the folder of a data set's runs."""
+    return Path(config.data).resolve().name
+
+
+def described(config: Config, model: Generator) -> str:
+    """What is modeled, in a sentence: its nats are those of these pixels."""
+    weights = sum(each.numel() for each in model.parameters())
+    pixels = f"{config.levels} levels" if config.levels > 2 else f"binary pixels, {config.binarization} binarization"
+    return f"{config.model}, {weights:,} weights; {pixels}; likelihood: {model.likelihood}"
+
+
+def validate(run: runs.Run, model: Generator, part: Pixels, classes: Sequence[str]) -> None:
+    """Evaluate on the validation images, save the best, and draw samples and reconstructions."""
+    config = run.config
+    count = min(len(part), config.evaluate_images)
+    model.eval()
+    with run.side_task("evaluation", needed=True), torch.no_grad():
+        torch.manual_seed(config.seed)
+        found = model.measure(part.batches(config.batch, count))
+    if run.log_evaluation({f"eval/{name}": value for name, value in found.items()} | {"eval/images": count}):
+        with run.writing(ABOUT) as path:
+            path.write_text(json.dumps({"shape": list(model.shape), "classes": list(classes)}))
+        if hasattr(model, "backbone"):
+            with run.writing(backbones.FILENAME) as path:
+                backbones.save(model.backbone, path)
+    if not config.samples:
+        return
+    name = f"{run.step + run.stride:012d}.png"
+    with run.side_task("picture"), torch.no_grad():
+        torch.manual_seed(config.seed)
+        with run.writing(f"samples/{name}") as path:
+            plots.write(plots.grid(model.sample(config.samples)), path)
+        if type(model).reconstruct is not Generator.reconstruct:
+            images, labels = next(part.batches(min(config.samples, 40)))
+            with run.writing(f"reconstructions/{name}") as path:
+                plots.write(plots.paired(images, model.reconstruct(images, labels)), path)
+
+
+def test(run: runs.Run, model: Generator, part: Pixels) -> None:
+    """Test the weights of the best evaluation, once."""
+    best = run.best_state()
+    model = copy.deepcopy(model)
+    model.load_state_dict(best["parts"]["averaged" if run.config.ema_decay else "model"])
+    model.eval()
+    with run.side_task("evaluation", needed=True), torch.no_grad():
+        torch.manual_seed(run.config.seed)
+        found = model.measure(part.batches(run.config.batch))
+    line = {f"test/{name}": value for name, value in found.items()}
+    run.log_evaluation(line | {"test/images": len(part), "test/of_step": best["step"]})
+    words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    run.bar.say(f"test of {len(part):,} images, weights of step {best['step']:,}: {words}")
+
+
+def film(run: runs.Run) -> None:
+    """The samples of all evaluations as a film."""
+    pictures = sorted((run.folder / "samples").glob("*.png"))
+    if len(pictures) > 1:
+        with run.side_task("film"), run.writing(f"videos/step-{run.step + run.stride}.mp4") as path:
+            plots.film(pictures, path)
