@@ -173,6 +173,13 @@ TRAINED = {
     "sequences, text": Program("vision.sequences", (*SEQUENCES, "--length=16"), steps=False),
     "segmentation": Program("vision.segmentation", (*PIXELS, "--model=fcn16s"), steps=False),
     "generation": Program("vision.generation", GENERATED, steps=False),
+    "gan": Program("vision.generation", (*GENERATED, "--model=gan"), steps=False),
+    "r3gan": Program("vision.generation", (*GENERATED, "--model=r3gan", "--channels=8"), steps=False),
+    "mixtures": Program(
+        "vision.generation.mixtures",
+        (*RUN, "--hidden=8", "--batch=16", "--steps=24", "--evaluate-every=8", "--film-every=0", "--log-every=4"),
+        steps=False,
+    ),
     "captioning": Program("vision.captioning", CAPTIONS, steps=False),
     "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
     "vqa": Program(

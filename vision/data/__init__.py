@@ -8,6 +8,7 @@ Choose on `validation`; report `test` once.
 
 shapes                 drawn, without a download              shapes.py
 mnist, fashion_mnist   28 x 28, gray                          mnist.py
+stacked_mnist          three digits each, of 1,000 classes    mnist.py
 cifar10, cifar100      32 x 32                                cifar.py
 svhn                   32 x 32                                svhn.py
 a folder's path        train/<class>/*.jpg, at any size       folders.py, image_files.py; stream.py if large
@@ -41,6 +42,7 @@ SETS: dict[str, Callable[[str | Path | None], Sets]] = {
     "shapes": shapes.shapes,
     "mnist": mnist.mnist,
     "fashion_mnist": mnist.fashion_mnist,
+    "stacked_mnist": mnist.stacked_mnist,
     "cifar10": cifar.cifar10,
     "cifar100": cifar.cifar100,
     "svhn": svhn.svhn,

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST: four files each, in the IDX format."""
+"""MNIST and Fashion-MNIST: four files each, in the IDX format; stacked MNIST, made of the first."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ MD5 = {  # as published with the files, in the order of NAMES
     ),
 }
 VALIDATION = 5_000  # the last of the 60,000 training images
+STACKED_TEST = 26_000  # stacked images to test: as many samples as Lin et al. 2018, arXiv 1712.04086, count modes in
 DIGITS = tuple("0123456789")
 CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -57,6 +58,29 @@ def mnist(folder: str | Path | None = None) -> Sets:
 def fashion_mnist(folder: str | Path | None = None) -> Sets:
     """Fashion-MNIST (Xiao et al. 2017), clothes: files and shapes are MNIST's."""
     return _four("fashion_mnist", folder, CLOTHES)
+
+
+def stacked_mnist(folder: str | Path | None = None) -> Sets:
+    """Stacked MNIST (Metz et al. 2016, arXiv 1611.02163, section 3.3.1): images (3, 28, 28) of a thousand classes.
+
+    Each channel is a digit of MNIST, drawn at random by a fixed seed: the classes, 000 to 999, are about equally
+    frequent, and a GAN's modes are counted on them. 55,000 images for training, 5,000 to validate, 26,000 to
+    test.
+    folder: of MNIST's files. Raises ValueError as `mnist`.
+    """
+    single = mnist(files.place("mnist") if folder is None else folder)
+    parts = zip(single[:3], (len(single.train.labels), len(single.validation.labels), STACKED_TEST), strict=True)
+    classes = tuple(f"{number:03}" for number in range(1000))
+    return Sets(*(stacked(part, count, seed) for seed, (part, count) in enumerate(parts)), classes)
+
+
+def stacked(part: Labeled, count: int, seed: int) -> Labeled:
+    """Images (count, 3, H, W) uint8 of three gray ones each (N, 1, H, W), drawn at random, and labels from 0 to 999.
+
+    part's labels are digits; the first channel's are the hundreds.
+    """
+    rows = torch.randint(len(part.labels), (count, 3), generator=torch.Generator().manual_seed(seed))
+    return Labeled(part.images[:, 0][rows], part.labels[rows] @ torch.tensor([100, 10, 1]))
 
 
 def _four(name: str, folder: str | Path | None, classes: tuple[str, ...]) -> Sets:

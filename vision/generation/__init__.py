@@ -5,6 +5,10 @@ generator.py     the contract of models
 autoencoder.py   fully connected and convolutional; vae.py: the variational one; posteriors.py: Gaussian, planar, IAF
 coders.py        a backbone as encoder, and its way back
 likelihoods.py   distributions of pixels
+gan.py           generator and discriminator; mlp_gan.py, dcgan.py, r3gan.py: their networks
+adversarial_losses.py   minimax, non-saturating, least squares, Wasserstein, relativistic, and penalties
+classifier_metrics.py   FID, classifier score, confidence and balance by a classifier of ours
+mixtures.py      GANs on points of the plane; toy_points.py: their mixtures; density_pictures.py: pictures
 data.py          binarized and quantized images; plots.py: grids and films
 """
 

@@ -1,15 +1,16 @@
-"""Generative models of images: autoencoders and variational autoencoders.
+"""Generative models of images: autoencoders, variational autoencoders, and generative adversarial networks.
 
     python -m vision.generation                                     # a VAE of drawn shapes: no download
     python -m vision.generation --model vae --data mnist
     python -m vision.generation --model vae --data mnist --posterior iaf --conditional
     python -m vision.generation --model autoencoder --data mnist --backbone mlp
+    python -m vision.generation --model dcgan --data mnist          # gan, dcgan, r3gan: see gan.py
     python -m vision.generation sample results/mnist/vae-1          # reconstruct, log_prob, interpolate, ... too
 
 The file of each model names its paper. A run's folder is called after the model. The score is that of the model:
-nats an image (`likelihood` says whether exact or a bound), or the squared error of an image. Weights of the best
-evaluation are tested once, at the end. samples/ has a grid of samples at each evaluation, drawn by the same seed,
-reconstructions/ pairs of images, videos/ the samples as a film.
+nats an image (`likelihood` says whether exact or a bound), the squared error of an image, or FID of samples. Weights
+of the best evaluation are tested once, at the end. samples/ has a grid of samples at each evaluation, drawn by the
+same seed, reconstructions/ pairs of images, videos/ the samples as a film.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vision import backbones, data
 from vision.generation import plots
 from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
+from vision.generation.gan import AdversarialFlags, build_dcgan, build_gan, build_r3gan
 from vision.generation.generator import Generator
 from vision.generation.vae import VAE
 from vision.training import optimizers, schedules
@@ -56,7 +58,7 @@ class LatentFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LatentFlags, runs.Options):
+class Config(LatentFlags, AdversarialFlags, runs.Options):
     model: str = "vae"  # one of MODELS
     data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
@@ -87,10 +89,15 @@ class Config(LatentFlags, runs.Options):
 
 
 GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
+ADVERSARIAL = dict(steps=1_000_000, ema_decay=0.995, schedule="constant")
 RECIPES: dict[str, dict] = {  # by model
     "autoencoder": dict(steps=1_000_000),
     "vae": dict(),
+    "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
+    "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
+    "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
 }
+PENALTY_WEIGHTS = {"wasserstein": 10.0, "relativistic": 1.0}  # by loss; the others have no penalty
 BINARY = ("vae",)  # models that see GRAY sets binarized
 ABOUT = "images.json"  # shape of images and names of classes, in a run's folder
 
@@ -104,6 +111,8 @@ def recipe(asked: Config) -> Config:
         numbers |= dict(steps=200_000, evaluate_every=20_000, evaluate_images=1_000, log_every=2_000)
     if asked.backbone == Config.backbone:
         numbers["width"] = 2.0
+    loss = asked.loss if asked.loss != Config.loss else numbers.get("loss", Config.loss)
+    numbers["penalty_weight"] = PENALTY_WEIGHTS.get(loss, 0.0)
     return Config(**{"model": asked.model, "data": asked.data, "backbone": asked.backbone} | numbers)
 
 
@@ -129,6 +138,9 @@ def build_vae(config: Config, shape: Sequence[int], classes: int) -> Generator:
 MODELS: dict[str, Callable[[Config, Sequence[int], int], Generator]] = {  # config, shape (C, H, W), classes or 0
     "autoencoder": build_autoencoder,
     "vae": build_vae,
+    "gan": build_gan,
+    "dcgan": build_dcgan,
+    "r3gan": build_r3gan,
 }
 
 
