@@ -38,8 +38,6 @@ def film(
     Raises:
         ValueError: the world renders no pictures; also what render() and the encoder raise. No file is left then.
     """
-    import imageio.v3 as imageio
-
     world = envs.make(name, 1, seed=seed, device=device, evaluation=True, **options)
     try:
         frames, total, ended, transition, seen = [], 0.0, False, None, 0
@@ -57,16 +55,24 @@ def film(
         frames.append(picture(world.render()[0]))
     finally:
         world.close()
-    whole = stacked([frame for frame in frames if frame is not None])
-    partial = files.new(
-        path.with_name(f".{path.stem}.partial{path.suffix}")
-    )  # then renamed: a film of that name is complete
+    write([frame for frame in frames if frame is not None], path, world.frames_per_second)
+    return total, ended
+
+
+def write(frames: Sequence[np.ndarray], path: Path, frames_per_second: float) -> None:
+    """Write frames (H, W, 3) uint8 as mp4; a file of that name is complete.
+
+    Raises ValueError where there are none; also what the encoder raises. No file is left then.
+    """
+    import imageio.v3 as imageio
+
+    whole = stacked(frames)
+    partial = files.new(path.with_name(f".{path.stem}.partial{path.suffix}"))
     try:
-        imageio.imwrite(partial, whole, fps=world.frames_per_second, codec="libx264", macro_block_size=2)
+        imageio.imwrite(partial, whole, fps=frames_per_second, codec="libx264", macro_block_size=2)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    return total, ended
 
 
 def picture(frame: Any) -> np.ndarray | None:

@@ -8,9 +8,21 @@ import pytest
 import torch
 
 from vision import backbones
-from vision.data import scenes
+from vision.data import annotated, scenes
 from vision.data.samples import Sample, Target
-from vision.detection import crops, data, detector, fcos, localization, models, overfeat, rcnn, selective_search
+from vision.detection import (
+    crops,
+    data,
+    detector,
+    fcos,
+    localization,
+    models,
+    overfeat,
+    rcnn,
+    selective_search,
+    ssd,
+    yolo,
+)
 from vision.detection.detections import Detections
 from vision.detection.sliding_window import Options as WindowOptions
 from vision.detection.sliding_window import SlidingWindow
@@ -177,6 +189,53 @@ def test_fcos_assigns_places_to_the_smallest_object_of_their_reach():
     torch.testing.assert_close(fcos.centerness_of(sides), torch.tensor([math.sqrt(1 / 3), 1.0]))
     loss = fcos.focal(torch.zeros(2), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(loss, torch.tensor([0.25, 0.75]) * 0.25 * math.log(2))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_yolos_losses_by_hand(version):
+    """An object of half the sides in the first of 2 x 2 cells, whose prediction is a quarter of a cell to the right
+    and half as wide; the other predictions lie elsewhere, with a confidence of a half."""
+    options = yolo.Options(64, 8, 1 if version == 2 else 0)
+    model = yolo.YOLO(backbones.build("resnet20", (3, 64, 64), width=0.25), 2, options)
+    per_cell = model.count
+    found = torch.tensor([[0.375, 0.25, 0.25, 0.5], *[[0.9, 0.9, 0.1, 0.1]] * (4 * per_cell - 1)])[None]
+    classes = torch.zeros(1, 4 * per_cell, 2)
+    model.predict = lambda images: (found, torch.zeros(1, 4 * per_cell), classes)
+    target = objects_of([[0.0, 0, 32, 32]], [1])
+    losses = model.losses(torch.zeros(1, 3, 64, 64), [(64, 64)], [target])
+    hit = 0.125 / 0.25  # IoU: the prediction spans 0.25 to 0.5 of 0 to 0.5
+    middle = 0.25**2
+    if version == 2:
+        extent, label, weights = math.log(0.5) ** 2, math.log(2), yolo.VERSION_2
+        weight = 2 - 0.25
+    else:
+        extent, label, weights, weight = (0.5 - 0.5**0.5) ** 2, 0.5, yolo.VERSION_1, 1.0
+    expected = weights.boxes * weight * (middle + extent)
+    torch.testing.assert_close(losses["loss/boxes"].item(), expected, atol=1e-5, rtol=1e-5)
+    expected = weights.full * (0.5 - hit) ** 2 + weights.empty * 0.25 * (4 * per_cell - 1)
+    torch.testing.assert_close(losses["loss/confidence"].item(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(losses["loss/classes"].item(), label, atol=1e-5, rtol=1e-5)
+
+
+def test_cells_and_default_boxes_are_as_fine_as_asked_for():
+    """A stride of 8 gives 16 x 16 cells of 128 pixels; SSD's finest default boxes are a part of the image."""
+    backbone = backbones.build("resnet18", (3, 128, 128), width=0.125)
+    model = yolo.YOLO(backbone, 2, yolo.Options(128, 8, 3, stride=8))
+    assert model.predict(torch.zeros(1, 3, 128, 128))[0].shape == (1, 16 * 16 * 3, 4)
+    model = ssd.SSD(backbone, 2, ssd.Options(128, 8, finest=0.05))
+    assert model.scales[:2] == pytest.approx((0.05, 0.1))
+    places = model.predict(torch.zeros(1, 3, 128, 128))[0]
+    assert (places[0, 2:] - places[0, :2]).tolist() == pytest.approx([6.4, 6.4])
+
+
+def test_recordings_have_recipes_of_their_own(tmp_path):
+    from vision.detection import train
+
+    assert data.family("shapes") == "shapes" and data.family(str(tmp_path)) == "folder"
+    (tmp_path / annotated.RECORDING).write_text("{}")
+    for name in ("ssd", "yolo", "faster_rcnn", "mask_rcnn"):
+        config = train.recipe(train.Config(data=str(tmp_path), model=name))
+        assert data.family(config.data) == "recording" and config.augment == "none" and config.width == 0.25
 
 
 def test_fcos_has_as_many_weights_as_torchvisions():

@@ -13,7 +13,7 @@ from PIL import Image
 import envs
 import runs
 from agents import dqn, recording, watch
-from agents.studies import export_coco
+from agents.studies import export_coco, film_detections
 from envs import objects
 from envs.atari import ROMS
 from envs.objects import breakout, captions, palette
@@ -22,6 +22,7 @@ from vision.data import annotated, scenes
 from vision.data.annotated import export
 from vision.data.annotated.coco_writer import CocoWriter, Instance
 from vision.data.annotated.polygons import decode, encode, runs_of
+from vision.detection import Detections
 
 
 def frames(game, seed, steps):
@@ -240,3 +241,34 @@ def test_a_trained_agents_games_are_recorded(tmp_path):
     watch.main(watch.Config(tmp_path / "Breakout" / "dqn-1", device="cpu", export_coco=folder, frames=6, every=2))
     about = json.loads((folder / "recording.json").read_text())
     assert about["frames"] == 6 and about["share"] > 0.97 and "dqn-1" in about["settings"]["player"]
+
+
+def test_a_game_is_filmed_with_what_is_detected(tmp_path, monkeypatch, capsys):
+    """Boxes are drawn around their pixels, three times as large; a game is named, and one whose objects are known."""
+    import imageio.v3 as imageio
+
+    screens = []
+
+    class Trained:
+        def predict(self, images, least):
+            screens.append(images[0])
+            masks = torch.zeros(1, 210, 160, dtype=torch.bool)
+            masks[0, 190:194, 40:56] = True
+            return [Detections(torch.tensor([[40.0, 190, 56, 194]]), torch.tensor([0.9]), torch.tensor([1]), masks)]
+
+        def names(self, found):
+            return ["paddle"] * len(found)
+
+    monkeypatch.setattr(film_detections.detection, "load", lambda folder, device: Trained())
+    config = film_detections.Config(tmp_path, "Breakout", seconds=3.0, device="cpu")
+    path = film_detections.main(config)
+    assert path == tmp_path / "videos" / "Breakout-seed-1.mp4" and "ms each" in capsys.readouterr().out
+    assert imageio.imread(path).shape == (len(screens), 630, 480, 3) and screens[0].shape == (3, 210, 160)
+    (found,) = Trained().predict([screens[0]], 0.5)
+    drawn = film_detections.drawn(screens[0].permute(1, 2, 0).numpy(), found, ["paddle"])
+    green = drawn[569, 119:169]  # the edge above, outside of the object's pixels
+    assert (green == (44, 160, 44)).all() and (drawn[582, 169] != (44, 160, 44)).any()
+    assert len({screen.numpy().tobytes() for screen in screens}) > 3
+    for wrong, words in ((dict(env=None), "name a game with --env"), (dict(env="Qbert"), "not of Qbert")):
+        with pytest.raises(ValueError, match=words):
+            film_detections.main(dataclasses.replace(config, **wrong))

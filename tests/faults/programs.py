@@ -188,6 +188,13 @@ TRAINED = {
         + ("--batch=8", "--evaluate-every=16", "--log-every=8", "--pictures=1", "--no-bf16"),
         steps=False,
     ),
+    "dense": Program(
+        "vision.captioning.dense",
+        (*RUN, "--scenes=40", "--size=48", "--width=0.125", "--channels=8", "--head-width=16", "--hidden=8")
+        + ("--regions=8", "--proposals=20", "--steps=48", "--batch=8", "--evaluate-every=16", "--log-every=8")
+        + ("--pictures=1", "--no-bf16"),
+        steps=False,
+    ),
     "classification, snapshots": Program(
         "vision.classification", (*PICTURES, "--schedule=snapshots", "--snapshots=2", "--ema-decay=0.9"), steps=False
     ),

@@ -6,6 +6,7 @@ beam.py        beam search; vocabulary.py: words as numbers
 data.py        scenes and folders with captions, batched; scenes.py: drawn scenes, their sentences
 evaluation.py  captions of samples, exact matches, pointing; plots.py: where the network looked
 metrics/       BLEU-1 to 4, ROUGE-L, CIDEr-D, and the words they count
+dense.py       regions with sentences; regions.py: the scenes' regions, the network, its score
 vqa.py         questions about scenes, answered; questions.py: the questions; answering.py: the network
 """
 

@@ -60,6 +60,11 @@ def load(name: str, overfit: int = 0, count: int = 20_000) -> Images:
     return found
 
 
+def family(name: str) -> str:
+    """Which recipe data has: "shapes", "recording" (frames of a game) or "folder"."""
+    return SHAPES if name == SHAPES else annotated.family(name)
+
+
 @functools.lru_cache(maxsize=1)
 def _scenes(sizes: tuple[int, int, int]) -> Images:
     parts = (scenes.DescribedScenes(count, seed) for seed, count in enumerate(sizes))

@@ -96,6 +96,11 @@ RECIPES: dict[str, dict] = {
         doubly_stochastic=0.0, longest=14, learning_rate=3e-3, schedule="cosine", steps=120_000,
         evaluate_every=8_000, evaluate_images=200, log_every=640,
     ),
+    "recording": dict(
+        backbone="vgg11_bn", width=0.25, size=112, map_stride=8, features=64, hidden=128, dropout=0.0,
+        doubly_stochastic=0.0, longest=40, learning_rate=2e-3, schedule="cosine", steps=16_000,
+        evaluate_every=4_000, evaluate_images=200, log_every=640,
+    ),
     "folder": {},
 }  # fmt: skip
 NATIVE = 48  # pixels of the drawn scenes
@@ -105,7 +110,7 @@ SCORE = runs.Score("eval/bleu4", "max")  # of validation images, by beam search
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data."""
-    numbers = dict(RECIPES.get(asked.data, RECIPES["folder"]))
+    numbers = dict(RECIPES[data.family(asked.data)])
     if asked.backbone != Config.backbone:
         numbers.pop("backbone", None), numbers.pop("width", None)
     return Config(**{"data": asked.data, "backbone": asked.backbone} | numbers)

@@ -64,6 +64,11 @@ def load(name: str, format: str = "auto") -> Images:
     return Images(*sets[:3], sets.classes, notes, sets.train.masks, sets.train.points)
 
 
+def family(name: str) -> str:
+    """Which recipe data has: "shapes", "recording" (frames of a game) or "folder"."""
+    return SHAPES if name == SHAPES else annotated.family(name)
+
+
 @functools.lru_cache(maxsize=1)
 def _scenes(sizes: tuple[int, int, int]) -> Images:
     parts = (scenes.Scenes(count, seed) for seed, count in enumerate(sizes))

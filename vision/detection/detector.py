@@ -16,6 +16,11 @@ from vision.detection.detections import Detections
 Size = tuple[int, int]  # height, width
 SMALL = dict(batch=4, learning_rate=1e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
 
+RECORDED = dict(  # of recorded games: few colors, objects of some pixels, always upright
+    width=0.25, batch=4, learning_rate=1e-3, augment="none", steps=6_000, evaluate_every=6_000, evaluate_images=100,
+    log_every=200,
+)  # fmt: skip
+
 
 class Objects(NamedTuple):
     """What objects there are in a data set."""
@@ -33,7 +38,7 @@ class Detector(nn.Module):
     calculated, in bfloat16 where the device is fast at it; everything about boxes is float32.
 
     A class says what the program needs to know of it: `of` builds it from the program's flags, `recipes` are the
-    flags that it is trained with on drawn scenes ("shapes") and on others ("folder").
+    flags that it is trained with on drawn scenes ("shapes"), recorded games ("recording") and others ("folder").
     """
 
     fixed_size: ClassVar[bool] = False  # whether images are stretched to one size

@@ -18,7 +18,7 @@ from vision.backbones import Backbone
 from vision.data.samples import Target
 from vision.detection import detector, regions
 from vision.detection.detections import Detections
-from vision.detection.detector import SMALL, Detector, Objects, Size
+from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size
 from vision.ops.pyramid import FeaturePyramid
 
 POOLED = 7  # places, side of a pooled region
@@ -63,6 +63,8 @@ class FasterRCNN(Detector):
     keeps_scenes = True
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, head_width=256, regions=64, proposals=200, anchor_scale=6.0),
+        "recording": RECORDED
+        | dict(channels=32, head_width=128, regions=64, proposals=100, anchor_scale=1.5, size=160),
         "folder": dict(channels=128, head_width=512, regions=256, size=320, longest=533),
     }
 

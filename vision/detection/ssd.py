@@ -17,13 +17,13 @@ from torch.nn import functional as F
 from vision.backbones import Backbone
 from vision.data.samples import Target
 from vision.detection.detections import Detections
-from vision.detection.detector import SMALL, Detector, Objects, Size, pyramid_maps
+from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import BOX_WEIGHTS, aside_crowds, present
 from vision.ops import anchors, boxes, matching, nms
 
 SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)  # as torchvision's weights have them
 SSD300_STRIDES = (8, 16, 32, 64, 100, 300)
-SMALLEST, LARGEST = 0.2, 0.9  # scales of the second and of the last map: section 2.2
+LARGEST = 0.9  # scale of the last map: section 2.2
 COARSE = 4  # places, side of the coarsest of a backbone's maps that is used: further ones are made of it
 
 
@@ -32,6 +32,7 @@ class Options(NamedTuple):
 
     size: int = 300  # pixels, side of the images
     width: int = 256  # channels of the further maps
+    finest: float = 0.1  # scale of the finest map, half the second; 0.07 for small objects (section 3.4)
     high: float = 0.5  # IoU of a default box that is an object
     negatives: int = 3  # for each positive, those with the largest loss
     least: float = 0.01  # score of a detection
@@ -133,12 +134,13 @@ class SSD(Detector):
     native = 300
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, size=128),
+        "recording": RECORDED | dict(channels=64, size=300, finest=0.05),
         "folder": dict(augment="ssd", size=300),
     }
 
     @classmethod
     def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
-        return cls(backbone, objects.classes, Options(size, config.channels))
+        return cls(backbone, objects.classes, Options(size, config.channels, config.finest))
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)
@@ -152,8 +154,9 @@ class SSD(Detector):
         else:
             self.further = FurtherMaps(backbone, options.size, options.width)
             levels = len(self.further.channels)
-            step = (LARGEST - SMALLEST) / max(1, levels - 2)
-            self.scales = (SMALLEST / 2, *(SMALLEST + step * level for level in range(levels - 1)), LARGEST + step)
+            second = 2 * options.finest
+            step = (LARGEST - second) / max(1, levels - 2)
+            self.scales = (options.finest, *(second + step * level for level in range(levels - 1)), LARGEST + step)
             self.scales = self.scales[: levels + 1]
         levels = len(self.further.channels)
         self.ratios = [(2,) if level == 0 or level >= levels - 2 else (2, 3) for level in range(levels)]

@@ -62,7 +62,9 @@ class Config(runs.Options):
     regions: Count = 512  # of an image in the loss (of two stages, and of windows)
     proposals: Count = 1000  # of an image (of two stages)
     anchor_scale: Positive = 8.0  # sides of anchors, in strides (faster_rcnn)
+    finest: Positive = 0.1  # scale of the finest default boxes, in parts of the image's side (ssd)
     anchors: Whole = 5  # shapes of boxes (yolo; 0: version 1), of windows (sliding_window)
+    cell: Count = 32  # pixels, stride of the map that predicts, at most (yolo)
     crop: Count = 64  # pixels, side of warped regions (rcnn, sliding_window)
     steps: Count = 40_000  # images shown
     batch: Count = 8  # images an update
@@ -97,7 +99,7 @@ def recipe(asked: Config) -> Config:
     """The recipe of the data and the model."""
     known = asked.model in MODELS or ":" in asked.model
     recipes = models.find(asked.model).recipes if known else {}
-    numbers = recipes.get(asked.data, recipes.get("folder", {}))
+    numbers = recipes.get(data.family(asked.data), recipes.get("folder", {}))
     if asked.backbone not in backbones.BACKBONES:
         numbers = {key: value for key, value in numbers.items() if key != "width"}
     return Config(**{"data": asked.data, "model": asked.model, "backbone": asked.backbone} | numbers)

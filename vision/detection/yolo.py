@@ -19,12 +19,24 @@ from torch.nn import functional as F
 from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
 from vision.detection.detections import Detections
-from vision.detection.detector import SMALL, Detector, Objects, Size, pyramid_maps
+from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import present
 from vision.ops import boxes, nms
 
 BOXES = 2  # a cell, of version 1
 CLUSTER_STEPS = 50  # of k-means, at most
+
+
+class Weights(NamedTuple):
+    """Weights of the losses, where that of the class is 1."""
+
+    boxes: float  # of squared errors of places and sizes
+    full: float  # of those of the confidence where there is an object
+    empty: float  # and where there is none
+
+
+VERSION_1 = Weights(5.0, 1.0, 0.5)  # section 2.2
+VERSION_2 = Weights(0.5, 2.5, 0.5)  # those of the authors' yolov2.cfg, 1, 5 and 1, of half the squares
 
 
 class Options(NamedTuple):
@@ -33,8 +45,8 @@ class Options(NamedTuple):
     size: int = 416  # pixels, side of the images
     width: int = 1024  # channels of the last convolutions
     anchors: int = 5  # shapes of boxes a cell; 0: version 1
-    coordinates: float = 5.0  # weight of the loss of boxes (version 1, section 2.2)
-    empty: float = 0.5  # weight of the confidence where there is no object
+    stride: int = 32  # pixels between cells, at most: the backbone's coarser maps are not read
+    weights: Weights | None = None  # of the losses; None: the version's
     ignored: float = 0.6  # IoU with an object above which a confidence is not pulled to 0
     least: float = 0.01  # score of a detection
     threshold: float = 0.45  # of suppression
@@ -42,7 +54,7 @@ class Options(NamedTuple):
 
 
 class YOLO(Detector):
-    """One-stage detector on the backbone's last map and the one before. Images are stretched to size x size.
+    """One-stage detector on the backbone's map of a stride and the one before. Images are stretched to size x size.
 
     classes: without background.
     """
@@ -51,18 +63,19 @@ class YOLO(Detector):
     native = 416
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=128, size=128),
+        "recording": RECORDED | dict(channels=64, size=320, cell=8),
         "folder": dict(augment="ssd", size=320, channels=256),
     }
 
     @classmethod
     def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
-        return cls(backbone, objects.classes, Options(size, config.channels, config.anchors))
+        return cls(backbone, objects.classes, Options(size, config.channels, config.anchors, config.cell))
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)
         self.classes, self.options = classes, options or Options()
         options = self.options
-        chosen = pyramid_maps(backbone, finest=2, coarsest=32)
+        chosen = pyramid_maps(backbone, finest=2, coarsest=options.stride)
         self.chosen = chosen[-2:] if options.anchors else chosen[-1:]
         maps = backbone.imagine((backbone.shape[0], options.size, options.size))
         inputs = backbone.channels[self.chosen[-1]]
@@ -149,11 +162,12 @@ class YOLO(Detector):
             label = (classes[owner, rows].softmax(1) - F.one_hot(labels, self.classes)).square().sum()
         box = (weight * (middle.square() + extent.square()).sum(1)).sum()
         hit = overlap.gather(1, rows[:, None])[:, 0]
-        score = (own[owner, rows] - hit).square().sum()
-        score = score + self.options.empty * (own.square() * quiet).sum()
+        weights = self.options.weights or (VERSION_2 if self.options.anchors else VERSION_1)
+        score = weights.full * (own[owner, rows] - hit).square().sum()
+        score = score + weights.empty * (own.square() * quiet).sum()
         count = len(targets)
         return {
-            "loss/boxes": self.options.coordinates * box / count,
+            "loss/boxes": weights.boxes * box / count,
             "loss/confidence": score / count,
             "loss/classes": label / count,
         }

@@ -20,9 +20,25 @@ from vision.data.annotated import coco, voc, yolo
 from vision.data.annotated.images import AnnotatedImages, AnnotatedSets, Annotation, assemble
 from vision.data.annotated.problems import Problem, summary
 
-__all__ = ["FORMATS", "AnnotatedImages", "AnnotatedSets", "Annotation", "Problem", "load", "summary"]
+__all__ = [
+    "FORMATS",
+    "RECORDING",
+    "AnnotatedImages",
+    "AnnotatedSets",
+    "Annotation",
+    "Problem",
+    "family",
+    "load",
+    "summary",
+]
 
 FORMATS = {"coco": coco, "voc": voc, "yolo": yolo}
+RECORDING = "recording.json"  # in a folder of recorded frames of a game
+
+
+def family(folder: str | Path) -> str:
+    """Which recipe a folder has: "recording", frames of a game by agents.studies.export_coco, or "folder"."""
+    return "recording" if (Path(folder) / RECORDING).is_file() else "folder"
 
 
 def load(folder: str | Path, format: str = "auto", whole: bool = False) -> AnnotatedSets:
