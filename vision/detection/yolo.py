@@ -62,7 +62,7 @@ class YOLO(Detector):
     fixed_size = True
     native = 416
     recipes = {
-        "shapes": SMALL | dict(width=0.5, channels=128, size=128),
+        "shapes": SMALL | dict(width=0.5, channels=128, size=128, cell=16),
         "recording": RECORDED | dict(channels=64, size=320, cell=8),
         "folder": dict(augment="ssd", size=320, channels=256),
     }
