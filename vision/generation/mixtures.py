@@ -41,7 +41,7 @@ class Config(runs.Options):
     latent: Count = 2  # numbers of the noise, normally distributed
     hidden: Count = 128  # units of a layer, of both networks
     layers: Count = 3  # hidden ones, of both networks
-    steps: Count = 6_000  # updates of the generator
+    steps: Count = 4_000  # updates of the generator
     discriminator_updates: Count = 1  # for each of them
     batch: Count = 256  # samples
     learning_rate: Positive = 1e-3  # of both networks' Adam, at its highest
@@ -62,7 +62,7 @@ class Config(runs.Options):
 
 RECIPES: dict[str, dict[str, Any]] = {  # by loss
     "relativistic": dict(learning_rate=2e-3, penalty_weight=0.02, beta_1=0.0),
-    "wasserstein": dict(learning_rate=2e-3, penalty_weight=0.1, discriminator_updates=3, steps=4_000),
+    "wasserstein": dict(learning_rate=2e-3, penalty_weight=0.1, discriminator_updates=3),
 }
 SCORE = runs.Score("eval/modes", "max")
 FRAMES = "frames"  # of the film, in a run's folder

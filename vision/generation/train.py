@@ -60,7 +60,7 @@ class LatentFlags:
 @dataclasses.dataclass(frozen=True)
 class Config(LatentFlags, AdversarialFlags, runs.Options):
     model: str = "vae"  # one of MODELS
-    data: str = "shapes"  # or mnist, fashion_mnist, cifar10, cifar100, svhn, or a folder with one of images a class
+    data: str = "shapes"  # or mnist, fashion_mnist, stacked_mnist, cifar10, cifar100, svhn, or a folder of images
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: Count | None = None  # pixels, side of the images read from a folder; None: 224
     conditional: bool = False  # the model is given the label
@@ -89,7 +89,7 @@ class Config(LatentFlags, AdversarialFlags, runs.Options):
 
 
 GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
-ADVERSARIAL = dict(steps=1_000_000, ema_decay=0.995, schedule="constant")
+ADVERSARIAL = dict(steps=1_000_000, ema_decay=0.995, schedule="constant", evaluate_every=20_000)
 RECIPES: dict[str, dict] = {  # by model
     "autoencoder": dict(steps=1_000_000),
     "vae": dict(),
