@@ -32,7 +32,7 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     positive semi-definite. Computed in float64 on the CPU, by the eigenvalues of S^(1/2) S' S^(1/2): it is symmetric,
     and its root has the trace of (S S')^(1/2).
     """
-    m, s, m_other, s_other = (each.double().cpu() for each in (mean, covariance, other_mean, other_covariance))
+    m, s, m_other, s_other = (each.cpu().double() for each in (mean, covariance, other_mean, other_covariance))
     values, vectors = torch.linalg.eigh(s)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     shared = torch.linalg.eigvalsh(root @ s_other @ root).clamp(min=0).sqrt().sum()
@@ -47,7 +47,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     count, dimension = features.shape
     if count <= dimension:
         raise ValueError(f"FID of {dimension} features needs more than {dimension} samples: {count} are given")
-    features = features.double().cpu()
+    features = features.cpu().double()
     return features.mean(0), features.T.cov().view(dimension, dimension)
 
 
@@ -64,7 +64,7 @@ def classifier_score(probabilities: Tensor) -> float:
 
     Of all N samples at once; Salimans et al. average over ten parts.
     """
-    p = probabilities.double()
+    p = probabilities.cpu().double()
     marginal = p.mean(0, keepdim=True)
     return (torch.special.xlogy(p, p) - torch.special.xlogy(p, marginal)).sum(1).mean().exp().item()
 
@@ -75,7 +75,7 @@ def imbalance(labels: Tensor, shares: Tensor) -> float:
     labels: (N,) int64. shares: (classes,), of real images; classes without any do not count.
     """
     counts = torch.bincount(labels.cpu(), minlength=len(shares)).double()
-    expected = shares.double().cpu()
+    expected = shares.cpu().double()
     there = expected > 0
     return 100 * ((counts / counts.sum() - expected).abs()[there] / expected[there]).max().item()
 
@@ -91,7 +91,7 @@ def mode_coverage(labels: Tensor, shares: Tensor) -> Modes:
     """Modes that occur among labels (N,) int64, and the divergence of their shares to those of the data (K,)."""
     counts = torch.bincount(labels.cpu(), minlength=len(shares)).double()
     found = counts / counts.sum()
-    kl = torch.special.xlogy(found, found) - torch.special.xlogy(found, shares.double().cpu())
+    kl = torch.special.xlogy(found, found) - torch.special.xlogy(found, shares.cpu().double())
     return Modes(int((counts > 0).sum()), kl.sum().item())
 
 

@@ -68,7 +68,7 @@ def coverage(points: Tensor, mixture: Mixture) -> Coverage:
 
     Without any sample of high quality no mode is covered, and the divergence is that of a single mode, log K.
     """
-    distance, mode = torch.cdist(points.double(), mixture.means.double()).min(1)
+    distance, mode = torch.cdist(points.cpu().double(), mixture.means.double()).min(1)
     near = distance <= WITHIN * mixture.deviation
     counts = torch.bincount(mode[near], minlength=len(mixture.means))
     share = counts.double() / counts.sum().clamp(min=1)
