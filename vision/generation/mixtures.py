@@ -41,7 +41,7 @@ class Config(runs.Options):
     latent: Count = 2  # numbers of the noise, normally distributed
     hidden: Count = 128  # units of a layer, of both networks
     layers: Count = 3  # hidden ones, of both networks
-    steps: Count = 4_000  # updates of the generator
+    steps: Count = 3_000  # updates of the generator
     discriminator_updates: Count = 1  # for each of them
     batch: Count = 256  # samples
     learning_rate: Positive = 1e-3  # of both networks' Adam, at its highest
