@@ -180,6 +180,11 @@ TRAINED = {
         (*RUN, "--hidden=8", "--batch=16", "--steps=24", "--evaluate-every=8", "--film-every=0", "--log-every=4"),
         steps=False,
     ),
+    "generation, pixels": Program(
+        "vision.generation",
+        (*GENERATED, "--model=pixelcnn", "--levels=2", "--features=6", "--layers=1", "--samples=1"),
+        steps=False,
+    ),
     "captioning": Program("vision.captioning", CAPTIONS, steps=False),
     "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
     "vqa": Program(

@@ -4,6 +4,8 @@ train.py         Config, recipes, MODELS, training loop; predict.py: load(run).s
 generator.py     the contract of models
 autoencoder.py   fully connected and convolutional; vae.py: the variational one; posteriors.py: Gaussian, planar, IAF
 coders.py        a backbone as encoder, and its way back
+autoregressive.py   exact likelihoods, samples pixel by pixel; masked.py: masked convolutions, with cached activations
+pixelcnn.py      PixelCNN and Gated PixelCNN; pixelrnn.py: Row LSTM and Diagonal BiLSTM
 likelihoods.py   distributions of pixels
 gan.py           generator and discriminator; mlp_gan.py, dcgan.py, r3gan.py: their networks
 adversarial_losses.py   minimax, non-saturating, least squares, Wasserstein, relativistic, and penalties

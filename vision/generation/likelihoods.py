@@ -26,6 +26,10 @@ class Bernoulli:
         """Binary images (B, C, H, W), drawn."""
         return torch.bernoulli(self.mean(parameters))
 
+    def draw(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        """Values (B,) of parameters (B, 1) by uniform numbers (B,) from 0 to 1."""
+        return (uniform < parameters[:, 0].float().sigmoid()).float()
+
     def mean(self, parameters: Tensor) -> Tensor:
         """The probability of a 1, (B, C, H, W)."""
         return parameters.float().sigmoid()
@@ -91,6 +95,12 @@ class Categorical:
         shares = self._logits(parameters).softmax(1).movedim(1, -1)
         drawn = torch.multinomial(shares.flatten(0, -2), 1).view(shares.shape[:-1])
         return drawn / (self.levels - 1)
+
+    def draw(self, parameters: Tensor, uniform: Tensor) -> Tensor:
+        """Values (B,) of parameters (B, levels) by uniform numbers (B,) from 0 to 1, by the inverse of the cumulative
+        distribution."""
+        below = parameters.float().softmax(1).cumsum(1)[:, :-1] <= uniform[:, None]
+        return below.sum(1) / (self.levels - 1)
 
     def mean(self, parameters: Tensor) -> Tensor:
         """The mean of the distribution, (B, C, H, W) from 0 to 1."""

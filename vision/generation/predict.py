@@ -2,6 +2,7 @@
 
 python -m vision.generation sample results/mnist/vae-1 --count 100 --label 3      # --label: conditional models
 python -m vision.generation reconstruct results/mnist/vae-1                       # of test images, in pairs
+python -m vision.generation complete results/mnist/pixelcnn-1                     # from the upper half
 python -m vision.generation log_prob results/mnist/vae-1 --importance 100
 python -m vision.generation interpolate results/mnist/vae-1                       # between test images
 python -m vision.generation traverse results/mnist/vae-1                          # one latent at a time
@@ -22,7 +23,7 @@ import tyro
 from torch import Tensor
 
 from runs import output, saved
-from runs.flag_types import Count, Positive, Whole
+from runs.flag_types import Count, Positive, Share, Whole
 from runs.machine import choose
 from runs.printing import printable
 from vision import backbones, data
@@ -31,7 +32,7 @@ from vision.generation.autoencoder import latent_line, traversal
 from vision.generation.data import Pixels
 from vision.generation.generator import Generator
 
-COMMANDS = ("sample", "reconstruct", "log_prob", "interpolate", "traverse")
+COMMANDS = ("sample", "reconstruct", "complete", "log_prob", "interpolate", "traverse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Config:
     run: Annotated[Path, tyro.conf.Positional]  # its folder
     count: Count = 64  # images; pairs to interpolate between, or latents to traverse
     label: Whole | None = None  # sample: of all images, by a conditional model; None: the classes in turn
+    known: Share = 0.5  # complete: the part of an image, from its top, that is given
     steps: Count = 10  # interpolate, traverse: images a row
     reach: Positive = 3.0  # traverse: values of a latent, from -reach to reach deviations (of a VAE: of its prior)
     importance: Whole = 0  # log_prob of a VAE: samples of the importance-weighted bound; 0: the ELBO
@@ -134,6 +136,12 @@ def main(config: Config) -> Tensor:
         images, labels = next(trained.pixels().batches(count))
         found = trained.reconstruct(images, labels, config.seed)
         picture = plots.paired(images, found)
+    elif config.command == "complete":
+        images, labels = next(trained.pixels().batches(count))
+        known = torch.zeros(images.shape[2:], dtype=torch.bool)
+        known[: round(config.known * len(known))] = True
+        found = trained.complete(images, known, labels, config.seed)
+        picture = plots.paired(torch.where(known, images, 0.5), found)
     elif config.command == "log_prob":
         return nats(config, trained)
     else:

@@ -1,11 +1,13 @@
-"""Generative models of images: autoencoders, variational autoencoders, and generative adversarial networks.
+"""Generative models of images: autoencoders, variational autoencoders, PixelCNN, PixelRNN, adversarial networks.
 
     python -m vision.generation                                     # a VAE of drawn shapes: no download
     python -m vision.generation --model vae --data mnist
     python -m vision.generation --model vae --data mnist --posterior iaf --conditional
     python -m vision.generation --model autoencoder --data mnist --backbone mlp
     python -m vision.generation --model dcgan --data mnist          # gan, dcgan, r3gan: see gan.py
-    python -m vision.generation sample results/mnist/vae-1          # reconstruct, log_prob, interpolate, ... too
+    python -m vision.generation --model pixelcnn --data mnist --gated
+    python -m vision.generation --model pixelrnn --data mnist --recurrence diagonal
+    python -m vision.generation sample results/mnist/vae-1          # reconstruct, complete, log_prob, ... too
 
 The file of each model names its paper. A run's folder is called after the model. The score is that of the model:
 nats an image (`likelihood` says whether exact or a bound), the squared error of an image, or FID of samples. Weights
@@ -35,6 +37,8 @@ from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
 from vision.generation.gan import AdversarialFlags, build_dcgan, build_gan, build_r3gan
 from vision.generation.generator import Generator
+from vision.generation.pixelcnn import GatedPixelCNN, PixelCNN
+from vision.generation.pixelrnn import RECURRENCES, PixelRNN
 from vision.generation.vae import VAE
 from vision.training import optimizers, schedules
 from vision.training.sampling import batch_indices
@@ -58,7 +62,21 @@ class LatentFlags:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(LatentFlags, AdversarialFlags, runs.Options):
+class PixelFlags:
+    """PixelCNN and PixelRNN."""
+
+    GROUP: ClassVar[str] = "pixels"
+
+    features: Count = 32  # between layers; half as many in blocks of PixelCNN and in LSTMs
+    layers: Count = 15  # after the first convolution
+    kernel: Count = 3  # pixels, side of PixelCNN's masked convolutions, odd
+    head_width: Count = 32  # features before the last 1x1 convolution
+    gated: bool = False  # pixelcnn: vertical and horizontal stack, with gates
+    recurrence: Literal[RECURRENCES] = "row"  # pixelrnn: Row LSTM, or Diagonal BiLSTM
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     model: str = "vae"  # one of MODELS
     data: str = "shapes"  # or mnist, fashion_mnist, stacked_mnist, cifar10, cifar100, svhn, or a folder of images
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
@@ -86,6 +104,10 @@ class Config(LatentFlags, AdversarialFlags, runs.Options):
             raise ValueError(f"unknown --model {self.model!r}: {suggestions.one_of(self.model, MODELS)}")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"--levels {self.levels}: pixels of 8 bits have 2 to 256")
+        if self.kernel % 2 == 0:
+            raise ValueError(
+                f"--kernel {self.kernel}: a masked convolution has a pixel in its middle, take an odd one"
+            )
 
 
 GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
@@ -96,9 +118,12 @@ RECIPES: dict[str, dict] = {  # by model
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
+    "pixelcnn": dict(steps=1_000_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000),
+    "pixelrnn": dict(steps=500_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000)
+    | dict(layers=1),  # one layer is the paper's for MNIST
 }
 PENALTY_WEIGHTS = {"wasserstein": 10.0, "relativistic": 1.0}  # by loss; the others have no penalty
-BINARY = ("vae",)  # models that see GRAY sets binarized
+BINARY = ("vae", "pixelcnn", "pixelrnn")  # models that see GRAY sets binarized
 ABOUT = "images.json"  # shape of images and names of classes, in a run's folder
 
 
@@ -109,6 +134,8 @@ def recipe(asked: Config) -> Config:
         numbers["levels"] = 2
     if asked.data == "shapes":
         numbers |= dict(steps=200_000, evaluate_every=20_000, evaluate_images=1_000, log_every=2_000)
+        if asked.model in ("pixelcnn", "pixelrnn"):
+            numbers |= dict(steps=60_000, evaluate_images=200, levels=8)  # 3,072 values an image
     if asked.backbone == Config.backbone:
         numbers["width"] = 2.0
     loss = asked.loss if asked.loss != Config.loss else numbers.get("loss", Config.loss)
@@ -135,12 +162,27 @@ def build_vae(config: Config, shape: Sequence[int], classes: int) -> Generator:
     )  # fmt: skip
 
 
+def build_pixelcnn(config: Config, shape: Sequence[int], classes: int) -> Generator:
+    """The PixelCNN, gated or not, of a config for images (C, H, W)."""
+    kind = GatedPixelCNN if config.gated else PixelCNN
+    sizes = (config.features, config.layers, config.kernel, config.head_width)
+    return kind(shape, config.levels, classes, *sizes)
+
+
+def build_pixelrnn(config: Config, shape: Sequence[int], classes: int) -> Generator:
+    """The PixelRNN of a config for images (C, H, W)."""
+    sizes = (config.features, config.layers, config.recurrence, config.head_width)
+    return PixelRNN(shape, config.levels, classes, *sizes)
+
+
 MODELS: dict[str, Callable[[Config, Sequence[int], int], Generator]] = {  # config, shape (C, H, W), classes or 0
     "autoencoder": build_autoencoder,
     "vae": build_vae,
     "gan": build_gan,
     "dcgan": build_dcgan,
     "r3gan": build_r3gan,
+    "pixelcnn": build_pixelcnn,
+    "pixelrnn": build_pixelrnn,
 }
 
 
