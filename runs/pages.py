@@ -3,7 +3,8 @@
 They stand between two marks, of which a page may have several:
 
     <!-- results:begin atari catch -->     a table of all records of these topics; on a topic's own page also its
-    <!-- results:end -->                   learning curves, and command, commit, hardware and note of each
+    <!-- results:end -->                   learning curves, the minutes until each of thresholds.json's scores is
+                                           reached, and command, commit, hardware and note of each
     <!-- results:begin front_page -->      the rows that runs/published/front_page.json chooses
     <!-- results:end -->
 
@@ -21,6 +22,7 @@ from typing import Any
 
 from runs import suggestions
 from runs.compare import load, markdown, over_seeds, table, tested
+from runs.compare.efficiency import reached
 from runs.groups import Group, group, reach
 from runs.progress import duration
 from runs.reader import RECORDS
@@ -77,11 +79,39 @@ def block(topics: Sequence[str], published: Path, page: Path) -> str:
     text = [markdown(*_without_empty(*table(groups))), note]
     if page.resolve().parent in [(published / topic).resolve() for topic in topics]:  # the topic's own page
         text += [f"![Learning curves: {topic}]({_link(published / topic / 'curves.png', page)})" for topic in topics]
+        text += [minutes for topic in topics if (minutes := time_to_score(groups, published / topic))]
         text += ["\n".join(map(_recipe, groups))]
     else:
         links = ", ".join(f"[{topic}]({_link(published / topic, page)})" for topic in topics)
         text += [f"Learning curves, commands, commits, hardware and notes: {links}."]
     return "\n\n".join(text)
+
+
+def time_to_score(groups: Sequence[Group], topic: Path) -> str:
+    """A table of the minutes in which each group first reaches a score, of the worlds that thresholds.json names.
+
+    The file is {world: [score, ...]}; without it, and where nothing reaches any of its scores, the text is empty.
+    """
+    path = topic / "thresholds.json"
+    wanted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    rows = []
+    for each in groups:
+        for threshold in wanted.get(each.world, ()):
+            hours = [reached(run, threshold, "hours") for run in each.runs]
+            if any(hour is not None for hour in hours):
+                minutes = ", ".join("never" if hour is None else f"{60 * hour:.0f}" for hour in hours)
+                rows.append(
+                    (each.world, threshold, min(hour for hour in hours if hour is not None), each.name, minutes)
+                )
+    if not rows:
+        return ""
+    rows.sort(key=lambda row: (*row[:2], row[2]))
+    cells = [[world, f"{threshold:g}", name, minutes] for world, threshold, _, name, minutes in rows]
+    return (
+        "Minutes from the start, evaluations included, until an evaluation is first at a score, interpolated between "
+        "two of them; seed by seed. Machines and what else ran on them are below.\n\n"
+        + markdown(["world", "score", "program", "minutes"], cells)
+    )
 
 
 def of_topic(topic: str, published: Path) -> list[Group]:

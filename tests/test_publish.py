@@ -144,6 +144,16 @@ def test_pages_are_written_from_records(tmp_path, monkeypatch):
     )
 
 
+def test_a_topic_says_when_scores_are_reached(tmp_path, monkeypatch):
+    into = tmp_path / "published"
+    publish.publish(make_run(tmp_path), into, "catch")
+    own = page_of(into / "catch", "catch")
+    (into / "catch/thresholds.json").write_text('{"Catch": [2.5, 9], "Pong": [1]}')
+    command(monkeypatch, publish.main, "--readme", own, "--into", into)
+    table = own.read_text().partition("Minutes from the start")[2].partition("- **Catch")[0]
+    assert [line for line in table.splitlines() if line.startswith("| Catch")] == ["| Catch | 2.5 | dqn | 0 |"]
+
+
 def test_pages_that_cannot_be_written_say_why(tmp_path, monkeypatch):
     into = tmp_path / "published"
     publish.publish(make_run(tmp_path), into, "catch")
