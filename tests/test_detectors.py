@@ -235,7 +235,7 @@ def test_recordings_have_recipes_of_their_own(tmp_path):
     (tmp_path / annotated.RECORDING).write_text("{}")
     for name in ("ssd", "yolo", "faster_rcnn", "mask_rcnn"):
         config = train.recipe(train.Config(data=str(tmp_path), model=name))
-        assert data.family(config.data) == "recording" and config.augment == "none" and config.width == 0.25
+        assert data.family(config.data) == "recording" and config.augment == "none" and config.backbone == "nature"
 
 
 def test_fcos_has_as_many_weights_as_torchvisions():

@@ -16,9 +16,9 @@ from vision.detection.detections import Detections
 Size = tuple[int, int]  # height, width
 SMALL = dict(batch=4, learning_rate=1e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
 
-RECORDED = dict(  # of recorded games: few colors, objects of some pixels, always upright
-    width=0.25, batch=4, learning_rate=1e-3, augment="none", steps=6_000, evaluate_every=6_000, evaluate_images=100,
-    log_every=200,
+RECORDED = dict(  # of recorded games: few colors, objects of some pixels, always upright; DQN's network
+    backbone="nature", batch=4, learning_rate=1e-3, augment="none", steps=8_000, evaluate_every=4_000,
+    evaluate_images=100, log_every=200,
 )  # fmt: skip
 
 

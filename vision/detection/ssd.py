@@ -134,7 +134,7 @@ class SSD(Detector):
     native = 300
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, size=128),
-        "recording": RECORDED | dict(channels=64, size=300, finest=0.05),
+        "recording": RECORDED | dict(channels=64, size=224, finest=0.05),
         "folder": dict(augment="ssd", size=300),
     }
 

@@ -100,6 +100,8 @@ def recipe(asked: Config) -> Config:
     known = asked.model in MODELS or ":" in asked.model
     recipes = models.find(asked.model).recipes if known else {}
     numbers = recipes.get(data.family(asked.data), recipes.get("folder", {}))
+    if asked.backbone != Config.backbone:
+        numbers = {key: value for key, value in numbers.items() if key != "backbone"}
     if asked.backbone not in backbones.BACKBONES:
         numbers = {key: value for key, value in numbers.items() if key != "width"}
     return Config(**{"data": asked.data, "model": asked.model, "backbone": asked.backbone} | numbers)
