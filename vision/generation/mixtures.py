@@ -8,7 +8,7 @@ Losses: minimax and non_saturating (Goodfellow et al. 2014, arXiv 1406.2661), le
 gradient penalty, relativistic with zero-centered ones (R3GAN: Huang et al. 2024, arXiv 2501.05441), as in
 adversarial_losses.py.
 Ring, grid and what is counted are those of PacGAN (toy_points.py): a mode is covered by one of 2,500 samples within
-three deviations of its mean. The score is the number of modes. film.mp4 shows the samples of the same noise as
+three deviations of its mean. The score is the number of modes. videos/ has a film of the samples of the same noise as
 training goes on, density.png the densities of data and samples at its end.
 
 Deviations: fully connected networks of our own size; what is sampled is a moving average of the generator's weights.
@@ -164,7 +164,7 @@ def finish(
             mixture, points, lambda where: discriminator((where / spread).to(run.device)).cpu(), title, path
         )
     if run.config.film_every:
-        with run.side_task("film"), run.writing("film.mp4") as path:
+        with run.side_task("film"), run.writing(f"videos/step-{run.step + 1}.mp4") as path:
             plots.film(sorted((run.folder / FRAMES).glob("*.png")), path, FPS)
 
 
