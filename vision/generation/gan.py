@@ -43,7 +43,7 @@ CHUNK = 500  # samples made at a time
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialFlags:
-    """GAN, DCGAN and R3GAN. --latents is the size of their noise, --hidden that of gan's layers, and --blocks says how
+    """GAN, DCGAN and R3GAN. --latents is the size of their noise, --hidden that of gan's layers; --blocks says how
     many residual blocks each of r3gan's maps has, at least one."""
 
     GROUP: ClassVar[str] = "adversarial"
