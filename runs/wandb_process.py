@@ -1,9 +1,9 @@
 """The process that uploads a run's folder to W&B: `runs.wandb_mirror` starts it, nothing waits for it.
 
-It reads metrics.jsonl, clock.jsonl and videos/ as they grow. It ends when its standard input is closed: the run has
-ended then, or was killed. Where W&B does not answer, or its service hangs, it starts again offline and copies the
-whole folder into one offline run. A resumed run is copied from its first line, and earlier offline runs are deleted:
-there is one offline run, and one curve after `wandb sync`.
+It reads metrics.jsonl, clock.jsonl, videos/ and pictures of samples/ as they grow. It ends when its standard input
+is closed: the run has ended then, or was killed. Where W&B does not answer, or its service hangs, it starts again
+offline and copies the whole folder into one offline run. A resumed run is copied from its first line, and earlier
+offline runs are deleted: there is one offline run, and one curve after `wandb sync`.
 """
 
 from __future__ import annotations
@@ -64,9 +64,10 @@ class Copy:
     """
 
     def __init__(self, folder: Path, run: Any, after: float = -1) -> None:
-        self.run, self.after, self.videos = run, after, folder / "videos"
+        self.run, self.after, self.videos, self.samples = run, after, folder / "videos", folder / "samples"
         self.tails = [Tail(folder / name) for name in LOGS]
         self.filmed: set[str] = set()
+        self.drawn: set[str] = set()
         self.step = 0
 
     def update(self, last: bool = False) -> None:
@@ -85,6 +86,20 @@ class Copy:
             self.filmed.add(path.name)
             if step > self.after:
                 self._film(path, step)
+
+        for path in sorted(self.samples.glob("*.png")):
+            if path.name not in self.drawn and path.stem.isdecimal():
+                self.drawn.add(path.name)
+                if int(path.stem) > self.after:
+                    self._picture(path, int(path.stem))
+
+    def _picture(self, path: Path, step: int) -> None:
+        import wandb
+
+        try:
+            self.run.log({"eval/samples": wandb.Image(str(path)), "step": step})
+        except Exception as error:
+            print(f"{path}: {error!r}", file=sys.stderr, flush=True)
 
     def _film(self, path: Path, step: int) -> None:
         import wandb

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import runs
 from vision import backbones, generation
+from vision.classification import train as classify
 from vision.data import Labeled, Sets, shapes
 from vision.generation import data, likelihoods, pixelrnn, plots, posteriors, predict, train
 from vision.generation.autoencoder import latent_line, traversal
@@ -346,6 +347,10 @@ def test_a_run_learns_resumes_and_samples(model, tmp_path, few):
         backbone = backbones.build(str(whole), (1, 8, 8))
         images = torch.rand(2, 1, 8, 8)
         assert torch.equal(backbone(images)[-1], trained.model.backbone(images)[-1])
+        taught = classify.recipe(classify.Config(data="shapes", backbone=str(whole)))
+        taught = dataclasses.replace(taught, folder=tmp_path, steps=16, batch=8, evaluate_every=16, wandb="disabled")
+        classify.train(dataclasses.replace(taught, device="cpu", train="head", name="taught", bf16=False))
+        assert (tmp_path / "shapes" / "taught" / "finished.json").exists()
     unable = {"autoencoder": {"log_prob", "complete"}, "vae": {"complete"}}
     for command in predict.COMMANDS:
         asked = predict.Config(command, whole, count=4, steps=3, out=tmp_path / f"{command}.png", device="cpu")

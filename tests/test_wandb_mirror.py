@@ -239,6 +239,25 @@ def test_films_are_copied_once_and_a_broken_one_stops_nothing(tmp_path, monkeypa
     assert films == [(20, "step-000000000020.mp4"), (30, "saccades.gif")]
 
 
+def test_pictures_of_samples_are_copied_once(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    (tmp_path / "samples").mkdir()
+    for name in ("000000000010.png", "000000000020.png", "000000000030.png", "000000000020.txt", "grid.png"):
+        (tmp_path / "samples" / name).write_bytes(b"no picture")
+
+    def image(path):
+        if "20.png" in path:
+            raise OSError("broken")
+        return Path(path).name
+
+    monkeypatch.setattr(wandb, "Image", image)
+    page = Page()
+    copy = Copy(tmp_path, page, after=10)
+    copy.update()
+    copy.update(last=True)
+    assert page.lines == [{"step": 30, "eval/samples": "000000000030.png"}]
+
+
 def timed(config, **others):
     began = time.monotonic()
     run = play(config, **others)

@@ -279,6 +279,11 @@ WRITING = {
     "activation_study": _tool(
         "vision.classification.activation_study", ("--out={folder}/activations.png", "--width=16", "--inputs=8")
     ),
+    "rbm_pretraining": _tool(
+        "vision.generation.rbm_pretraining",
+        ("--data={data}", "--size=16", "--layers", "8", "4", "--code=2", "--pretraining=64", "--steps=64")
+        + ("--batch=8", "--points=2", "--threads=1", "--device=cpu", "--out={folder}/rbm.png"),
+    ),
     "gradient_flow": _tool(
         "vision.sequences.gradient_flow", ("--out={folder}/gradients.png", "--length=10", "--hidden=8")
     ),

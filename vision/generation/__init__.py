@@ -3,6 +3,7 @@
 train.py         Config, recipes, MODELS, training loop; predict.py: load(run).sample(n) and the other commands
 generator.py     the contract of models
 autoencoder.py   fully connected and convolutional; vae.py: the variational one; posteriors.py: Gaussian, planar, IAF
+rbm_pretraining.py  `python -m vision.generation.rbm_pretraining`: a deep autoencoder with and without; rbm.py
 coders.py        a backbone as encoder, and its way back
 autoregressive.py   exact likelihoods, samples pixel by pixel; masked.py: masked convolutions, with cached activations
 pixelcnn.py      PixelCNN and Gated PixelCNN; pixelrnn.py: Row LSTM and Diagonal BiLSTM
