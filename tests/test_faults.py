@@ -48,6 +48,7 @@ def test_the_flags_of_every_program_parse(name, monkeypatch, tmp_path):
 
 UNTRIED = {  # and why
     "agents.watch": "reads runs, and is tried on damaged ones",
+    "agents.studies.state_embedding": "reads runs, as agents.watch does, and writes one picture by runs.output",
     "agents.studies.film_detections": "reads runs, and is tried on damaged ones as predictions are",
     "agents.studies.representation.transfer": "collects, pretrains and trains by programs that are tried",
     "vision.classification.ensembles": "reads runs, and is tried on damaged ones",
