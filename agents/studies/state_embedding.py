@@ -144,7 +144,7 @@ def draw(config: Config, title: str, states: States, points: Tensor) -> None:
 
 
 def nearest_difference(points: Tensor, values: Tensor) -> float:
-    """Mean difference in value between each point and its nearest neighbor, over that between two at random."""
+    """Mean difference in value (N,) between each point (N, 2) and the nearest, over that between two at random."""
     distance = torch.cdist(points, points).fill_diagonal_(float("inf"))
     near = (values - values[distance.argmin(1)]).abs().mean()
     return float(near / (values[:, None] - values).abs().mean().clamp(min=1e-12))
