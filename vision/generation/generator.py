@@ -85,7 +85,7 @@ class Generator(nn.Module):
         sums, count = {}, 0
         for images, labels in batches:
             for name, value in self.scores(images, labels).items():
-                sums[name] = sums.get(name, 0.0) + value.double().sum().item()
+                sums[name] = sums.get(name, 0.0) + value.cpu().double().sum().item()
             count += len(images)
         return {name: value / count for name, value in sums.items()}
 

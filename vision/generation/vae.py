@@ -22,6 +22,8 @@ from vision.generation.generator import Generator, bits_per_dim
 from vision.generation.likelihoods import Bernoulli, DiscretizedLogistic
 from vision.generation.posteriors import Drawn, Posterior, log_normal
 
+COMPLETING = 100  # rounds of the chain that completes images
+
 
 class VAE(Generator):
     """Encoder, posterior, decoder of images (B, C, H, W). Pixels are Bernoulli for 2 levels, else discretized
@@ -111,6 +113,25 @@ class VAE(Generator):
         """Mean images (count, C, H, W) of latents drawn from the prior; the pixels' own noise is left out."""
         z = torch.randn(count, self.latents, device=self.device)
         return self.decode(z, self.drawn_labels(count, labels))
+
+    def complete(
+        self, images: Tensor, known: Tensor, labels: Tensor | None = None, rounds: int = COMPLETING
+    ) -> Tensor:
+        """In-painting by a Markov chain: latents drawn given the image as it is, then its unknown pixels given those.
+
+        Rezende et al. 2014, arXiv 1401.4082, appendix F. The unknown pixels begin as noise, and are means at the end.
+        images: (B, C, H, W). known: (H, W) or (B, H, W) bool. rounds: of the chain.
+        """
+        known = known.expand(len(images), *images.shape[2:])[:, None]
+        found = torch.where(known, images, torch.rand_like(images).round())
+        for number in range(rounds):
+            drawn = self.posterior(self.features(found, labels))
+            parameters = self.parameters_of(drawn.z, labels)
+            last = number == rounds - 1
+            found = torch.where(
+                known, images, self.pixels.mean(parameters) if last else self.pixels.sample(parameters)
+            )
+        return found
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return self.decode(self.encode(images, labels), labels)
