@@ -29,6 +29,7 @@ lines.py           lines of metrics as columns
 reader.py          metrics of runs, from their folders or from published records
 groups.py          seeds of one configuration, and their confidence intervals
 compare/           `python -m runs.compare`: tables, learning curves and a report of many runs
+sweep/             `python -m runs.sweep`: many runs at once, over programs, worlds, seeds and hyperparameters
 statistics.py      IQM, performance profiles, probability of improvement, with bootstrap intervals
 human_scores.py    human-normalized scores of the Atari games
 curves.py          learning curves

@@ -61,13 +61,7 @@ def _launch(
     arguments: list[str],
 ) -> None:
     try:
-        default = None
-        if recipe:
-            given = [each for each in arguments if each not in ("-h", "--help")]
-            default = recipe(flags.parse(config, program, args=given))
-        finished = flags.parse(config, program, description, default, arguments)
-        flag_types.check(finished)
-        train(finished)
+        train(parsed(config, recipe, program, description, arguments))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -83,6 +77,23 @@ def _launch(
         words = escape(printable(words or str(error) or repr(error)))
         Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from error
+
+
+def parsed(
+    config: type[C], recipe: Callable[[C], C] | None, program: str, description: str | None, arguments: list[str]
+) -> C:
+    """The config of a command line: its flags over the defaults that suit the world, as `launch` takes them.
+
+    Raises ValueError for an unknown world or a number out of its flag's range. --help and errors of flags are printed
+    and end the program.
+    """
+    default = None
+    if recipe:
+        given = [each for each in arguments if each not in ("-h", "--help")]
+        default = recipe(flags.parse(config, program, args=given))
+    finished = flags.parse(config, program, description, default, arguments)
+    flag_types.check(finished)
+    return finished
 
 
 def out_of_memory(error: BaseException) -> str:

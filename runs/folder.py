@@ -181,15 +181,10 @@ class Folder:
             raise RunError(f"{self.path} holds a run of {there}, and this is {here}: choose another --name")
 
     def _compare(self, old: dict, new: dict, binding: Collection[str]) -> None:
-        differences = [
-            f"  --{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
-            for key in sorted(old.keys() | new.keys())
-            if (key not in RESUME_MAY_CHANGE or key in binding) and old.get(key) != new.get(key)
-        ]
-        if differences:
+        if found := differences(old, new, binding):
             raise RunError(
                 f"{self.path} holds a run with another config:\n"
-                + "\n".join(differences)
+                + "\n".join(f"  {each}" for each in found)
                 + "\nUse the same flags to go on with it, or --name for a run of its own."
             )
 
@@ -275,6 +270,18 @@ def _release(path: Path, made: list[Path], held: list[int]) -> None:
 def _identity(path: Path) -> tuple[int, int]:
     found = os.stat(path)
     return found.st_dev, found.st_ino
+
+
+def differences(old: dict, new: dict, binding: Collection[str] = ()) -> list[str]:
+    """In which flags a config differs from that of a run that it cannot go on with: "--batch: 32 there, 64 here".
+
+    binding: flags of RESUME_MAY_CHANGE that change what this config learns.
+    """
+    return [
+        f"--{key.replace('_', '-')}: {old.get(key)!r} there, {new.get(key)!r} here"
+        for key in sorted(old.keys() | new.keys())
+        if (key not in RESUME_MAY_CHANGE or key in binding) and old.get(key) != new.get(key)
+    ]
 
 
 def inside(root: Path, world: str, name: str) -> Path:

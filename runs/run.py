@@ -30,7 +30,7 @@ from runs.progress import Bar, duration
 from runs.score import RETURN, Score
 from runs.signals import Interrupted, Signals
 from runs.tracked import Tracked
-from runs.wandb_mirror import WandbMirror
+from runs.wandb_mirror import WandbMirror, agent_run
 
 # A checkpoint is saved before an evaluation, unless the last one is more recent than this many times its saving took.
 EVALUATION_SAVE_RATIO = 10
@@ -76,7 +76,8 @@ class Run:
         self.score, self.unit, self.follow_up, self.protocol = score, unit, follow_up, protocol
         self.config, self.program, self.world = config, program, world
         self.device = machine.choose(config.device)
-        name = config.name or f"{program.rsplit('.', 1)[-1]}-{config.seed}"
+        usual = program.rsplit(".", 1)[-1], str(config.seed), agent_run()  # a sweep of W&B has many of one seed
+        name = config.name or "-".join(filter(None, usual))
         self.folder = inside(Path(config.folder), world, name)
         self.step, self.seconds, self.best = 0, 0.0, score.worst
         self.failed: set[str] = set()  # side tasks that raised an error: "film", "evaluation"
@@ -94,7 +95,7 @@ class Run:
         self.wandb_mirror = WandbMirror(
             config.wandb,
             self.folder,
-            identity=self.identity,
+            identity=agent_run() or self.identity,
             name=f"{world}/{name}",
             group=config.wandb_group or f"{world}/{program}" + (f"/{protocol}" if protocol else ""),
             tags=(*config.tags, world, program) + ((protocol,) if protocol else ()),

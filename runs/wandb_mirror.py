@@ -33,6 +33,11 @@ def logged_in() -> bool:
         return False
 
 
+def agent_run() -> str:
+    """The id that an agent of a W&B sweep has given the run which it started; "" where none did."""
+    return os.environ.get("WANDB_RUN_ID", "") if os.environ.get("WANDB_SWEEP_ID") else ""
+
+
 class WandbMirror:
     """A copy of a run's folder in W&B, made by a process beside the run. Its failure is a single warning.
 

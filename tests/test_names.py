@@ -27,6 +27,7 @@ OWN_WORDS = {  # where they are the words of a paper or a library
     "replay/sum_tree.py": {"units"},
     "runs/profile.py": {"trace"},  # a profiler's
     "runs/progress.py": {"console"},  # an argument of rich's
+    "runs/sweep/table.py": {"console"},  # an argument of rich's
     "runs/timeline.py": {"trace"},
     "runs/trace.py": {"trace"},
     "runs/wandb_process.py": {"console"},  # an argument of wandb.Settings
