@@ -148,6 +148,7 @@ def test_successive_halving_by_hand():
     assert Ladder([100, 300], 3).report("late", 400, 1.0) == [0, 1]
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_the_preview_is_the_config_that_the_program_trains_with():
     found = preview.preview("agents.dqn", [["--env=Catch", "--batch=7"], ["--env=Nowhere"], ["--bacth=7"]])
     assert found[0].config["batch"] == 7 and found[0].config["steps"] == 16_000  # of Catch's recipe
