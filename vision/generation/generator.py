@@ -33,6 +33,7 @@ class Generator(nn.Module):
 
     score: ClassVar[runs.Score] = NATS
     likelihood: ClassVar[Literal["none", "bound", "exact"]] = "none"  # what log_prob returns
+    memory_format: ClassVar[torch.memory_format] = torch.contiguous_format  # of its weights, the faster one
 
     def __init__(self, shape: Sequence[int], levels: int = 2, classes: int = 0) -> None:
         super().__init__()

@@ -118,7 +118,7 @@ RECIPES: dict[str, dict] = {  # by model
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
-    "pixelcnn": dict(steps=1_000_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000),
+    "pixelcnn": dict(steps=600_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000),
     "pixelrnn": dict(steps=500_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000)
     | dict(layers=1),  # one layer is the paper's for MNIST
 }
@@ -136,6 +136,8 @@ def recipe(asked: Config) -> Config:
         numbers |= dict(steps=200_000, evaluate_every=20_000, evaluate_images=1_000, log_every=2_000)
         if asked.model in ("pixelcnn", "pixelrnn"):
             numbers |= dict(steps=60_000, evaluate_images=200, levels=8)  # 3,072 values an image
+    if asked.gated:
+        numbers |= dict(features=16, layers=7)  # about as many multiplications as without gates
     if asked.backbone == Config.backbone:
         numbers["width"] = 2.0
     loss = asked.loss if asked.loss != Config.loss else numbers.get("loss", Config.loss)
@@ -202,7 +204,8 @@ def train(config: Config) -> None:
         name: Pixels(getattr(sets, name), config.levels, config.binarization, device)
         for name in ("train", "validation", "test")
     }
-    model = build(config, sets.train.images.shape[1:], len(sets.classes)).to(device)
+    model = build(config, sets.train.images.shape[1:], len(sets.classes))
+    model = model.to(device, memory_format=model.memory_format)
     model.clip, model.autocast = config.clip, functools.partial(precision, config, device)
     learners = model.optimizers(config.learning_rate)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
