@@ -57,7 +57,7 @@ UNTRIED = {  # and why
         [
             f"vision.interpretation.{name}"
             for name in ("activations", "embedding", "feature_visualization", "neighbors")
-            + ("deepdream", "feature_inversion", "style_transfer")
+            + ("deepdream", "feature_inversion", "style_transfer", "saliency_segmentation")
         ],
         "reads runs, as ensembles do, and writes one picture by runs.output, as retrieval does",
     ),
