@@ -34,7 +34,7 @@ def table(groups: Sequence[Group], metric: str | None = None) -> tuple[list[str]
         rows.append(row)
     if scores := list(dict.fromkeys(each.score for each in groups if any(run.tested for run in each.runs))):
         one = scores[0] if len(scores) == 1 else None  # its name and unit stand in the head
-        unit = f", {one.unit}" if one and one.unit else ""
+        unit = f", {one.unit}" if one and one.unit not in ("", one.name) else ""
         head.insert(6, f"test {one.name}{unit}" if one else "test")
         for row, each in zip(rows, groups, strict=True):
             row.insert(6, tested(each, "" if one else each.score.suffix))
