@@ -131,8 +131,10 @@ def from_recipe(
             f"no recipe for {asked.env}, a world of the family {key}: there are {', '.join(recipes)}{pixels}"
         )
     opened = dataclasses.replace(asked, env_kwargs=asked.env_kwargs or recipes[key].get("env_kwargs", ()))
-    chosen = FAMILIES[describe(opened).family] | recipes[key] | implied(opened)
+    family = describe(opened).family
+    chosen = FAMILIES[family] | recipes[key] | implied(opened)
     if asked.recipe != "default":
+        key = key if paper and key in paper else family  # a game may have its own numbers here and not in the paper
         if not paper or key not in paper:
             known = f"its numbers are for {', '.join(paper)}, and {asked.env} is {key}" if paper else "there are none"
             raise ValueError(f"--recipe {asked.recipe}: {known}. Leave it out, or choose another --env")
@@ -141,7 +143,7 @@ def from_recipe(
 
 
 def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:
-    """The key of the recipe for the world of `asked`: its Gymnasium id if that is known, else its family.
+    """The key of the recipe for the world of `asked`: its game or Gymnasium id if that is known, else its family.
 
     "continuous" is the family of control worlds with continuous actions, for programs that have a recipe for it.
     """
@@ -149,6 +151,8 @@ def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:
     if identity in known and not asked.pixels:
         return identity
     world = describe(asked)
+    if world.family == "atari" and world.name in known:
+        return world.name
     continuous = world.family == "control" and not world.discrete and "continuous" in known
     return "continuous" if continuous else world.family
 
