@@ -55,8 +55,8 @@ class Autoencoder(Generator):
         """The encoder's, which a run saves for other tasks."""
         return self.encoder.backbone
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Codes (B, latents) of images (B, C, H, W)."""
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Codes (B, latents) of images (B, C, H, W), whatever their labels are."""
         return self.to_code(self.encoder(images))
 
     def decode(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -190,7 +190,7 @@ def latent_rows(config: Config, trained: Trained) -> Tensor:
     count = min(config.count, 10)
     images, labels = next(trained.pixels().batches(max(2 * count, 100)))
     images, labels = images.to(model.device), labels.to(model.device)
-    codes = model.encode(images, labels) if model.likelihood == "bound" else model.encode(images)
+    codes = model.encode(images, labels)
     if config.command == "interpolate":
         lines = [latent_line(codes[2 * row], codes[2 * row + 1], steps) for row in range(count)]
         chosen = labels[: 2 * count : 2].repeat_interleave(steps)

@@ -56,10 +56,6 @@ class Config:
     out: Path = Path("rbm_pretraining.png")  # where the picture goes
 
 
-class Curve(dict):
-    """Squared errors of an image by the number of images shown."""
-
-
 def pretrain(config: Config, images: Tensor) -> list[RBM]:
     """A stack of RBMs of images (N, pixels) in [0, 1], each learned on the hidden probabilities of the one before."""
     stack, sizes = [], [*config.layers, config.code]
@@ -79,14 +75,15 @@ def pretrain(config: Config, images: Tensor) -> list[RBM]:
     return stack
 
 
-def tune(config: Config, network: DeepAutoencoder, images: Tensor, unseen: Tensor, before: int) -> Curve:
-    """Learn to reconstruct images (N, pixels) by their cross-entropy, tested on unseen ones (M, pixels).
+def tune(config: Config, network: DeepAutoencoder, images: Tensor, unseen: Tensor, before: int) -> dict[int, float]:
+    """Learn to reconstruct images (N, pixels) by their cross-entropy. Returns the squared errors of unseen ones
+    (M, pixels) by the number of images shown.
 
     before: images that pre-training was shown.
     """
     groups = [{"params": list(network.parameters()), "weight_decay": 0.0}]
     optimizer = optimizers.build(config.optimizer, groups, config.learning_rate, config.momentum)
-    found = Curve()
+    found: dict[int, float] = {}
     every = max(1, config.steps // config.points)
     for step in range(0, config.steps, config.batch):
         if step // every != (step - config.batch) // every:
@@ -106,7 +103,7 @@ def squared_error(network: DeepAutoencoder, images: Tensor) -> float:
     return (network(images).sigmoid() - images).square().sum(1).mean().item()
 
 
-def draw(config: Config, curves: dict[str, Curve], rows: list[Tensor]) -> None:
+def draw(config: Config, curves: dict[str, dict[int, float]], rows: list[Tensor]) -> None:
     """Errors against images shown, and images (N, C, H, W) above both reconstructions of them."""
     from matplotlib.figure import Figure
 
@@ -125,7 +122,7 @@ def draw(config: Config, curves: dict[str, Curve], rows: list[Tensor]) -> None:
     output.draw(config.out, figure, "--out", dpi=110)
 
 
-def main(config: Config) -> dict[str, Curve]:
+def main(config: Config) -> dict[str, dict[int, float]]:
     """Train both, print and draw. Returns the errors by the images shown, for each."""
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = data.load(config.data, config.data_folder, config.size)

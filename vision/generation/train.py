@@ -114,7 +114,7 @@ GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
 ADVERSARIAL = dict(steps=1_000_000, ema_decay=0.995, schedule="constant", evaluate_every=20_000)
 RECIPES: dict[str, dict] = {  # by model
     "autoencoder": dict(steps=1_000_000),
-    "vae": dict(),
+    "vae": dict(learning_rate=2e-3, warm_up=0.02, ema_decay=0.999),
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
