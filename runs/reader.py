@@ -1,7 +1,7 @@
 """Reads runs: config, progress and scores.
 
-A run is a folder (`read_run`), or a line of a records.jsonl that `runs.publish` wrote (`read_records`). Nothing here
-needs torch.
+A run is a folder (`read_run`), a line of a records.jsonl that `runs.publish` wrote (`read_records`), or a run in W&B
+(compare/from_wandb.py). Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def read_run(folder: Path | str) -> RunRecord:
         raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
     changed = _changed(known.get(CLOCK), times)
     status = _status(folder, wrote if wrote.exists() else path)
-    found = _run(path, folder, about, lines, Lines() if changed else clock, status, unreadable + more)
+    found = assemble(path, folder, about, lines, Lines() if changed else clock, status, unreadable + more)
     return dataclasses.replace(found, clock_changed=changed)
 
 
@@ -212,7 +212,7 @@ def read_records(path: Path | str) -> list[RunRecord]:
             published = {word: about.pop(word) for word in ("variant", "date", "note", "played", "training_return")}
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{one_line(where)} is not a record of a run: {one_line(repr(error))}") from None
-        run = _run(where, path.parent / one_line(name), about, curve, clock, status, 0)
+        run = assemble(where, path.parent / one_line(name), about, curve, clock, status, 0)
         runs.append(dataclasses.replace(run, published=published))
     return runs
 
@@ -230,7 +230,7 @@ def _rows(tables: list[dict[str, list[float]]]) -> list[dict[str, float]]:
     return sorted(rows, key=lambda line: line["step"])
 
 
-def _run(
+def assemble(
     path: Path,
     folder: Path,
     about: dict[str, Any],
@@ -239,6 +239,10 @@ def _run(
     status: str,
     unreadable: int,
 ) -> RunRecord:
+    """A run from what its config.json holds and its two logs. path: what a message names.
+
+    Raises ValueError where `about` is not a run's, or has words of other types.
+    """
     config, world = _typed(path, about, "config", dict), _typed(path, about, "world", dict) or {}
     program = _typed(path, about, "program", str)
     if config is None or program is None:

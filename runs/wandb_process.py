@@ -27,6 +27,8 @@ except ImportError:  # Windows: two of these processes are then not kept apart
 
 LOGS = ("metrics.jsonl", "clock.jsonl")
 FILM = re.compile(r"step-(\d+)\.(mp4|gif)")
+# Of config.json, beside the flags: by them runs.compare reads the run from W&B (compare/from_wandb.py).
+CIRCUMSTANCES = ("program", "command", "commit", "hardware", "versions", "world", "score", "unit")
 EVERY = 1.0  # seconds between two looks at the folder
 
 
@@ -121,9 +123,7 @@ def tell(**words: Any) -> None:
 def page(folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     """Arguments for wandb.init, from a run's config.json and from `asked`, the arguments of this process."""
     about = json.loads((folder / "config.json").read_text())
-    circumstances = {
-        key: about[key] for key in ("program", "command", "commit", "hardware", "versions") if key in about
-    }
+    circumstances = {key: about[key] for key in CIRCUMSTANCES if key in about}
     kept = ("id", "name", "group", "tags", "project", "entity")
     return {key: asked[key] for key in kept} | {"dir": str(folder), "config": about["config"] | circumstances}
 

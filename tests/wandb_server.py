@@ -1,7 +1,8 @@
 """A W&B server on this machine, as far as its client (0.31) asks for one: runs, their lines, their files.
 
-It answers the client's GraphQL requests (RunResumeStatus, UpsertBucket, CreateRunFiles, Viewer, ServerInfo), takes in
-the file stream, line by line at the offsets that the client names, and what is uploaded.
+It answers the client's GraphQL requests (RunResumeStatus, UpsertBucket, CreateRunFiles, Viewer, ServerInfo, and Runs
+and their history, with which runs are read), takes in the file stream, line by line at the offsets that the client
+names, and what is uploaded.
 """
 
 import gzip
@@ -40,6 +41,14 @@ class Page:
         """The lines of a stream, in order, without what W&B adds."""
         rows = [json.loads(line) for _, line in sorted(self.streams.get(name, {}).items())]
         return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+
+    def node(self, name: str) -> dict[str, Any]:
+        """The run as a list of a project's runs has it."""
+        last = max(self.streams.get("wandb-history.jsonl", {-1: ""}))
+        about = {"state": "finished" if self.exits == [0] else "crashed", "group": None, "jobType": None}
+        about |= {"commit": None, "readOnly": False, "createdAt": "2026-01-01T00:00:00", "heartbeatAt": None}
+        about |= {"systemMetrics": "{}", "user": {"name": "user", "username": "user"}, "projectId": 1}
+        return self.bucket(name) | about | {"historyKeys": {"lastStep": last, "keys": {}, "sets": []}}
 
     def bucket(self, name: str) -> dict[str, Any]:
         """The run as GraphQL has it."""
@@ -126,6 +135,23 @@ class WandbServer:
             page.opened += 1
             page.config = given.get("config") or page.config
             return {"upsertBucket": {"bucket": page.bucket(name), "inserted": new}}
+        if "runs(filters" in query:
+            edges = [{"node": page.node(name), "cursor": name} for name, page in self.pages.items()]
+            page_info = {"endCursor": None, "hasNextPage": False}
+            return {
+                "project": PROJECT
+                | {"internalId": "1", "runCount": len(edges), "readOnly": False}
+                | {"runs": {"edges": edges, "pageInfo": page_info}}
+            }
+        if "RunHistoryKeys" in query or "RunParquetHistory" in query:
+            page = self.pages[given.get("runName") or name]
+            rows = [json.loads(line) for _, line in sorted(page.streams.get("wandb-history.jsonl", {}).items())]
+            live = {"parquetUrls": [], "liveData": rows}
+            return {"project": PROJECT | {"run": page.node(name) | {"parquetHistory": live}}}
+        if "history(minStep" in query:
+            lines = self.pages[name].streams.get("wandb-history.jsonl", {})
+            wanted = [line for number, line in sorted(lines.items()) if given["minStep"] <= number < given["maxStep"]]
+            return {"project": PROJECT | {"run": {"history": wanted}}}
         if "createRunFiles" in query:
             files = [{"name": file, "uploadUrl": f"{self.url}/storage/{name}/{file}"} for file in given["files"]]
             return {"createRunFiles": {"runID": name, "uploadHeaders": [], "files": files}}

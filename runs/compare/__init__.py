@@ -1,7 +1,8 @@
-"""Comparison of runs from their folders alone.
+"""Comparison of runs, from their folders or from W&B.
 
 __main__.py        `python -m runs.compare`
 loading.py         finds and reads the runs
+from_wandb.py      reads the runs of a W&B project
 by_world.py        the table of seeds in each world, and tables as text
 aggregate.py       agents over worlds: normalized scores and their statistics
 efficiency.py      scores at shares of a budget, and time to a threshold

@@ -1,4 +1,4 @@
-"""Compare runs from their folders alone: tables, learning curves, statistics over worlds, and an HTML report.
+"""Compare runs, from their folders or from W&B: tables, learning curves, statistics over worlds, and an HTML report.
 
     python -m runs.compare results/Breakout
     python -m runs.compare results --metric episode/return --x hours --band interval
@@ -6,6 +6,7 @@
     python -m runs.compare results --threshold 18 --csv runs.csv --md tables.md --tex tables.tex
     python -m runs.compare runs/published/atari results/Pong --markdown > table.md
     python -m runs.compare results --json groups.json    # every number, unrounded
+    python -m runs.compare wandb:team/saccade results/Pong     # runs of a W&B project beside those of a folder
 
 Runs of one world, protocol, program and configuration are the seeds of one row and are averaged; runs under
 different protocols never are. With three seeds or more, a score is the mean over seeds and the 95% interval of
@@ -44,7 +45,9 @@ from runs.printing import printable
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (Path("results"),)  # runs, or folders of runs
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = (
+        Path("results"),
+    )  # runs, folders of runs, wandb:entity/project
     metric: str | None = None  # metric word that the picture shows; None: each run's own score
     x: Literal["steps", "frames", "hours"] = "steps"  # hours are wall time
     out: Path = Path("results/compare.png")  # the picture, .png or .svg; agents over worlds go to <name>-worlds

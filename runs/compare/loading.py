@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runs import suggestions
+from runs.compare import from_wandb
 from runs.groups import group
 from runs.printing import printable
 from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run
@@ -52,10 +53,14 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
 def load(folders: Iterable[Path]) -> list[RunRecord]:
     """Read every run under the folders; unreadable lines, inexact runs and duplicate seeds are reported on stderr.
 
-    Raises FileNotFoundError where there is none.
+    "wandb:entity/project" stands for the runs of a W&B project.
+    Raises FileNotFoundError where there is none, ValueError where W&B does not give them.
     """
-    runs = []
-    for folder in find_runs(folders):
+    folders = list(folders)
+    projects = [folder for folder in folders if from_wandb.is_project(folder)]
+    places = [folder for folder in folders if not from_wandb.is_project(folder)]
+    runs = [run for project in projects for run in from_wandb.read_project(project)]
+    for folder in find_runs(places) if places else ():
         try:
             found = read_records(folder) if folder.name == RECORDS else [read_run(folder)]
         except (OSError, ValueError) as error:
