@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from pathlib import Path
 from typing import Any
 
 # Control characters but tab and new line (escape sequences begin with them), what turns the direction of writing or
@@ -20,6 +21,16 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     """printable(text) on one line, for names from files in a table."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def portable(text: str, folder: str | None) -> str:
+    """The text without absolute paths of the machine: home, working directory, a run's --folder."""
+    runs = Path(folder or "")
+    places = {f"{runs.parent}/": "", f"{Path.cwd()}/": "", f"{Path.home()}/": "~/"}
+    for place, shown in places.items():
+        if place.startswith("/") and len(place) > 2:
+            text = text.replace(place, shown)
+    return text
 
 
 def compact_json(value: Any, width: int = 118, depth: int = 0) -> str:

@@ -26,6 +26,7 @@ import tyro
 from runs import files, suggestions
 from runs.flags import parse
 from runs.groups import flags
+from runs.printing import portable
 from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run, world_folder
 
 CURVE = 100  # points of a record's learning curve at most; half of them may be evaluations
@@ -83,7 +84,7 @@ def publish(folder: Path, into: Path, topic: str, variant: str = "", note: str =
         "curve": columns(thin_curve(run)),
         "clock": columns(_thin([{word: line[word] for word in ("step", "seconds")} for line in run.clock], CLOCK)),
     }
-    lines[name] = _portable(json.dumps(record), run)
+    lines[name] = portable(json.dumps(record), run.config.get("folder"))
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, "".join(f"{lines[each]}\n" for each in sorted(lines)).encode())
     return path.parent / name
@@ -148,16 +149,6 @@ def _thin(items: Sequence[Any], most: int) -> list[Any]:
     if len(items) <= most:
         return list(items)
     return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
-
-
-def _portable(text: str, run: RunRecord) -> str:
-    """The text without absolute paths of the machine: home, working directory, and the folder of runs."""
-    folder = Path(run.config.get("folder") or "")
-    places = {f"{folder.parent}/": "", f"{Path.cwd()}/": "", f"{Path.home()}/": "~/"}
-    for place, shown in places.items():
-        if place.startswith("/") and len(place) > 2:
-            text = text.replace(place, shown)
-    return text
 
 
 def main() -> None:
