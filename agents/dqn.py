@@ -42,6 +42,7 @@ from agents.networks.q_network import build
 from agents.optimization import adam, compile_or_capture, frozen_copy, mean_metrics, set_learning_rate
 from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy, make_policy
 from envs import Transition
+from runs import parallel
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
@@ -191,6 +192,7 @@ load = functools.partial(q_learning.load, build=build)
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
+    config = parallel.share(config, "worlds", "batch", "capacity")
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = open_run(config, "agents.dqn", world, q_learning.phases(config))
@@ -219,6 +221,7 @@ def train(config: Config) -> None:
         loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()
         loss.backward()
+        parallel.average(online)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
         optimizer.step()
@@ -230,7 +233,7 @@ def train(config: Config) -> None:
 
     act, learn = compile_or_capture(config, device, act, learn)
 
-    for step in run.steps(config.steps, stride=world.count):
+    for step in run.steps(config.steps, stride=world.count * parallel.ranks()):
         epsilon = epsilon_at(step, config.learn_start, config.epsilon_steps, config.epsilon)
         world.send(act(world.observation, torch.full((), epsilon, device=device)))
         if step >= config.learn_start:  # while the emulator plays

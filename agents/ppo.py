@@ -48,6 +48,7 @@ from agents.networks.normalization import RewardNormalizer
 from agents.returns import gae
 from envs import World
 from replay.rollout import Rollout, RolloutBatch, minibatches
+from runs import parallel
 from runs.flag_types import Count, Share, Whole
 from runs.machine import precision
 
@@ -219,6 +220,7 @@ def train(
 ) -> None:
     """Train the network that `build` makes; soft_attention.py and hard_attention.py bring their own."""
     device = runs.prepare(config.device, config.seed, config.threads)
+    config = parallel.share(config, "worlds")
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = open_run(config, program, world)
@@ -234,7 +236,7 @@ def train(
     )
     head = network.head
     rollout = Rollout.empty(config.rollout, world.observation, head.shape, head.dtype)
-    batch = config.rollout * world.count
+    batch = config.rollout * world.count * parallel.ranks()
     if network.is_recurrent and config.minibatches > world.count:
         raise ValueError(
             f"--minibatches {config.minibatches}: with an LSTM each needs a world, and there are {world.count}"
@@ -256,7 +258,7 @@ def train(
         action, old, value, advantage = (field.flatten(0, 1) for field in batch[1:5])
         target = advantage + value
         if config.normalize_advantages:
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+            advantage = parallel.standardize(advantage)
         with precision(config, device):
             parameters, values = network.unroll(batch.observation, batch.is_first, batch.state, batch.action)
         policy = policy_loss(head.log_prob(parameters, action), old, advantage, config.clip)
@@ -264,6 +266,7 @@ def train(
         entropy = head.entropy(parameters).mean()
         optimizer.zero_grad()
         (policy - config.entropy * entropy + config.value_weight * error).backward()
+        parallel.average(network)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
         optimizer.step()

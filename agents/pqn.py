@@ -44,6 +44,7 @@ from agents.networks.q_network import build
 from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
 from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
 from replay.rollout import Rollout, minibatches
+from runs import parallel
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.machine import precision
 
@@ -196,6 +197,7 @@ load = functools.partial(q_learning.load, build=build, network="network")
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
+    config = parallel.share(config, "worlds")
     chosen = world_options(config)
     world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = open_run(config, "agents.pqn", world)
@@ -206,7 +208,8 @@ def train(config: Config) -> None:
     optimizer = adam(config, network)
     run.track(network=network, optimizer=optimizer, world=world)
     rollout = Rollout.empty(config.rollout, world.observation)
-    batch = config.rollout * world.count
+    count = world.count * parallel.ranks()
+    batch = config.rollout * count
 
     @torch.inference_mode()
     def greedy_value(observation: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,6 +228,7 @@ def train(config: Config) -> None:
         loss = F.mse_loss(values.gather(1, action[:, None]).squeeze(1), target)
         optimizer.zero_grad()
         loss.backward()
+        parallel.average(network)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
         optimizer.step()
@@ -237,7 +241,7 @@ def train(config: Config) -> None:
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
-            epsilon = epsilon_at(step + t * world.count, 0, config.epsilon_fraction * config.steps, config.epsilon)
+            epsilon = epsilon_at(step + t * count, 0, config.epsilon_fraction * config.steps, config.epsilon)
             action, value = act(world.observation, torch.full((), epsilon, device=device))
             world.send(action)
             rollout.store_action(t, world.observation, action, value)  # while the emulator works

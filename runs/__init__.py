@@ -14,6 +14,7 @@ progress.py        progress bar and time left
 expected.py        what published runs of a recipe reached, and in which time
 machine.py         device, hardware, random states, mixed precision
 threads.py         number of torch threads: as many as cores are free
+parallel.py        several processes that train one network: torchrun
 graph.py           updates captured as CUDA graphs
 profile.py         profiler of a run's iterations; trace.py reads its trace, timeline.py draws it
 wandb_mirror.py    a copy of the run in W&B, uploaded by a process of its own, wandb_process.py

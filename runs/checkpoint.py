@@ -126,6 +126,15 @@ def save(folder: Path, step: int, state: Mapping[str, Any], run: str, keep: int 
             path.unlink()
 
 
+def drop_after(folder: Path, step: int, run: str) -> None:
+    """Delete the checkpoints of a run that are later than a step."""
+    for later in steps(folder):
+        path = folder / f"{later:012d}.pt"
+        if later > step and _owner(path) in (run, None):
+            path.with_suffix(".json").unlink(missing_ok=True)  # first: files without one are not checkpoints
+            path.unlink(missing_ok=True)
+
+
 def _owner(path: Path) -> str | None:
     """The identity of the run that a torch file says it belongs to."""
     try:

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from runs import flag_types, flags
+from runs import flag_types, flags, parallel
 from runs.files import RunError
 from runs.printing import printable
 from runs.progress import Lasting
@@ -48,6 +48,7 @@ def launch(
         Run.held = None
         for iteration in held:
             iteration.close()
+        parallel.leave()
         sys.stdout.flush(), sys.stderr.flush()
         sys.stdout, sys.stderr = streams
 
@@ -65,7 +66,8 @@ def _launch(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if Run.current and not isinstance(error, RunError):
+        # Several processes go on from the last checkpoint that all of them have: the others are somewhere else.
+        if Run.current and parallel.ranks() == 1 and not isinstance(error, RunError):
             Run.current.save_after_error()
         # Before the first step these are mistakes of the user, shown as one sentence; later they are bugs, and keep
         # their traceback, as do the errors of a world, a device or a library.

@@ -176,6 +176,11 @@ class Folder:
         return found["about"]
 
     def _same_program(self, found: dict, described: dict) -> None:
+        count, ours = found.get("ranks", 1), described.get("ranks", 1)
+        if count != ours:
+            raise RunError(
+                f"{self.path} holds a run of {count} processes, and these are {ours}: choose another --name"
+            )
         there, here = found.get("program"), described.get("program")
         if there and here and there != here:
             raise RunError(f"{self.path} holds a run of {there}, and this is {here}: choose another --name")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from runs import parallel
 from runs.threads import choose as count_threads
 
 
@@ -51,7 +52,9 @@ def prepare(device: str = "auto", seed: int = 1, threads: int = 0) -> torch.devi
     Raises:
         ValueError: the device is unknown or not present.
     """
-    chosen = choose(device)
+    chosen = choose(parallel.place(device))
+    parallel.join(chosen)
+    seed += parallel.SEEDS * parallel.rank()
     # Sparse rewards drive Adam's squared gradients into denormals, which a CPU multiplies many times slower.
     torch.set_flush_denormal(True)
     count_threads(threads)
@@ -199,6 +202,7 @@ def circumstances(program: str, device: torch.device) -> dict:
         "command": shlex.join(["python", "-m", program, *sys.argv[1:]]),
         "hardware": hardware(device),
         "versions": versions(),
+        **({"ranks": parallel.ranks()} if parallel.ranks() > 1 else {}),
         "commit": commit(),
     }
 

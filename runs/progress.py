@@ -63,10 +63,11 @@ class Lasting:
 class Bar:
     """Progress bar of a run, in steps or another unit. update() is cheap enough for every step of a loop."""
 
-    def __init__(self, total: int, start: int, unit: str = "steps", settled: bool = True):
+    def __init__(self, total: int, start: int, unit: str = "steps", settled: bool = True, silent: bool = False):
         self.total, self.start, self.unit = total, start, unit
         self.console = Console(stderr=True)
-        self.live = self.console.is_terminal
+        self.silent = silent  # another process speaks for this one
+        self.live = self.console.is_terminal and not silent
         self.began = self.shown = time.monotonic()
         self.step = start
         self.settled = settled  # whether the remaining time can be estimated from its speed
@@ -147,6 +148,8 @@ class Bar:
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         line = printable(line)
+        if self.silent:
+            return
         if self.live:
             self.console.print(line, highlight=False, markup=False)
         else:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runs import checkpoint, files, machine, summary, threads
+from runs import checkpoint, files, machine, parallel, summary, threads
 from runs.expected import expected
 from runs.files import Finished, RunError
 from runs.folder import Folder, inside, quoted
@@ -72,28 +72,25 @@ class Run:
         follow_up: str | None = None,
     ):
         config.validate()
-        self.note, self.player = note, player or program
-        self.score, self.unit, self.follow_up, self.protocol = score, unit, follow_up, protocol
-        self.config, self.program, self.world = config, program, world
+        asked = parallel.whole(config, program)
+        self.score, self.unit, self.note, self.follow_up, self.protocol = score, unit, note, follow_up, protocol
+        self.config, self.program, self.world, self.player = config, program, world, player or program
         self.device = machine.choose(config.device)
-        usual = program.rsplit(".", 1)[-1], str(config.seed), agent_run()  # a sweep of W&B has many of one seed
+        usual = program.rsplit(".", 1)[-1], str(asked.seed), agent_run()  # a sweep of W&B has many of one seed
         name = config.name or "-".join(filter(None, usual))
-        self.folder = inside(Path(config.folder), world, name)
-        self.step, self.seconds, self.best = 0, 0.0, score.worst
+        self.folder = parallel.folder(inside(Path(config.folder), world, name))
+        self.step, self.seconds, self.best, self._saving = 0, 0.0, score.worst, 0.0  # of the last checkpoint, seconds
         self.failed: set[str] = set()  # side tasks that raised an error: "film", "evaluation"
-        self._signals = Signals()
-        self._saving = 0.0  # seconds that the last checkpoint took
-        self._stopped, self._looping = False, False
+        self._signals, self._stopped, self._looping = Signals(), False, False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
-        described |= {"score": score.state(), "unit": unit}
-        described |= machine.circumstances(program, self.device)
+        described |= {"score": score.state(), "unit": unit} | machine.circumstances(program, self.device)
         if folder := machine.package_folder(getattr(config, "env", "")):
             described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
-        self._place = Folder(self.folder, config, described)
+        self._place = Folder(self.folder, asked, described)
         self._tracked = Tracked(self._place, self._log, score, self.device, config.threads, config.accept_loss)
         self.wandb_mirror = WandbMirror(
-            config.wandb,
+            "disabled" if parallel.rank() else config.wandb,
             self.folder,
             identity=agent_run() or self.identity,
             name=f"{world}/{name}",
@@ -192,7 +189,8 @@ class Run:
             with self._session(), self._recorder() as recorder:
                 while self.step < total and not self._stopped:
                     recorder.iteration(self._log)
-                    if self.evaluates() and time.monotonic() - self._saved > EVALUATION_SAVE_RATIO * self._saving:
+                    age = time.monotonic() - self._saved
+                    if self._evaluates() and any(parallel.agree(age > EVALUATION_SAVE_RATIO * self._saving)):
                         self._save()
                     yield self.step
                     due = self.due(self.config.log_every)
@@ -204,13 +202,15 @@ class Run:
                         self.bar.restart_clock()
                     if estimate := self.bar.estimate():
                         self.bar.say("\n".join(filter(None, (estimate, threads.crowded(load)))))
-                    if self._signals.number is not None or time.monotonic() - self._saved > self.config.save_every:
+                    old = time.monotonic() - self._saved > self.config.save_every
+                    number, old = parallel.agree(self._signals.number or 0, old)
+                    if number or old:
                         self._save()
-                    if self._signals.number is not None:
+                    if number:
                         self.bar.say(
                             f"saved at step {self.step:,} in {self.folder}; the same command goes on from here"
                         )
-                        raise SystemExit(128 + self._signals.number)
+                        raise SystemExit(128 + number)
                 self._save()
             self._looping = False
             self._finish()
@@ -232,8 +232,11 @@ class Run:
         return range(after // every - self.step // every or int(early))
 
     def evaluates(self) -> bool:
-        """Whether the config asks for an evaluation in this iteration: every `evaluate_every` steps (0: never), at
-        `evaluate_first`, and at the end of a run that is longer than that."""
+        """Whether this process evaluates in this iteration: every `evaluate_every` steps (0: never), at
+        `evaluate_first`, and at the end of a longer run. Of several processes the first evaluates."""
+        return parallel.rank() == 0 and self._evaluates()
+
+    def _evaluates(self) -> bool:
         every, first = getattr(self.config, "evaluate_every", 0), getattr(self.config, "evaluate_first", 0)
         end = self.total > every and self.step + self.stride >= self.total
         return bool(every) and (end or bool(self.due(every, first)))
@@ -297,7 +300,7 @@ class Run:
         self.wandb_mirror.open()
         self._began = self._saved = time.monotonic()
         self._signals.install()
-        self.bar = Bar(self.total, self.step, self.unit, settled=False)
+        self.bar = Bar(self.total, self.step, self.unit, settled=False, silent=parallel.rank() > 0)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
         notes = (expected(self.program, self.world, self.protocol, self.config), self.note)
@@ -386,8 +389,8 @@ class Run:
         digests, words = self._log.verify(), self.result()
         if not self._log.learned:
             words += "; nothing was learned: the run ended before its first update"
-        finished = {"run": self.identity, "step": self.step, "seconds": round(self.seconds, 1), "score": words}
-        finished |= digests
+        seconds = round(self.seconds, 1)
+        finished = {"run": self.identity, "step": self.step, "seconds": seconds, "score": words} | digests
         if values := summary.evaluations(self._log.lines(), self.score):
             finished |= {"metric": self.score.metric, "final": values[-1], "best": self.score.best(values)}
         self._place.write("finished.json", files.sealed(finished), self.step)

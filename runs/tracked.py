@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runs import checkpoint, files, machine, threads
+from runs import checkpoint, files, machine, parallel, threads
 from runs.files import Damaged, RunError
 from runs.folder import Folder
 from runs.log import Log
@@ -51,6 +51,18 @@ class Tracked:
         Raises:
             RunError: every checkpoint is damaged, or the last one lacks a part.
         """
+        step = parallel.common_step(checkpoint.steps(self.folder))
+        if step is None:  # one process
+            return self._restore()
+        checkpoint.drop_after(self.folder, step, self._place.identity)
+        state = self._restore() if step else None
+        if parallel.agree(*(here := (state["step"], -state["step"]) if state else (0, 0))) != here:
+            raise RunError(f"the processes have no checkpoint in common near {self._place.path}: choose --name")
+        if state is None:
+            parallel.start_equal(self.parts.values())
+        return state
+
+    def _restore(self) -> dict[str, Any] | None:
         found = None  # the newest whose memory is damaged
         for path, state in checkpoint.intact(self.folder, self._place.identity):
             lost = checkpoint.damaged(self.folder, state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from runs import parallel
+
 
 class RunningNormalizer(nn.Module):
     """Normalizes rows (B, *shape) by their running mean and variance, clipped to [-10, 10].
@@ -25,6 +27,7 @@ class RunningNormalizer(nn.Module):
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
         """Update the statistics with rows (B, *shape)."""
+        rows = parallel.gathered(rows)
         mean, variance, count = rows.mean(0), rows.var(0, correction=0), len(rows)
         share = count / (self.count + count)
         difference = mean - self.mean

@@ -12,6 +12,7 @@ from runs.groups import group
 from runs.printing import printable
 from runs.reader import METRICS, RECORDS, RunRecord, read_records, read_run
 
+RANKS = "ranks"  # in the folder of a run that several processes train: runs/parallel.py
 BEGUN = (METRICS, ".lock", "checkpoint")  # one of these lies beside the config.json of a run
 
 
@@ -37,6 +38,8 @@ def find_runs(folders: Iterable[Path | str]) -> list[Path]:
             hint = f": did you mean {str(folder.with_name(like[0]))!r}?" if like else ""
             raise FileNotFoundError(f"no folder {str(folder)!r}{hint}")
         for path in sorted(folder.rglob("config.json")):
+            if path.parent.parent.name == RANKS:  # the other processes' parts of a run
+                continue
             if any((path.parent / name).exists() for name in BEGUN):  # other programs have files of that name too
                 found.setdefault(path.parent.resolve(), path.parent)
         for path in [folder] if folder.name == RECORDS else sorted(folder.rglob(RECORDS)):

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint, saved, suggestions
+from runs import checkpoint, parallel, saved, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.machine import choose, precision
 from runs.printing import printable
@@ -201,10 +201,13 @@ def score(probability: Tensor, labels: Tensor) -> dict[str, float]:
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
-    sets = images_of(config)
+    sets, seed = images_of(config), config.seed
     if config.check:
         raise SystemExit(checks.report(config, prepare(config, sets, device), sets.train))
     train, validation = (data.Labeled(*(field.to(device) for field in part)) for part in sets[:2])
+    config = parallel.share(config)
+    if parallel.ranks() > 1 and config.optimizer in optimizers.SECOND_ORDER:
+        raise ValueError(f"--optimizer {config.optimizer}: it searches along lines, which several processes cannot")
     if len(train.labels) < config.batch:
         raise ValueError(f"{len(train.labels)} training images are fewer than --batch {config.batch}")
     run = runs.Run(config, "vision.classification", world_name(config), score=SCORE, unit="images")
@@ -236,6 +239,7 @@ def train(config: Config) -> None:
             with precision(config, device):
                 loss, logits = objective(config, model, images, shares, call)
             optimizers.backward(optimizer, loss)
+            parallel.average(model)
             return loss
 
         loss = optimizer.step(closure)
@@ -251,11 +255,13 @@ def train(config: Config) -> None:
         progress = step / config.steps
         factor = schedules.at(config.schedule, progress, config.warm_up, config.snapshots, halvings) * plateau.factor
         optimizers.set_learning_rate(optimizer, config.learning_rate * factor)
-        rows = sampling.batch_indices(len(train.labels), step, config.batch, config.seed, device)
+        rows = parallel.part(sampling.batch_indices(len(train.labels), step, config.batch, seed, device))
         images, labels, mix = change(train.images[rows]), train.labels[rows], None
         if config.stream:  # read on while this batch is learned from
             train.images.prefetch(
-                sampling.batch_indices(len(train.labels), step + config.batch, config.batch, config.seed, device)
+                parallel.part(
+                    sampling.batch_indices(len(train.labels), step + config.batch, config.batch, seed, device)
+                )
             )
         if config.mixup:
             images, labels, *mix = augmentation.mixup(images, labels, config.mixup)
@@ -270,7 +276,7 @@ def train(config: Config) -> None:
             optimizers.ema_update(averaged, model, config.ema_decay, updates=step // config.batch)
         last = step + config.batch >= config.steps
         if run.due(config.evaluate_every) or last:
-            plateau.record(evaluate(run, averaged, validation))
+            plateau.record(parallel.first(evaluate(run, averaged, validation)))
             optimizers.train_mode(model)
         if config.snapshots and run.due(config.steps // config.snapshots):
             snapshot(run, model)

@@ -56,6 +56,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of
     "lbfgs": _second_order(second_order.LBFGS),
 }
 
+SECOND_ORDER = ("newton", "bfgs", "lbfgs")  # which search along lines, by several gradients an update
 
 CAPTURED: dict[str, dict[str, bool]] = {  # what makes each of them ready for a CUDA graph, as far as it can be
     **dict.fromkeys(("sgd", "momentum", "nesterov"), {"fused": True}),  # the unfused one reads its rate on the CPU
