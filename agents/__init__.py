@@ -23,7 +23,7 @@ returns.py             discounted and n-step returns, generalized advantage esti
 networks/              actor-critic and Q-networks, action distributions, LSTM, normalization
 evaluation.py          whole games, their scores and bootstrap intervals
 film.py                videos of games
-loading.py             agents.load(run) and agents.play(run)
+loading.py             agents.load(run) and agents.play(run); export.py: agents as ONNX files
 """
 
 import importlib

@@ -23,6 +23,7 @@ flags.py           command-line flags: parsing, --help in groups
 flag_types.py      ranges of numbers as types: Count, Share, Positive
 suggestions.py     near matches of unknown names
 printing.py        text without terminal escapes
+onnx_file.py       networks as ONNX files
 output.py          files that programs write beside their runs
 programs.py        lists all programs; the command saccade
 saved.py           config and weights of a run's folder

@@ -25,6 +25,7 @@ OWN_WORDS = {  # where they are the words of a paper or a library
     "envs/console_memory.py": {"console"},  # a game console
     "replay/prioritized.py": {"units"},  # whole units of a priority
     "replay/sum_tree.py": {"units"},
+    "runs/onnx_file.py": {"trace"},  # torch.jit's
     "runs/profile.py": {"trace"},  # a profiler's
     "runs/progress.py": {"console"},  # an argument of rich's
     "runs/sweep/table.py": {"console"},  # an argument of rich's
