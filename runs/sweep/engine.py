@@ -217,7 +217,7 @@ class Sweep:
         except OSError as error:
             self._over(state, "failed", f"it could not be started: {error}")
             return
-        state.status = "running"
+        state.status, state.began = "running", time.monotonic()
 
     def _another_config(self, state: State) -> str:
         """In what a run that is there already differs from the one that is asked for; "" where it does not."""

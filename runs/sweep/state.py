@@ -23,7 +23,8 @@ class State:
     status: str = "waiting"
     reason: str = ""
     killed: int = 0
-    seconds: float = 0.0  # of all its processes
+    seconds: float = 0.0  # of all its processes that have ended
+    began: float = 0.0  # time.monotonic() of the one that runs
     progress: Progress = dataclasses.field(default_factory=Progress)
     log_begin: int = 0  # bytes of its log that were there when it was started
 

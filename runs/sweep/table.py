@@ -89,11 +89,12 @@ def _cells(state: State) -> list[Text]:
     share = f" {progress.step / progress.planned:4.0%}" if progress.planned else ""
     steps = f"{short(progress.step)}{share}" if progress.step else ""
     score = progress.score.in_words(progress.last) if progress.last is not None else ""
-    status = state.status + (f", killed {state.killed} times" if state.killed else "")
+    status = state.status + (f", killed {state.killed}x" if state.killed else "")
     words = f"{status}: {one_line(state.reason)[:60]}" if state.reason else status
     color = COLORS.get(state.status, "")
-    time = duration(state.seconds) if state.seconds else ""
-    return [Text(one_line(state.trial.key)), Text(words, color), Text(steps), Text(score), Text(time)]
+    seconds = state.seconds + (time.monotonic() - state.began if state.status == "running" else 0.0)
+    texts = one_line(state.trial.key), steps, score, duration(seconds) if seconds else ""
+    return [Text(texts[0]), Text(words, color), *map(Text, texts[1:])]
 
 
 def results(sweep: Sweep) -> list[Table]:
