@@ -31,7 +31,8 @@
 A family is a file and a line of BACKBONES. backbone.py has the contract, options.py what all can be built with,
 layers/ initialization, norms, activations and other layers, checkpoints.py saving and loading, published.py
 torchvision's weights, preprocessing.py the normalization of the images that weights were trained on,
-standardization.py that by statistics of one's own training images: mean, deviation, PCA, whitening.
+standardization.py that by statistics of one's own training images: mean, deviation, PCA, whitening; pipeline.py a
+backbone's layers on several devices.
 """
 
 import dataclasses
