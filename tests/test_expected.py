@@ -92,6 +92,7 @@ def test_without_records_or_with_broken_ones_nothing_is_said(tmp_path, text):
     "program, flags, words",
     [
         ("agents.dqn", dict(env="Breakout"), "the published run of this recipe: return 67.0 after 1.2M steps"),
+        ("agents.pqn", dict(env="Pong"), "the published run of this recipe: return"),
         ("agents.pqn", dict(env="Breakout"), "the published run of this recipe: return 140.1 after 2M steps, 49 min"),
         ("agents.ppo", dict(env="CartPole"), "3 published runs of this recipe: return 495.1 to 500.0 after 300k"),
         ("vision.classification", dict(data="mnist"), "the published run of this recipe: error 0.330% after 440k"),
@@ -100,8 +101,10 @@ def test_without_records_or_with_broken_ones_nothing_is_said(tmp_path, text):
 def test_recipes_are_those_of_their_published_runs(program, flags, words):
     module = importlib.import_module(f"{program}.train" if program.startswith("vision") else program)
     config = module.recipe(module.Config(**flags))
-    world = {"Breakout": "Breakout", "CartPole": "CartPole-v1"}.get(flags.get("env"), flags.get("data"))
-    assert expected(program, world, "classic" if world == "Breakout" else None, config).startswith(words)
+    world = flags.get("env", flags.get("data"))
+    protocol = "classic" if world in ("Breakout", "Pong") else None
+    world = "CartPole-v1" if world == "CartPole" else world
+    assert expected(program, world, protocol, config).startswith(words)
 
 
 def test_the_start_line_says_it(tmp_path, capsys, monkeypatch):
