@@ -79,6 +79,7 @@ def loop_over_images(model, images, targets):
     tall, wide = images.shape[-2:]
     side = round((found.shape[1] // model.count) ** 0.5)
     box = score = label = 0
+    weights = model.options.weights or (yolo.VERSION_2 if model.options.anchors else yolo.VERSION_1)
     for number, target in enumerate(targets):
         objects, labels, crowds = regions.present(target)
         scale = objects.new_tensor([wide, tall] * 2)
@@ -109,12 +110,12 @@ def loop_over_images(model, images, targets):
                 share = F.one_hot(labels[place], model.classes)
                 label = label + (classes[number, row].softmax(0) - share).square().sum()
             box = box + weight * (middle + extent)
-            score = score + (own[row] - overlap[row]) ** 2
+            score = score + weights.full * (own[row] - overlap[row]) ** 2
         quiet[list(taken.values())] = False
-        score = score + model.options.empty * own[quiet].square().sum()
+        score = score + weights.empty * own[quiet].square().sum()
     count = len(targets)
     return {
-        "loss/boxes": model.options.coordinates * box / count,
+        "loss/boxes": weights.boxes * box / count,
         "loss/confidence": score / count,
         "loss/classes": label / count,
     }

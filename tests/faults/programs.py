@@ -287,6 +287,11 @@ WRITING = {
     "gradient_flow": _tool(
         "vision.sequences.gradient_flow", ("--out={folder}/gradients.png", "--length=10", "--hidden=8")
     ),
+    "parameter_server": _tool(
+        "vision.training.parameter_server",
+        ("--workers=2", "--updates=8", "--batch=4", "--images=40", "--side=8", "--hidden=4")
+        + ("--out={folder}/server.png",),
+    ),
     "gradient_variance": _tool(
         "agents.studies.gradient_variance",
         ("--env=Catch", "--stages", "0", "64", "--episodes=8", "--folder={folder}"),
