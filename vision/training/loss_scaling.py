@@ -1,7 +1,7 @@
 """Loss scaling: what half precision loses of small gradients, and how a scaled loss keeps them, on one picture.
 
     python -m vision.training.loss_scaling
-    python -m vision.training.loss_scaling --backbone vgg11_bn --updates 400 --device cuda
+    python -m vision.training.loss_scaling --backbone vgg11_bn --updates 400 --batches 400 --device cuda
 
 Micikevicius et al. 2017, "Mixed Precision Training", arXiv 1710.03740. float16 has no number between 0 and 2^-24, and
 less than its 11 bits of precision below 2^-14: gradients there are lost. A loss multiplied by a large number has
@@ -41,12 +41,13 @@ COLORS = {"float32": "#000000", "float16": "#D55E00", "float16, scaled": "#0072B
 @dataclasses.dataclass(frozen=True)
 class Config:
     data: str = "shapes"  # of vision.classification
-    backbone: str = "lenet5"
-    width: Positive = 1.0
-    updates: Count = 100  # without hardware for float16 a CPU takes half a second for each
-    batch: Count = 64
+    backbone: str = "resnet20"
+    width: Positive = 0.25
+    updates: Count = 60  # without hardware for float16 a CPU takes a good part of a second for each
+    batch: Count = 32
+    batches: Count = 1  # that are learned in turn; one batch can be overfitted within the updates
     learning_rate: Positive = 0.05  # of SGD with momentum 0.9
-    loss_share: Positive = 1e-3  # times the loss, as weights of its parts are: small gradients, the same minimum
+    loss_share: Positive = 1e-5  # times the loss, as weights of its parts are: small gradients, the same minimum
     scale: Positive = 65_536.0  # of the loss at first
     seed: Whole = 1
     device: str = "auto"
@@ -147,11 +148,10 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     train, shape = sets.train, tuple(sets.train.images.shape[1:])
     stem = {"stem": "cifar"} if "cifar" in backbones.BACKBONES[config.backbone].stems else {}
     model = Network(backbones.build(config.backbone, shape, width=config.width, **stem), len(sets.classes)).to(device)
-    batches = []
+    batches, cpu = [], torch.device("cpu")
     for update in range(config.updates):
-        rows = sampling.batch_indices(
-            len(train.labels), update * config.batch, config.batch, config.seed, torch.device("cpu")
-        )
+        shown = update % config.batches * config.batch
+        rows = sampling.batch_indices(len(train.labels), shown, config.batch, config.seed, cpu)
         batches.append((train.images[rows].to(device), train.labels[rows].to(device)))
     results = {form: learn(config, copy.deepcopy(model), form, batches) for form in FORMATS}
     wanted = results["float32"].gradients
