@@ -1,17 +1,18 @@
 """What tests/benchmarks/gpu.py does, in order of worth: tests, jobs of the table, games, and the GPU's recipe."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
+
+from agents import pqn
 
 TEST_LIMIT = 100.0  # seconds of a test; the compiled ones take most
 JOB_LIMIT = 75.0  # seconds of a job
 
-# The numbers of agents.pqn's recipe for two cores (Pong is at 18 after 500,000 steps), in the paper's width.
-# More worlds play more steps a second but take 0.1 s each to start.
+# The games are learned by agents.pqn's recipe, in the paper's width and captured; evaluations are short.
 GPU_RECIPE: dict[str, Any] = dict(
-    worlds=64, rollout=32, epochs=4, minibatches=16, width=1.0, learning_rate=5e-4, td_lambda=0.8, capture=True,
-    epsilon=0.01, epsilon_fraction=0.1, evaluate_epsilon=0.001, evaluate_games=10, evaluate_steps=4_500,
-    evaluate_first=0, film_seconds=0.0,
+    width=1.0, capture=True, evaluate_epsilon=0.001, evaluate_games=10, evaluate_steps=4_500, evaluate_first=0,
+    film_seconds=0.0,
 )  # fmt: skip
 SMALL = dict(worlds=4, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32, evaluate_games=1, capture=False)
 SMALL |= dict(evaluate_steps=200)
@@ -93,6 +94,7 @@ def _small(device: str) -> Iterator[dict[str, Any]]:
     yield _job("memory of 4,000, draws of 32", "memory", device, 0.1, capacity=4_000, worlds=50, batch=32)
     yield recurrent_attention("plain", device, window, small=True)
     yield resnet(32, 8, "plain", device, window)
+    yield from tasks(device, window, small=True)
     yield agent("DQN", 4, "plain", device, window, small=True, profile=3)
     yield agent("DQN", 4, "capture", device, window, small=True)  # there is no graph here: it says so
     for name in ("Rainbow", "PPO"):
@@ -136,12 +138,9 @@ def agent(
 def recipe(device: str, window: float, profile: int = 0) -> dict[str, Any]:
     """A job of what the games are learned by, on Pong."""
     flags = dict(env="Pong", steps=10**9) | GPU_RECIPE | (SMALL if device == "cpu" else {})
-    left = ("evaluate_first", "film_seconds")
-    return _job(
-        RECIPE + (", profile" if profile else ""), "train", device, window, program="agents.pqn", warm_up=2,
-        flags={key: value for key, value in flags.items() if key not in left},
-        **({"profile": profile} if profile else {}),
-    )  # fmt: skip
+    more = {"profile": profile} if profile else {}
+    title = RECIPE + ", profile" * bool(profile)
+    return _job(title, "train", device, window, program="agents.pqn", flags=flags, warm_up=2, **more)
 
 
 def recurrent_attention(mode: str, device: str, window: float, small: bool = False) -> dict[str, Any]:
@@ -179,10 +178,11 @@ def games(device: str, seconds: float, steps_per_second: float | None) -> Iterat
     """Game, its seconds at most, and the flags of agents.pqn, in the order in which they are learned."""
     cuda = device != "cpu"
     numbers = GPU_RECIPE if cuda else GPU_RECIPE | SMALL
-    stride = numbers["worlds"] * numbers["rollout"]
     steps_per_second = steps_per_second or STEPS_PER_SECOND["cuda" if cuda else "cpu"]
     for game, share in GAMES.items():
         allowed, seconds = seconds * share, seconds * (1 - share)
+        config = dataclasses.replace(pqn.recipe(pqn.Config(env=game)), **numbers)
+        stride = config.worlds * config.rollout
         steps = max(int(allowed * SHARE * steps_per_second) // stride, 4) * stride  # over which the rate falls to 0
         flags = dict(env=game, device=device, steps=steps, seed=1, wandb="disabled", save_every=30.0) | numbers
         flags["evaluate_every"] = max(steps // EVALUATIONS // stride, 1) * stride
