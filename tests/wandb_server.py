@@ -5,13 +5,11 @@ and their history, with which runs are read), takes in the file stream, line by 
 names, and what is uploaded.
 """
 
-import gzip
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
+
+from tests.http_server import HttpServer
 
 PROJECT = {"id": "project", "name": "saccade", "entity": {"id": "entity", "name": "team"}}
 
@@ -75,45 +73,12 @@ class Page:
         }
 
 
-class WandbServer:
+class WandbServer(HttpServer):
     """A context in which the server listens at `url`; `pages` are the runs that it received, by id."""
 
     def __init__(self) -> None:
+        super().__init__(lambda method, path, body: (200, self.answer(path, body), {}))
         self.pages: dict[str, Page] = {}
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *_: object) -> None:
-                """Nothing is printed."""
-
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                with outer.lock:
-                    found = json.dumps(outer.answer(urlsplit(self.path).path, body)).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(found)))
-                self.end_headers()
-                self.wfile.write(found)
-
-            do_GET = do_POST = do_PUT = answer
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.handle_error = lambda *_: None  # of a client that was killed
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         """The answer to a request."""
