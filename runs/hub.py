@@ -47,18 +47,18 @@ def card(run: RunRecord, repository: str, film: str = "") -> str:
     """The model card of a run: front matter with its scores as the Hub's leaderboards read them, then the text."""
     played = _last_line(run.folder / "watch.jsonl")
     world = " ".join(filter(None, (run.world, run.protocol)))
-    images = run.unit == "images"
+    task = "reinforcement-learning" if _is_agent(run.about) else "computer-vision"
     results = _results(run, played)
     front = {
         "library_name": "saccade",
         "license": "mit",
-        "tags": ["image-classification" if images else "reinforcement-learning", run.program, run.world],
+        "tags": [task, run.program, run.world],
         "model-index": [
             {
                 "name": repository,
                 "results": [
                     {
-                        "task": {"type": "image-classification" if images else "reinforcement-learning"},
+                        "task": {"type": task},
                         "dataset": {"name": world, "type": run.world},
                         "metrics": [{"type": name, "value": value, "name": words} for name, value, words in results],
                     }
@@ -87,11 +87,10 @@ def card(run: RunRecord, repository: str, film: str = "") -> str:
         text += [f"The run is not finished: {run.unfinished}.", ""]
     if film:
         text += [f"![A film of it]({film})" if film.endswith(".gif") else f"Film: [{film}]({film})", ""]
-    use = "agents.watch" if not images else "runs.compare"
     text += [
         "```",
         f"python -m runs.hub pull {repository} --folder results/hub/{repository.rpartition('/')[2]}",
-        f"python -m {use} results/hub/{repository.rpartition('/')[2]}",
+        f"python -m {_follow_up(run.about)} results/hub/{repository.rpartition('/')[2]}",
         "```",
         "",
         f"Command: `{command}`, commit {one_line(about.get('commit') or 'unknown')}.",
@@ -165,6 +164,15 @@ def pull(repository: str, folder: Path, revision: str = "main") -> Path:
     return folder
 
 
+def _is_agent(about: dict[str, Any]) -> bool:
+    return str(about["program"]).startswith("agents.")
+
+
+def _follow_up(about: dict[str, Any]) -> str:
+    """The program that shows what a run has learned."""
+    return "agents.watch" if _is_agent(about) else "runs.compare"
+
+
 def _age(path: Path) -> float:
     return path.stat().st_mtime
 
@@ -192,7 +200,7 @@ def main() -> None:
         else:
             name = config.source.rpartition("/")[2]
             folder = pull(config.source, config.folder or Path("results/hub") / name, config.revision)
-            print(printable(f"{folder}\nNext: python -m agents.watch {folder}"))
+            print(printable(f"{folder}\nNext: python -m {_follow_up(saved.about(folder))} {folder}"))
     except (OSError, ValueError, RunError) as error:
         sys.exit(printable(f"error: {error}"))
 

@@ -74,7 +74,9 @@ def test_a_card_states_protocol_and_scores(run):
         "return_last": known.final["eval/return"],
         "mean_reward": 0.5,
     }
-    assert result["dataset"]["name"] == "Catch" and "dqn" in found["tags"]
+    assert result["dataset"]["name"] == "Catch" and found["tags"] == ["reinforcement-learning", "dqn", "Catch"]
+    about = known.about | {"program": "vision.detection"}
+    assert '"computer-vision"' in hub.card(dataclasses.replace(known, about=about), "someone/boxes")
     assert "| 30 games played afterwards by the best weights | 0.500 |" in body and "](film.gif)" in body
     assert "python -m runs.hub pull someone/catch" in body and "# dqn on Catch" in body
 
