@@ -25,6 +25,8 @@ suggestions.py     near matches of unknown names
 printing.py        text without terminal escapes
 onnx_file.py       networks as ONNX files
 output.py          files that programs write beside their runs
+study_report.py    the page and the record of a study: table, command, machine and commit
+hub.py             `python -m runs.hub`: runs on the Hugging Face Hub
 programs.py        lists all programs; the command saccade
 saved.py           config and weights of a run's folder
 lines.py           lines of metrics as columns

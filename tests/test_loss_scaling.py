@@ -6,24 +6,27 @@ import torch
 from vision.training import loss_scaling
 
 
-def test_lost_gradients_by_hand():
+def test_underflow_by_hand():
     wanted = torch.tensor([1.0, 2.0**-30, 0.0, -(2.0**-20)])
-    assert loss_scaling.lost(wanted, wanted.half().float()) == pytest.approx(1 / 3)
-    assert loss_scaling.lost(wanted, (wanted * 2**16).half().float() / 2**16) == 0.0
-    assert loss_scaling.lost(wanted, wanted.bfloat16().float()) == 0.0
-    assert loss_scaling.lost(torch.zeros(3), torch.zeros(3)) == 0.0
+    assert loss_scaling.underflow(wanted, wanted.half().float()) == pytest.approx(1 / 3)
+    assert loss_scaling.underflow(wanted, (wanted * 2**16).half().float() / 2**16) == 0.0
+    assert loss_scaling.underflow(wanted, wanted.bfloat16().float()) == 0.0
+    assert loss_scaling.underflow(torch.zeros(3), torch.zeros(3)) == 0.0
 
 
 def test_a_scaled_loss_keeps_what_float16_loses(tmp_path):
-    small = dict(backbone="lenet5", width=1.0, updates=4, batch=32, loss_share=1e-5, device="cpu", threads=1)
+    small = dict(backbone="lenet5", width=1.0, updates=4, batch=32, loss_weight=1e-5, device="cpu", threads=1)
     found = loss_scaling.main(loss_scaling.Config(**small, out=tmp_path / "scaling.png"))
-    assert found["float32"]["lost"] == 0.0 and found["bfloat16"]["lost"] < 0.01
-    assert found["float16"]["lost"] > 10 * found["float16, scaled"]["lost"] and found["float16"]["lost"] > 0.05
+    assert found["float32"]["underflow"] == 0.0 and found["bfloat16"]["underflow"] < 0.01
+    assert (
+        found["float16"]["underflow"] > 10 * found["float16, scaled"]["underflow"]
+        and found["float16"]["underflow"] > 0.05
+    )
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "scaling.json").is_file()
 
 
 def test_an_overflow_halves_the_scale_and_leaves_the_weights():
-    config = loss_scaling.Config(scale=2.0**40, loss_share=1.0, batch=4)
+    config = loss_scaling.Config(scale=2.0**40, loss_weight=1.0, batch=4)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
     before = [weight.clone() for weight in network.parameters()]
     generator = torch.Generator().manual_seed(1)

@@ -28,8 +28,8 @@ def test_a_square_is_found_from_a_part_of_it():
     rows, columns = torch.meshgrid(torch.arange(40) - 16, torch.arange(40) - 19, indexing="ij")
     heat = torch.exp(-(rows**2 + columns**2) / 128)  # highest within it, and not zero around it
     found = segmentation.grabcut(image, heat)
-    assert found.dtype == torch.bool and segmentation.overlap(found, mask) > 0.95
-    assert segmentation.overlap(heat > heat.mean(), mask) < 0.8
+    assert found.dtype == torch.bool and segmentation.iou(found, mask) > 0.95
+    assert segmentation.iou(heat > heat.mean(), mask) < 0.8
     assert torch.equal(found, segmentation.grabcut(image, heat)), "the same again"
 
 
@@ -46,11 +46,11 @@ def test_maps_that_are_mostly_of_one_value_are_cut(value):
     assert segmentation.grabcut(image, heat).shape == mask.shape
 
 
-def test_overlap_by_hand():
+def test_iou_by_hand():
     one, other = torch.zeros(4, 4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
-    assert segmentation.overlap(one, other) == 1.0
+    assert segmentation.iou(one, other) == 1.0
     one[:2], other[1:3] = True, True
-    assert segmentation.overlap(one, other) == pytest.approx(1 / 3)
+    assert segmentation.iou(one, other) == pytest.approx(1 / 3)
 
 
 def test_the_program_scores_shapes(tmp_path, capsys):

@@ -31,16 +31,16 @@ def test_a_run_is_drawn(module, changes, tmp_path):
 def test_states_are_what_enters_the_values(tmp_path):
     agent = agents.load(trained(dqn, tmp_path, learn_start=32), device="cpu")
     world = agent.world(1)
-    states = state_embedding.meet(agent.policy, world, 6, 2)
+    states = state_embedding.collect_states(agent.policy, world, 6, 2)
     values = agent.policy.network.values
     assert states.features.shape == (6, values.in_features) and states.frames.shape[0] == 6
     torch.testing.assert_close(values(states.features).amax(1), states.values)
     with pytest.raises(ValueError, match="does not score"):
-        state_embedding.meet(lambda observation, transition: None, world, 2, 1)
+        state_embedding.collect_states(lambda observation, transition: None, world, 2, 1)
     world.close()
     rows = envs.make("CartPole", 1)
     with pytest.raises(ValueError, match="no pictures|of pictures"):
-        state_embedding.meet(agent.policy, rows, 2, 1)
+        state_embedding.collect_states(agent.policy, rows, 2, 1)
     rows.close()
 
 
@@ -58,13 +58,13 @@ def test_the_last_layer_is_the_one_called_last():
 
 def test_chosen_states_are_far_apart():
     points = torch.tensor([[0.0, 0], [0.1, 0], [10, 0], [0, 9], [10, 0.1]])
-    first, second, third = state_embedding.spread(points, 3)
+    first, second, third = state_embedding.farthest_points(points, 3)
     assert first == 3 and second in (2, 4) and third in (0, 1)
-    assert len(state_embedding.spread(points, 50)) == 5
+    assert len(state_embedding.farthest_points(points, 50)) == 5
 
 
 def test_values_of_neighbors_differ_less_where_they_lie_by_value():
     points = torch.arange(50.0)[:, None].repeat(1, 2)
-    assert state_embedding.nearest_difference(points, torch.arange(50.0)) < 0.1
+    assert state_embedding.neighbor_difference(points, torch.arange(50.0)) < 0.1
     shuffled = torch.arange(50.0)[torch.randperm(50, generator=torch.Generator().manual_seed(1))]
-    assert state_embedding.nearest_difference(points, shuffled) > 0.6
+    assert state_embedding.neighbor_difference(points, shuffled) > 0.6

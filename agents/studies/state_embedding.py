@@ -22,10 +22,12 @@ import agents
 import envs
 import runs
 from agents.evaluation import Policy
-from runs import machine, output
+from runs import output, study_report
 from runs.flag_types import Count, Positive, Whole
 from runs.printing import printable
 from vision.interpretation import embedding, pictures
+
+PROGRAM = "agents.studies.state_embedding"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Config:
     seed: Whole = 1  # of the games and the map
     device: str = "cpu"
     threads: Whole = 0  # of torch; 0: as many as cores are free
-    out: Path = Path("states.png")  # where the picture goes
+    out: Path = Path("states.png")  # where the picture goes; beside it its page and record
 
 
 class States(NamedTuple):
@@ -80,7 +82,7 @@ class LastLayer:
             handle.remove()
 
 
-def meet(policy: Policy, world: envs.World, count: int, every: int) -> States:
+def collect_states(policy: Policy, world: envs.World, count: int, every: int) -> States:
     """Play one world and keep each `every`-th state, until there are `count`.
 
     Raises ValueError where observations are no pictures or the policy does not score discrete actions.
@@ -108,7 +110,7 @@ def meet(policy: Policy, world: envs.World, count: int, every: int) -> States:
     return States(torch.cat(features), torch.cat(values).float().cpu(), torch.cat(frames))
 
 
-def spread(points: Tensor, count: int) -> list[int]:
+def farthest_points(points: Tensor, count: int) -> list[int]:
     """Indices of points (N, 2) far from each other: first the farthest from the middle, then from those chosen."""
     chosen = [int((points - points.mean(0)).norm(dim=1).argmax())]
     far = (points - points[chosen[0]]).norm(dim=1)
@@ -122,7 +124,7 @@ def draw(config: Config, title: str, states: States, points: Tensor) -> None:
     """Write the picture: the map, points (N, 2), and frames of some of its states with their values."""
     from matplotlib.figure import Figure
 
-    shown = spread(points, config.frames)
+    shown = farthest_points(points, config.frames)
     columns = 4
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(14, 7), layout="constrained")
@@ -143,7 +145,7 @@ def draw(config: Config, title: str, states: States, points: Tensor) -> None:
     output.draw(config.out, figure, "--out", dpi=110)
 
 
-def nearest_difference(points: Tensor, values: Tensor) -> float:
+def neighbor_difference(points: Tensor, values: Tensor) -> float:
     """Mean difference in value (N,) between each point (N, 2) and the nearest, over that between two at random."""
     distance = torch.cdist(points, points).fill_diagonal_(float("inf"))
     near = (values - values[distance.argmin(1)]).abs().mean()
@@ -152,22 +154,26 @@ def nearest_difference(points: Tensor, values: Tensor) -> float:
 
 def main(config: Config) -> dict[str, Any]:
     """Play, place and draw. Returns the number of states and how much less the values of neighbors differ."""
-    runs.prepare(config.device, config.seed, config.threads)
-    agent = agents.load(config.run, config.checkpoint, machine.choose(config.device), config.seed)
+    device = runs.prepare(config.device, config.seed, config.threads)
+    agent = agents.load(config.run, config.checkpoint, device, config.seed)
     world = agent.world(1, config.seed)
     try:
-        states = meet(agent.policy, world, config.states, config.every)
+        states = collect_states(agent.policy, world, config.states, config.every)
     finally:
         world.close()
     if config.method == "pca":
         points = embedding.pca(states.features)
     else:
         points = embedding.tsne(states.features, config.perplexity, config.seed, torch.get_num_threads())
-    ratio = nearest_difference(points, states.values)
+    ratio = neighbor_difference(points, states.values)
     what = f"{'t-SNE' if config.method == 'tsne' else 'PCA'} of {len(points):,} states"
     title = f"{what} of {config.run.name} on {agent.env}, step {agent.step:,}"
     draw(config, printable(title), states, points)
     value = float(states.values.mean())
+    head = ["states", "neighbors' difference in value", "mean value"]
+    rows = [[f"{len(points):,}", f"{ratio:.3f}", f"{value:.3f}"]]
+    note = "Mean difference in value between each point and the nearest, over that between two at random. One seed."
+    study_report.write(config.out, PROGRAM, device, printable(title), head, rows, note)
     print(
         printable(
             f"{title}: values of nearest neighbors differ by {ratio:.0%} of those of two states at random; "
@@ -178,4 +184,4 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "agents.studies.state_embedding", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)

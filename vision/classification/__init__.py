@@ -19,7 +19,7 @@ architecture_search.py  random search and regularized evolution over cells
 stage_probe.py          a linear classifier on every stage; transfer_study.py: how much of a backbone to train
 retrieval.py            the nearest images by features; export.py: classifiers as ONNX files
 bag_of_words.py         SIFT (sift.py), k-means and histograms of words (visual_words.py), SVM
-short_fit.py            short trainings in memory, and the files of studies; study_report.py: their pages
+short_fit.py            short trainings in memory, and the files of studies
 stage_features.py       maps as vectors; linear_probe.py: a linear classifier on vectors
 """
 

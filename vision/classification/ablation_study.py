@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 import torch
 
 import runs
-from runs import output, suggestions
+from runs import output, study_report, suggestions
 from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision.backbones.layers import pooling
 from vision.backbones.layers.initialization import INITS
 from vision.backbones.layers.normalization import NORMS
-from vision.classification import short_fit, study_report
+from vision.classification import short_fit
 from vision.classification import train as classification
 from vision.training import augmentation
 

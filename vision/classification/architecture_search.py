@@ -28,12 +28,12 @@ from typing import Any
 import torch
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count
 from runs.printing import printable
 from vision import backbones, data
 from vision.backbones import cells
-from vision.classification import classifier, short_fit, study_report
+from vision.classification import classifier, short_fit
 from vision.classification import train as classification
 from vision.classification.classifier import Classifier
 

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision import data
-from vision.classification import classical, sift, study_report, visual_words
+from vision.classification import classical, sift, visual_words
 from vision.classification.linear_probe import Vectors
 from vision.training import sampling
 

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count
 from runs.printing import printable
-from vision.classification import short_fit, study_report
+from vision.classification import short_fit
 from vision.classification import train as classification
 
 PROGRAM = "vision.classification.grid_and_random"

@@ -19,11 +19,11 @@ import torch
 import tyro
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision import data
-from vision.classification import linear_probe, stage_features, study_report
+from vision.classification import linear_probe, stage_features
 from vision.classification.linear_probe import Vectors
 from vision.training import sampling
 

@@ -26,11 +26,11 @@ import torch
 import tyro
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count, Positive, Whole
 from runs.printing import printable
 from vision import backbones, data
-from vision.classification import linear_probe, short_fit, stage_features, study_report
+from vision.classification import linear_probe, short_fit, stage_features
 from vision.classification import train as classification
 from vision.classification.classifier import Classifier
 from vision.classification.linear_probe import Vectors

@@ -14,18 +14,18 @@ all, which should be small.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 import runs
-from runs import output
+from runs import study_report
 from runs.flag_types import Count, Whole
 from vision.data import shapes
 from vision.interpretation import explain, localization, sanity_check, subject
 
+PROGRAM = "vision.interpretation.attribution_scores"
 DRAWN_SEED = 1_000  # of shapes that no training and no test has seen
 CHUNK = 100  # images at a time
 WIDTH = 110  # columns, where the table is not printed on a terminal
@@ -36,7 +36,7 @@ class Config(subject.SubjectFlags):
     images: Count = 500  # drawn shapes
     stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
     sanity_images: Whole = 20  # of them, for the sanity check; 0: it is left out
-    out: Path = Path("attribution_scores.json")  # where the scores go
+    out: Path = Path("attribution_scores.json")  # where the scores go, and as .md their page
 
 
 def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]]:
@@ -85,8 +85,16 @@ def main(config: Config) -> None:
     for method, line in found.items():
         table.add_row(method, *(f"{line[key]:.3f}" if key in line else "" for key in keys))
     Console(width=None if Console().is_terminal else WIDTH).print(table)
-    output.write(config.out, json.dumps(found, indent=1), "--out")
+    rows = [[method, *(f"{line[key]:.3f}" if key in line else "" for key in keys)] for method, line in found.items()]
+    note = (
+        f"Of {config.images} drawn shapes those that are classified rightly, one seed: a map's largest value inside "
+        "of the shape, shares of its sum and of its largest values there, maps of zeros, and the rank correlation "
+        "with the map once the output layer's and all layers' weights are random."
+    )
+    title = f"Attribution scores of {about.model.backbone.spec['name']}"
+    trials = [{"method": method} | line for method, line in found.items()]
+    study_report.write(config.out, PROGRAM, about.device, title, ["method", *keys], rows, note, trials)
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.interpretation.attribution_scores", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)

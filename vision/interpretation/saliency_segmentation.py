@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count
 from runs.printing import printable
 from vision.data import shapes
@@ -38,14 +38,14 @@ class Config(subject.SubjectFlags):
     images: Count = 100  # drawn shapes that are scored
     shown: Count = 8  # on the picture, at most
     rounds: Count = 5  # of GrabCut
-    out: Path = Path("saliency_segmentation.png")  # where the picture goes
+    out: Path = Path("saliency_segmentation.png")  # where the picture goes; of shapes its page and record too
 
 
 def grabcut(image: Tensor, heat: Tensor, rounds: int = 5) -> Tensor:
     """The object's mask (H, W) bool in an image (C, H, W) uint8, begun by a map (H, W), not negative.
 
     Pixels that are neither surely object nor surely background begin as background where their value is below the
-    mean. Of a map of one value nothing can be told: the mask is empty.
+    mean. A map of one value says nothing: the mask is empty.
     Raises ValueError without OpenCV.
     """
     try:
@@ -68,7 +68,7 @@ def grabcut(image: Tensor, heat: Tensor, rounds: int = 5) -> Tensor:
     return torch.from_numpy((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD))
 
 
-def overlap(found: Tensor, wanted: Tensor) -> float:
+def iou(found: Tensor, wanted: Tensor) -> float:
     """Intersection over union of two masks (H, W) bool; 1 of two empty ones."""
     union = (found | wanted).sum().item()
     return (found & wanted).sum().item() / union if union else 1.0
@@ -102,9 +102,14 @@ def main(config: Config) -> dict[str, float]:
         return {}
     pairs = list(zip(found, maps, masks.cpu(), strict=True))
     result = {
-        "grabcut": float(np.mean([overlap(cut, mask) for cut, _, mask in pairs])),
-        "map": float(np.mean([overlap(heat > heat.mean(), mask) for _, heat, mask in pairs])),
+        "grabcut": float(np.mean([iou(cut, mask) for cut, _, mask in pairs])),
+        "map": float(np.mean([iou(heat > heat.mean(), mask) for _, heat, mask in pairs])),
     }
+    title = f"GrabCut begun by {config.method}"
+    rows = [["GrabCut", f"{result['grabcut']:.3f}"], ["pixels above the map's mean", f"{result['map']:.3f}"]]
+    note = f"Mean intersection over union of {len(images)} drawn shapes that no training has seen, one seed."
+    program = "vision.interpretation.saliency_segmentation"
+    study_report.write(config.out, program, about.device, title, ["mask", "mean IoU"], rows, note, [result])
     print(
         printable(
             f"mean IoU of {len(images)} shapes: {result['grabcut']:.3f} by GrabCut, {result['map']:.3f} of pixels "

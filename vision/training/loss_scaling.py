@@ -9,15 +9,14 @@ gradients as many times larger; they are divided by it in float32 before the upd
 overflows and doubled after many updates without (torch.amp.GradScaler). bfloat16 has float32's range and needs none.
 
 The same network learns the same batches from the same weights in float32, in float16 without and with scaling, and in
-bfloat16. On the picture: the gradients of the first update by their size, and the losses. The share that is lost is
-that of gradients which are not 0 in float32 and 0 in the other format.
+bfloat16. On the picture: the gradients of the first update by their size, and the losses. Underflow is the share of
+gradients that are not 0 in float32 and 0 in the other format.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import runs
-from runs import output
+from runs import output, study_report
 from runs.flag_types import Count, Positive, Whole
 from runs.printing import printable
 from vision import backbones, data
@@ -47,12 +46,12 @@ class Config:
     batch: Count = 32
     batches: Count = 1  # that are learned in turn; one batch can be overfitted within the updates
     learning_rate: Positive = 0.05  # of SGD with momentum 0.9
-    loss_share: Positive = 1e-5  # times the loss, as weights of its parts are: small gradients, the same minimum
+    loss_weight: Positive = 1e-5  # times the loss, as weights of its parts are: small gradients, the same minimum
     scale: Positive = 65_536.0  # of the loss at first
     seed: Whole = 1
     device: str = "auto"
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free
-    out: Path = Path("loss_scaling.png")  # where the picture goes; beside it a .json of the numbers
+    out: Path = Path("loss_scaling.png")  # where the picture goes; beside it its page and record
 
 
 class Learned(NamedTuple):
@@ -79,7 +78,7 @@ def learn(config: Config, model: nn.Module, form: str, batches: list[tuple[Tenso
     device = batches[0][0].device
     scaled = form == "float16, scaled"
     scaler = torch.amp.GradScaler(device.type, init_scale=config.scale, enabled=scaled)
-    rate = config.learning_rate / config.loss_share  # by which a smaller loss leads to the same update
+    rate = config.learning_rate / config.loss_weight  # by which a smaller loss leads to the same update
     optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9)
     values: list[float] = []
     first = torch.zeros(0)
@@ -89,18 +88,18 @@ def learn(config: Config, model: nn.Module, form: str, batches: list[tuple[Tenso
         kind = FORMATS[form]
         with torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None):
             logits = model(images)
-        loss = config.loss_share * F.cross_entropy(logits.float(), labels)
+        loss = config.loss_weight * F.cross_entropy(logits.float(), labels)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
         if not values:
             first = torch.cat([w.grad.flatten().float().cpu() for w in model.parameters()])
         scaler.step(optimizer)
         scaler.update()
-        values.append(loss.item() / config.loss_share)
+        values.append(loss.item() / config.loss_weight)
     return Learned(values, first, scaler.get_scale() if scaled else 1.0)
 
 
-def lost(wanted: Tensor, found: Tensor) -> float:
+def underflow(wanted: Tensor, found: Tensor) -> float:
     """The share of gradients (G,) that are not 0 in `wanted` and 0 in `found`."""
     there = wanted != 0
     return ((found == 0) & there).sum().item() / max(there.sum().item(), 1)
@@ -116,7 +115,7 @@ def draw(config: Config, results: dict[str, Learned], shares: dict[str, float]) 
     for form in ("float32", "float16", "float16, scaled"):
         sizes = results[form].gradients.abs()
         sizes = sizes[sizes > 0].log2().numpy()
-        label = f"{form}: {shares[form]:.1%} lost" if form != "float32" else form
+        label = f"{form}: {shares[form]:.1%} underflow" if form != "float32" else form
         left.hist(sizes, bins, histtype="step", label=label, color=COLORS[form], linewidth=1.6)
     for exponent, words in ((SMALLEST, "smallest"), (NORMAL, "full precision")):
         left.axvline(exponent, color="#999999", linestyle=":", linewidth=1)
@@ -131,7 +130,7 @@ def draw(config: Config, results: dict[str, Learned], shares: dict[str, float]) 
     right.set_xlabel("update")
     right.set_ylabel("loss, nats (mean of 10)")
     right.legend(fontsize=8)
-    figure.suptitle(f"{config.backbone} on {config.data}, loss x {config.loss_share:g}")
+    figure.suptitle(f"{config.backbone} on {config.data}, loss x {config.loss_weight:g}")
     output.draw(config.out, figure, "--out", dpi=110)
 
 
@@ -141,7 +140,7 @@ def _smooth(values: list[float]) -> np.ndarray:
 
 
 def main(config: Config) -> dict[str, dict[str, float]]:
-    """Learn in each format, draw and write. Returns {format: {"lost", "loss", "scale"}}."""
+    """Learn in each format, draw and write. Returns {format: {"underflow", "loss", "scale"}}."""
     device = runs.prepare(config.device, config.seed, config.threads)
     backbones.check(config.backbone)
     sets = data.load(config.data)
@@ -155,17 +154,23 @@ def main(config: Config) -> dict[str, dict[str, float]]:
         batches.append((train.images[rows].to(device), train.labels[rows].to(device)))
     results = {form: learn(config, copy.deepcopy(model), form, batches) for form in FORMATS}
     wanted = results["float32"].gradients
-    shares = {form: lost(wanted, result.gradients) for form, result in results.items()}
+    shares = {form: underflow(wanted, result.gradients) for form, result in results.items()}
     draw(config, results, shares)
     found = {
-        form: {"lost": shares[form], "loss": float(np.mean(result.losses[-10:])), "scale": result.scale}
+        form: {"underflow": shares[form], "loss": float(np.mean(result.losses[-10:])), "scale": result.scale}
         for form, result in results.items()
     }
-    output.write(config.out.with_suffix(".json"), json.dumps(found, indent=1) + "\n", "--out")
+    head = ["format", "underflow", "loss", "scale of the loss at the end"]
+    rows = [[form, f"{n['underflow']:.2%}", f"{n['loss']:.3f}", f"{n['scale']:,.0f}"] for form, n in found.items()]
+    note = (
+        f"Gradients of the first update that are 0 and would not be in float32; mean loss of the last ten of "
+        f"{config.updates} updates, nats. One seed."
+    )
+    title = f"Loss scaling: {config.backbone} on {config.data}, loss x {config.loss_weight:g}"
+    trials = [{"format": form} | numbers for form, numbers in found.items()]
+    study_report.write(config.out, "vision.training.loss_scaling", device, title, head, rows, note, trials)
     for form, numbers in found.items():
-        print(
-            printable(f"{form:>16}: {numbers['lost']:6.2%} of gradients lost, loss {numbers['loss']:.3f} at the end")
-        )
+        print(printable(f"{form:>16}: {numbers['underflow']:6.2%} underflow, loss {numbers['loss']:.3f} at the end"))
     print(printable(f"written to {config.out}"))
     return found
 

@@ -1,7 +1,7 @@
 """The page and the record of a study: its picture, its table, and the command, machine and commit behind them.
 
-Both stand beside the picture, .md and, with the figures of every trial, .json. Published studies are these files,
-in runs/published/classification_studies.
+Both stand beside the picture, .md and, with the figures of every trial, .json. Published studies are these files, in
+runs/published.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def write(
 ) -> None:
     """Write the page and the record beside a study's picture, as .md and .json.
 
-    out: of the picture. program: the module in the command. head, rows: of the table. note: what its figures are.
+    out: of the picture; a .json is that of a study without one. program: the module in the command. head, rows: of
+    the table. note: what its figures are.
     trials: the rows of the study's file, of which the record leaves out the config.
     Raises RunError where they cannot be written.
     """
@@ -39,7 +40,7 @@ def write(
     where, date = about["hardware"], datetime.now(UTC).date().isoformat()
     parts = [
         f"# {title}",
-        f"![{title}]({out.name})",
+        *([f"![{title}]({out.name})"] if out.suffix != ".json" else []),
         markdown(head, list(rows)),
         note,
         f"    {about['command']}",
