@@ -25,6 +25,20 @@ def test_a_scaled_loss_keeps_what_float16_loses(tmp_path):
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG") and (tmp_path / "scaling.json").is_file()
 
 
+def test_scaled_gradients_are_those_of_the_loss():
+    """They are divided by the scale again before they are compared, and before the update."""
+    config = loss_scaling.Config(loss_weight=1e-4)
+    images = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    found = []
+    for form in ("float32", "float16, scaled"):
+        torch.manual_seed(2)
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        learned = loss_scaling.learn(config, network, form, [(images, torch.tensor([0, 1, 0, 1]))])
+        found.append((learned.gradients, network[1].weight.detach()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=2e-2, atol=1e-7)
+
+
 def test_an_overflow_halves_the_scale_and_leaves_the_weights():
     config = loss_scaling.Config(scale=2.0**40, loss_weight=1.0, batch=4)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))

@@ -11,7 +11,7 @@ import pytest
 
 from agents import dqn, pqn
 from agents.rainbow import loop as rainbow
-from runs import profile, timeline, trace
+from runs import graph, profile, timeline, trace
 from runs.trace import Span
 from tests.test_runs import ROOT, Config, Walk, walk
 
@@ -100,6 +100,23 @@ def test_waiting_for_the_device_by_hand():
     before, after = trace.totals(trace.spans(EVENTS)), trace.totals(cut)
     assert after["wait for the device"] == 14 and sum(after.values()) == 130
     assert after["learn: backward"] == before["learn: backward"] - 10
+
+
+def test_a_captured_update_is_one_kind_of_work():
+    """Its launch is labeled by runs/graph.py; Python sees no forward and no backward pass within."""
+    events = [label("ProfilerStep#1", 0, 100), label("memory.sample", 10, 20), label("graph.learn", 30, 80)]
+    assert trace.spans(events) == [
+        Span(0, 10, trace.OTHER),
+        Span(10, 20, trace.DRAW),
+        Span(20, 30, trace.OTHER),
+        Span(30, 80, trace.GRAPH),
+        Span(80, 100, trace.OTHER),
+    ]
+
+    def learn():
+        """What is captured."""
+
+    assert graph.label(learn) == "graph.learn"
 
 
 def test_operations_by_hand():

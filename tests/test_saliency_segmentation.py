@@ -33,6 +33,15 @@ def test_a_square_is_found_from_a_part_of_it():
     assert torch.equal(found, segmentation.grabcut(image, heat)), "the same again"
 
 
+def test_what_is_surely_background_is_in_no_mask():
+    """An object of the same color at the other side of the picture, where the map is lowest."""
+    image, mask = scene()
+    image[:, 32:38, 32:38] = image[:, 11:17, 13:19]
+    heat = mask.float() + torch.arange(40 * 40).reshape(40, 40).flip(0, 1) / 1e6
+    found = segmentation.grabcut(image, heat)
+    assert found[12:23, 14:28].all() and not found[32:38, 32:38].any()
+
+
 def test_a_map_of_one_value_finds_nothing():
     image, _ = scene()
     assert not segmentation.grabcut(image, torch.ones(40, 40)).any()

@@ -44,6 +44,16 @@ def test_states_are_what_enters_the_values(tmp_path):
     rows.close()
 
 
+def test_states_of_an_actor_critic_have_the_critics_values(tmp_path):
+    agent = agents.load(trained(ppo, tmp_path, worlds=4, rollout=8), device="cpu")
+    world = agent.world(1)
+    states = state_embedding.collect_states(agent.policy, world, 5, 1)
+    world.close()
+    network = agent.policy.network
+    torch.testing.assert_close(network.value(states.features).squeeze(1), states.values)
+    assert states.features.shape[1] == network.value.in_features
+
+
 def test_the_last_layer_is_the_one_called_last():
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     layer = state_embedding.LastLayer(network)
