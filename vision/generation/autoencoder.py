@@ -35,12 +35,12 @@ class Autoencoder(Generator):
     def __init__(
         self,
         backbone: backbones.Backbone,
-        levels: int = 256,
-        classes: int = 0,
-        latents: int = 32,
-        hidden: int = 256,
-        blocks: int = 0,
-        noise: float = 0.0,
+        levels: int,
+        classes: int,
+        latents: int,
+        hidden: int,
+        blocks: int,
+        noise: float,
     ) -> None:
         super().__init__(backbone.shape, levels, classes)
         self.noise, self.latents, self.pixels = noise, latents, Bernoulli()

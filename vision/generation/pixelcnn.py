@@ -72,14 +72,7 @@ class PixelCNN(Autoregressive):
     memory_format = torch.channels_last  # 371 against 257 images/s of one core (AMD EPYC) in bfloat16
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        levels: int = 2,
-        classes: int = 0,
-        features: int = 32,
-        layers: int = 15,
-        kernel: int = 3,
-        width: int = 32,
+        self, shape: Sequence[int], levels: int, classes: int, features: int, layers: int, kernel: int, width: int
     ) -> None:
         super().__init__(shape, levels, classes)
         channels = self.shape[0]
@@ -173,14 +166,7 @@ class GatedPixelCNN(Autoregressive):
     memory_format = torch.channels_last
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        levels: int = 2,
-        classes: int = 0,
-        features: int = 32,
-        layers: int = 15,
-        kernel: int = 3,
-        width: int = 32,
+        self, shape: Sequence[int], levels: int, classes: int, features: int, layers: int, kernel: int, width: int
     ) -> None:
         super().__init__(shape, levels, classes)
         channels = self.shape[0]

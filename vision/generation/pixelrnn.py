@@ -120,14 +120,7 @@ class PixelRNN(Autoregressive):
     """
 
     def __init__(
-        self,
-        shape: Sequence[int],
-        levels: int = 2,
-        classes: int = 0,
-        features: int = 32,
-        layers: int = 7,
-        recurrence: str = "row",
-        width: int = 32,
+        self, shape: Sequence[int], levels: int, classes: int, features: int, layers: int, recurrence: str, width: int
     ) -> None:
         super().__init__(shape, levels, classes)
         channels = self.shape[0]

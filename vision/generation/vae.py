@@ -37,14 +37,14 @@ class VAE(Generator):
     def __init__(
         self,
         backbone: backbones.Backbone,
-        levels: int = 2,
-        classes: int = 0,
-        latents: int = 32,
-        hidden: int = 256,
-        blocks: int = 0,
-        posterior: str = "gaussian",
-        flows: int = 2,
-        kl_weight: float = 1.0,
+        levels: int,
+        classes: int,
+        latents: int,
+        hidden: int,
+        blocks: int,
+        posterior: str,
+        flows: int,
+        kl_weight: float,
     ) -> None:
         super().__init__(backbone.shape, levels, classes)
         self.latents, self.kl_weight = latents, kl_weight
