@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import runs
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A shell's background job, or nohup, starts the tests with signals ignored, and runs leave those as they are: what
@@ -54,6 +56,28 @@ def kill(tmp_path) -> Callable[..., None]:
             time.sleep(0.02)
         running.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+    return run
+
+
+@pytest.fixture
+def stop_at() -> Callable[..., None]:
+    """stop_at(step, train, config): train(config) ends with an error where its run logs a step from `step` on."""
+
+    class Stopped(Exception):
+        pass
+
+    log = runs.Run.log
+
+    def run(step: int, train: Callable[..., None], config: object) -> None:
+        def stopping(self: runs.Run, metrics: object) -> None:
+            if self.step >= step:
+                raise Stopped
+            log(self, metrics)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(runs.Run, "log", stopping)
+            train(config)
 
     return run
 

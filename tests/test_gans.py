@@ -223,30 +223,11 @@ def test_unknown_names_have_near_matches(tmp_path):
         mixtures.train(points_config(tmp_path, loss="wasserstien"))
 
 
-class Stopped(Exception):
-    """Ends a run in its middle."""
-
-
-def stop_at(patch, step):
-    """Runs raise Stopped where they log a step from `step` on."""
-    log = runs.Run.log
-
-    def stopping(self, metrics):
-        if self.step >= step:
-            raise Stopped
-        return log(self, metrics)
-
-    patch.setattr(runs.Run, "log", stopping)
-
-
-def test_a_stopped_run_on_points_goes_on(tmp_path):
+def test_a_stopped_run_on_points_goes_on(tmp_path, stop_at):
     """The same lines, bit for bit, and a film of all its frames."""
     config = points_config(tmp_path, data="grid", save_every=0.0)
     mixtures.train(config)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 13)
-        with pytest.raises(Stopped):
-            mixtures.train(dataclasses.replace(config, name="again"))
+    stop_at(13, mixtures.train, dataclasses.replace(config, name="again"))
     mixtures.train(dataclasses.replace(config, name="again"))
     whole, again = (tmp_path / "grid" / name for name in ("mixtures-1", "again"))
     lines = (whole / "metrics.jsonl").read_text()
@@ -464,7 +445,7 @@ def test_metrics_of_a_classifier(classifier, gray):
 
 
 @pytest.mark.parametrize("model", ["gan", "dcgan", "r3gan"])
-def test_a_run_is_scored_by_a_classifier_and_resumes(model, tmp_path, classifier):
+def test_a_run_is_scored_by_a_classifier_and_resumes(model, tmp_path, classifier, stop_at):
     """Conditional, stopped in its middle, and gone on bit for bit; loaded where the classifier is gone."""
     config = gan_config(tmp_path, model, classifier=classifier, conditional=True, save_every=0.0)
     generation.train(config)
@@ -472,10 +453,7 @@ def test_a_run_is_scored_by_a_classifier_and_resumes(model, tmp_path, classifier
     lines = (whole / "metrics.jsonl").read_text()
     assert all(f'"eval/{name}"' in lines for name in ("fid", "classifier_score", "confidence", "agreement"))
     assert '"test/fid"' in lines and len(list((whole / "samples").glob("*.png"))) == 2
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(patch, 32)
-        with pytest.raises(Stopped):
-            generation.train(dataclasses.replace(config, name="again"))
+    stop_at(32, generation.train, dataclasses.replace(config, name="again"))
     generation.train(dataclasses.replace(config, name="again"))
     assert (tmp_path / "mnist" / "again" / "metrics.jsonl").read_text() == lines
     shutil.rmtree(classifier)

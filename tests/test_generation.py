@@ -309,7 +309,7 @@ def test_any_backbone_is_an_encoder(name):
 
 
 @pytest.mark.parametrize("model", ["autoencoder", "vae", "pixelcnn", "pixelrnn"])
-def test_a_run_learns_resumes_and_samples(model, tmp_path, few):
+def test_a_run_learns_resumes_and_samples(model, tmp_path, few, stop_at):
     """Stopped halfway and gone on, a run is the same, bit for bit; its encoder is a backbone."""
     config = small(model, folder=tmp_path, steps=64, evaluate_every=32, log_every=16, save_every=0.0, ema_decay=0.9)
     train.train(config)
@@ -323,20 +323,7 @@ def test_a_run_learns_resumes_and_samples(model, tmp_path, few):
     ]
     assert len(list((whole / "videos").glob("step-64.mp4"))) == 1
 
-    class Stop(Exception):
-        pass
-
-    with pytest.MonkeyPatch.context() as patch:
-        counted = runs.Run.log
-
-        def log(self, metrics):
-            if self.step >= 48:
-                raise Stop
-            return counted(self, metrics)
-
-        patch.setattr(runs.Run, "log", log)
-        with pytest.raises(Stop):
-            train.train(dataclasses.replace(config, name="again"))
+    stop_at(48, train.train, dataclasses.replace(config, name="again"))
     train.train(dataclasses.replace(config, name="again"))
     assert (tmp_path / "shapes" / "again" / "metrics.jsonl").read_text() == lines
 

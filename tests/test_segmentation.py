@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-import runs
 from vision import backbones, segmentation
 from vision.data import mask_folders, scenes
 from vision.data.annotated import problems
@@ -280,7 +279,7 @@ def test_folders_of_masks(tmp_path):
         mask_folders.read(tmp_path)
 
 
-def test_a_run_learns_resumes_and_predicts(tmp_path, few):
+def test_a_run_learns_resumes_and_predicts(tmp_path, few, stop_at):
     """Stopped halfway and gone on, a run is the same, bit for bit; what it sees is written as pictures and masks."""
     config = small("fcn8s", folder=tmp_path, steps=16, evaluate_every=8, log_every=4, save_every=0.0, pictures=1)
     train.train(config)
@@ -289,20 +288,7 @@ def test_a_run_learns_resumes_and_predicts(tmp_path, few):
     assert all(f'"{name}"' in lines for name in ("eval/miou", "test/miou", "eval/pixel_accuracy", "loss/pixels"))
     assert len(list((whole / "predictions").glob("*.png"))) == 2 and (whole / backbones.FILENAME).exists()
 
-    class Stop(Exception):
-        pass
-
-    with pytest.MonkeyPatch.context() as patch:
-        counted = runs.Run.log
-
-        def log(self, metrics):
-            if self.step >= 12:
-                raise Stop
-            return counted(self, metrics)
-
-        patch.setattr(runs.Run, "log", log)
-        with pytest.raises(Stop):
-            train.train(dataclasses.replace(config, name="again"))
+    stop_at(12, train.train, dataclasses.replace(config, name="again"))
     train.train(dataclasses.replace(config, name="again"))
     assert (tmp_path / "shapes" / "again" / "metrics.jsonl").read_text() == lines
 
