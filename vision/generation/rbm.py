@@ -29,7 +29,7 @@ class RBM(nn.Module):
         self.visible = nn.Parameter(torch.zeros(visible), requires_grad=False)
         self.hidden = nn.Parameter(torch.zeros(hidden), requires_grad=False)
         self.linear = linear
-        self.velocity = [torch.zeros_like(each) for each in (self.weight, self.visible, self.hidden)]
+        self.velocity: list[Tensor] = []  # of weight, visible and hidden; zeros at the first update
 
     def hidden_mean(self, v: Tensor) -> Tensor:
         """E[h | v], (B, hidden), of visible units (B, visible): a probability unless linear."""
@@ -68,6 +68,7 @@ class RBM(nn.Module):
         """Learn from data v (B, visible) by CD-1. Returns the mean squared error of reconstructions, a scalar."""
         directions, error = self.divergence(v)
         directions[0] -= WEIGHT_COST * self.weight
+        self.velocity = self.velocity or [torch.zeros_like(each) for each in directions]
         for weight, velocity, direction in zip(self.parameters(), self.velocity, directions, strict=True):
             velocity.mul_(momentum).add_(direction, alpha=rate)
             weight.add_(velocity)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import runs
-from runs import output
+from runs import output, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Whole
 from runs.printing import printable
 from vision import data
@@ -55,6 +55,12 @@ class Config:
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
     out: Path = Path("rbm_pretraining.png")  # where the picture goes
 
+    def validate(self) -> None:
+        """Raise ValueError for an unknown optimizer, before the layers are pre-trained."""
+        if self.optimizer not in optimizers.OPTIMIZERS:
+            hint = suggestions.one_of(self.optimizer, optimizers.OPTIMIZERS)
+            raise ValueError(f"unknown --optimizer {self.optimizer!r}: {hint}")
+
 
 def pretrain(config: Config, images: Tensor) -> list[RBM]:
     """A stack of RBMs of images (N, pixels) in [0, 1], each learned on the hidden probabilities of the one before."""
@@ -62,7 +68,6 @@ def pretrain(config: Config, images: Tensor) -> list[RBM]:
     for number, hidden in enumerate(sizes):
         last = number == len(sizes) - 1
         rbm = RBM(images.shape[1], hidden, linear=last).to(images.device)
-        rbm.velocity = [each.to(images.device) for each in rbm.velocity]
         errors = []
         for step in range(0, config.pretraining, config.batch):
             rows = batch_indices(len(images), step, config.batch, config.seed + number, images.device)
@@ -89,10 +94,14 @@ def tune(config: Config, network: DeepAutoencoder, images: Tensor, unseen: Tenso
         if step // every != (step - config.batch) // every:
             found[before + step] = squared_error(network, unseen)
         x = images[batch_indices(len(images), step, config.batch, config.seed, images.device)]
-        loss = F.binary_cross_entropy_with_logits(network(x), x, reduction="sum") / len(x)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+
+        def loss(x: Tensor = x) -> Tensor:
+            found = F.binary_cross_entropy_with_logits(network(x), x, reduction="sum") / len(x)
+            optimizer.zero_grad()
+            optimizers.backward(optimizer, found)
+            return found
+
+        optimizer.step(loss)  # a line search evaluates it more than once
     found[before + config.steps] = squared_error(network, unseen)
     return found
 
@@ -124,6 +133,7 @@ def draw(config: Config, curves: dict[str, dict[int, float]], rows: list[Tensor]
 
 def main(config: Config) -> dict[str, dict[int, float]]:
     """Train both, print and draw. Returns the errors by the images shown, for each."""
+    config.validate()
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = data.load(config.data, config.data_folder, config.size)
     images = (sets.train.images.to(device) / 255).flatten(1)
