@@ -35,6 +35,7 @@ from vision.generation.dcgan import DCGANDiscriminator, DCGANGenerator
 from vision.generation.generator import Generator
 from vision.generation.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision.generation.r3gan import R3GANDiscriminator, R3GANGenerator
+from vision.training.losses import total_loss
 
 FID = runs.Score("eval/fid", "min")  # by a classifier of ours
 DISTANCE = runs.Score("eval/pixel_distance", "min")  # without one
@@ -100,25 +101,24 @@ class GAN(Generator):
         updates, then the generator."""
         generator_adam, discriminator_adam = optimizers.values()
         flags, real = self.flags, 2 * images - 1
-        found: dict[str, Tensor] = {}
-        known = labels if self.classes else None
         parts = real.chunk(flags.discriminator_updates)
-        for index, part in enumerate(parts):
-            said = known.chunk(len(parts))[index] if known is not None else None
+        conditions = labels.chunk(flags.discriminator_updates) if self.classes else [None] * len(parts)
+        for part, condition in zip(parts, conditions, strict=True):
             with torch.no_grad(), self.precision():
-                fake = self.network(self.noise(len(part)), said)
+                fake = self.network(self.noise(len(part)), condition)
             with self.precision():
                 found = discriminator_losses(
-                    self.loss, self.critic(said), part, fake.float(), flags.penalty_weight, flags.smoothing
+                    self.loss, self.critic(condition), part, fake.float(), flags.penalty_weight, flags.smoothing
                 )
             discriminator_adam.zero_grad()
-            sum(value for name, value in found.items() if name.startswith("loss/")).backward()
+            total_loss(found).backward()
             self._clip(self.discriminator)
             discriminator_adam.step()
+        count = len(part)
+        condition = labels[:count] if self.classes else None
         with self.precision():
-            said = known[: len(part)] if known is not None else None
-            fake = self.network(self.noise(len(part)), said)
-            found["loss/generator"] = generator_loss(self.loss, self.critic(said), real[: len(part)], fake)
+            fake = self.network(self.noise(count), condition)
+            found["loss/generator"] = generator_loss(self.loss, self.critic(condition), real[:count], fake)
         generator_adam.zero_grad()
         found["loss/generator"].backward()
         self._clip(self.network)

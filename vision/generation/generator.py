@@ -8,6 +8,7 @@ networks that learn against each other overrides `optimizers` and `update`.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import ClassVar, Literal
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 import runs
+from vision.training.losses import total_loss
 
 NATS = runs.Score("eval/nats", "min", unit="nats")  # an image, of models with a likelihood
 ERROR = runs.Score("eval/squared_error", "min")  # an image, summed over pixels, of models that only reconstruct
@@ -63,7 +65,7 @@ class Generator(nn.Module):
         optimizer.zero_grad()
         with self.autocast():
             found = self.losses(images, labels)
-            total = sum(value for name, value in found.items() if name.startswith("loss/"))
+            total = total_loss(found)
         total.backward()
         found |= {"loss/train": total}
         if self.clip:
@@ -134,4 +136,4 @@ class Generator(nn.Module):
 
 def bits_per_dim(nats: Tensor, images: Tensor) -> Tensor:
     """Nats of images (B, C, H, W) as bits for each value of a pixel's channels, (B,)."""
-    return nats / (images[0].numel() * torch.log(torch.tensor(2.0)).item())
+    return nats / (images[0].numel() * math.log(2))

@@ -30,6 +30,7 @@ from vision.generation import density_pictures, plots, toy_points
 from vision.generation.adversarial_losses import LOSSES, discriminator_losses, generator_loss
 from vision.generation.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision.training import optimizers, schedules
+from vision.training.losses import total_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     config.validate()
     mixture, loss = toy_points.MIXTURES[config.data](), LOSSES[config.loss]
+    there = mixture._replace(means=mixture.means.to(device))  # drawn without a wait for copies from the CPU
     spread = mixture.means.abs().max().item()  # the networks see points divided by it
     generator = MLPGenerator(config.latent, (2,), config.hidden, config.layers, squashed=False).to(device)
     discriminator = MLPDiscriminator((2,), config.hidden, config.layers).to(device)
@@ -98,10 +100,10 @@ def train(config: Config) -> None:
     noise = torch.randn(config.film_points, config.latent, generator=fixed).to(device)
 
     def draw_noise() -> Tensor:
-        return torch.randn(config.batch, config.latent).to(device)
+        return torch.randn(config.batch, config.latent, device=device)
 
     def real() -> Tensor:
-        return mixture.sample(config.batch).to(device) / spread
+        return there.sample(config.batch) / spread
 
     def learn() -> dict[str, Tensor]:
         for _ in range(config.discriminator_updates):
@@ -109,7 +111,7 @@ def train(config: Config) -> None:
                 fake = generator(draw_noise())
             found = discriminator_losses(loss, discriminator, real(), fake, config.penalty_weight, config.smoothing)
             critic_adam.zero_grad()
-            sum(value for name, value in found.items() if name.startswith("loss/")).backward()
+            total_loss(found).backward()
             critic_adam.step()
         found["loss/generator"] = generator_loss(loss, discriminator, real(), generator(draw_noise()))
         adam.zero_grad()

@@ -2,7 +2,8 @@
 
 Numbers as in PacGAN (Lin et al. 2018, arXiv 1712.04086, section 4.1), after VEEGAN (Srivastava et al. 2017, arXiv
 1705.07761): 2,500 samples are generated; one is of high quality where it is at most three deviations from the nearest
-mean; a mode is covered by one or more such samples.
+mean; a mode is covered by one or more such samples. These numbers, the means and the deviations were written from
+memory, and not compared with the papers' text.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class Mixture(NamedTuple):
         return 1.2 * self.means.abs().max().item()
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Points (count, 2) float32."""
-        rows = torch.randint(len(self.means), (count,), generator=generator)
-        return self.means[rows] + self.deviation * torch.randn(count, 2, generator=generator)
+        """Points (count, 2) float32, on the device of the means, where the generator has to be too."""
+        place = self.means.device
+        rows = torch.randint(len(self.means), (count,), generator=generator, device=place)
+        return self.means[rows] + self.deviation * torch.randn(count, 2, generator=generator, device=place)
 
     def log_prob(self, points: Tensor) -> Tensor:
         """Log-density (N,) in nats of points (N, 2)."""

@@ -1,4 +1,4 @@
-"""Losses of logits (cross-entropy, hinge) with soft targets, and L1 and L2 penalties on weights.
+"""Losses of logits (cross-entropy, hinge) with soft targets, L1 and L2 penalties on weights, sums of losses.
 
     loss = losses.LOSSES["cross_entropy"](logits, losses.targets(labels, classes, smoothing=0.1))
 
@@ -9,7 +9,7 @@ for one-hot targets they are the textbook's.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -81,6 +81,11 @@ def at_chance(name: str, classes: int, margin: float = 1.0) -> float:
     """The loss at chance, where all logits are equal, as they nearly are before training; name: of LOSSES."""
     equal = torch.zeros(1, classes)
     return build(name, margin)(equal, F.one_hot(torch.zeros(1, dtype=torch.int64), classes).float()).item()
+
+
+def total_loss(found: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the scalars called loss/..., which is minimized; a model logs others beside them."""
+    return sum(value for name, value in found.items() if name.startswith("loss/"))
 
 
 def penalty(weights: Iterable[Tensor], l1: float = 0.0, l2: float = 0.0) -> Tensor:
