@@ -58,7 +58,7 @@ class RowConv2d(nn.Conv2d):
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, own: bool) -> None:
-        self.above, self.own = max(1, kernel // 2), own
+        self.above = max(1, kernel // 2)
         super().__init__(inputs, outputs, (self.above + own, kernel))
         self.left = kernel // 2
 
@@ -108,7 +108,7 @@ class CachedRowConv:
 
     def __init__(self, conv: RowConv2d, batch: int, width: int) -> None:
         self.weight, self.bias = conv.weight.detach(), conv.bias.detach()
-        self.left, self.own = conv.left, conv.own
+        self.left = conv.left
         self.rows = self.weight.new_zeros(batch, self.weight.shape[1], self.weight.shape[2], width + 2 * self.left)
 
     def __call__(self, row: Tensor) -> Tensor:

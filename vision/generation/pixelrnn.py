@@ -19,7 +19,6 @@ from vision.generation.autoregressive import Autoregressive, Sampler
 from vision.generation.masked import MaskedConv2d, groups
 from vision.generation.pixelcnn import FIRST, Head
 
-RECURRENCES = ("row", "diagonal")
 State = tuple[Tensor, Tensor]  # hidden and cell (B, features, ...)
 
 
@@ -113,6 +112,9 @@ class DiagonalBiLSTM(nn.Module):
         return self.from_left(x) + F.pad(right, (0, 0, 1, 0))[:, :, :-1]
 
 
+RECURRENCES = {"row": RowLSTM, "diagonal": DiagonalBiLSTM}
+
+
 class PixelRNN(Autoregressive):
     """PixelRNN for images (B, C, H, W). features: between layers, half as many in an LSTM. width: of the head.
 
@@ -125,9 +127,8 @@ class PixelRNN(Autoregressive):
         super().__init__(shape, levels, classes)
         channels = self.shape[0]
         outer, inner = groups(features, channels), groups(max(channels, features // 2), channels)
-        kind = {"row": RowLSTM, "diagonal": DiagonalBiLSTM}[recurrence]
         self.first = MaskedConv2d(torch.arange(channels), outer, FIRST, "A")
-        self.layers = nn.ModuleList(kind(outer, inner) for _ in range(layers))
+        self.layers = nn.ModuleList(RECURRENCES[recurrence](outer, inner) for _ in range(layers))
         self.ups = nn.ModuleList(MaskedConv2d(inner, outer, 1) for _ in range(layers))
         self.labels = nn.ModuleList(nn.Linear(classes, features, bias=False) for _ in range(layers if classes else 0))
         self.head = Head(outer, width, channels, self.pixels.outputs)

@@ -54,11 +54,10 @@ class Posterior(nn.Module):
         self.to_mean = nn.Linear(features, latents)
         self.to_log_variance = nn.Linear(features, latents)
         layers = {
-            "gaussian": [],
-            "planar": [Planar(features, latents) for _ in range(flows if kind == "planar" else 0)],
+            "planar": lambda: Planar(features, latents),
+            "iaf": lambda: AutoregressiveFlow(features, latents, width),
         }
-        layers["iaf"] = [AutoregressiveFlow(features, latents, width) for _ in range(flows if kind == "iaf" else 0)]
-        self.flows = nn.ModuleList(layers[kind])
+        self.flows = nn.ModuleList(layers[kind]() for _ in range(flows if kind in layers else 0))
         nn.init.zeros_(self.to_log_variance.weight)
         nn.init.zeros_(self.to_log_variance.bias)
 

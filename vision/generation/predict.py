@@ -149,7 +149,6 @@ def main(config: Config) -> Tensor:
         picture = plots.grid(found, config.steps)
     path = config.out or Path(f"{config.command}.png")
     with output.writing(path, "--out"):
-        path.parent.mkdir(parents=True, exist_ok=True)
         plots.write(picture, path)
     print(printable(f"{len(found)} images in {path}"))
     return found

@@ -32,7 +32,7 @@ from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.machine import precision
 from vision import backbones, data
-from vision.generation import plots
+from vision.generation import plots, posteriors
 from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
 from vision.generation.gan import AdversarialFlags, build_dcgan, build_gan, build_r3gan
@@ -56,7 +56,7 @@ class LatentFlags:
     hidden: Count = 256  # of the dense layers between convolutions and code
     blocks: Whole = 0  # residual blocks of the decoder at each of its sizes
     noise: NonNegative = 0.0  # autoencoder: deviation of noise on inputs (denoising)
-    posterior: Literal["gaussian", "planar", "iaf"] = "gaussian"  # vae: with a normalizing flow, or without
+    posterior: Literal[posteriors.NAMES] = "gaussian"  # vae: with a normalizing flow, or without
     flows: Count = 2  # layers of the flow
     kl_weight: NonNegative = 1.0  # vae: beta-VAE's; its nats are always with 1
 
@@ -72,7 +72,7 @@ class PixelFlags:
     kernel: Count = 3  # pixels, side of PixelCNN's masked convolutions, odd
     head_width: Count = 32  # features before the last 1x1 convolution
     gated: bool = False  # pixelcnn: vertical and horizontal stack, with gates
-    recurrence: Literal[RECURRENCES] = "row"  # pixelrnn: Row LSTM, or Diagonal BiLSTM
+    recurrence: Literal[*RECURRENCES] = "row"  # pixelrnn: Row LSTM, or Diagonal BiLSTM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     data_folder: Path | None = None  # where a set's files lie; None: $SACCADE_DATA/<data> or ~/.cache/saccade/<data>
     size: Count | None = None  # pixels, side of the images read from a folder; None: 224
     conditional: bool = False  # the model is given the label
-    levels: Count = 256  # values of a pixel that are told apart; 2: binary
+    levels: Count = 256  # values of a pixel that are distinguished; 2: binary
     binarization: Binarization = "dynamic"  # of 2 levels: dynamic, static, threshold
     steps: Count = 2_000_000  # images shown
     batch: Count = 128  # images an update
@@ -112,15 +112,15 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
 
 GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
 ADVERSARIAL = dict(steps=1_000_000, ema_decay=0.995, schedule="constant", evaluate_every=20_000)
+AUTOREGRESSIVE = dict(batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000)
 RECIPES: dict[str, dict] = {  # by model
     "autoencoder": dict(steps=1_000_000),
     "vae": dict(learning_rate=2e-3, warm_up=0.02, ema_decay=0.999),
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
-    "pixelcnn": dict(steps=600_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000),
-    "pixelrnn": dict(steps=500_000, batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000)
-    | dict(layers=1),  # one layer is the paper's for MNIST
+    "pixelcnn": AUTOREGRESSIVE | dict(steps=600_000),
+    "pixelrnn": AUTOREGRESSIVE | dict(steps=500_000, layers=1),  # of the paper's 1 and 7 for MNIST the cheaper one
 }
 PENALTY_WEIGHTS = {"wasserstein": 10.0, "relativistic": 1.0}  # by loss; the others have no penalty
 BINARY = ("vae", "pixelcnn", "pixelrnn")  # models that see GRAY sets binarized

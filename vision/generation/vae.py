@@ -67,9 +67,11 @@ class VAE(Generator):
         """The parameters of p(x | z) (B, outputs, H, W) of latents z (B, latents)."""
         return self.decoder(torch.cat([z, self.condition(labels, len(z))], 1))
 
-    def terms(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Drawn]:
-        """log p(x | z) (B,) of images (B, C, H, W) at a drawn z, and what was drawn."""
-        drawn = self.posterior(self.features(images, labels))
+    def terms(
+        self, images: Tensor, labels: Tensor | None = None, features: Tensor | None = None
+    ) -> tuple[Tensor, Drawn]:
+        """log p(x | z) (B,) of images (B, C, H, W) at a drawn z, and what was drawn. features: of these images."""
+        drawn = self.posterior(self.features(images, labels) if features is None else features)
         found = self.pixels.log_prob(self.parameters_of(drawn.z, labels), images)
         return found.sum((1, 2, 3)), drawn
 
@@ -96,8 +98,7 @@ class VAE(Generator):
         h = self.features(images, labels)
         found = []
         for _ in range(count):  # one after the other: a batch of all does not fit into a cache
-            drawn = self.posterior(h)
-            likelihood = self.pixels.log_prob(self.parameters_of(drawn.z, labels), images).sum((1, 2, 3))
+            likelihood, drawn = self.terms(images, labels, h)
             found.append(likelihood + log_normal(drawn.z) - drawn.log_q)
         return torch.stack(found).logsumexp(0) - math.log(count)
 
