@@ -163,14 +163,14 @@ def discriminator_losses(
         raise ValueError(f"unknown penalty {kind!r}: choose {', '.join(PENALTIES)}")
     centered, both = weight > 0 and kind in ("zero_centered", "r1"), weight > 0 and kind == "zero_centered"
     real, fake = real.detach().requires_grad_(centered), fake.detach().requires_grad_(both)
-    said_real, said_fake = critic(real), critic(fake)
-    found = {"loss/discriminator": loss.discriminator(said_real, said_fake, smoothing)}
+    real_logits, fake_logits = critic(real), critic(fake)
+    found = {"loss/discriminator": loss.discriminator(real_logits, fake_logits, smoothing)}
     if centered:
-        of_real = zero_centered_penalty(said_real, real)
-        found["loss/penalty"] = weight * (of_real + zero_centered_penalty(said_fake, fake) if both else of_real)
+        of_real = zero_centered_penalty(real_logits, real)
+        found["loss/penalty"] = weight * (of_real + zero_centered_penalty(fake_logits, fake) if both else of_real)
     elif weight > 0 and kind == "interpolated":
         found["loss/penalty"] = weight * interpolated_penalty(critic, real, fake)
-    return found | {"train/real": said_real.detach().mean(), "train/fake": said_fake.detach().mean()}
+    return found | {"train/real": real_logits.detach().mean(), "train/fake": fake_logits.detach().mean()}
 
 
 def generator_loss(loss: Loss, critic: Critic, real: Tensor, fake: Tensor) -> Tensor:
@@ -178,9 +178,9 @@ def generator_loss(loss: Loss, critic: Critic, real: Tensor, fake: Tensor) -> Te
 
     real: samples (B, ...), read by paired losses alone. fake: G(z), (B, ...), with its graph.
     """
-    said_fake = critic(fake)
+    fake_logits = critic(fake)
     if not loss.paired:
-        return loss.generator(said_fake, said_fake)
+        return loss.generator(fake_logits, fake_logits)
     with torch.no_grad():  # real samples give the generator no gradient
-        said_real = critic(real)
-    return loss.generator(said_real, said_fake)
+        real_logits = critic(real)
+    return loss.generator(real_logits, fake_logits)

@@ -8,7 +8,7 @@ Hinton & Salakhutdinov 2006, "Reducing the dimensionality of data with neural ne
 cross-entropy of pixels between 0 and 1. The score is the squared error of an image, summed over its pixels, as there.
 
 It is no model of a distribution: `sample` decodes codes drawn from a Gaussian with the mean and covariance of the
-codes that it saw, which `codes_mean` and `codes_root` follow in training.
+codes of training images, which `codes_mean` and `codes_square` estimate by moving averages.
 """
 
 from __future__ import annotations

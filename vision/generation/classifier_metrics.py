@@ -1,4 +1,4 @@
-"""Metrics of generated images by a classifier of ours: FID, classifier score, confidence, balance, modes covered.
+"""Metrics of generated images by a trained classifier: FID, classifier score, confidence, balance, modes covered.
 
     metrics = classifier_metrics.load("results/mnist/classification-1", (1, 28, 28))
     print(metrics.name, metrics.measure(images, labels, samples))
@@ -143,17 +143,19 @@ class ClassifierMetrics:
                 f"{len(real)} real and {len(generated)} generated ones"
             )
         probabilities = self.probabilities(generated)
-        found, said = probabilities.argmax(1), len(probabilities[0])
+        found = probabilities.argmax(1)
         line = {
             "fid": fid(self.features(real), self.features(generated)),
             "classifier_score": classifier_score(probabilities),
             "confidence": 100 * probabilities.amax(1).mean().item(),
         }
         if self.stacked:
-            found, said = found.view(-1, 3) @ torch.tensor([100, 10, 1]), 1_000
-            line["modes"], line["mode_kl"] = mode_coverage(found, torch.full((said,), 1 / said))
+            found = found.view(-1, 3) @ torch.tensor([100, 10, 1])
+            line["modes"], line["mode_kl"] = mode_coverage(found, torch.full((1_000,), 1 / 1_000))
         else:
-            line["imbalance"] = imbalance(found, torch.bincount(labels.cpu(), minlength=said) / len(labels))
+            line["imbalance"] = imbalance(
+                found, torch.bincount(labels.cpu(), minlength=probabilities.shape[1]) / len(labels)
+            )
         if asked is not None:
             line["agreement"] = 100 * (found == asked.cpu()).double().mean().item()
         return line

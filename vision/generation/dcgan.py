@@ -42,7 +42,11 @@ def coarsest(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def initialize(module: nn.Module) -> None:
-    """DCGAN's initial weights, in place: N(0, 0.02) of convolutions, N(1, 0.02) of norms; biases 0."""
+    """DCGAN's initial weights, in place: N(0, 0.02) of convolutions, N(1, 0.02) and biases of 0 of norms.
+
+    The paper has N(0, 0.02) of all weights; norms around 1 are those of its published code. The biases of the
+    convolutions without a norm are as torch draws them.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, DEVIATION)
