@@ -1,4 +1,4 @@
-"""Autoencoder: images through a narrow code and back, fully connected or convolutional; its encoder is a backbone.
+"""Autoencoder: images encoded as a code and decoded, fully connected or convolutional; its encoder is a backbone.
 
     python -m vision.generation --model autoencoder --data mnist                    # convolutional
     python -m vision.generation --model autoencoder --data mnist --backbone mlp     # fully connected

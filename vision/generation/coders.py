@@ -1,4 +1,4 @@
-"""Encoders and decoders: a backbone to a vector, and a vector to an image by the backbone's way back.
+"""Encoders and decoders of autoencoders: a backbone with a dense layer, and layers that mirror it back to an image.
 
 The encoder of an autoencoder is any backbone. Behind `mlp` the decoder is fully connected, of the same layers in
 reverse; behind convolutions it has a transposed convolution for each of the backbone's strides.

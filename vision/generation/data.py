@@ -56,11 +56,10 @@ class Pixels:
     def rows(self, index: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """The images (B, C, H, W) float32 and labels (B,) at an index (B,). generator: of the CPU; None: global."""
         images = self.images[index]
-        if generator is not None and images.device.type != "cpu":  # the same bits on every device
-            return quantize(images.cpu(), self.levels, self.binarization, generator).to(images.device), self.labels[
-                index
-            ]
-        return quantize(images, self.levels, self.binarization, generator), self.labels[index]
+        if generator is not None:
+            images = images.cpu()  # the same bits on every device
+        made = quantize(images, self.levels, self.binarization, generator)
+        return made.to(self.images.device), self.labels[index]
 
     def batches(self, batch: int, count: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the first `count` images (B, C, H, W), 0: all, with labels (B,), always binarized alike."""

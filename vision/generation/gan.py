@@ -141,7 +141,7 @@ class GAN(Generator):
         if self.clip:
             nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
-    # ---- judging ----------------------------------------------------------------------------------------
+    # ---- evaluation --------------------------------------------------------------------------------------
 
     def load_metrics(self) -> classifier_metrics.ClassifierMetrics | None:
         """The metrics by the classifier of the flags; None without. Raises RunError where it is not there."""

@@ -73,7 +73,7 @@ class Generator(nn.Module):
         optimizer.step()
         return {name: value.detach() for name, value in found.items()}
 
-    # ---- judging ----------------------------------------------------------------------------------------
+    # ---- evaluation --------------------------------------------------------------------------------------
 
     def scores(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """What an evaluation averages over images (B, C, H, W) with labels (B,): name -> (B,)."""

@@ -1,4 +1,4 @@
-"""Distributions of pixels given what a decoder puts out: Bernoulli, discretized logistic, categorical.
+"""Likelihoods of pixels given the output of a decoder: Bernoulli, discretized logistic, categorical.
 
 Each has `outputs`, its parameters for a channel of a pixel, `log_prob`, `sample` and `mean`. Parameters are maps
 (B, outputs * C, H, W), the first C of them of the first parameter.

@@ -1,8 +1,9 @@
-"""Masked convolutions: of pixels above and to the left alone, and of channels in order at the pixel itself.
+"""Masked convolutions of autoregressive models: a pixel reads those above it and to its left, its channels in order.
 
-van den Oord et al. 2016, arXiv 1601.06759, section 3.4. A mask of type A leaves out the pixel itself, and lets its
-green see its red, and its blue both; one of type B, for all layers but the first, lets features see those of their
-own color too. Features belong to a color by a group: 0 for red, 1 for green, 2 for blue, always 0 in gray images.
+van den Oord et al. 2016, arXiv 1601.06759, section 3.4. Within a pixel, a mask of type A, which is that of the
+first layer, lets green read red, and blue read red and green; one of type B, that of all other layers, lets features
+read those of their own color too. Features belong to a color by a group: 0 for red, 1 for green, 2 for blue, always 0
+in gray images.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def groups(features: int, channels: int, parts: int = 1) -> Tensor:
 
 
 class MaskedConv2d(nn.Conv2d):
-    """Convolution of the pixels before in reading order: (B, inputs, H, W) to (B, outputs, H, W).
+    """Masked convolution, of the pixels before in reading order alone: (B, inputs, H, W) to (B, outputs, H, W).
 
     inputs, outputs: the group of each feature. kind: A or B. rows: of the kernel; 1 for that of a single row.
     The weights under the mask are kept, as published counts have them, and neither read nor learned.

@@ -1,4 +1,4 @@
-"""PixelCNN and Gated PixelCNN: the pixels before by masked convolutions, all conditional probabilities at once.
+"""PixelCNN and Gated PixelCNN: autoregressive models of images by masked convolutions.
 
     python -m vision.generation --model pixelcnn --data mnist
     python -m vision.generation --model pixelcnn --data mnist --gated --conditional

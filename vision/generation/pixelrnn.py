@@ -1,4 +1,4 @@
-"""PixelRNN: the pixels before by two-dimensional LSTMs, Row LSTM and Diagonal BiLSTM.
+"""PixelRNN: autoregressive models of images by two-dimensional LSTMs, Row LSTM and Diagonal BiLSTM.
 
     python -m vision.generation --model pixelrnn --data mnist
     python -m vision.generation --model pixelrnn --data mnist --recurrence diagonal

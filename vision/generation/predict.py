@@ -77,7 +77,7 @@ class Trained(NamedTuple):
         Raises ValueError where the model cannot.
         """
         place = self.model.device
-        with seeded(self.model.device, seed):
+        with seeded(place, seed):
             return self.model.complete(images.to(place), known.to(place), labels).cpu()
 
     @torch.no_grad()

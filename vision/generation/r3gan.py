@@ -9,8 +9,8 @@ embedding (projection: Miyato & Koyama 2018, arXiv 1802.05637).
 
 Deviations: images are read and written by squares of pixels, `patch` a side, which is what makes it fast enough for a
 CPU; coarser maps have more channels, where the published network for 32x32 pixels has 768 in all; upsampling is
-bilinear and downsampling averages 2x2 places, where the published code filters by 1-2-1 in both; initial embeddings of
-labels are larger than there by the square root of the number of classes.
+bilinear and downsampling averages 2x2 places, where the published code filters by 1-2-1 in both; embeddings of labels
+are initially larger than there by the square root of the number of classes.
 """
 
 from __future__ import annotations
