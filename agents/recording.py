@@ -29,9 +29,9 @@ from envs.atari import AtariWorld
 from envs.objects import captions
 from runs import files, output
 from runs.progress import Bar
+from vision.data.annotated import RECORDING
 from vision.data.annotated.coco_writer import FRAMES, CocoWriter, Instance
 
-ABOUT = "recording.json"
 PATTERN = ("train", "val", "test", *("train",) * 7)  # parts of ten games
 ENOUGH = 0.97  # share of boxes that hold their object's color; below it a recording is not offered
 IDLE = 20  # games without a new picture after which a recording ends
@@ -68,11 +68,11 @@ class Recording:
         self._known: set[bytes] = set()  # digests of pictures: 8 bytes each, all that memory grows by
         about = {"settings": json.loads(json.dumps(dataclasses.asdict(settings), default=str)), "finished": False}
         if folder.exists() and any(folder.iterdir()):
-            if not (folder / ABOUT).is_file():
+            if not (folder / RECORDING).is_file():
                 raise runs.RunError(f"{folder} holds something else than a recording: choose another --folder")
-            self._compare(files.unsealed(folder / ABOUT, {"settings": dict}), about["settings"])
-        with output.writing(folder / ABOUT, "--folder"):
-            files.write(folder / ABOUT, files.sealed(about))
+            self._compare(files.unsealed(folder / RECORDING, {"settings": dict}), about["settings"])
+        with output.writing(folder / RECORDING, "--folder"):
+            files.write(folder / RECORDING, files.sealed(about))
             self.writer = CocoWriter(folder, self.game.classes, self._restore())
 
     def _compare(self, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -132,7 +132,7 @@ class Recording:
         about = {"settings": json.loads(json.dumps(dataclasses.asdict(self.settings), default=str)), "finished": True}
         about |= {"frames": self.count, "games": self.episode, "parts": {name: list(n) for name, n in parts.items()}}
         about |= {"held": dict(self.held), "total": dict(self.total), "share": self.share()}
-        files.write(self.folder / ABOUT, files.sealed(about))
+        files.write(self.folder / RECORDING, files.sealed(about))
 
     def _record_game(self, world: AtariWorld, policy: Policy) -> None:
         """Play one game and record it, up to its limit of frames."""

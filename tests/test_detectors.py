@@ -210,9 +210,9 @@ def test_yolos_losses_by_hand(version):
         weight = 2 - 0.25
     else:
         extent, label, weights, weight = (0.5 - 0.5**0.5) ** 2, 0.5, yolo.VERSION_1, 1.0
-    expected = weights.boxes * weight * (middle + extent)
+    expected = weights.coordinates * weight * (middle + extent)
     torch.testing.assert_close(losses["loss/boxes"].item(), expected, atol=1e-5, rtol=1e-5)
-    expected = weights.full * (0.5 - hit) ** 2 + weights.empty * 0.25 * (4 * per_cell - 1)
+    expected = weights.object * (0.5 - hit) ** 2 + weights.no_object * 0.25 * (4 * per_cell - 1)
     torch.testing.assert_close(losses["loss/confidence"].item(), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(losses["loss/classes"].item(), label, atol=1e-5, rtol=1e-5)
 
@@ -231,11 +231,15 @@ def test_cells_and_default_boxes_are_as_fine_as_asked_for():
 def test_recordings_have_recipes_of_their_own(tmp_path):
     from vision.detection import train
 
-    assert data.family("shapes") == "shapes" and data.family(str(tmp_path)) == "folder"
+    assert annotated.recipe_key("shapes") == "shapes" and annotated.recipe_key(str(tmp_path)) == "folder"
     (tmp_path / annotated.RECORDING).write_text("{}")
     for name in ("ssd", "yolo", "faster_rcnn", "mask_rcnn"):
         config = train.recipe(train.Config(data=str(tmp_path), model=name))
-        assert data.family(config.data) == "recording" and config.augment == "none" and config.backbone == "nature"
+        assert (
+            annotated.recipe_key(config.data) == "recording"
+            and config.augment == "none"
+            and config.backbone == "nature"
+        )
 
 
 def test_fcos_has_as_many_weights_as_torchvisions():

@@ -110,12 +110,12 @@ def loop_over_images(model, images, targets):
                 share = F.one_hot(labels[place], model.classes)
                 label = label + (classes[number, row].softmax(0) - share).square().sum()
             box = box + weight * (middle + extent)
-            score = score + weights.full * (own[row] - overlap[row]) ** 2
+            score = score + weights.object * (own[row] - overlap[row]) ** 2
         quiet[list(taken.values())] = False
-        score = score + weights.empty * own[quiet].square().sum()
+        score = score + weights.no_object * own[quiet].square().sum()
     count = len(targets)
     return {
-        "loss/boxes": weights.boxes * box / count,
+        "loss/boxes": weights.coordinates * box / count,
         "loss/confidence": score / count,
         "loss/classes": label / count,
     }

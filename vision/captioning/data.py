@@ -17,8 +17,6 @@ from vision.data import annotated
 from vision.data.loader import Loader
 from vision.data.samples import Sample
 
-SHAPES = "shapes"  # the drawn scenes
-
 
 class Images(NamedTuple):
     """Samples with captions in three parts: train on `train`, select on `validation`, report `test` once."""
@@ -40,7 +38,7 @@ def load(name: str, overfit: int = 0, count: int = 20_000) -> Images:
     overfit: instead of the parts, that many images, which are trained on, validated and tested alike: a check that a
     network can learn them. count: of scenes to train on. Raises ValueError where there are no captions.
     """
-    if name == SHAPES:
+    if name == annotated.SHAPES:
         found = _scenes((count, max(1, count // 40), max(1, count // 20)))
     elif not Path(name).is_dir():
         raise ValueError(f"unknown data {name!r}: shapes, or a folder of images with captions in COCO's format")
@@ -58,11 +56,6 @@ def load(name: str, overfit: int = 0, count: int = 20_000) -> Images:
         few = [everything[index] for index in range(min(overfit, len(everything)))]
         found = found._replace(train=few, validation=few, test=few)
     return found
-
-
-def family(name: str) -> str:
-    """Which recipe data has: "shapes", "recording" (frames of a game) or "folder"."""
-    return SHAPES if name == SHAPES else annotated.family(name)
 
 
 @functools.lru_cache(maxsize=1)

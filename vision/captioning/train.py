@@ -42,6 +42,7 @@ from vision.captioning.captioner import Captioner
 from vision.captioning.decoders import DECODERS
 from vision.captioning.evaluation import Caption, evaluate
 from vision.captioning.vocabulary import Vocabulary
+from vision.data import annotated
 from vision.training import optimizers, schedules
 
 BASELINE_DECAY = 0.9  # of the baseline of hard attention, an update (Xu et al. 2015, section 4.1)
@@ -49,7 +50,7 @@ BASELINE_DECAY = 0.9  # of the baseline of hard attention, an update (Xu et al. 
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
-    data: str = data.SHAPES  # shapes, or a folder of images with captions in COCO's format
+    data: str = annotated.SHAPES  # shapes, or a folder of images with captions in COCO's format
     scenes: Count = 20_000  # shapes: drawn to train on; a fortieth of them for validation, a twentieth for the test
     overfit: Whole = 0  # images that are trained on, validated and tested alike, as a check; 0: the data's parts
     model: str = "soft"  # attention: soft, hard, or plain for none
@@ -91,7 +92,7 @@ class Config(runs.Options):
 
 
 RECIPES: dict[str, dict] = {
-    data.SHAPES: dict(
+    annotated.SHAPES: dict(
         backbone="vgg11_bn", width=0.25, size=None, map_stride=4, pool=2, features=64, hidden=64, dropout=0.0,
         doubly_stochastic=0.0, longest=14, learning_rate=3e-3, schedule="cosine", steps=120_000,
         evaluate_every=8_000, evaluate_images=200, log_every=640,
@@ -110,7 +111,7 @@ SCORE = runs.Score("eval/bleu4", "max")  # of validation images, by beam search
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data."""
-    numbers = dict(RECIPES[data.family(asked.data)])
+    numbers = dict(RECIPES[annotated.recipe_key(asked.data)])
     if asked.backbone != Config.backbone:
         numbers.pop("backbone", None), numbers.pop("width", None)
     return Config(**{"data": asked.data, "backbone": asked.backbone} | numbers)

@@ -19,7 +19,6 @@ from vision.detection.detector import Objects
 
 MULTIPLE = 32  # pixels that a batch's sides are padded to a multiple of
 AUGMENTATIONS = ("none", "flip", "ssd")
-SHAPES = "shapes"  # the drawn scenes
 PAIRS: dict[int, tuple[tuple[int, int], ...]] = {  # keypoints that a mirror exchanges, by how many there are
     0: (),
     17: tuple((place, place + 1) for place in range(1, 17, 2)),  # COCO's: left and right ones follow each other
@@ -55,18 +54,13 @@ class Batch(NamedTuple):
 
 def load(name: str, format: str = "auto") -> Images:
     """The scenes ("shapes"), or the annotated images of a folder. Raises ValueError where there is neither."""
-    if name == SHAPES:
+    if name == annotated.SHAPES:
         return _scenes(scenes.SIZES)
     if not Path(name).is_dir():
         raise ValueError(f"unknown data {name!r}: shapes, or a folder of annotated images (COCO, VOC or YOLO)")
     sets = annotated.load(name, format)
     notes = annotated.summary(sets.problems)
     return Images(*sets[:3], sets.classes, notes, sets.train.masks, sets.train.points)
-
-
-def family(name: str) -> str:
-    """Which recipe data has: "shapes", "recording" (frames of a game) or "folder"."""
-    return SHAPES if name == SHAPES else annotated.family(name)
 
 
 @functools.lru_cache(maxsize=1)

@@ -37,6 +37,7 @@ from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
 from vision import backbones
+from vision.data import annotated
 from vision.detection import data, detector, models, plots
 from vision.detection.detector import Detector, Objects
 from vision.detection.evaluation import evaluate
@@ -47,7 +48,7 @@ from vision.training import optimizers, schedules
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
-    data: str = data.SHAPES  # shapes, or a folder of annotated images
+    data: str = annotated.SHAPES  # shapes, or a folder of annotated images
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"  # of the folder's annotations
     model: str = "faster_rcnn"  # one of models.py, or module:Class
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
@@ -99,7 +100,7 @@ def recipe(asked: Config) -> Config:
     """The recipe of the data and the model."""
     known = asked.model in MODELS or ":" in asked.model
     recipes = models.find(asked.model).recipes if known else {}
-    numbers = recipes.get(data.family(asked.data), recipes.get("folder", {}))
+    numbers = recipes.get(annotated.recipe_key(asked.data), recipes.get("folder", {}))
     if asked.backbone != Config.backbone:
         numbers = {key: value for key, value in numbers.items() if key != "backbone"}
     if asked.backbone not in backbones.BACKBONES:
@@ -110,7 +111,7 @@ def recipe(asked: Config) -> Config:
 def side(config: Config) -> int | None:
     """Pixels that images are resized to; None: drawn scenes as they are, where nothing else is asked for."""
     model = models.find(config.model)
-    if config.size is None and config.data == data.SHAPES and model.keeps_scenes:
+    if config.size is None and config.data == annotated.SHAPES and model.keeps_scenes:
         return None
     return config.size or model.native
 

@@ -24,20 +24,22 @@ from vision.detection.regions import present
 from vision.ops import boxes, nms
 
 BOXES = 2  # a cell, of version 1
-RARE = -2.2  # logit of the first confidence, 10%: most cells are empty, and squared errors learn slowly nearer to 0
+# Logit of the first confidence, a prior of 10% (Lin et al. 2017, arXiv 1708.02002, section 3.3): most cells are
+# empty, and squared errors learn slowly nearer to 0.
+PRIOR = -2.2
 CLUSTER_STEPS = 50  # of k-means, at most
 
 
-class Weights(NamedTuple):
-    """Weights of the losses, where that of the class is 1."""
+class LossWeights(NamedTuple):
+    """Weights of the losses, lambda_coord and lambda_noobj in the paper; that of the classes is 1."""
 
-    boxes: float  # of squared errors of places and sizes
-    full: float  # of those of the confidence where there is an object
-    empty: float  # and where there is none
+    coordinates: float  # of squared errors of places and sizes
+    object: float  # of those of the confidence where there is an object
+    no_object: float  # and where there is none
 
 
-VERSION_1 = Weights(5.0, 1.0, 0.5)  # section 2.2
-VERSION_2 = Weights(0.5, 2.5, 0.5)  # those of the authors' yolov2.cfg, 1, 5 and 1, of half the squares
+VERSION_1 = LossWeights(5.0, 1.0, 0.5)  # section 2.2
+VERSION_2 = LossWeights(0.5, 2.5, 0.5)  # those of the authors' yolov2.cfg, 1, 5 and 1, of half the squares
 
 
 class Options(NamedTuple):
@@ -47,7 +49,7 @@ class Options(NamedTuple):
     width: int = 1024  # channels of the last convolutions
     anchors: int = 5  # shapes of boxes a cell; 0: version 1
     stride: int = 32  # pixels between cells, at most: the backbone's coarser maps are not read
-    weights: Weights | None = None  # of the losses; None: the version's
+    weights: LossWeights | None = None  # of the losses; None: the version's
     ignored: float = 0.6  # IoU with an object above which a confidence is not pulled to 0
     least: float = 0.01  # score of a detection
     threshold: float = 0.45  # of suppression
@@ -97,7 +99,7 @@ class YOLO(Detector):
         nn.init.zeros_(self.last.bias)
         each = 5 + classes if options.anchors else 5
         with torch.no_grad():
-            self.last.bias[: self.count * each][4::each] = RARE
+            self.last.bias[: self.count * each][4::each] = PRIOR
         shapes = torch.linspace(0.1, 0.7, self.count)[:, None].expand(-1, 2)
         self.register_buffer("shapes", shapes.clone())  # (A, 2) widths and heights, in parts of the image
 
@@ -167,11 +169,11 @@ class YOLO(Detector):
         box = (weight * (middle.square() + extent.square()).sum(1)).sum()
         hit = overlap.gather(1, rows[:, None])[:, 0]
         weights = self.options.weights or (VERSION_2 if self.options.anchors else VERSION_1)
-        score = weights.full * (own[owner, rows] - hit).square().sum()
-        score = score + weights.empty * (own.square() * quiet).sum()
+        score = weights.object * (own[owner, rows] - hit).square().sum()
+        score = score + weights.no_object * (own.square() * quiet).sum()
         count = len(targets)
         return {
-            "loss/boxes": weights.boxes * box / count,
+            "loss/boxes": weights.coordinates * box / count,
             "loss/confidence": score / count,
             "loss/classes": label / count,
         }

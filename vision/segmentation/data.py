@@ -18,9 +18,7 @@ from vision.data.transforms import ColorJitter, Compose, Flip, Pad, RandomCrop, 
 
 AUGMENTATIONS = ("none", "flip", "color")
 FORMATS = ("auto", "masks", *annotated.FORMATS)
-SHAPES = "shapes"  # the drawn scenes
 BACKGROUND = "background"
-RECORDING = "recording.json"  # in the folder of a recorded game
 
 
 class Images(NamedTuple):
@@ -66,7 +64,7 @@ def load(name: str, format: str = "auto") -> Images:
 
     Raises ValueError where there is neither, or where objects have boxes alone.
     """
-    if name == SHAPES:
+    if name == annotated.SHAPES:
         return _scenes(scenes.SIZES)
     folder = Path(name)
     if not folder.is_dir():
@@ -85,13 +83,6 @@ def load(name: str, format: str = "auto") -> Images:
 def _scenes(sizes: tuple[int, int, int]) -> Images:
     parts = (SemanticSamples(scenes.Scenes(count, seed)) for seed, count in enumerate(sizes))
     return Images(*parts, (BACKGROUND, *scenes.Scenes.classes), [])
-
-
-def family(name: str) -> str:
-    """By which recipes are chosen: shapes, recording (a game, by agents.studies.export_coco), or folder."""
-    if name == SHAPES:
-        return SHAPES
-    return "recording" if (Path(name) / RECORDING).is_file() else "folder"
 
 
 def augmentation(name: str) -> Transform:

@@ -38,6 +38,7 @@ from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
 from vision import backbones
+from vision.data import annotated
 from vision.data.samples import Sample
 from vision.segmentation import data, dilated_fcn, fcn, full_resolution, plots, segnet, sliding_window, unet
 from vision.segmentation.evaluation import evaluate
@@ -47,7 +48,7 @@ from vision.training import optimizers, schedules
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
-    data: str = data.SHAPES  # shapes, or a folder of images with masks, or of annotated ones with masks
+    data: str = annotated.SHAPES  # shapes, or a folder of images with masks, or of annotated ones with masks
     format: Literal["auto", "masks", "coco", "voc", "yolo"] = "auto"  # of the folder
     model: str = "fcn8s"  # one of MODELS
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
@@ -87,8 +88,8 @@ class Config(runs.Options):
 
 
 SMALL = dict(width=0.5, batch=16, learning_rate=2e-3, evaluate_every=4_000, log_every=400, steps=16_000, hidden=128)
-RECIPES: dict[str, dict] = {  # by data.family
-    data.SHAPES: SMALL | dict(backbone="resnet18", stem="atari", decoder_width=16),
+RECIPES: dict[str, dict] = {  # by annotated.recipe_key
+    annotated.SHAPES: SMALL | dict(backbone="resnet18", stem="atari", decoder_width=16),
     "recording": SMALL
     | dict(backbone="resnet20", decoder_width=8, hidden=32, augment="none", class_weights="root")
     | dict(batch=4, learning_rate=4e-3, steps=8_000, evaluate_every=2_000, log_every=200),
@@ -100,7 +101,7 @@ SCORE = runs.Score("eval/miou", "max")  # of validation images
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data; of its backbone only where no other one is asked for."""
-    numbers = RECIPES[data.family(asked.data)]
+    numbers = RECIPES[annotated.recipe_key(asked.data)]
     if asked.backbone not in (Config.backbone, numbers.get("backbone")):
         own = ("backbone", "width", "stem") if asked.backbone not in backbones.BACKBONES else ("backbone", "stem")
         numbers = {key: value for key, value in numbers.items() if key not in own} | {"backbone": asked.backbone}

@@ -23,22 +23,26 @@ from vision.data.annotated.problems import Problem, summary
 __all__ = [
     "FORMATS",
     "RECORDING",
+    "SHAPES",
     "AnnotatedImages",
     "AnnotatedSets",
     "Annotation",
     "Problem",
-    "family",
     "load",
+    "recipe_key",
     "summary",
 ]
 
 FORMATS = {"coco": coco, "voc": voc, "yolo": yolo}
+SHAPES = "shapes"  # the name of drawn scenes (vision/data/scenes.py) among the folders
 RECORDING = "recording.json"  # in a folder of recorded frames of a game
 
 
-def family(folder: str | Path) -> str:
-    """Which recipe a folder has: "recording", frames of a game by agents.studies.export_coco, or "folder"."""
-    return "recording" if (Path(folder) / RECORDING).is_file() else "folder"
+def recipe_key(data: str | Path) -> str:
+    """The key of the recipe of a --data: "shapes", "recording" (a game, by agents.studies.export_coco), "folder"."""
+    if data == SHAPES:
+        return SHAPES
+    return "recording" if (Path(data) / RECORDING).is_file() else "folder"
 
 
 def load(folder: str | Path, format: str = "auto", whole: bool = False) -> AnnotatedSets:
