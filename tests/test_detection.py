@@ -6,7 +6,6 @@ import json
 import pytest
 import torch
 
-import runs
 from vision import backbones, detection
 from vision.backbones.published import named
 from vision.data import scenes
@@ -196,7 +195,7 @@ def test_a_batch_is_overfit(kind, few):
     assert set(scored) == {"", *({"masks": ["mask_"], "keypoints": ["keypoint_"]}.get(model.kind, []))}
 
 
-def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch):
+def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch, stop_at):
     """Stopped halfway and gone on, a run is the same, bit for bit; what it finds is written as pictures and JSON."""
     monkeypatch.setattr(scenes, "SIZES", (16, 4, 4))
     data._scenes.cache_clear()
@@ -207,21 +206,8 @@ def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch):
     assert "eval/map" in lines and "test/map" in lines and "errors/missed" in lines
     assert len(list((whole / "predictions").glob("*.png"))) == 2 and (whole / backbones.FILENAME).exists()
 
-    class Stop(Exception):
-        pass
-
     again = dataclasses.replace(config, name="again")
-    with monkeypatch.context() as patch:
-        counted = runs.Run.log
-
-        def log(self, metrics):
-            if self.step >= 12:
-                raise Stop
-            return counted(self, metrics)
-
-        patch.setattr(runs.Run, "log", log)
-        with pytest.raises(Stop):
-            train.train(again)
+    stop_at(12, train.train, again)
     train.train(again)
     assert (tmp_path / "shapes" / "again" / "metrics.jsonl").read_text() == lines
 

@@ -248,7 +248,7 @@ def test_the_generated_equals_what_is_read_with_teacher_forcing():
 
 
 @pytest.mark.parametrize("name", ["hello", "numerals"])
-def test_a_run_learns_resumes_and_says(name, tmp_path, monkeypatch):
+def test_a_run_learns_resumes_and_says(name, tmp_path, monkeypatch, stop_at):
     """Stopped halfway and gone on, a run is the same, bit for bit."""
     config = dataclasses.replace(
         train.recipe(train.Config(task=name)), folder=tmp_path, wandb="disabled", device="cpu"
@@ -269,26 +269,13 @@ def test_a_run_learns_resumes_and_says(name, tmp_path, monkeypatch):
         return
     assert "exact" in lines and set(trained.sample("305")) <= set(numerals.Numerals.outputs)
 
-    class Stop(Exception):
-        pass
-
     again = dataclasses.replace(config, name="again")
-    with monkeypatch.context() as patch:
-        counted = runs.Run.log
-
-        def log(self, metrics):
-            if self.step >= 250:
-                raise Stop
-            return counted(self, metrics)
-
-        patch.setattr(runs.Run, "log", log)
-        with pytest.raises(Stop):
-            train.train(again)
+    stop_at(250, train.train, again)
     train.train(again)
     assert (tmp_path / name / "again" / "metrics.jsonl").read_text() == lines
 
 
-def test_a_text_resumes_with_its_states(tmp_path, monkeypatch):
+def test_a_text_resumes_with_its_states(tmp_path, stop_at):
     """The carried states are part of the checkpoint; another text in the file's place is noticed."""
     path = tmp_path / "abc.txt"
     path.write_text("\n\n".join(f"{number}: " + "abcdefgh" * (number % 7) for number in range(600)))
@@ -299,21 +286,8 @@ def test_a_text_resumes_with_its_states(tmp_path, monkeypatch):
     train.train(config)
     lines = (tmp_path / "abc" / "sequences-1" / "metrics.jsonl").read_text()
 
-    class Stop(Exception):
-        pass
-
     again = dataclasses.replace(config, name="again")
-    with monkeypatch.context() as patch:
-        kept = runs.Run.log
-
-        def log(self, metrics):
-            if self.step >= 48:
-                raise Stop
-            return kept(self, metrics)
-
-        patch.setattr(runs.Run, "log", log)
-        with pytest.raises(Stop):
-            train.train(again)
+    stop_at(48, train.train, again)
     right = path.read_text()
     path.write_text(right.replace("a", "b"))
     with pytest.raises(runs.RunError, match="this run read another text"):
