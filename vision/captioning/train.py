@@ -44,6 +44,7 @@ from vision.captioning.evaluation import Caption, evaluate
 from vision.captioning.vocabulary import Vocabulary
 from vision.data import annotated
 from vision.training import optimizers, schedules
+from vision.training.losses import total_loss
 
 BASELINE_DECAY = 0.9  # of the baseline of hard attention, an update (Xu et al. 2015, section 4.1)
 
@@ -165,7 +166,7 @@ def train(config: Config) -> None:
     def learn(images: Tensor, words: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         found = model.losses(images, words, targets, baseline.value, options)
-        total = sum(value for name, value in found.items() if name.startswith("loss/"))
+        total = total_loss(found)
         total.backward()
         found["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
         optimizer.step()
@@ -207,7 +208,7 @@ def estimate(config: Config, model: Captioner, batches: data.Batches, sets: data
             began = time.monotonic()
             images, words, targets = batches.training(0)
             found = trial.losses(images, words, targets, torch.zeros((), device=device), attention.Options())
-            sum(value for name, value in found.items() if name.startswith("loss/")).backward()
+            total_loss(found).backward()
         update = time.monotonic() - began
         began = time.monotonic()
         trial.eval().write(images, config.beam, config.longest)
