@@ -235,8 +235,8 @@ class Pretended:
 
     jobs, threads, every, steps = 2, 1, 100, 900
 
-    def __init__(self, scores, faults=None):
-        self.scores, self.faults = scores, faults or {}
+    def __init__(self, scores, faults=None, better="max"):
+        self.scores, self.faults, self.better = scores, faults or {}, better
         self.running, self.starts, self.halts = {}, [], []
 
     def room(self, expected=0.0):
@@ -248,7 +248,7 @@ class Pretended:
         folder.mkdir(parents=True, exist_ok=True)
         about = {"program": command[2], "config": {"env": flags["env"], "steps": self.steps}, "id": "0" * 8}
         (folder / "config.json").write_bytes(
-            files.sealed(about | {"score": {"metric": "eval/return", "better": "max"}})
+            files.sealed(about | {"score": {"metric": "eval/return", "better": self.better}})
         )
         log.parent.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()
@@ -353,6 +353,28 @@ def test_a_stopped_run_goes_on_once_it_is_among_the_best(tmp_path, monkeypatch):
     first = "Catch/dqn-mine-1-1"
     assert whole and executor.starts.count(first) >= 2 and made.states[first].status == "finished"
     assert made.states["Catch/dqn-mine-6-1"].progress.step < 300
+
+
+def test_promotions_of_a_score_that_is_better_when_smaller_survive_a_restart(tmp_path, monkeypatch):
+    """Of three runs stopped at the first rung, with 1, 2 and 3, the next command goes on with 1."""
+    search = ["batch=1,2,3"]
+    executor = Pretended(lambda flags, step: float(flags["batch"]), better="min")
+    monkeypatch.setattr(EarlyStopping, "promotion", lambda early, states: None)
+    monkeypatch.setattr(EarlyStopping, "finalist", lambda early, states: None)
+    made, _, _ = pretend(tmp_path, monkeypatch, executor, search, early=(1 / 9, 3))
+    assert {state.status for state in made.states.values()} == {"stopped"}
+    monkeypatch.undo()
+    again = Pretended(lambda flags, step: float(flags["batch"]), better="min")
+    pretend(tmp_path, monkeypatch, again, search, early=(1 / 9, 3))
+    assert again.starts[0] == "Catch/dqn-mine-1-1"
+
+
+def test_runs_that_finish_between_two_looks_count_at_their_rungs(tmp_path, monkeypatch):
+    executor = Pretended(lambda flags, step: float(flags["batch"]))
+    monkeypatch.setattr(engine.Sweep, "_read", lambda sweep: None)
+    pretend(tmp_path, monkeypatch, executor, ["batch=1,2"], early=(1 / 9, 3))
+    rungs_of = [(line["number"], line["step"]) for line in record(tmp_path) if line["kind"] == "rung"]
+    assert sorted(rungs_of) == [(1, 100), (1, 300), (2, 100), (2, 300)]
 
 
 def test_the_budget_of_time_counts_all_commands(tmp_path, monkeypatch):

@@ -37,19 +37,26 @@ class EarlyStopping:
         for line in record.rungs:
             self.ladders[line["study"], line["seed"]].report(line["number"], line["step"], line["value"])
 
-    def halts(self, state: State) -> bool:
-        """Enter what a run has reached. Returns whether it has to stop where it is."""
+    def report(self, state: State) -> None:
+        """Enter the rungs that a run has reached."""
         trial = state.trial
         ladder = self.ladders[trial.study.name, trial.seed]
-        ladder.better = state.progress.score.better
         for step, value in sorted(state.progress.values.items()):
             if ladder.report(trial.number, step, value):
                 place = {"study": trial.study.name, "seed": trial.seed, "number": trial.number}
                 self.record.add("rung", **place, step=step, value=value)
-        return trial.key not in self._to_the_end and not ladder.goes_on(trial.number)
+
+    def halts(self, state: State) -> bool:
+        """Enter the rungs that a run has reached. Returns whether it has to stop where it is."""
+        self.report(state)
+        ladder = self.ladders[state.trial.study.name, state.trial.seed]
+        ladder.better = state.progress.score.better
+        return state.trial.key not in self._to_the_end and not ladder.goes_on(state.trial.number)
 
     def promotion(self, states: Mapping[str, State]) -> Trial | None:
         """A run that was stopped at a rung, and may now go on; of the highest rung first."""
+        for (name, _), ladder in self.ladders.items():
+            ladder.better = better(of(states.values(), self._study(name)))
         ladders = [(k, place) for place, ladder in self.ladders.items() for k in range(len(ladder.rungs))]
         for k, place in sorted(ladders, key=lambda each: -each[0]):
             ladder = self.ladders[place]

@@ -62,7 +62,7 @@ class Sweep:
         self.interrupted = self.spent = False  # by a signal; the budget of time
         self._again: deque[Trial] = deque()  # were killed
         self._queue: deque[Trial] = deque()
-        self._halting: set[str] = set()  # told to stop at a rung
+        self._halting: set[str] = set()  # asked to stop at a rung
         self._began, self._looked, self._signaled = time.monotonic(), 0.0, 0.0
         self._restore()
 
@@ -264,6 +264,8 @@ class Sweep:
 
     def _over(self, state: State, status: str, reason: str = "", peak: float = 0.0) -> None:
         state.status, state.reason = status, reason
+        if self.early and status != "failed":  # evaluations since the last look at its folder count at their rungs
+            self.early.report(state)
         score = state.progress.last
         self.record.add(
             "run", run=state.trial.key, study=state.trial.study.name, status=status, reason=reason, score=score,
