@@ -191,8 +191,7 @@ def read_run(folder: Path | str) -> RunRecord:
     if _changed(known.get(METRICS), metrics):
         raise ValueError(f"{one_line(wrote)} does not match the checksum in finished.json: it was changed since")
     changed = _changed(known.get(CLOCK), times)
-    status = _status(folder, wrote if wrote.exists() else path)
-    found = assemble(path, folder, about, lines, Lines() if changed else clock, status, unreadable + more)
+    found = assemble(path, folder, about, lines, Lines() if changed else clock, status(folder), unreadable + more)
     return dataclasses.replace(found, clock_changed=changed)
 
 
@@ -285,7 +284,8 @@ def _changed(known: str | None, data: bytes) -> bool:
     return bool(known) and hashlib.sha256(data).hexdigest() != known
 
 
-def _status(folder: Path, lines: Path) -> str:
+def status(folder: Path) -> str:
+    """Whether a run is "finished", "running" or "interrupted", from its folder. Raises OSError where it is gone."""
     if (folder / "finished.json").is_file():
         return "finished"
     if fcntl and (folder / ".lock").is_file():  # locked by a run that is alive
@@ -295,7 +295,8 @@ def _status(folder: Path, lines: Path) -> str:
             except OSError:
                 return "running"
         return "interrupted"
-    return "running" if time.time() - lines.stat().st_mtime < QUIET else "interrupted"
+    wrote = folder / METRICS if (folder / METRICS).exists() else folder / "config.json"
+    return "running" if time.time() - wrote.stat().st_mtime < QUIET else "interrupted"
 
 
 def _read_object(path: Path) -> dict[str, Any]:

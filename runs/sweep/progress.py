@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runs import files
+from runs import files, reader
 from runs.files import Damaged
 from runs.lines import is_number, parse
-from runs.reader import METRICS, read_run
 from runs.score import RETURN, Score
 from runs.sweep.plan import Trial
 
@@ -18,7 +17,7 @@ class Progress:
     """A run's folder, read as it grows.
 
     folder: None before the run has made it. step: the last one written. values: the score of each evaluation by its
-    step. finished: whether the run has finished.
+    step.
     """
 
     def __init__(self) -> None:
@@ -43,8 +42,8 @@ class Progress:
     def running(self) -> bool:
         """Whether a program holds the run's folder."""
         try:
-            return self.folder is not None and read_run(self.folder).status == "running"
-        except (OSError, ValueError):
+            return self.folder is not None and reader.status(self.folder) == "running"
+        except OSError:
             return False
 
     def update(self, root: Path, trial: Trial) -> None:
@@ -58,7 +57,7 @@ class Progress:
             self.unit = about.get("unit") or "steps"
             if isinstance(about.get("score"), dict):
                 self.score = Score(**about["score"])
-        path = self.folder / METRICS
+        path = self.folder / reader.METRICS
         try:
             with open(path, "rb") as file:
                 if path.stat().st_size < self._place:  # cut back to its checkpoint, as the run went on from there
