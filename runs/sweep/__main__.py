@@ -110,12 +110,12 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
     record = Record(config.folder / "sweeps" / planned.name, planned.state() | searched | stopping)
     try:
         early = EarlyStopping(planned, record, config.first_rung, config.eta) if stopping else None
-        whole = {each.partition("=")[0] for each in more}
-        executor = Local(config.jobs, config.memory_gb, () if "--device" in whole else local.gpus())
+        chosen = any(each.partition("=")[0] == "--device" for each in more)
+        executor = Local(config.jobs, config.memory_gb, () if chosen else local.gpus())
         running = Sweep(
             planned, sampler, executor, record, early, config.retries, config.minutes, table.say, table.show
         )
-        count = len(running.states) or sampler.count * len(planned.studies) * len(seeds)
+        count = sampler.count * len(planned.studies) * len(seeds)
         table.say(
             f"sweep {planned.name}: {count} runs, {executor.jobs} at once with {executor.threads} threads each\n"
             f"folder {record.folder}"

@@ -78,7 +78,9 @@ class Sweep:
                 self.number[study.name] += 1
                 self._enter(self.plan.trials(study, self.number[study.name], point))
         for key, state in self.states.items():
-            line = self.record.runs.get(key, {})
+            line = self.record.runs.get(key)
+            if line is None:  # its folder, if it has one, is looked for when it is its turn
+                continue
             state.seconds = line.get("seconds", 0.0)
             state.progress.update(Path(self.plan.folder), state.trial)
             finished = line.get("status") == "finished" and state.progress.finished
@@ -194,10 +196,9 @@ class Sweep:
     def _start(self, trial: Trial) -> None:
         state, root = self.states[trial.key], Path(self.plan.folder)
         state.progress.update(root, trial)
-        if state.progress.finished or state.progress.folder:
-            if wrong := self._another_config(state):
-                self._over(state, "failed", f"{state.progress.folder} holds a run with another config: {wrong}")
-                return
+        if wrong := self._another_config(state):
+            self._over(state, "failed", f"{state.progress.folder} holds a run with another config: {wrong}")
+            return
         if state.progress.finished:
             self._over(state, "finished")
             return
@@ -222,7 +223,7 @@ class Sweep:
     def _another_config(self, state: State) -> str:
         """In what a run that is there already differs from the one that is asked for; "" where it does not."""
         asked = self.plan.configs.get(state.trial.key)
-        there = described(state.progress.folder)["config"]
+        there = described(state.progress.folder)["config"] if state.progress.folder else {}
         if asked is None or self.plan.dimensions or not there:
             return ""
         return "; ".join(differences(there, {key: asked.config.get(key) for key in there}, asked.binding))
