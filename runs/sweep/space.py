@@ -147,13 +147,6 @@ def words(point: Mapping[str, Value], kinds: Mapping[str, str]) -> list[str]:
     return found
 
 
-def in_words(point: Mapping[str, Value]) -> str:
-    """A point for people: learning_rate 0.001, double yes."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in point.items()
-    )
-
-
 def described(dimensions: Iterable[Dimension]) -> list[dict[str, Any]]:
     """Dimensions as JSON values."""
     return [dataclasses.asdict(each) | {"values": list(each.values)} for each in dimensions]
