@@ -5,7 +5,7 @@
 Each process (rank) plays its own share of the worlds, keeps its own share of the memory and draws its own share of
 every batch; gradients are averaged over ranks (gloo on the CPU, NCCL on CUDA), so that every rank makes the same
 update as one process with the whole batch would (Li et al. 2020, "PyTorch distributed", arXiv 2006.15704). A program
-takes part in four places:
+takes part by three lines:
 
     config = parallel.share(config, "worlds", "batch", "capacity")      # of its numbers, this rank's share
     for step in run.steps(config.steps, stride=world.count * parallel.ranks()):
