@@ -1,9 +1,9 @@
 """Local: the executor of a sweep on this machine, as many runs at once as its cores and memory allow.
 
 A sweep asks an executor for five things: whether there is `room` for another run, to `start` a command, which runs
-have `ended`, to `stop` one (it saves its checkpoint and ends), and to `kill` one. It also reads `running`, the runs by
-their keys, and `jobs` and `threads`, how many run at once with how many threads each. An executor on other machines
-has the same ones.
+have `ended`, to `stop` one (it saves its checkpoint and ends), and to `kill` one. It also reads `running`, the runs
+by their keys, and `jobs` and `threads`, how many run at once with how many threads each. An executor on other
+machines has the same ones.
 """
 
 from __future__ import annotations
