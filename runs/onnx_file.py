@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runs import files
+from runs import files, output
 
 OPSET = 17
 
@@ -43,7 +44,7 @@ def write(
     """Write a network as ONNX, traced on the CPU.
 
     Args:
-        path: of the file; its folder has to be there.
+        path: of the file; its folder is made if missing.
         graph: in evaluation mode, called with the inputs in their order; returns a tensor or a tuple.
         inputs: name -> example of any shape (B, ...).
         outputs: the names of what it returns, in order.
@@ -56,23 +57,21 @@ def write(
         import onnx
     except ImportError:
         raise files.RunError('ONNX files need the package onnx: pip install "saccade[onnx]"') from None
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # constants of the input's size are meant to be constants
-            torch.onnx.export(
-                graph,
-                tuple(inputs.values()),
-                str(path),
-                input_names=list(inputs),
-                output_names=list(outputs),
-                dynamic_axes={name: {0: what} for name, what in varying.items()},
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        written = onnx.load(str(path))
-        for key, value in about.items():
-            entry = written.metadata_props.add()
-            entry.key, entry.value = key, json.dumps(value)
-        onnx.save(written, str(path))
-    except OSError as error:
-        raise files.RunError(f"could not write {path}: {error.strerror or error}. Choose another place") from error
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # constants of the input's size are meant to be constants
+        torch.onnx.export(
+            graph,
+            tuple(inputs.values()),
+            buffer,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: what} for name, what in varying.items()},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    for key, value in about.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, json.dumps(value)
+    output.write(path, model.SerializeToString(), "OUT")

@@ -12,8 +12,6 @@ classes. R-CNN and Fast R-CNN are not exported: their regions come from selectiv
 from __future__ import annotations
 
 import dataclasses
-import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +20,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from runs import onnx_file
 from runs.flag_types import Count
 from runs.printing import printable
 from vision.data import scenes
@@ -29,7 +28,6 @@ from vision.detection import train
 from vision.detection.detector import Detector, Size
 from vision.detection.predict import load
 
-OPSET = 17
 OUTPUTS = ("boxes", "scores", "labels", "masks", "keypoints")
 
 
@@ -57,32 +55,16 @@ class _Graph(nn.Module):
 def export(model: Detector, path: Path, size: Size, classes: Sequence[str]) -> None:
     """Write a detector as ONNX, for images of `size` (height, width).
 
-    Raises ValueError for a detector whose regions come from selective search, ImportError without the extra `onnx`.
+    Raises ValueError for a detector whose regions come from selective search, RunError without the extra `onnx`.
     """
     if hasattr(model, "search"):
         raise ValueError(f"{type(model).__name__} takes its regions from selective search, which is not in ONNX")
-    import onnx
-
     model = model.cpu().eval()
     example = torch.randint(256, (1, 3, *size), dtype=torch.uint8)
     (found,) = model.detect(example.float() / 255, [size])
     names = [name for name in OUTPUTS if getattr(found, name) is not None]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # constants of the image's size are meant to be constants
-        torch.onnx.export(
-            _Graph(model).eval(),
-            (example,),
-            str(path),
-            input_names=["image"],
-            output_names=names,
-            dynamic_axes={name: {0: "objects"} for name in names},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    written = onnx.load(str(path))
-    entry = written.metadata_props.add()
-    entry.key, entry.value = "classes", json.dumps(list(classes))
-    onnx.save(written, str(path))
+    varying, about = dict.fromkeys(names, "objects"), {"classes": list(classes)}
+    onnx_file.write(path, _Graph(model).eval(), {"image": example}, names, varying, about)
 
 
 def main(config: Config) -> dict[str, Any]:
