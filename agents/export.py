@@ -51,7 +51,7 @@ class Config:
 class Values(nn.Module):
     """observation (N, ...) -> action (N,), values (N, A)."""
 
-    outputs = ("action", "values")
+    outputs, recurrent = ("action", "values"), False
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Values(nn.Module):
 class RecurrentValues(Values):
     """observation (N, ...), state (N, S) -> action (N,), values (N, A), hidden and cell (N, U)."""
 
-    outputs = ("action", "values", "hidden", "cell")
+    outputs, recurrent = ("action", "values", "hidden", "cell"), True
 
     def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, ...]:
         values, hidden, cell = self.network(observation, state)
@@ -94,8 +94,8 @@ class Policy(nn.Module):
         return (network.head.environment_action(sample), *found, value, *after)
 
 
-def graph(network: nn.Module) -> nn.Module:
-    """What is traced of an agent's network. Its `outputs` are their names."""
+def graph(network: nn.Module) -> Values | Policy:
+    """What is traced of an agent's network: `outputs` are their names, `recurrent` says whether it takes a state."""
     if isinstance(network, R2D2Network):
         return RecurrentValues(network)
     return Policy(network) if isinstance(network, ActorCritic) else Values(network)
@@ -126,12 +126,12 @@ def export(agent: agents.Agent, path: Path, games: int = 0) -> tuple[str, ...]:
     return traced.outputs
 
 
-def _example(agent: agents.Agent, traced: nn.Module, games: int) -> dict[str, Tensor]:
+def _example(agent: agents.Agent, traced: Values | Policy, games: int) -> dict[str, Tensor]:
     """Inputs for a number of games: the first frames, and the state before them."""
     world = agent.world(games)
     inputs = {"observation": world.observation.cpu().clone()}
     world.close()
-    if isinstance(traced, RecurrentValues) or getattr(traced, "recurrent", False):
+    if traced.recurrent:
         inputs["state"] = agent.policy.network.initial_state(games).clone()
     return inputs
 
