@@ -12,14 +12,15 @@ The gradients are real, of a classifier on drawn images; the machines are simula
 the time of a gradient is log-normal, of median 1, and --spread is the standard deviation of its logarithm. So the
 same seed gives the same picture, and what is compared is the algorithms and not a network of machines. Staleness is
 the number of updates between a worker's fetch of the weights and the use of its gradient: 0 when synchronous, and
-about the number of the other workers when asynchronous. Both make the same updates by the same rate; an asynchronous
-update is of one worker's batch, a synchronous one of all workers', which would bear a larger rate (Goyal et al. 2017,
-arXiv 1706.02677).
+about the number of the other workers when asynchronous. Both make the same number of updates with the same learning
+rate; an asynchronous update is of one worker's batch, a synchronous one of all workers' batches, for which a larger
+rate could be used (Goyal et al. 2017, arXiv 1706.02677).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import heapq
 import math
 import random
@@ -156,20 +157,18 @@ def main(config: Config) -> None:
     if config.backups >= min(config.workers):
         raise ValueError(f"--backups {config.backups}: with {min(config.workers)} workers no gradient would be left")
     gradient, first, test = classifier(config)
+    algorithms = {
+        "synchronous": functools.partial(synchronous, backups=config.backups),
+        "asynchronous": asynchronous,
+    }
     table = Table("workers", "algorithm", "updates", "time", "staleness", "test loss")
     figure = Figure(figsize=(4.2 * len(config.workers), 6.4), layout="constrained")
     axes = figure.subplots(2, len(config.workers), sharey=True, squeeze=False)
     for column, workers in enumerate(config.workers):
-        for name in ("synchronous", "asynchronous"):
-            times = random.Random(config.seed)
+        for name, train in algorithms.items():
+            clock = functools.partial(random.Random(config.seed).lognormvariate, 0.0, config.spread)
             weights = first.clone()
-            arguments = gradient, weights, workers, config.updates, config.learning_rate
-            clock = lambda times=times: times.lognormvariate(0.0, config.spread)  # noqa: E731
-            found = (
-                synchronous(*arguments, clock, config.backups)
-                if name == "synchronous"
-                else asynchronous(*arguments, clock)
-            )
+            found = train(gradient, weights, workers, config.updates, config.learning_rate, clock)
             losses = smooth([update.loss for update in found])
             axes[0, column].plot(range(1, len(found) + 1), losses, label=name)
             axes[1, column].plot([update.time for update in found], losses, label=name)
