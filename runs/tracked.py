@@ -49,14 +49,22 @@ class Tracked:
         Returns its state: "step", "seconds", "best", "stopped"; None where there is no checkpoint yet.
 
         Raises:
-            RunError: every checkpoint is damaged, or the last one lacks a part.
+            RunError: every checkpoint is damaged, or the last one lacks a part; or of several processes one has lost
+                its checkpoints.
         """
-        step = parallel.common_step(checkpoint.steps(self.folder))
+        step = parallel.common_step(steps := checkpoint.steps(self.folder))
         if step is None:  # one process
             return self._restore()
+        later = [each for each in steps if each > step]
+        if len(later) > 1:  # one that dies while it saves is behind by one; this one has lost its own
+            raise RunError(
+                f"{self._place.path} has checkpoints of steps {', '.join(map(str, later))}, and another process has "
+                f"none of these: put its folder (in {parallel.FOLDER}) back, or choose --name"
+            )
         checkpoint.drop_after(self.folder, step, self._place.identity)
         state = self._restore() if step else None
-        if parallel.agree(*(here := (state["step"], -state["step"]) if state else (0, 0))) != here:
+        here = state["step"] if state else 0
+        if parallel.agree(here, -here) != (here, -here):  # the largest and the smallest
             raise RunError(f"the processes have no checkpoint in common near {self._place.path}: choose --name")
         if state is None:
             parallel.start_equal(self.parts.values())

@@ -14,7 +14,7 @@ import torch
 
 import runs
 from agents import dqn
-from runs import parallel
+from runs import checkpoint, parallel
 from runs.compare import find_runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +96,18 @@ def test_a_run_of_two_processes_is_not_gone_on_with_by_one(second_of_two, tmp_pa
     monkeypatch.delenv("RANK")
     with pytest.raises(runs.RunError, match="a run of 2 processes, and these are 1"):
         runs.Run(config, "agents.dqn", "Catch")
+
+
+def test_checkpoints_are_kept_where_another_process_has_lost_its_own(second_of_two, tmp_path, monkeypatch):
+    config = dataclasses.replace(dqn.Config(), folder=tmp_path, device="cpu", wandb="disabled")
+    run = runs.Run(parallel.share(config), "agents.dqn", "Catch")
+    (run.folder / "checkpoint").mkdir()
+    for step in (100, 200):
+        checkpoint.save(run.folder / "checkpoint", step, {"step": step, "files": {}}, run.identity)
+    monkeypatch.setattr(parallel, "common_step", lambda steps: 0)
+    with pytest.raises(runs.RunError, match="checkpoints of steps 200, 100, and another process has none of these"):
+        run.track()
+    assert checkpoint.steps(run.folder / "checkpoint") == [200, 100]
 
 
 @pytest.mark.slow
