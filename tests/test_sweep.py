@@ -17,8 +17,7 @@ from runs import files
 from runs.reader import read_run
 from runs.sweep import __main__ as program
 from runs.sweep import engine, local, plan, preview, samplers, space, wandb_sweep
-from runs.sweep.asha import Ladder, rungs
-from runs.sweep.early import EarlyStopping
+from runs.sweep.asha import EarlyStopping, Ladder, rungs
 from runs.sweep.record import Record
 from runs.sweep.samplers import Outcome, Sampler
 from runs.sweep.table import closing, ranked

@@ -8,7 +8,7 @@ asha.py            early stopping of poor trials by asynchronous successive halv
 preview.py         the config that a command line would train with
 engine.py          Sweep: starts, watches, stops and restarts runs
 local.py           Local: the executor, as many runs on this machine as cores and memory allow
-progress.py        how far a run has come, from its folder
+state.py           how far its runs have come, from their folders, and what has become of them
 record.py          the sweep's own folder: its description, its points and what became of each run
 table.py           the live table and the results
 wandb_sweep.py     the same sweep as a W&B sweep definition

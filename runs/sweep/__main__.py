@@ -36,7 +36,7 @@ from runs.files import RunError
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.printing import printable
 from runs.sweep import local, plan, wandb_sweep
-from runs.sweep.early import EarlyStopping
+from runs.sweep.asha import EarlyStopping
 from runs.sweep.engine import Sweep
 from runs.sweep.local import Local
 from runs.sweep.record import Record

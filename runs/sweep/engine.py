@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from runs.folder import differences
-from runs.sweep.early import EarlyStopping
+from runs.sweep.asha import EarlyStopping
 from runs.sweep.local import Ended, Local
 from runs.sweep.plan import Plan, Study, Trial
 from runs.sweep.preview import environment
-from runs.sweep.progress import Progress, described
 from runs.sweep.record import Record, last_line
 from runs.sweep.samplers import Outcome, Sampler
-from runs.sweep.state import State, better, of, outcome
+from runs.sweep.state import Progress, State, better, described, of, outcome
 
 LOOK = 1.0  # seconds between two looks at the folders of the runs
 PAUSE = 0.1  # seconds between two looks at their processes
