@@ -98,8 +98,8 @@ class Record:
         """Add a line of a kind ("point", "run", "rung", "spent"), on the disk before this returns."""
         line = {"kind": kind, **values}
         try:
-            with open(self.folder / TRIALS, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with files.append(self.folder / TRIALS) as file:
+                file.write(json.dumps(line).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
