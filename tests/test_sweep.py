@@ -351,6 +351,8 @@ def test_a_stopped_run_goes_on_once_it_is_among_the_best(tmp_path, monkeypatch):
     made, whole, _ = pretend(tmp_path, monkeypatch, executor, ["batch=1,2,3,4,5,6"], early=(1 / 9, 3))
     first = "Catch/dqn-mine-1-1"
     assert whole and executor.starts.count(first) >= 2 and made.states[first].status == "finished"
+    before = executor.starts[: executor.starts.index("Catch/dqn-mine-6-1")]
+    assert before.count(first) >= 2  # a run that may go on comes before a new point
     assert made.states["Catch/dqn-mine-6-1"].progress.step < 300
 
 
