@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from off_policy import CAPACITY, LEARNING_STARTS, NUMBERS, WARM_UP, saccade, tianshou
-from paired import NEVER, SEED, Gate, Scene, contest
+from paired import NEVER, SEED, Scene, contest
 from torch import nn
 
 if TYPE_CHECKING:
@@ -49,25 +49,26 @@ if TYPE_CHECKING:
     from tianshou.data import VectorReplayBuffer
 
 
-def sb3(scene: Scene, worlds: int) -> None:
-    """Train SB3's DQN as its documentation and RL Zoo do it on Atari; gated by a callback."""
+def sb3(scene: Scene, worlds: int, **other: object) -> None:
+    """Train SB3's DQN as its documentation and RL Zoo do it on Atari; gated by a callback. other: its arguments."""
     import ale_py  # noqa: F401  (registers the games)
     from stable_baselines3 import DQN
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    gate = Gate(WARM_UP)
+    gate = scene.gate(WARM_UP)
 
     class Turn(BaseCallback):
         def _on_step(self) -> bool:
             gate(self.num_timesteps)
+            for info in self.locals["infos"]:
+                if "episode" in info:
+                    scene.played(info["episode"]["r"])
             return True
 
     world = VecFrameStack(make_atari_env(f"{scene.game}NoFrameskip-v4", n_envs=worlds, seed=SEED), n_stack=4)
-    DQN(
-        "CnnPolicy",
-        world,
+    arguments = dict(
         learning_rate=1e-4,
         buffer_size=CAPACITY,
         optimize_memory_usage=True,
@@ -81,7 +82,8 @@ def sb3(scene: Scene, worlds: int) -> None:
         exploration_final_eps=0.01,
         seed=SEED,
         device=scene.device,
-    ).learn(NEVER, callback=Turn())
+    )
+    DQN("CnnPolicy", world, **arguments | other).learn(NEVER, callback=Turn())
 
 
 class QNetwork(nn.Module):
@@ -149,7 +151,7 @@ def cleanrl(scene: Scene) -> None:
         optimize_memory_usage=True,
         handle_timeout_termination=False,
     )
-    gate = Gate(WARM_UP)
+    gate = scene.gate(WARM_UP)
     observation, _ = worlds.reset(seed=SEED)
     for step in range(NEVER):
         gate(step)
@@ -211,7 +213,7 @@ def torchrl(scene: Scene) -> None:
         max_frames_per_traj=-1,
         init_random_frames=LEARNING_STARTS,
     )
-    gate, collected = Gate(WARM_UP), 0
+    gate, collected = scene.gate(WARM_UP), 0
     for steps in collector:
         memory.extend(steps.reshape(-1))
         collected += steps.numel()

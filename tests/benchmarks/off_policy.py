@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from paired import NEVER, SEED, Gate, Scene, program
+from paired import NEVER, SEED, Scene, program
 
 if TYPE_CHECKING:
     from tianshou.algorithm import DQN, RainbowDQN
@@ -63,7 +63,7 @@ def tianshou(
         collector = Collector[CollectStats](learner, world, memory(worlds), exploration_noise=True)
         collector.reset()
         collector.collect(n_step=LEARNING_STARTS)
-        gate = Gate(WARM_UP)
+        gate = scene.gate(WARM_UP)
         learner.run_training(
             OffPolicyTrainerParams(
                 training_collector=collector,

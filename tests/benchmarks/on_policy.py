@@ -1,8 +1,9 @@
-"""What the contests of learning from rollouts have in common: their numbers, our programs, CleanRL's worlds."""
+"""What the contests of learning from rollouts have in common: their numbers, our programs, CleanRL's games."""
 
 import re
 from collections.abc import Callable
 
+import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 from paired import Scene, program
@@ -23,15 +24,30 @@ def saccade(module: str) -> Callable[[Scene], None]:
     return train
 
 
-def cleanrl_worlds(scene: Scene) -> AtariVectorEnv:
-    """Games as CleanRL's programs have them, by ALE's own vector environment instead of EnvPool."""
-    return AtariVectorEnv(
-        game=re.sub(r"(?<!^)(?=[A-Z])", "_", scene.game).lower(),
-        num_envs=WORLDS,
-        episodic_life=True,
-        reward_clipping=True,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
+class Games(AtariVectorEnv):
+    """Games as CleanRL's programs have them, by ALE's own vector environment instead of EnvPool: a lost life ends an
+    episode and the game goes on; rewards are signs. Unclipped returns of whole games go to the scene's `played`."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(
+            game=re.sub(r"(?<!^)(?=[A-Z])", "_", scene.game).lower(),
+            num_envs=WORLDS,
+            life_loss_info=True,
+            reward_clipping=False,
+            autoreset_mode=AutoresetMode.SAME_STEP,
+        )
+        self.scene, self.returns, self.frames = scene, np.zeros(WORLDS), np.zeros(WORLDS)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """As AtariVectorEnv's, with the signs of the rewards."""
+        observation, reward, terminated, truncated, info = super().step(actions)
+        self.returns += reward
+        frames = info["episode_frame_number"]
+        for game in np.flatnonzero(frames < self.frames):  # another game has begun
+            self.scene.played(float(self.returns[game]))
+            self.returns[game] = 0.0
+        self.frames = frames.copy()
+        return observation, np.sign(reward), terminated, truncated, info
 
 
 def begun(layer: nn.Conv2d | nn.Linear, gain: float = 2**0.5) -> nn.Conv2d | nn.Linear:

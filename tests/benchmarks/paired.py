@@ -47,6 +47,13 @@ class Scene:
     device: str  # cpu or cuda
     folder: Path  # for what it writes
 
+    def gate(self, warm_up: int) -> "Gate":
+        """Where its training loop waits for its turn. warm_up: agent steps before the first window."""
+        return Gate(warm_up)
+
+    def played(self, score: float) -> None:
+        """Called with the unclipped return of each whole game played in training; nothing reads it in a contest."""
+
 
 class Gate:
     """Where a contestant's training loop waits for its turn: `gate(steps)` once every time around.
@@ -243,7 +250,7 @@ def contest(
 
 def program(module: str, scene: Scene, warm_up: int, **flags: object) -> None:
     """Be one of our programs as a user runs it, its loop gated at its head, without evaluations and checkpoints."""
-    gate, steps = Gate(warm_up), runs.Run.steps
+    gate, steps = scene.gate(warm_up), runs.Run.steps
 
     def gated(run: runs.Run, *arguments: object, **options: object) -> Iterator[int]:
         for step in steps(run, *arguments, **options):

@@ -20,8 +20,8 @@ machine alone meanwhile.
 
 import numpy as np
 import torch
-from on_policy import EPOCHS, LEARNING, MINIBATCHES, ROLLOUT, STEPS, WARM_UP, WORLDS, begun, cleanrl_worlds, saccade
-from paired import NEVER, SEED, Gate, Scene, contest
+from on_policy import EPOCHS, LEARNING, MINIBATCHES, ROLLOUT, STEPS, WARM_UP, WORLDS, Games, begun, saccade
+from paired import NEVER, SEED, Scene, contest
 from torch import nn
 from torch.distributions import Categorical
 
@@ -31,7 +31,7 @@ def cleanrl(scene: Scene) -> None:
     device = scene.device
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
-    worlds = cleanrl_worlds(scene)
+    worlds = Games(scene)
     actions = int(worlds.single_action_space.n)
     backbone = nn.Sequential(
         begun(nn.Conv2d(4, 32, 8, stride=4)),
@@ -49,7 +49,7 @@ def cleanrl(scene: Scene) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=2.5e-4, eps=1e-5)
     observations = torch.zeros(ROLLOUT, WORLDS, 4, 84, 84, device=device)  # floats, as CleanRL keeps them
     taken, log_probs, rewards, dones, values = (torch.zeros(ROLLOUT, WORLDS, device=device) for _ in range(5))
-    gate = Gate(WARM_UP)
+    gate = scene.gate(WARM_UP)
     present = torch.Tensor(worlds.reset(seed=SEED)[0]).to(device)
     done = torch.zeros(WORLDS, device=device)
     batch = ROLLOUT * WORLDS
@@ -106,13 +106,16 @@ def sb3(scene: Scene) -> None:
     from stable_baselines3.common.env_util import make_atari_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    gate = Gate(WARM_UP)
+    gate = scene.gate(WARM_UP)
 
     class Turn(BaseCallback):
         def _on_rollout_start(self) -> None:
             gate(self.num_timesteps)
 
         def _on_step(self) -> bool:
+            for info in self.locals["infos"]:
+                if "episode" in info:
+                    scene.played(info["episode"]["r"])
             return True
 
     world = VecFrameStack(make_atari_env(f"{scene.game}NoFrameskip-v4", n_envs=WORLDS, seed=SEED), n_stack=4)

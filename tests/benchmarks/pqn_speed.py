@@ -18,8 +18,8 @@ machine alone meanwhile.
 
 import numpy as np
 import torch
-from on_policy import EPOCHS, LEARNING, MINIBATCHES, ROLLOUT, STEPS, WARM_UP, WORLDS, begun, cleanrl_worlds, saccade
-from paired import NEVER, SEED, Gate, Scene, contest
+from on_policy import EPOCHS, LEARNING, MINIBATCHES, ROLLOUT, STEPS, WARM_UP, WORLDS, Games, begun, saccade
+from paired import NEVER, SEED, Scene, contest
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,7 +29,7 @@ def cleanrl(scene: Scene) -> None:
     device = scene.device
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
-    worlds = cleanrl_worlds(scene)
+    worlds = Games(scene)
     actions = int(worlds.single_action_space.n)
     network = nn.Sequential(
         begun(nn.Conv2d(4, 32, 8, stride=4)),
@@ -51,7 +51,7 @@ def cleanrl(scene: Scene) -> None:
     observations = torch.zeros(ROLLOUT, WORLDS, 4, 84, 84, device=device)  # floats, as CleanRL keeps them
     taken = torch.zeros(ROLLOUT, WORLDS, device=device)
     rewards, dones, values = (torch.zeros(ROLLOUT, WORLDS, device=device) for _ in range(3))
-    gate = Gate(WARM_UP)
+    gate = scene.gate(WARM_UP)
     present = torch.Tensor(worlds.reset(seed=SEED)[0]).to(device)
     done = torch.zeros(WORLDS, device=device)
     batch = ROLLOUT * WORLDS
