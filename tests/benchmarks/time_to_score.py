@@ -148,13 +148,7 @@ def main() -> None:
             search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
             environment = os.environ | {"PYTHONPATH": search}
             with open(folder / "log", "w") as log:
-                subprocess.run(
-                    command,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | {"PYTHONPATH": search},
-                    check=False,
-                )
+                subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False)
             if not (folder / "curve.json").exists():
                 raise RuntimeError(f"{name} ended early; its last lines:\n{(folder / 'log').read_text()[-3000:]}")
             curves[name] = curve_of(folder) if name == "pqn" else json.loads((folder / "curve.json").read_text())
