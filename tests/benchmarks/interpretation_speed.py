@@ -1,25 +1,52 @@
-"""Frames a second of perturbation saliency, batched and one at a time, and seconds of t-SNE, of one core.
+"""Speed of what is shown of networks: perturbation saliency, fast style transfer, t-SNE.
 
-python tests/benchmarks/interpretation_speed.py
+    python tests/benchmarks/interpretation_speed.py
+    python tests/benchmarks/interpretation_speed.py --only saliency style --json speed.json
 
-The network is DQN's (Nature), for four frames of 84 x 84; a place every 5 pixels makes 289 forward passes a frame.
-t-SNE is of 10,000 points of 512 features in ten clusters (openTSNE, perplexity 30).
+Perturbation saliency is of DQN's network (Nature) for four frames of 84 x 84: a place every 5 pixels makes 289
+forward passes a frame, all of them one at a time, or several at a time. Style transfer is of 256 x 256 pixels, by the
+published network of Johnson et al. 2016 and by ours of half its width. t-SNE is of 10,000 points of 512 features in
+ten clusters (openTSNE, perplexity 30).
+
+Rates are of one thread, a second of the processor's time: what else a machine does counts little.
 """
 
+import argparse
+import dataclasses
+import functools
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from paired import circumstances, median, report
 from torch import nn
 
+import runs
+from runs.machine import precision
 from vision import backbones
+from vision.image_to_image import train
 from vision.interpretation import embedding
 from vision.interpretation.occlusion import perturbation_saliency
 
-FRAMES = 5
 POINTS, CLUSTERS = 10_000, 10
+SIDE = 256  # pixels of pictures to transform
+CPU = torch.device("cpu")
 
 
-def saliency() -> None:
+def rates(call: Callable[[], object], rounds: int, times: int) -> list[float]:
+    """Calls a second of the processor's time, of each round of some calls; one before them is not counted."""
+    call()
+    found = []
+    for _ in range(rounds):
+        began = time.process_time()
+        for _ in range(times):
+            call()
+        found.append(times / (time.process_time() - began))
+    return found
+
+
+def saliency(rounds: int) -> dict[str, list[float]]:
     """Of one chosen action."""
     backbone = backbones.build("nature", (4, 84, 84))
     head = nn.Sequential(nn.Flatten(), nn.Linear(backbone.output_size(), 512), nn.ReLU(), nn.Linear(512, 6))
@@ -27,30 +54,66 @@ def saliency() -> None:
     def network(observation: torch.Tensor) -> torch.Tensor:
         return head(backbone(observation)[-1])
 
-    for batch in (1, 32, 64, 289):
-        perturbation_saliency(network, torch.zeros(1, 4, 84, 84, dtype=torch.uint8), 0, batch=batch)
-        observation = torch.randint(256, (1, 4, 84, 84), dtype=torch.uint8)
-        began = time.process_time()
-        for _ in range(FRAMES):
-            perturbation_saliency(network, observation, 0, batch=batch)
-        print(
-            f"{batch:4} perturbed frames at a time: {FRAMES / (time.process_time() - began):6.2f} frames/s",
-            flush=True,
-        )
+    observation = torch.randint(256, (1, 4, 84, 84), dtype=torch.uint8)
+    call = functools.partial(perturbation_saliency, network, observation, 0)
+    return {
+        f"{batch} at a time": rates(functools.partial(call, batch=batch), rounds, 2) for batch in (1, 32, 64, 289)
+    }
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    saliency()
+@torch.inference_mode()
+def style(rounds: int) -> dict[str, list[float]]:
+    """Of the network alone, as vision.image_to_image predict runs it."""
+    found, picture = {}, torch.rand(1, 3, SIDE, SIDE)
+    recipe = train.recipe(train.Config(task="style", style=(Path("painting.jpg"),)))
+    for width in (1.0, recipe.width):
+        for bf16 in (False, True):
+            config = dataclasses.replace(recipe, width=width, bf16=bf16)
+            model = train.build(config).to(memory_format=torch.channels_last).eval()
+            model.autocast = functools.partial(precision, config, CPU)
+            found[f"width {width:g}, {'bfloat16' if bf16 else 'float32'}"] = rates(
+                functools.partial(model, picture), rounds, 3
+            )
+    return found
+
+
+def tsne(rounds: int) -> dict[str, list[float]]:
+    """Maps a second; one round."""
     middles = 4 * torch.randn(CLUSTERS, 512)
     labels = torch.arange(POINTS) % CLUSTERS
     features = torch.randn(POINTS, 512) + middles[labels]
     embedding.tsne(features[:300])  # compiles
     began = time.process_time()
     points = embedding.tsne(features)
+    seconds = time.process_time() - began
     right = embedding.neighbor_accuracy(points, labels)
-    print(f"t-SNE of {POINTS:,} points: {time.process_time() - began:.0f} s, {right:.1f}% of nearest neighbors alike")
+    print(f"t-SNE of {POINTS:,} points: {seconds:.0f} s, {right:.1f}% of nearest neighbors alike", flush=True)
+    return {f"{POINTS:,} points": [1 / seconds]}
+
+
+WHAT = {"saliency": saliency, "style": style, "tsne": tsne}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=WHAT, default=list(WHAT))
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is told (default %(default)s)")
+    parser.add_argument("--json", type=Path, help="write the result there")
+    options = parser.parse_args()
+    runs.prepare("cpu", 1, 1)
+    configuration = circumstances()
+    found = {name: WHAT[name](options.rounds) for name in options.only}
+    report(
+        "a second of one core",
+        ["", "", "median", "least", "most"],
+        [
+            [name, variant, median(values), min(values), max(values)]
+            for name, variants in found.items()
+            for variant, values in variants.items()
+        ],
+        {"benchmark": "interpretation_speed", "side": SIDE, "per_second_of_one_core": found} | configuration,
+        options.json,
+    )
 
 
 if __name__ == "__main__":

@@ -53,6 +53,17 @@ GENERATED = (
     "--no-bf16",
 )
 GENERATED += ("--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4", "--log-every=4")
+TRANSFORMED = (
+    *RUN,
+    "--data={data}",
+    "--crop=0",
+    "--factor=2",
+    "--width=0.1",
+    "--blocks=1",
+    "--samples=2",
+    "--no-bf16",
+)
+TRANSFORMED += ("--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4", "--log-every=4")
 FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 
@@ -185,6 +196,7 @@ TRAINED = {
         (*GENERATED, "--model=pixelcnn", "--levels=2", "--features=6", "--layers=1", "--samples=1"),
         steps=False,
     ),
+    "image_to_image": Program("vision.image_to_image", TRANSFORMED, steps=False),
     "captioning": Program("vision.captioning", CAPTIONS, steps=False),
     "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
     "vqa": Program(

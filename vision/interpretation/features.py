@@ -29,20 +29,28 @@ class FeatureFlags:
 def load(config: FeatureFlags) -> tuple[backbones.Backbone, torch.device]:
     """The frozen backbone for pictures of any size, in color or gray as its weights are, and its device.
 
-    Raises ValueError where it takes images of one size only.
+    Raises ValueError as `frozen`.
     """
     device = runs.prepare(config.device, config.seed, config.threads)
-    if config.backbone in backbones.BACKBONES:
-        raise ValueError(f"{config.backbone} has random weights: name a run's folder, or {config.backbone}:FILE")
-    if Path(config.backbone).exists():
-        backbone = backbones.load(config.backbone, frozen=True)
+    return frozen(config.backbone).to(device), device
+
+
+def frozen(name: str) -> backbones.Backbone:
+    """The frozen backbone of a run's folder, or of name:weights, for pictures of any size, in color or gray.
+
+    Raises ValueError where it takes images of one size only, or other channels, and for random weights.
+    """
+    if name in backbones.BACKBONES:
+        raise ValueError(f"{name} has random weights: name a run's folder, or {name}:FILE")
+    if Path(name).exists():
+        backbone = backbones.load(name, frozen=True)
     else:
-        backbone = stage_features.load(config.backbone, (3, 224, 224))
+        backbone = stage_features.load(name, (3, 224, 224))
     if not backbone.any_size:
         raise ValueError(f"{backbone.spec['name']} takes images of {backbone.shape} only: choose a convolutional one")
     if len(backbone.shape) != 3 or backbone.shape[0] not in (1, 3):
         raise ValueError(f"pictures are in gray or color, and this backbone takes {backbone.shape}")
-    return backbone.to(device), device
+    return backbone
 
 
 def read(path: Path, config: FeatureFlags, backbone: backbones.Backbone, square: bool = False) -> Tensor:

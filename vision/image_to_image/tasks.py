@@ -1,0 +1,125 @@
+"""What image transformation networks are for: style transfer, super-resolution, colorization.
+
+A Transformer derives what it is given from a picture (`inputs`), makes a picture of it (`forward`), and says how well
+that was done (`fidelity`) beside what needs no network (`plain`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import runs
+from vision.data.image_ops import YIQ
+from vision.image_to_image import quality
+from vision.image_to_image.network import TransformationNetwork
+
+
+class Transformer(nn.Module):
+    """A network and its task: inputs (B, C, h, w) from 0 to 1 -> pictures (B, 3, H, W), which may leave 0 to 1.
+
+    The network's output is added to what needs no network, and is 0 at first.
+    `autocast` is the context in which the network is calculated, in bfloat16 where the device is fast at it.
+    """
+
+    score: ClassVar[runs.Score] = runs.Score("eval/psnr", "max", unit="dB")
+
+    def __init__(self, network: TransformationNetwork) -> None:
+        super().__init__()
+        self.network = network
+        nn.init.zeros_(network.layers[-1][0].weight)
+        self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+
+    def inputs(self, pictures: Tensor) -> Tensor:
+        """What the network is given of pictures (B, 3, H, W) from 0 to 1: (B, C, h, w)."""
+        return pictures
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.plain(inputs) + self.change(inputs)
+
+    def change(self, inputs: Tensor) -> Tensor:
+        """The network's output (B, outputs, H, W) for inputs (B, C, h, w), float32."""
+        with self.autocast():
+            return self.network(inputs - 0.5).float()
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) without a network, of inputs (B, C, h, w)."""
+        return inputs
+
+    def cut(self, pictures: Tensor) -> Tensor:
+        """Pictures (..., H, W) without the pixels at the right and the bottom that the network could not make."""
+        tall, wide = (side // self.network.factor * self.network.factor for side in pictures.shape[-2:])
+        return pictures[..., :tall, :wide]
+
+    def fidelity(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
+        """Scores (B,) by their names of pictures (B, 3, H, W) against the true ones, both from 0 to 1."""
+        return {}
+
+
+class Stylizer(Transformer):
+    """Fast style transfer: pictures (B, 3, H, W) -> the same in a style. Johnson et al. 2016, section 4.1.
+
+    Deviation: the network adds to the picture, and begins as it, where the paper's ends in a scaled tanh. Content is
+    then there from the first step, and only the style is to be learned.
+    """
+
+    score = runs.Score("eval/loss", "min")
+
+
+class SuperResolver(Transformer):
+    """Single-image super-resolution: (B, 3, h, w) -> (B, 3, factor h, factor w). Johnson et al. 2016, section 4.2.
+
+    Deviation: the network adds to bicubic interpolation (Kim et al. 2015, VDSR, arXiv 1511.04587).
+    Scores are of Y, without `factor` pixels at each edge, of pictures of 8 bits, as papers have them.
+    """
+
+    def inputs(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) made smaller by bicubic interpolation with antialiasing, in 8 bits: (B, 3, h, w)."""
+        size = [side // self.network.factor for side in pictures.shape[2:]]
+        return rounded(F.interpolate(self.cut(pictures), size, mode="bicubic", antialias=True))
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Bicubic interpolation, (B, 3, h, w) -> (B, 3, H, W)."""
+        size = [side * self.network.factor for side in inputs.shape[2:]]
+        return F.interpolate(inputs, size, mode="bicubic", antialias=True)
+
+    def fidelity(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
+        pair = [quality.shaved(quality.luma(rounded(each)), self.network.factor) for each in (made, true)]
+        return {"psnr": quality.psnr(*pair), "ssim": quality.ssim(*pair)}
+
+
+class Colorizer(Transformer):
+    """Colorization: luminance (B, 1, H, W) -> pictures (B, 3, H, W) of exactly this luminance, in YIQ.
+
+    The network gives the two channels of color. Pictures are scored in red, green and blue.
+    """
+
+    def __init__(self, network: TransformationNetwork) -> None:
+        super().__init__(network)
+        self.register_buffer("matrix", torch.tensor(YIQ), persistent=False)
+        self.register_buffer("inverse", torch.linalg.inv(torch.tensor(YIQ)), persistent=False)
+
+    def inputs(self, pictures: Tensor) -> Tensor:
+        """The luminance (B, 1, H, W) of pictures (B, 3, H, W)."""
+        return torch.einsum("bchw,c->bhw", pictures, self.matrix[0])[:, None]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        channels = torch.cat([inputs, self.change(inputs)], 1)
+        return torch.einsum("bdhw,cd->bchw", channels, self.inverse)
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """The luminance in gray, (B, 1, H, W) -> (B, 3, H, W)."""
+        return inputs.expand(-1, 3, -1, -1)
+
+    def fidelity(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
+        return {"psnr": quality.psnr(rounded(made), true)}
+
+
+def rounded(pictures: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) as they are in 8 bits: clamped to 0 to 1, in steps of 1 / 255."""
+    return (pictures.clamp(0, 1) * 255).round() / 255
