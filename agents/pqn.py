@@ -46,6 +46,7 @@ from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
 from replay.rollout import Rollout, minibatches
 from runs import parallel
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 
@@ -206,8 +207,8 @@ def train(config: Config) -> None:
     network = build(config, world)
     estimate_mean_observation(config, network, run)
     actor = frozen_copy(config, network)
-    optimizer = adam(config, network)
-    run.track(network=network, optimizer=optimizer, world=world)
+    optimizer, scaler = adam(config, network), LossScaler(config.fp16, device)
+    run.track(network=network, optimizer=optimizer, world=world, **scaler.parts)
     rollout = Rollout.empty(config.rollout, world.observation)
     count = world.count * parallel.ranks()
     batch = config.rollout * count
@@ -228,12 +229,13 @@ def train(config: Config) -> None:
             values = network(observation)
         loss = F.mse_loss(values.gather(1, action[:, None]).squeeze(1), target)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         parallel.average(network)
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-        optimizer.step()
-        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
+        scaler.step(optimizer)
+        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()} | scaler.metrics
 
     if config.compile:
         greedy_value = compile_policy(greedy_value)

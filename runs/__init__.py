@@ -13,6 +13,7 @@ signals.py         Ctrl-C, SIGTERM and SIGHUP
 progress.py        progress bar and time left
 expected.py        what published runs of a recipe reached, and in which time
 machine.py         device, hardware, random states, mixed precision
+loss_scaling.py    the scaled loss of float16
 threads.py         number of torch threads: as many as cores are free
 parallel.py        several processes that train one network: torchrun
 graph.py           updates captured as CUDA graphs
