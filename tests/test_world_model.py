@@ -55,11 +55,11 @@ def test_standardized_pixels_by_hand():
     pixels = StandardizedPixels((1, 1, 2))
     pixels.fit(frames)
     assert pixels.mean_frame.flatten().tolist() == [0.0, 0.5]
-    assert pixels.deviation.flatten().tolist() == pytest.approx([0.02, 0.5])
+    assert pixels.deviation.flatten().tolist() == pytest.approx([0.05, 0.5])
     parameters = torch.zeros(1, 1, 1, 2)
     found = pixels.log_prob(parameters, torch.tensor([[[[0.04, 1.0]]]])).flatten().tolist()
-    assert found == pytest.approx([-0.5 * (0.04 / 0.02) ** 2, -0.5 * (0.5 / 0.5) ** 2])
-    assert pixels.mean(parameters + 1).flatten().tolist() == pytest.approx([0.02, 1.0])
+    assert found == pytest.approx([-0.5 * (0.04 / 0.05) ** 2, -0.5 * (0.5 / 0.5) ** 2])
+    assert pixels.mean(parameters + 1).flatten().tolist() == pytest.approx([0.05, 1.0])
 
 
 def test_another_games_frame_is_not_predicted():
@@ -79,7 +79,7 @@ def test_a_dream_goes_on_from_what_was_seen():
     torch.manual_seed(0)
     model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, latents=3, hidden=8).eval()
     played = dot(8).part(slice(1))
-    model.vae.pixels.fit(played.frame.flatten(0, 1))
+    model.fit_pixels(played.frame.flatten(0, 1))
     far = dream.dream(model, played.frame[:3], played.action, 4)
     assert far.shape == (4, 1, 1, 84, 84)
     changed = played.action.clone()
@@ -94,7 +94,7 @@ def test_a_moving_square_is_learned(tmp_path, monkeypatch):
     program.main(
         program.Config(
             worlds=2, steps=1_200, frame_share=0.25, frame_batch=16, batch=16, length=8, latents=8, hidden=128,
-            learning_rate=2e-3, evaluate_every=1_200, evaluate_places=32, dream_steps=20, folder=tmp_path,
+            evaluate_every=1_200, evaluate_places=32, dream_steps=20, folder=tmp_path,
             wandb="disabled", threads=1,
         )
     )  # fmt: skip

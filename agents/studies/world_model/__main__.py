@@ -48,15 +48,15 @@ class Config(runs.Options):
     latents: Count = 64
     hidden: Count = 256  # units of the LSTM
     components: Count = 5  # Gaussians of a latent's mixture
-    kl_weight: NonNegative = 1.0  # of the VAE's KL
-    steps: Count = 10_000  # updates
+    kl_weight: NonNegative = 1.0  # of the VAE's KL, which rises from 0 between a fifth and four fifths of its updates
+    steps: Count = 16_000  # updates
     frame_share: Share = 0.6  # of the updates that teach the VAE; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
     batch: Count = 32  # windows an update
     length: Count = 32  # steps of a window
-    learning_rate: NonNegative = 1e-3  # of Adam at the start of either part; falls linearly to 0 over it
+    learning_rate: NonNegative = 2e-3  # of Adam at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 10.0  # norm of the gradient, at most
-    evaluate_every: Count = 1_000  # updates between evaluations
+    evaluate_every: Count = 2_000  # updates between evaluations
     evaluate_places: Count = 64  # in recorded games, from which frames are predicted
     context: Count = 8  # frames seen before a dream
     dream_steps: Count = 100  # of a film's dream
@@ -87,11 +87,9 @@ def main(config: Config) -> None:
     )
     starts = train.starts(config.length, may_end=True)
     backbone = backbones.build(config.backbone, (1, 84, 84), width=config.width)
-    model = WorldModel(
-        backbone, actions, config.latents, config.hidden, config.components, kl_weight=config.kl_weight
-    ).to(device)
+    model = WorldModel(backbone, actions, config.latents, config.hidden, config.components).to(device)
     frames = train.frame.flatten(0, 1)
-    model.vae.pixels.fit(frames)
+    model.fit_pixels(frames)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     run = runs.Run(
         config, PROGRAM, game, score=runs.Score("eval/next_frame_error", "min"), unit="updates",
@@ -105,8 +103,9 @@ def main(config: Config) -> None:
         optimizers.set_learning_rate(optimizer, config.learning_rate * (end - step) / (end - begun))
         if step < first:
             chosen = frames[torch.randint(len(frames), (config.frame_batch,))]
+            weight = config.kl_weight * min(max((step / first - 0.2) / 0.6, 0.0), 1.0)
             with precision(config, device):
-                losses = model.frame_losses(chosen)
+                losses = model.frame_losses(chosen, weight)
         else:
             if latents is None:  # of all frames, once the VAE has learned
                 latents = encode(model, train)

@@ -19,7 +19,8 @@ from vision import backbones
 from vision.generation.vae import VAE
 
 FEW = 1_000  # frames of which float copies are made at once
-LEAST_DEVIATION = 0.02  # of a pixel, 5 of 255: those of a still background
+LEAST_DEVIATION = 0.05  # of a pixel from 0 to 1: that of a still background
+FIRST_LOG_VARIANCE = -4.0  # of a latent: with more noise the decoder learns to take no notice of it
 NARROWEST = -5.0  # log of a component's least deviation; latents of the prior have 1
 
 
@@ -105,15 +106,21 @@ class WorldModel(nn.Module):
         latents: int = 64,
         hidden: int = 256,
         components: int = 5,
-        kl_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.actions, self.latents, self.components = actions, latents, components
-        self.vae = VAE(backbone, 2, 0, latents, 512, 0, "gaussian", 0, kl_weight)
+        self.vae = VAE(backbone, 2, 0, latents, 512, 0, "gaussian", 0, 1.0)
         self.vae.pixels = StandardizedPixels(backbone.shape)
+        nn.init.constant_(self.vae.posterior.to_log_variance.bias, FIRST_LOG_VARIANCE)
         self.lstm = nn.LSTM(latents + actions, hidden, batch_first=True)
         self.mixture = nn.Linear(hidden, 3 * latents * components)
         self.outcome = nn.Linear(hidden, 4)
+
+    def fit_pixels(self, frames: Tensor) -> None:
+        """Take pixels' means and deviations, and the picture that the encoder subtracts, from frames (N, 1, 84, 84)
+        uint8."""
+        self.vae.pixels.fit(frames)
+        self.backbone.set_mean_observation((self.vae.pixels.mean_frame * 255).round())
 
     @property
     def backbone(self) -> backbones.Backbone:
@@ -152,8 +159,9 @@ class WorldModel(nn.Module):
         )
         return found, state
 
-    def frame_losses(self, frames: Tensor) -> dict[str, Tensor]:
+    def frame_losses(self, frames: Tensor, kl_weight: float) -> dict[str, Tensor]:
         """The VAE's losses of frames (B, 1, 84, 84) uint8, scalars: the sum of those called loss/... is minimized."""
+        self.vae.kl_weight = kl_weight
         return self.vae.losses(frames.float() / 255, torch.zeros(len(frames), dtype=torch.long, device=frames.device))
 
     def dynamics_losses(self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> dict[str, Tensor]:
