@@ -46,6 +46,7 @@ from agents.networks.normalization import RewardNormalizer
 from agents.returns import gae
 from replay.rollout import Rollout, RolloutBatch
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 __all__ = ["Config", "load", "world_options", "recipe", "train"]
@@ -144,11 +145,13 @@ def train(config: Config) -> None:
     optimizer = optimization.keep_on_device(
         torch.optim.RMSprop(weights, rate, config.decay, config.adam_epsilon, capturable=config.capture)
     )
+    scaler = LossScaler(config.fp16, device)
     normalize_rewards = RewardNormalizer(world.count, config.discount).to(device)
     recurrent_state = RecurrentState(network.initial_state(world.count))
     run.track(
-        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards, recurrent_state=recurrent_state
-    )
+        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards,
+        recurrent_state=recurrent_state, **scaler.parts,
+    )  # fmt: skip
     head = network.head
     rollout = Rollout.empty(config.rollout, world.observation, head.shape, head.dtype)
     batch = config.rollout * world.count
@@ -176,12 +179,13 @@ def train(config: Config) -> None:
         error = F.mse_loss(values, target)
         entropy = head.entropy(parameters).mean()
         optimizer.zero_grad()
-        (policy - config.entropy * entropy + config.value_weight * error).backward()
+        scaler.scale(policy - config.entropy * entropy + config.value_weight * error).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
         losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": values.mean()}
-        return {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()} | scaler.metrics
 
     if config.compile:
         critic = optimization.compile_policy(critic)

@@ -20,6 +20,7 @@ from torch import nn
 import envs
 import runs
 from envs import World, gymnasium_world
+from runs import loss_scaling
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from vision import backbones
 
@@ -76,8 +77,14 @@ class ComputeFlags:
     GROUP: ClassVar[str] = "run"
 
     bf16: bool = True  # bf16 autocast where the device is fast at it
+    fp16: bool = False  # fp16 autocast in place of bf16, on any device, with dynamic loss scaling
     compile: bool = False  # torch.compile act and learn
     capture: bool = False  # CUDA: act and learn become graphs of the device, launched whole
+
+    def validate(self) -> None:
+        """Raise ValueError for numbers outside of a flag's range, or fp16 in updates that are launched whole."""
+        super().validate()
+        loss_scaling.check(self, "compile", "capture")
 
 
 @dataclasses.dataclass(frozen=True)

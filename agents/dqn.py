@@ -44,6 +44,7 @@ from agents.q_learning import ReplayFlags, epsilon_at, epsilon_greedy, make_poli
 from envs import Transition
 from runs import parallel
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 
@@ -200,9 +201,9 @@ def train(config: Config) -> None:
     online = build(config, world)
     estimate_mean_observation(config, online, run)
     target = frozen_copy(config, online)
-    optimizer = adam(config, online)
+    optimizer, scaler = adam(config, online), LossScaler(config.fp16, device)
     memory = q_learning.build_memory(config, world, run)
-    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
+    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world, **scaler.parts)
 
     @torch.inference_mode()
     def act(observation: Tensor, epsilon: Tensor) -> Tensor:
@@ -220,12 +221,13 @@ def train(config: Config) -> None:
             values = online(batch.observation)
         loss = td_loss(values, batch.action, y, config.huber)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         parallel.average(online)
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
-        optimizer.step()
-        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
+        scaler.step(optimizer)
+        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()} | scaler.metrics
 
     def learn(batches: Transition) -> dict[str, Tensor]:
         parts = zip(*(field.chunk(config.updates) for field in batches), strict=True)

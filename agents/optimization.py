@@ -20,28 +20,21 @@ from vision.backbones.preprocessing import Normalize
 Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
 
-def uses_bf16(config: Any, device: torch.device) -> bool:
-    """Whether networks compute in bf16: with --bf16, where the device is fast at it (runs.machine.fast_bf16).
-
-    config: with a flag bf16.
-    """
-    return config.bf16 and machine.fast_bf16(device)
-
-
 EXACT = (nn.modules.batchnorm._BatchNorm, Normalize, SpectralNorm, parametrize.ParametrizationList)
 
 
 def frozen_copy(config: ComputeFlags, network: nn.Module) -> nn.Module:
-    """A copy without gradients, its backbone and hidden layers in bf16: rounded once per copy, not at every use.
+    """A copy without gradients, its backbone and hidden layers in bf16 or fp16: rounded once per copy, not at every
+    use (runs.machine.low_precision).
 
     Statistics of norms, and weights that are recomputed at every use, stay in fp32 (EXACT), as under autocast.
     """
     result = copy.deepcopy(network).requires_grad_(False)
-    if uses_bf16(config, next(network.parameters()).device):
+    if kind := machine.low_precision(config, next(network.parameters()).device):
         for name in ("backbone", "hidden", "critic_encoder"):
             for module in getattr(result, name, nn.Identity()).modules():
                 if not isinstance(module, EXACT):
-                    module._apply(lambda each: each.bfloat16() if each.is_floating_point() else each, recurse=False)
+                    module._apply(lambda each: each.to(kind) if each.is_floating_point() else each, recurse=False)
     return result
 
 

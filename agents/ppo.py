@@ -50,6 +50,7 @@ from envs import World
 from replay.rollout import Rollout, RolloutBatch, minibatches
 from runs import parallel
 from runs.flag_types import Count, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 __all__ = ["Config", "load", "policy_loss", "recipe", "train", "value_loss", "world_options"]
@@ -228,12 +229,13 @@ def train(
     network = build(config, world)
     estimate_mean_observation(config, network, run)
     actor = optimization.frozen_copy(config, network)
-    optimizer = optimization.adam(config, network)
+    optimizer, scaler = optimization.adam(config, network), LossScaler(config.fp16, device)
     normalize_rewards = RewardNormalizer(world.count, config.discount).to(device)
     recurrent_state = RecurrentState(network.initial_state(world.count))
     run.track(
-        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards, recurrent_state=recurrent_state
-    )
+        network=network, optimizer=optimizer, world=world, rewards=normalize_rewards,
+        recurrent_state=recurrent_state, **scaler.parts,
+    )  # fmt: skip
     head = network.head
     rollout = Rollout.empty(config.rollout, world.observation, head.shape, head.dtype)
     batch = config.rollout * world.count * parallel.ranks()
@@ -265,13 +267,14 @@ def train(
         error = value_loss(values, value, target, config.clip if config.clip_value else None)
         entropy = head.entropy(parameters).mean()
         optimizer.zero_grad()
-        (policy - config.entropy * entropy + config.value_weight * error).backward()
+        scaler.scale(policy - config.entropy * entropy + config.value_weight * error).backward()
         parallel.average(network)
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
         losses = {"loss/policy": policy, "loss/value": error, "policy/entropy": entropy, "value/mean": values.mean()}
-        return {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()} | scaler.metrics
 
     if config.compile:
         critic = optimization.compile_policy(critic)

@@ -49,6 +49,7 @@ from agents.rainbow.prioritized import concatenate, split_batches
 from agents.returns import n_step_targets, rescale, unscale
 from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 
@@ -241,15 +242,16 @@ def train(config: Config) -> None:
     online = build(config, world)
     estimate_mean_observation(config, online, run)
     target = frozen_copy(config, online)
-    optimizer = adam(config, online)
+    optimizer, scaler = adam(config, online), LossScaler(config.fp16, device)
     reach = config.window + config.length - 1  # a sequence may begin anywhere within a period
     memory = PrioritizedReplay(
         q_learning.build_memory(config, world, run, reach), config.priority_exponent, period=config.length
     )
     recurrent_state = RecurrentState(online.initial_state(world.count))
     run.track(
-        online=online, target=target, optimizer=optimizer, memory=memory, world=world, recurrent_state=recurrent_state
-    )
+        online=online, target=target, optimizer=optimizer, memory=memory, world=world,
+        recurrent_state=recurrent_state, **scaler.parts,
+    )  # fmt: skip
 
     @torch.inference_mode()
     def act(observation: Tensor, state: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,11 +262,12 @@ def train(config: Config) -> None:
     def update(batch: Step, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         loss, taken, priority = sequence_loss(config, online, target, batch, weight)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
-        optimizer.step()
-        return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()}, priority
+        scaler.step(optimizer)
+        return {"loss/td": loss.detach(), "value/mean": taken.detach().mean()} | scaler.metrics, priority
 
     def learn(batches: Step, weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         parts = split_batches(batches, weights, config.updates)

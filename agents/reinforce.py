@@ -48,6 +48,7 @@ from agents.returns import reward_to_go
 from envs import Transition
 from replay.episodes import Episodes
 from runs.flag_types import Count, Share
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 __all__ = [
@@ -179,10 +180,10 @@ def train(config: Config) -> None:
 
     network = actor_critic.build(config, world)
     estimate_mean_observation(config, network, run)
-    optimizer = optimization.adam(config, network)
+    optimizer, scaler = optimization.adam(config, network), LossScaler(config.fp16, device)
     groups = network.parameter_groups() if config.separate_critic else [list(network.parameters())]
     episodes, moving = Episodes(Transition, device), MovingAverage().to(device)
-    run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving)
+    run.track(network=network, optimizer=optimizer, world=world, episodes=episodes, moving=moving, **scaler.parts)
 
     @torch.inference_mode()
     def act(observation: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ def train(config: Config) -> None:
             spread = batch.return_to_go.var()
             explained = 1 - (batch.return_to_go - batch.baseline).var() / spread
             losses["value/explained"] = explained.where(spread > 0, torch.zeros_like(spread))
-        return {name: loss.detach() for name, loss in losses.items()}
+        return {name: loss.detach() for name, loss in losses.items()} | scaler.metrics
 
     def fit(batch: Batch) -> None:
         with precision(config, device):
@@ -219,11 +220,12 @@ def train(config: Config) -> None:
 
     def descend(loss: Tensor) -> None:
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             for weights in groups:  # each by itself: the value's gradient is a thousand times the policy's
                 nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
 
     if config.compile:
         act, learn, fit = optimization.compile_policy(act), torch.compile(learn), torch.compile(fit)

@@ -13,8 +13,10 @@ signals.py         Ctrl-C, SIGTERM and SIGHUP
 progress.py        progress bar and time left
 expected.py        what published runs of a recipe reached, and in which time
 machine.py         device, hardware, random states, mixed precision
+loss_scaling.py    the scaled loss of float16
 threads.py         number of torch threads: as many as cores are free
 parallel.py        several processes that train one network: torchrun
+ray_connection.py  connections to a Ray cluster, an extra
 graph.py           updates captured as CUDA graphs
 profile.py         profiler of a run's iterations; trace.py reads its trace, timeline.py draws it
 wandb_mirror.py    a copy of the run in W&B, uploaded by a process of its own, wandb_process.py

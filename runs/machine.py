@@ -88,10 +88,21 @@ def fast_bf16(device: torch.device) -> bool:
     return platform.machine() in ("aarch64", "arm64") and "bf16" in _arm_features()
 
 
+def low_precision(options: Any, device: torch.device) -> torch.dtype | None:
+    """The type in which networks compute: float16 with options.fp16, bfloat16 with options.bf16 where the device is
+    fast at it (fast_bf16), None for float32.
+
+    options: with a flag bf16, and fp16 where the program scales its loss (loss_scaling.LossScaler).
+    """
+    if getattr(options, "fp16", False):
+        return torch.float16
+    return torch.bfloat16 if options.bf16 and fast_bf16(device) else None
+
+
 def precision(options: Any, device: torch.device) -> torch.autocast:
-    """Mixed precision: the context in which networks are called, autocast to bfloat16 with options.bf16 where the
-    device is fast at it (fast_bf16)."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=options.bf16 and fast_bf16(device))
+    """Mixed precision: the context in which networks are called, autocast to low_precision."""
+    kind = low_precision(options, device)
+    return torch.autocast(device.type, kind or torch.bfloat16, enabled=kind is not None)
 
 
 def _arm_features() -> set[str]:

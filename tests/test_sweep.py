@@ -467,7 +467,7 @@ def test_a_killed_and_a_crashing_run_are_accounted_for(tmp_path):
     assert found.pop("Catch/dqn-1") == ["killed", "finished"]
     assert all(statuses == ["finished"] for statuses in found.values())
     assert len(list(tmp_path.glob("*/*/finished.json"))) == 17
-    assert "Catch/dqn-1 was killed by SIGKILL: it is started again" in said
+    assert "Catch/dqn-1: it was killed by SIGKILL; it is started again" in said
     named = next(line for line in said.splitlines() if line.startswith("failed: Catch/ppo-2"))
     assert "is not a folder" in named and "2 of 3" in said
     killed = read_run(victim)

@@ -47,6 +47,7 @@ from agents.rainbow.prioritized import absolute_error, concatenate, importance_e
 from envs import Transition, World
 from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
 
@@ -186,11 +187,11 @@ def train(config: Config) -> None:
     online = build(config, world)
     estimate_mean_observation(config, online, run)
     target = optimization.frozen_copy(config, online)
-    optimizer = optimization.adam(config, online)
+    optimizer, scaler = optimization.adam(config, online), LossScaler(config.fp16, device)
     memory = q_learning.build_memory(config, world, run, config.n_step)
     if config.priority_exponent:
         memory = PrioritizedReplay(memory, config.priority_exponent)
-    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world)
+    run.track(online=online, target=target, optimizer=optimizer, memory=memory, world=world, **scaler.parts)
 
     @torch.inference_mode()
     def act(observation: Tensor, epsilon: Tensor) -> Tensor:
@@ -219,17 +220,18 @@ def train(config: Config) -> None:
         each = td_loss(config, prediction, batch.action, y)
         loss = each.mean() if weight is None else (weight * each).mean()
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
         with torch.no_grad():
             if config.distribution == "mean" or (config.priority_of == "error" and config.distribution != "c51"):
                 priority = absolute_error(prediction.of(batch.action), y)
             else:
                 priority = each.detach()
             mean = online.values(prediction.atoms).mean()
-        return {"loss/td": loss.detach(), "value/mean": mean}, priority
+        return {"loss/td": loss.detach(), "value/mean": mean} | scaler.metrics, priority
 
     def learn(batches: Transition, weights: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         metrics, priority = zip(

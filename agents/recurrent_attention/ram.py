@@ -44,7 +44,7 @@ from agents.recurrent_attention import plots
 from agents.recurrent_attention.model import GlimpseFlags, RecurrentAttention, classification_reward, hybrid_loss
 from envs import glimpse
 from envs.glimpse import Retina, Scenes
-from runs import suggestions
+from runs import loss_scaling, suggestions
 from runs.flag_types import Count, NonNegative, Share, Whole
 from vision import backbones, data
 from vision.training import optimizers, sampling
@@ -75,12 +75,14 @@ class Config(GlimpseFlags, runs.Options):
     log_every: Count = 55_000  # images shown a line of metrics.jsonl
     threads: Whole = 1  # of torch on the CPU
     bf16: bool = False  # bf16 autocast where the device is fast at it; logits and baseline in fp32
+    fp16: bool = False  # fp16 autocast in place of bf16, on any device, with dynamic loss scaling
     compile: bool = False  # torch.compile learn
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
 
     def validate(self) -> None:
         super().validate()
         backbones.check(self.backbone)
+        loss_scaling.check(self, "compile", "capture")
 
 
 SCORE = runs.Score("eval/error", "min", unit="%")  # of validation images
@@ -200,8 +202,8 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
     network = build(config, world)
     averaged = copy.deepcopy(network).requires_grad_(False)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = adam(config, network)
-    run.track(network=network, averaged=averaged, optimizer=optimizer)
+    optimizer, scaler = adam(config, network), loss_scaling.LossScaler(config.fp16, device)
+    run.track(network=network, averaged=averaged, optimizer=optimizer, **scaler.parts)
 
     def learn(maps: Tensor, label: Tensor, chance: Tensor) -> dict[str, Tensor]:
         logits, _, log_prob, baseline = network(maps, chance)
@@ -209,11 +211,12 @@ def train(config: Config, program: str = "agents.recurrent_attention", build: Bu
         weight = config.reinforce_weight
         loss, parts = hybrid_loss(logits, label, reward, log_prob, baseline, weight, config.glimpses)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
-        optimizer.step()
-        return parts
+        scaler.step(optimizer)
+        return parts | scaler.metrics
 
     if config.compile:
         learn = torch.compile(learn)

@@ -1,1 +1,1 @@
-"""Studies of agents: gradient variance, representation."""
+"""Studies of agents: gradient variance, states, recordings of games, world models, representation."""

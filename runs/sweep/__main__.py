@@ -1,9 +1,10 @@
-"""Sweep: run many training runs on one machine, over programs, worlds, seeds and hyperparameters.
+"""Sweep: run many training runs, over programs, worlds, seeds and hyperparameters, on one machine or a Ray cluster.
 
     python -m runs.sweep dqn rainbow ppo --env Pong Breakout --seeds 5
     python -m runs.sweep dqn --env CartPole --search learning_rate=1e-5:1e-2:log epsilon=0.01,0.1 --trials 20
     python -m runs.sweep ppo --env CartPole --search learning_rate=1e-4:1e-2:log --trials 30 --sampler tpe
     python -m runs.sweep vision.classification --data shapes --seeds 3 -- --backbone resnet20 --steps 50000
+    python -m runs.sweep dqn rainbow ppo --env Pong Breakout --seeds 5 --ray auto --folder /shared/results
 
 Flags behind `--` are for all runs. Each run is the ordinary program in a process of its own, in an ordinary run's
 folder: as many at once as cores and memory allow. A sweep that is stopped goes on by the same command: no run is done
@@ -16,14 +17,18 @@ Bayesian ones by Optuna (tpe: Bergstra et al. 2011; gp: a Gaussian process). A p
 the last evaluations; each program and world is searched by itself. --early-stopping asha stops poor runs at rungs
 (Li et al. 2018); they keep their checkpoints, and go on where they turn out to be good after all.
 
+With --ray the runs are on the nodes of a Ray cluster, which have to share --folder; a run whose node dies goes on
+elsewhere, from its last checkpoint.
+
 The sweep's own folder is <folder>/sweeps/<name>: sweep.json, trials.jsonl and the logs of the runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,10 +40,11 @@ from runs import flag_types, flags
 from runs.files import RunError
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.printing import printable
-from runs.sweep import local, plan, wandb_sweep
+from runs.sweep import local, plan, ray_cluster, wandb_sweep
 from runs.sweep.asha import EarlyStopping
 from runs.sweep.engine import Sweep
 from runs.sweep.local import Local
+from runs.sweep.ray_cluster import RayCluster
 from runs.sweep.record import Record
 from runs.sweep.samplers import Sampler
 from runs.sweep.table import LiveTable, closing, results
@@ -63,6 +69,9 @@ class Config:
     jobs: Whole = 0  # runs at once; 0: one for every core, or GPU
     memory_gb: NonNegative = 0.0  # GB that a run needs; 0: as much as the largest one like it has had
     retries: Whole = 1  # how often a run that was killed is started again
+    ray: str | None = None  # run on a Ray cluster: auto, host:port, or local for one of this machine alone
+    cpus: Count = 1  # of a run, with --ray
+    gpus: NonNegative | None = None  # of a run, with --ray; None: 1 where the cluster has any
     folder: Path = Path("results")  # of all runs
     name: str | None = None  # of the sweep; None: made from what it runs
     wandb_sweep: Path | None = None  # write the sweep as a W&B sweep definition to this file, .yaml, and run nothing
@@ -90,6 +99,8 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
         raise ValueError("name the programs to run: python -m runs.sweep dqn ppo --env Catch")
     if config.env and config.data:
         raise ValueError("--env is for agents and --data for vision: sweep each by itself")
+    if not config.ray and (config.cpus > 1 or config.gpus is not None):
+        raise ValueError("--cpus and --gpus are for --ray: on one machine --jobs shares out its cores and GPUs")
     if config.eta < 2:
         raise ValueError(f"--eta {config.eta}: it takes 2 or more")
     worlds = [(flag, name) for flag in ("env", "data") for name in dict.fromkeys(getattr(config, flag))]
@@ -110,18 +121,17 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
     record = Record(config.folder / "sweeps" / planned.name, planned.state() | searched | stopping)
     try:
         early = EarlyStopping(planned, record, config.first_rung, config.eta) if stopping else None
-        chosen = any(each.partition("=")[0] == "--device" for each in more)
-        executor = Local(config.jobs, config.memory_gb, () if chosen else local.gpus())
-        running = Sweep(
-            planned, sampler, executor, record, early, config.retries, config.minutes, table.say, table.show
-        )
-        count = sampler.count * len(planned.studies) * len(seeds)
-        table.say(
-            f"sweep {planned.name}: {count} runs, {executor.jobs} at once with {executor.threads} threads each\n"
-            f"folder {record.folder}"
-        )
-        with table.opened():
-            whole = running.run()
+        with executor_of(config, more, record, table.say) as executor:
+            running = Sweep(
+                planned, sampler, executor, record, early, config.retries, config.minutes, table.say, table.show
+            )
+            count = sampler.count * len(planned.studies) * len(seeds)
+            table.say(
+                f"sweep {planned.name}: {count} runs, {executor.jobs} at once with {executor.threads} threads each\n"
+                f"folder {record.folder}"
+            )
+            with table.opened():
+                whole = running.run()
         for shown in results(running):
             table.terminal.print(shown)
         for line in closing(running):
@@ -129,6 +139,21 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
     finally:
         record.close()
     return 130 if running.interrupted else 0 if whole or running.spent else 1
+
+
+def executor_of(
+    config: Config, more: Sequence[str], record: Record, say: Callable[[str], None]
+) -> contextlib.AbstractContextManager[Local | RayCluster]:
+    """A context with what runs are started by: this machine, or a Ray cluster. more: flags of all runs."""
+    devices = [each.partition("=")[2] or following for each, following in zip(more, [*more[1:], ""], strict=True)
+               if each.partition("=")[0] == "--device"]  # fmt: skip
+    if not config.ray:
+        return contextlib.nullcontext(Local(config.jobs, config.memory_gb, () if devices else local.gpus()))
+    gpus = 0.0 if config.gpus is None and devices == ["cpu"] else config.gpus
+    return ray_cluster.opened(
+        config.ray, config.folder, record.folder / "nodes",
+        jobs=config.jobs, cpus=config.cpus, gpus=gpus, memory=config.memory_gb, say=say,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from runs.sweep.asha import EarlyStopping
 from runs.sweep.local import Ended, Local
 from runs.sweep.plan import Plan, Study, Trial
 from runs.sweep.preview import environment
+from runs.sweep.ray_cluster import RayCluster
 from runs.sweep.record import Record, last_line
 from runs.sweep.samplers import Outcome, Sampler
 from runs.sweep.state import Progress, State, better, described, of, outcome
@@ -34,10 +35,10 @@ class Sweep:
     Args:
         plan: what to run.
         sampler: draws the points of a search.
-        executor: starts and stops processes: Local.
+        executor: starts and stops processes: Local or RayCluster.
         record: the sweep's folder.
         early: stops poor runs; None: every run goes to its end.
-        retries: how often a run that was killed is started again by one command.
+        retries: how often a run that was killed is started again by one command; one whose node was lost always is.
         minutes: of all commands of this sweep together; 0: no limit.
         say: prints a line. show: shows the state, called often.
     """
@@ -46,7 +47,7 @@ class Sweep:
         self,
         plan: Plan,
         sampler: Sampler,
-        executor: Local,
+        executor: Local | RayCluster,
         record: Record,
         early: EarlyStopping | None = None,
         retries: int = 1,
@@ -250,13 +251,15 @@ class Sweep:
 
     def _killed(self, state: State, ended: Ended) -> None:
         name = _signaled(ended.code)
-        state.killed += 1
+        state.killed += not ended.lost
         if state.killed > self.retries:
             self._over(state, "failed", f"killed by {name}, {state.killed} times", ended.peak)
             return
-        self.say(f"{state.trial.key} was killed by {name}: it is started again, from its last checkpoint")
+        why = ended.lost or f"it was killed by {name}"
+        self.say(f"{state.trial.key}: {why}; it is started again, from its last checkpoint")
         self.record.add(
-            "run", run=state.trial.key, study=state.trial.study.name, status="killed", reason=name,
+            "run", run=state.trial.key, study=state.trial.study.name,
+            status="lost" if ended.lost else "killed", reason=ended.lost or name,
             seconds=round(state.seconds, 1), peak=round(ended.peak, 3),
         )  # fmt: skip
         state.status, state.progress = "waiting", Progress()

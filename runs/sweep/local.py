@@ -2,8 +2,8 @@
 
 A sweep asks an executor for five things: whether there is `room` for another run, to `start` a command, which runs
 have `ended`, to `stop` one (it saves its checkpoint and ends), and to `kill` one. It also reads `running`, the runs
-by their keys, and `jobs` and `threads`, how many run at once with how many threads each. An executor on other
-machines has the same ones.
+by their keys, and `jobs` and `threads`, how many run at once with how many threads each. ray_cluster.py has the same
+ones.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ class Ended:
     """A run's process that has ended.
 
     code: its exit status, minus the signal's number where that ended it. seconds: of the clock. peak: GB of memory
-    that it had at most, 0 where the system does not say.
+    that it had at most, 0 where the system does not say. lost: why it ended by no fault of its own, "its node was
+    lost"; "" else.
     """
 
     key: str
     code: int
     seconds: float
     peak: float
+    lost: str = ""
 
 
 @dataclasses.dataclass

@@ -115,7 +115,7 @@ def curve_of(folder: Path) -> list[tuple[float, int, float | None]]:
     seconds, _ = record.curve("episode/return", "seconds")
     curve, games = [], []
     for moment, step, score, count in zip(seconds, steps, returns, counts, strict=True):
-        games += [float(score)] * int(count)
+        games += [float(score)] * max(1, round(count))
         curve.append((round(float(moment), 1), int(step), fmean(games[-GAMES:])))
     return curve
 

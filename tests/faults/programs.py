@@ -197,6 +197,13 @@ TRAINED = {
         steps=False,
     ),
     "image_to_image": Program("vision.image_to_image", TRANSFORMED, steps=False),
+    "world_model": Program(
+        "agents.studies.world_model",
+        (*RUN, "--frames=160", "--worlds=2", "--steps=24", "--frame-batch=4", "--batch=2", "--length=8")
+        + ("--width=0.25", "--latents=4", "--hidden=8", "--evaluate-every=8", "--evaluate-places=2")
+        + ("--dream-steps=4", "--log-every=4"),
+        steps=False,
+    ),
     "captioning": Program("vision.captioning", CAPTIONS, steps=False),
     "captioning, hard": Program("vision.captioning", (*CAPTIONS, "--model=hard"), steps=False),
     "vqa": Program(

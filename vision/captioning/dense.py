@@ -27,6 +27,7 @@ from torch import Tensor, nn
 import runs
 from runs import saved
 from runs.flag_types import Count, NonNegative, Positive, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
 from vision import backbones
 from vision.captioning.regions import DenseCaptioner, Described, RegionScenes, compare, scores
@@ -63,6 +64,7 @@ class Config(runs.Options):
     pictures: Whole = 8  # validation scenes drawn at each evaluation
     log_every: Count = 800  # scenes a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -101,19 +103,22 @@ def train(config: Config) -> None:
         "adamw", optimizers.groups(model, config.weight_decay, decay_biases=False), config.learning_rate
     )
     batches = Batches(train, None, None, False, config.batch, config.seed, None, device)
+    scaler = LossScaler(config.fp16, device)
 
     def learn(images: Tensor, sizes: list, targets: list) -> dict[str, Tensor]:
         optimizer.zero_grad()
         losses = model.losses(images, sizes, targets)
         total = sum(losses.values())
-        total.backward()
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
         if config.clip:
             losses["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        return {name: value.detach() for name, value in losses.items()} | {"loss/train": total.detach()}
+        scaler.step(optimizer)
+        losses = {name: value.detach() for name, value in losses.items()}
+        return losses | {"loss/train": total.detach()} | scaler.metrics
 
     run = runs.Run(config, "vision.captioning.dense", "shapes", score=SCORE, unit="images")
-    run.track(model=model, optimizer=optimizer)
+    run.track(model=model, optimizer=optimizer, **scaler.parts)
     optimizers.train_mode(model)
     try:
         for step in run.steps(config.steps, stride=config.batch):

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
@@ -82,6 +83,7 @@ class Config(runs.Options):
     pictures: Whole = 8  # validation images drawn at each evaluation
     log_every: Count = 2_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -161,23 +163,25 @@ def train(config: Config) -> None:
     )
     batches = data.Batches(sets.train, vocabulary, config.size, config.batch, config.longest, config.seed, device)
     options = attention.Options(config.doubly_stochastic, config.reinforce, config.exploration)
-    baseline = Baseline(device)
+    baseline, scaler = Baseline(device), LossScaler(config.fp16, device)
 
     def learn(images: Tensor, words: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         found = model.losses(images, words, targets, baseline.value, options)
         total = total_loss(found)
-        total.backward()
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
         found["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-        optimizer.step()
-        return {name: value.detach() for name, value in found.items()} | {"loss/train": total.detach()}
+        scaler.step(optimizer)
+        found = {name: value.detach() for name, value in found.items()}
+        return found | {"loss/train": total.detach()} | scaler.metrics
 
     note = f"{len(vocabulary)} words; {estimate(config, model, batches, sets)}"
     run = runs.Run(
         config, "vision.captioning", world_name(config), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.captioning predict",
     )  # fmt: skip
-    run.track(model=model, optimizer=optimizer, baseline=baseline)
+    run.track(model=model, optimizer=optimizer, baseline=baseline, **scaler.parts)
     optimizers.train_mode(model)
     try:
         for step in run.steps(config.steps, stride=config.batch):

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 import runs
 from runs import saved
 from runs.flag_types import Count, NonNegative, Positive, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
 from vision import backbones
 from vision.captioning import scenes
@@ -57,6 +58,7 @@ class Config(runs.Options):
     pictures: Whole = 12  # validation scenes drawn at each evaluation
     log_every: Count = 2_000  # questions a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -124,17 +126,19 @@ def train(config: Config) -> None:
         "adamw", optimizers.groups(model, config.weight_decay, decay_biases=False), config.learning_rate
     )
     run = runs.Run(config, "vision.captioning.vqa", "shapes", score=SCORE, unit="questions")
-    run.track(model=model, optimizer=optimizer)
+    scaler = LossScaler(config.fp16, device)
+    run.track(model=model, optimizer=optimizer, **scaler.parts)
 
     def learn(images: Tensor, questions: Tensor, answers: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         with precision(config, device):
             logits = model(images, questions)
         loss = F.cross_entropy(logits.float(), answers)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf)
-        optimizer.step()
-        return {"loss/train": loss.detach(), "train/gradient_norm": norm}
+        scaler.step(optimizer)
+        return {"loss/train": loss.detach(), "train/gradient_norm": norm} | scaler.metrics
 
     optimizers.train_mode(model)
     for step in run.steps(config.steps, stride=config.batch):

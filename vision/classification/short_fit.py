@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from runs import output
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from vision import data
 from vision.classification import train as classification
@@ -54,7 +55,7 @@ def fit(
     model = classification.prepare(config, sets, device) if model is None else model
     groups = optimizers.groups(model, config.weight_decay, config.decay_biases, config.layer_decay, config.bias_scale)
     optimizer = optimizers.build(config.optimizer, groups, config.learning_rate, config.momentum)
-    change = augmentation.Augmentation(config.augment, train.images)
+    scaler, change = LossScaler(config.fp16, device), augmentation.Augmentation(config.augment, train.images)
     halvings, found = config.steps / (config.halve_every * count), []
     optimizers.train_mode(model)
     for step in range(0, config.steps, config.batch):
@@ -71,10 +72,10 @@ def fit(
             optimizer.zero_grad()
             with precision(config, device):
                 loss, _ = objective(config, model, images, shares)
-            optimizers.backward(optimizer, loss)
+            optimizers.backward(optimizer, scaler.scale(loss))
             return loss
 
-        found.append(optimizer.step(closure).detach())
+        found.append(scaler.step(optimizer, closure).detach())
         if config.max_weight_norm:
             optimizers.constrain_norms(model, config.max_weight_norm)
         if stop and stop(step, found[-1]):

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor, nn
 
 import runs
-from runs import checkpoint, parallel, saved, suggestions
+from runs import checkpoint, loss_scaling, parallel, saved, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
 from runs.printing import printable
 from vision import backbones, data
@@ -71,6 +72,7 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
     log_every: Count = 10_000  # images shown a line of metrics.jsonl
     layers_every: Whole = 0  # images between measurements of activations, gradients, updates by layer; 0: none
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; weights stay float32
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
     compile: bool = False  # torch.compile the network
     capture: bool = False  # CUDA: learn becomes a graph of the device, launched whole
     check: bool = False  # the sanity checks of checks.py instead of training
@@ -90,6 +92,9 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
             )
         if self.capture and self.layers_every:
             raise ValueError("--capture launches updates whole, and none can be measured: leave out --layers-every")
+        if self.fp16 and self.optimizer in optimizers.SECOND_ORDER:
+            raise ValueError(f"--fp16: {self.optimizer} searches along lines, where no update can be left out")
+        loss_scaling.check(self, "capture")
 
 
 COLOR = dict(augment="flip,crop", views=2, steps=1_350_000, evaluate_every=45_000, log_every=9_000)
@@ -224,7 +229,8 @@ def train(config: Config) -> None:
     plateau = schedules.PlateauSchedule(config.drop_after if config.schedule == "plateau" else 0, config.stop_after)
     layers = LayerStatistics(model)
     measured = {"layers": layers} if config.layers_every else {}
-    run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau, **measured)
+    scaler = LossScaler(config.fp16, device)
+    run.track(model=model, averaged=averaged, optimizer=optimizer, plateau=plateau, **measured, **scaler.parts)
 
     change = augmentation.Augmentation(config.augment, train.images[:SAMPLE] if config.stream else train.images)
     call = torch.compile(forward) if config.compile else forward
@@ -238,15 +244,15 @@ def train(config: Config) -> None:
             optimizer.zero_grad()
             with precision(config, device):
                 loss, logits = objective(config, model, images, shares, call)
-            optimizers.backward(optimizer, loss)
+            optimizers.backward(optimizer, scaler.scale(loss))
             parallel.average(model)
             return loss
 
-        loss = optimizer.step(closure)
+        loss = scaler.step(optimizer, closure)
         if config.max_weight_norm:
             optimizers.constrain_norms(model, config.max_weight_norm)
         right = (logits.detach().argmax(1) == shares.argmax(1)).float().mean()
-        return {"loss/train": loss.detach(), "train/accuracy": right}
+        return {"loss/train": loss.detach(), "train/accuracy": right} | scaler.metrics
 
     if config.capture:
         learn = runs.Captured(learn, device)

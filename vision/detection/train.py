@@ -33,6 +33,7 @@ from torch import nn
 
 import runs
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
@@ -84,6 +85,7 @@ class Config(runs.Options):
     pictures: Whole = 8  # validation images drawn with what was found at each evaluation
     log_every: Count = 500  # images shown a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it; boxes and weights stay float32
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -155,23 +157,26 @@ def train(config: Config) -> None:
         config.momentum,
     )
     batches = loader(config, model, sets.train, device, sets.keypoints if model.kind == "keypoints" else 0)
+    scaler = LossScaler(config.fp16, device)
 
     def learn(images: torch.Tensor, sizes: list, targets: list) -> dict[str, torch.Tensor]:
         optimizer.zero_grad()
         losses = model.losses(images, sizes, targets)
         total = sum(losses.values())
-        total.backward()
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
         if config.clip:
             losses["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        return {name: value.detach() for name, value in losses.items()} | {"loss/train": total.detach()}
+        scaler.step(optimizer)
+        losses = {name: value.detach() for name, value in losses.items()}
+        return losses | {"loss/train": total.detach()} | scaler.metrics
 
     note = estimate(config, model, batches, sets)
     run = runs.Run(
         config, "vision.detection", world_name(config), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.detection predict",
     )  # fmt: skip
-    run.track(model=model, optimizer=optimizer)
+    run.track(model=model, optimizer=optimizer, **scaler.parts)
     optimizers.train_mode(model)
     try:
         for step in run.steps(config.steps, stride=config.batch):

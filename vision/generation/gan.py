@@ -110,19 +110,13 @@ class GAN(Generator):
                 found = discriminator_losses(
                     self.loss, self.critic(condition), part, fake.float(), flags.penalty_weight, flags.smoothing
                 )
-            discriminator_adam.zero_grad()
-            total_loss(found).backward()
-            self._clip(self.discriminator)
-            discriminator_adam.step()
+            self.descend(total_loss(found), self.discriminator, discriminator_adam)
         count = len(part)
         condition = labels[:count] if self.classes else None
         with self.precision():
             fake = self.network(self.noise(count), condition)
             found["loss/generator"] = generator_loss(self.loss, self.critic(condition), real[:count], fake)
-        generator_adam.zero_grad()
-        found["loss/generator"].backward()
-        self._clip(self.network)
-        generator_adam.step()
+        self.descend(found["loss/generator"], self.network, generator_adam)
         return {name: value.detach() for name, value in found.items()}
 
     def precision(self) -> AbstractContextManager:
@@ -136,10 +130,6 @@ class GAN(Generator):
     def noise(self, count: int) -> Tensor:
         """Noise (count, latent), normally distributed."""
         return torch.randn(count, self.network.latent, device=self.device)
-
-    def _clip(self, network: nn.Module) -> None:
-        if self.clip:
-            nn.utils.clip_grad_norm_(network.parameters(), self.clip)
 
     # ---- evaluation --------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 import runs
+from runs.loss_scaling import LossScaler
 from vision.training.losses import total_loss
 
 NATS = runs.Score("eval/nats", "min", unit="nats")  # an image, of models with a likelihood
@@ -31,6 +32,7 @@ class Generator(nn.Module):
     shape: of an image (C, H, W). levels: values of a pixel, 2 for binary images.
     classes: of a conditional model, 0 for an unconditional one, which takes no notice of labels.
     clip: norm of the gradients at most, 0 for any. autocast: context of an update's losses (mixed precision).
+    scaler: of the loss, for float16.
     """
 
     score: ClassVar[runs.Score] = NATS
@@ -42,6 +44,7 @@ class Generator(nn.Module):
         self.shape, self.levels, self.classes = tuple(shape), levels, classes
         self.clip = 0.0
         self.autocast: Callable[[], AbstractContextManager] = contextlib.nullcontext
+        self.scaler = LossScaler(False, torch.device("cpu"))
 
     @property
     def device(self) -> torch.device:
@@ -62,16 +65,23 @@ class Generator(nn.Module):
     def update(self, images: Tensor, labels: Tensor, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
         """Learn from a batch, images (B, C, H, W) and labels (B,). Returns scalars to log, without gradients."""
         (optimizer,) = optimizers.values()
-        optimizer.zero_grad()
         with self.autocast():
             found = self.losses(images, labels)
             total = total_loss(found)
-        total.backward()
         found |= {"loss/train": total}
-        if self.clip:
-            found["train/gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters(), self.clip)
-        optimizer.step()
+        norm = self.descend(total, self, optimizer)
+        if norm is not None:
+            found["train/gradient_norm"] = norm
         return {name: value.detach() for name, value in found.items()}
+
+    def descend(self, loss: Tensor, network: nn.Module, optimizer: Optimizer) -> Tensor | None:
+        """Update a network by the gradients of a scalar loss. Returns their norm, a scalar, if they are clipped."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip) if self.clip else None
+        self.scaler.step(optimizer)
+        return norm
 
     # ---- evaluation --------------------------------------------------------------------------------------
 

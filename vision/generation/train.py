@@ -30,6 +30,7 @@ import torch
 import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from vision import backbones, data
 from vision.generation import plots, posteriors
@@ -96,6 +97,7 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     samples: Whole = 64  # in the picture of each evaluation; 0: none is drawn
     log_every: Count = 5_000  # images shown a line of metrics.jsonl
     bf16: bool = True  # learn in bfloat16 where CPU or GPU is fast at it; evaluations are in float32
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -207,20 +209,21 @@ def train(config: Config) -> None:
     model = build(config, sets.train.images.shape[1:], len(sets.classes))
     model = model.to(device, memory_format=model.memory_format)
     model.clip, model.autocast = config.clip, functools.partial(precision, config, device)
+    model.scaler = LossScaler(config.fp16, device)
     learners = model.optimizers(config.learning_rate)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
     run = runs.Run(
         config, "vision.generation", world_name(config), note=described(config, model), score=model.score,
         unit="images", follow_up="python -m vision.generation sample",
     )  # fmt: skip
-    run.track(model=model, **learners, **({"averaged": averaged} if averaged else {}))
+    run.track(model=model, **learners, **({"averaged": averaged} if averaged else {}), **model.scaler.parts)
     model.train()
     for step in run.steps(config.steps, stride=config.batch):
         factor = schedules.at(config.schedule, step / config.steps, config.warm_up)
         for learner in learners.values():
             optimizers.set_learning_rate(learner, config.learning_rate * factor)
         rows = batch_indices(len(parts["train"]), step, config.batch, config.seed, device)
-        run.log(model.update(*parts["train"].rows(rows), learners))
+        run.log(model.update(*parts["train"].rows(rows), learners) | model.scaler.metrics)
         if averaged:
             optimizers.ema_update(averaged, model, config.ema_decay, step // config.batch)
         last = step + config.batch >= config.steps

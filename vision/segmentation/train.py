@@ -34,6 +34,7 @@ from torch import Tensor, nn
 import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
@@ -79,6 +80,7 @@ class Config(runs.Options):
     pictures: Whole = 6  # validation images drawn with what was predicted at each evaluation
     log_every: Count = 500  # images shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; logits and weights stay float32
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -154,18 +156,20 @@ def train(config: Config) -> None:
         weights = weights.sqrt() if config.class_weights == "root" else weights
     learned = optimizers.groups(model, config.weight_decay, decay_biases=False)
     optimizer = optimizers.build(config.optimizer, learned, config.learning_rate, config.momentum)
-    change = data.augmentation(config.augment)
+    scaler, change = LossScaler(config.fp16, device), data.augmentation(config.augment)
     batches = data.Batches(sets.train, config.size, config.crop, config.batch, config.seed, change, device)
 
     def learn(images: Tensor, semantic: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         losses = model.losses(images, semantic, weights)
         total = sum(losses.values())
-        total.backward()
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
         if config.clip:
             losses["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        return {name: value.detach() for name, value in losses.items()} | {"loss/train": total.detach()}
+        scaler.step(optimizer)
+        losses = {name: value.detach() for name, value in losses.items()}
+        return losses | {"loss/train": total.detach()} | scaler.metrics
 
     try:
         note = estimate(config, model, batches, sets)
@@ -173,7 +177,7 @@ def train(config: Config) -> None:
             config, "vision.segmentation", world_name(config), note=note, score=SCORE, unit="images",
             follow_up="python -m vision.segmentation predict",
         )  # fmt: skip
-        run.track(model=model, optimizer=optimizer)
+        run.track(model=model, optimizer=optimizer, **scaler.parts)
         optimizers.train_mode(model)
         for step in run.steps(config.steps, stride=config.batch):
             factor = schedules.at(config.schedule, step / config.steps, config.warm_up)
