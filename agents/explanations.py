@@ -2,8 +2,9 @@
 
 Saliency (Simonyan et al. 2013), Grad-CAM (Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013), and perturbation
 saliency as Greydanus et al. 2018 define it, of the score of the action with the highest one: Huber et al. 2022 show
-that the sum over all actions hardly depends on the output layer. A policy can be explained that has `network` and
-`scores`, see agents/evaluation.py.
+that the sum over all actions hardly depends on the output layer. Of agents that learn where to attend (Mnih et al.
+2014, Mott et al. 2019) their attention itself. A policy can be explained that has `network` and `scores`, see
+agents/evaluation.py.
 """
 
 from __future__ import annotations
@@ -58,11 +59,20 @@ def _perturbation(model: ActionScores, observation: Tensor, action: Tensor) -> T
     return perturbation_saliency(model, observation, action, stride, stride, blur=0.6 * stride)
 
 
+def _attention(model: ActionScores, observation: Tensor, action: Tensor) -> Tensor:
+    """What the network has attended to in the step just made, the mean over its queries, whatever the action."""
+    found = model.policy.attention(observation) if hasattr(model.policy, "attention") else None
+    if found is None:
+        raise ValueError("--explain attention is for agents.soft_attention and agents.hard_attention: choose another")
+    return found.clone()  # of inference mode
+
+
 EXPLANATIONS: dict[str, Callable[[ActionScores, Tensor, Tensor], Tensor]] = {  # -> maps (B, H, W), not negative
     "saliency": _saliency,
     "gradcam": class_activation.grad_cam,
     "perturbation": _perturbation,
     "occlusion": _occlusion,
+    "attention": _attention,
 }
 
 
@@ -70,7 +80,7 @@ def explain(method: str, policy: Policy, observation: Tensor) -> tuple[Tensor, T
     """The map (N, H, W) of each observation (N, C, H, W) for its best action, and the scores (N, A) of all.
 
     Call it after the policy has acted on the observation. Raises ValueError for observations that are no pictures,
-    and policies without scores.
+    policies without scores, and attention where there is none.
     """
     if observation.dim() != 4 or observation.dtype != torch.uint8:
         seen = tuple(observation.shape[1:])

@@ -31,6 +31,7 @@ def film(
     """Play one game and write it as mp4, at most `seconds` of film long.
 
     draw: what is shown of a frame (H, W, 3) uint8 and the observation (1, ...) that the policy has just acted on.
+        None: the frame, darkened where an agent with attention attends little.
 
     Returns:
         Its return so far, and whether it ended.
@@ -44,7 +45,8 @@ def film(
         while not ended and seen < seconds * world.frames_per_second:
             frame, seen = world.render()[0], seen + 1
             action = policy(world.observation, transition)
-            attention = policy.attention(world.observation) if hasattr(policy, "attention") else None
+            attends = draw is None and hasattr(policy, "attention")
+            attention = policy.attention(world.observation) if attends else None
             if (shown := picture(frame)) is not None:
                 if attention is not None:
                     shown = shade_by_attention(shown, attention[0].float().cpu().numpy())

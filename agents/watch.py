@@ -12,7 +12,7 @@ run's watch.jsonl and writes videos/*.mp4. The games are not those by which the 
 of agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
 With --explain the film shows which pixels the best action's score depends on, and beside them the Q-values or the
 policy: by gradients (saliency, gradcam), or by what changes when a place is blurred (perturbation: Greydanus et al.
-2018) or covered (occlusion).
+2018) or covered (occlusion); or where an agent that learns to attend has attended (attention).
 With --export-coco it records the agent's games as labeled images instead, see agents.studies.export_coco.
 """
 
@@ -53,7 +53,7 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write a game as mp4, from the same seed as the first one
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
-    explain: Literal["saliency", "gradcam", "perturbation", "occlusion"] | None = None  # drawn in the film
+    explain: Literal["saliency", "gradcam", "perturbation", "occlusion", "attention"] | None = None  # in the film
     import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
     export_coco: Path | None = None  # folder for labeled images of its games, recorded instead of scores

@@ -53,17 +53,9 @@ GENERATED = (
     "--no-bf16",
 )
 GENERATED += ("--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4", "--log-every=4")
-TRANSFORMED = (
-    *RUN,
-    "--data={data}",
-    "--crop=0",
-    "--factor=2",
-    "--width=0.1",
-    "--blocks=1",
-    "--samples=2",
-    "--no-bf16",
-)
-TRANSFORMED += ("--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4", "--log-every=4")
+TRANSFORMED = (*RUN, "--data={data}", "--crop=0", "--factor=2", "--width=0.1", "--blocks=1", "--samples=2")
+TRANSFORMED += ("--no-bf16", "--steps=24", "--batch=4", "--evaluate-every=8", "--evaluate-images=4")
+TRANSFORMED += ("--log-every=4",)
 FRAMES, ANNOTATED, BACKBONE = "frames.safetensors", "annotated", "backbone.safetensors"  # beside the pictures
 
 

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 import runs
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from vision.generation import plots
 from vision.image_to_image import data, network, tasks
@@ -74,6 +75,7 @@ class Config(runs.Options):
     samples: Whole = 4  # pictures drawn at each evaluation, the first of validation
     log_every: Count = 400  # pictures shown a line of metrics.jsonl
     bf16: bool = True  # calculate in bfloat16 where CPU or GPU is fast at it; losses and weights stay float32
+    fp16: bool = False  # float16 in place of bfloat16, on any device, with dynamic loss scaling
 
     def validate(self) -> None:
         super().validate()
@@ -155,18 +157,20 @@ def train(config: Config) -> None:
     model.autocast = functools.partial(precision, config, device)
     perceptual = perceptual_loss(config, device)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
+    scaler = LossScaler(config.fp16, device)
     batches = data.Batches(pictures.train, config.crop, config.batch, config.seed, device)
 
     def learn(true: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
         made, true = model(model.inputs(true)), model.cut(true)
         found = losses(config, perceptual, made, true)
-        found["loss"].backward()
+        scaler.scale(found["loss"]).backward()
+        scaler.unscale_(optimizer)
         metrics = {f"loss/{name}": value.detach() for name, value in found.items() if name != "loss"}
         if config.clip:
             metrics["train/gradient_norm"] = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        return metrics | {"loss/train": found["loss"].detach()}
+        scaler.step(optimizer)
+        return metrics | {"loss/train": found["loss"].detach()} | scaler.metrics
 
     try:
         if perceptual:
@@ -175,7 +179,7 @@ def train(config: Config) -> None:
             config, "vision.image_to_image", Path(config.data).resolve().name, note=described(config, model),
             score=model.score, unit="images", follow_up="python -m vision.image_to_image predict",
         )  # fmt: skip
-        run.track(model=model, optimizer=optimizer)
+        run.track(model=model, optimizer=optimizer, **scaler.parts)
         model.train()
         for step in run.steps(config.steps, stride=config.batch):
             factor = schedules.at(config.schedule, step / config.steps, config.warm_up)
