@@ -189,6 +189,8 @@ def test_folders_of_pictures(folder, tmp_path):
     cut = data.load(str(folder / "train"))
     assert [len(part) for part in cut] == [4, 1, 1]
     assert data.squares(found.train, 4, 4).shape == (4, 3, 24, 24)
+    assert [len(each) for each in data.stacked(found.train, 6, 2)] == [1] * 6  # of two sizes in turn
+    assert [len(each) for each in data.stacked([found.train[0]] * 7, 5, 2)] == [2, 2, 1]
     with pytest.raises(ValueError, match="one size, and these have 2: choose a --crop"):
         batches = data.Batches(found.train, 0, 6, 1, torch.device("cpu"))
         batches.at(0)

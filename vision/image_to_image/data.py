@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,6 +129,20 @@ class Batches:
         if len(sizes := {each.shape for each in made}) > 1:
             raise ValueError(f"pictures of one batch have one size, and these have {len(sizes)}: choose a --crop")
         return torch.cat(made)
+
+
+def stacked(pictures: Sequence[Tensor], count: int, batch: int) -> Iterator[Tensor]:
+    """The first `count` pictures (3, H, W) uint8 in order, as many at a time as have one size, at most `batch`:
+    (B, 3, H, W) floats from 0 to 1."""
+    waiting: list[Tensor] = []
+    for row in range(count):
+        picture = pictures[row]
+        if waiting and (len(waiting) == batch or picture.shape != waiting[0].shape):
+            yield torch.stack(waiting).float() / 255
+            waiting = []
+        waiting.append(picture)
+    if waiting:
+        yield torch.stack(waiting).float() / 255
 
 
 def squares(pictures: Sequence[Tensor], count: int, multiple: int) -> Tensor:

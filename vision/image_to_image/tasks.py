@@ -19,6 +19,8 @@ from vision.data.image_ops import YIQ
 from vision.image_to_image import quality
 from vision.image_to_image.network import TransformationNetwork
 
+SPAN = 150 / 255  # of the scaled tanh around gray, as in the paper's published code: a little more than pixels need
+
 
 class Transformer(nn.Module):
     """A network and its task: inputs (B, C, h, w) from 0 to 1 -> pictures (B, 3, H, W), which may leave 0 to 1.
@@ -64,11 +66,14 @@ class Transformer(nn.Module):
 class Stylizer(Transformer):
     """Fast style transfer: pictures (B, 3, H, W) -> the same in a style. Johnson et al. 2016, section 4.1.
 
-    Deviation: the network adds to the picture, and begins as it, where the paper's ends in a scaled tanh. Content is
-    then there from the first step, and only the style is to be learned.
+    Deviation: what the network gives is added to the picture before the paper's scaled tanh, so that it begins as the
+    picture: content is then there from the first step, and only the style is to be learned.
     """
 
     score = runs.Score("eval/loss", "min")
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return 0.5 + SPAN * (((inputs - 0.5) / SPAN).atanh() + self.change(inputs)).tanh()
 
 
 class SuperResolver(Transformer):

@@ -215,15 +215,16 @@ def evaluate(
     model.eval()
     device = next(model.parameters()).device
     sums: dict[str, float] = {}
-    for row in range(count):
-        true = pictures[row][None].to(device).float() / 255
+    for true in data.stacked(pictures, count, config.batch):
+        true = true.to(device)
         inputs = model.inputs(true)
         made, true = model(inputs), model.cut(true)
         found = losses(config, perceptual, made, true)
-        found |= model.fidelity(made, true)
-        found |= {f"plain_{name}": value for name, value in model.fidelity(model.plain(inputs), true).items()}
+        scores = model.fidelity(made, true)
+        scores |= {f"plain_{name}": value for name, value in model.fidelity(model.plain(inputs), true).items()}
+        found |= {name: value.mean() for name, value in scores.items()}
         for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
+            sums[name] = sums.get(name, 0.0) + len(true) * value.item()
     return {name: value / count for name, value in sums.items()}
 
 
