@@ -2,9 +2,9 @@
 
 Saliency (Simonyan et al. 2013), Grad-CAM (Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013), and perturbation
 saliency as Greydanus et al. 2018 define it, of the score of the action with the highest one: Huber et al. 2022 show
-that the sum over all actions hardly depends on the output layer. Of agents that learn where to attend (Mnih et al.
-2014, Mott et al. 2019) their attention itself. A policy can be explained that has `network` and `scores`, see
-agents/evaluation.py.
+that the sum over all actions hardly depends on the output layer. Of an agent with soft attention (Mott et al. 2019)
+its attention itself. A policy can be explained that has `network` and `scores`, see agents/evaluation.py: films of
+hard attention show its glimpses without being asked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _attention(model: ActionScores, observation: Tensor, action: Tensor) -> Tens
     """What the network has attended to in the step just made, the mean over its queries, whatever the action."""
     found = model.policy.attention(observation) if hasattr(model.policy, "attention") else None
     if found is None:
-        raise ValueError("--explain attention is for agents.soft_attention and agents.hard_attention: choose another")
+        raise ValueError("--explain attention is for agents that attend, as agents.soft_attention: choose another")
     return found.clone()  # of inference mode
 
 

@@ -12,7 +12,7 @@ run's watch.jsonl and writes videos/*.mp4. The games are not those by which the 
 of agents.recurrent_attention it prints the validation error and draws the glimpses, in videos/saccades.gif and .png.
 With --explain the film shows which pixels the best action's score depends on, and beside them the Q-values or the
 policy: by gradients (saliency, gradcam), or by what changes when a place is blurred (perturbation: Greydanus et al.
-2018) or covered (occlusion); or where an agent that learns to attend has attended (attention).
+2018) or covered (occlusion); or where an agent with soft attention has attended (attention).
 With --export-coco it records the agent's games as labeled images instead, see agents.studies.export_coco.
 """
 

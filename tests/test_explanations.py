@@ -10,7 +10,7 @@ import torch
 
 import agents
 import envs
-from agents import a2c, dqn, explanations, hard_attention, ppo, r2d2, soft_attention, watch
+from agents import a2c, dqn, explanations, ppo, r2d2, soft_attention, watch
 from agents.networks import actor_critic, q_network, recurrent_q
 from agents.q_learning import make_policy
 
@@ -28,10 +28,11 @@ def policy_of(kind):
     elif kind == "recurrent values":
         config = dataclasses.replace(r2d2.recipe(r2d2.Config(env="Catch")), **small, lstm_units=16)
         policy = recurrent_q.make_policy(config, recurrent_q.build(config, world), 1)
-    elif kind in ("soft attention", "hard attention"):
-        program = soft_attention if kind == "soft attention" else hard_attention
-        config = dataclasses.replace(program.recipe(program.Config(env="Catch")), **small, lstm_units=16)
-        policy = actor_critic.StochasticPolicy(config, program.build(config, world), 1)
+    elif kind == "soft attention":
+        config = dataclasses.replace(
+            soft_attention.recipe(soft_attention.Config(env="Catch")), **small, lstm_units=16
+        )
+        policy = actor_critic.StochasticPolicy(config, soft_attention.build(config, world), 1)
     else:
         recurrent = {"lstm_units": 16} if kind == "recurrent policy" else {}
         program = ppo if recurrent else a2c
@@ -59,14 +60,12 @@ def test_every_policy_is_explained_by_every_method(kind):
     world.close()
 
 
-@pytest.mark.parametrize("kind", ["soft attention", "hard attention"])
-def test_agents_with_attention_are_explained_by_it(kind):
-    policy, world = policy_of(kind)
+def test_soft_attention_is_explained_by_itself():
+    policy, world = policy_of("soft attention")
     found, scores = explanations.explain("attention", policy, world.observation)
     assert found.shape == (WORLDS, *world.observation.shape[2:]) and scores.shape == (WORLDS, world.actions)
     torch.testing.assert_close(found, policy.attention(world.observation))
-    if kind == "soft attention":
-        torch.testing.assert_close(found.sum((1, 2)), torch.ones(WORLDS), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(found.sum((1, 2)), torch.ones(WORLDS), rtol=1e-2, atol=1e-2)
     assert explanations.explain("perturbation", policy, world.observation[:1])[0].max() > 0
     world.close()
 
@@ -115,7 +114,7 @@ def test_what_cannot_be_explained_is_named():
         explanations.ActionScores(lambda observation, transition: observation)
     for kind in ("values", "policy"):
         policy, other = policy_of(kind)
-        with pytest.raises(ValueError, match="attention is for agents.soft_attention"):
+        with pytest.raises(ValueError, match="attention is for agents that attend"):
             explanations.explain("attention", policy, other.observation)
         other.close()
     world.close()
