@@ -2,6 +2,7 @@
 
 dqn.py                 deep Q-learning (Mnih et al. 2015), Double DQN as a flag
 rainbow/               its improvements, together (Hessel et al. 2018) or one alone
+apex/                  actors on many cores or machines, and one learner (Horgan et al. 2018)
 pqn.py                 Q-learning without replay or target network (Gallici et al. 2024)
 r2d2.py                recurrent Q-learning from stored sequences (Kapturowski et al. 2019)
 reinforce.py           REINFORCE: policy gradients from whole episodes (Williams 1992)

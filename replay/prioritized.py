@@ -34,9 +34,9 @@ class PrioritizedReplay:
     (uniform) to 1. smallest: e, added to every error. period: only every `period`-th step of a world is drawn, as the
     start of sequences that overlap by length - period (Kapturowski et al. 2019).
 
-    New transitions get the largest priority so far (the paper's algorithm 1, line 6), but at most FURTHEST times the
-    largest of the last RECENT updates: otherwise a single outlier would give nearly all draws to new transitions for
-    the rest of the run.
+    New transitions whose error is not given get the largest priority so far (the paper's algorithm 1, line 6), but at
+    most FURTHEST times the largest of the last RECENT updates: otherwise a single outlier would give nearly all draws
+    to new transitions for the rest of the run.
     Raises ValueError for numbers out of range.
     """
 
@@ -55,6 +55,7 @@ class PrioritizedReplay:
         self._recent = torch.zeros((), device=memory.device)  # the largest since it was last looked at
         self._updates = 0
         self._worlds = torch.arange(memory.worlds, device=memory.device)
+        self._given: Tensor | None = None  # (T, N) priorities that came with their transitions, NaN without
         self._seen = 0  # adds that the priorities know of
         self._ready = 0  # rows before this one have the successors that the last draw asked for
         self._saves = 0
@@ -77,9 +78,19 @@ class PrioritizedReplay:
         """Bytes of all storage: the memory's and the priorities'."""
         return self.memory.nbytes + self.priorities.nbytes
 
-    def add(self, transition: NamedTuple) -> None:
-        """Add one step of all worlds, as the memory does; its priority is the largest so far (see the class)."""
+    def add(self, transition: NamedTuple, error: Tensor | None = None) -> None:
+        """Add one step of all worlds, as the memory does.
+
+        error: (N,) of any sign, of which its priorities are made, as where actors compute them (Horgan et al. 2018);
+        None: it gets the largest priority so far (see the class). A memory that is loaded knows no errors that were
+        given for its newest rows, if they had no successors yet.
+        """
         self.memory.add(transition)  # priorities are set before the next draw, for all adds at once
+        if error is not None and self._given is None:
+            self._given = torch.full((self.memory.rows, self.memory.worlds), torch.nan, device=self.device)
+        if self._given is not None:
+            row = self._given[(self.memory.adds - 1) % self.memory.rows]
+            row.fill_(torch.nan) if error is None else row.copy_(self._priority(error))
 
     def truncate_episodes(self, worlds: Tensor) -> None:
         """As the memory does, (N,) bool."""
@@ -112,8 +123,7 @@ class PrioritizedReplay:
         """
         if index.shape != error.shape or index.ndim != 1:
             raise ValueError(f"index {tuple(index.shape)} and error {tuple(error.shape)}: both must be (B,)")
-        value = error.float().abs().add_(self.smallest).pow_(self.exponent)
-        value.clamp_(max=self.priorities.highest)
+        value = self._priority(error)
         lost = self.memory.lost(index) | (index >= self._ready * self.memory.worlds) | value.isnan()
         highest = value.nan_to_num(0.0).max()
         self._largest, self._recent = (torch.maximum(known, highest) for known in (self._largest, self._recent))
@@ -187,6 +197,11 @@ class PrioritizedReplay:
         self._recent.fill_(state["recent"])
         self._updates, self._seen, self._saves = state["updates"], state["seen"], state["saves"]
         self._ready = state["ready"] if known else 0  # 0: the next draw counts every row as new
+        self._given = None
+
+    def _priority(self, error: Tensor) -> Tensor:
+        value = error.float().abs().add_(self.smallest).pow_(self.exponent)
+        return value.clamp_(max=self.priorities.highest)
 
     def _identity(self) -> dict:
         return {"exponent": self.exponent, "smallest": self.smallest, "period": self.period}
@@ -219,7 +234,11 @@ class PrioritizedReplay:
         row = torch.arange(first, memory.adds, device=memory.device).unsqueeze(1)  # (M, 1)
         index = row * memory.worlds + self._worlds  # (M, N)
         drawable = ~memory.lost(index) & (row < ready) & (row % self.period == 0)
-        leaf, value = (index % self._size).flatten(), (self._largest * drawable).flatten()
+        new = self._largest
+        if self._given is not None:
+            given = self._given[row.squeeze(1) % memory.rows]
+            new = torch.where(given.isnan(), self._largest, given)
+        leaf, value = (index % self._size).flatten(), (new * drawable).flatten()
         gone = memory.evicted(self._seen)
         if gone is not None:
             leaf, value = torch.cat([leaf, gone]), torch.cat([value, value.new_zeros(len(gone))])

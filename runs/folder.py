@@ -28,7 +28,7 @@ except ImportError:  # Windows: two programs in one folder are then not noticed
 # when a run is resumed. A config lists those that do change what it learns in `binding`.
 RESUME_MAY_CHANGE = (
     *("folder", "name", "wandb", "wandb_project", "wandb_entity", "wandb_group", "tags"),
-    *("save_every", "log_every", "profile", "device", "threads", "bind", "memory_on_disk", "accept_loss"),
+    *("save_every", "log_every", "profile", "device", "ray", "threads", "bind", "memory_on_disk", "accept_loss"),
     *("film", "film_seconds", "views", "test_rollouts"),
     *("evaluate_every", "evaluate_first", "evaluate_games", "evaluate_steps", "evaluate_epsilon", "evaluate_greedy"),
     *("evaluate_rollouts", "evaluate_passes"),

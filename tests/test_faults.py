@@ -48,6 +48,7 @@ def test_the_flags_of_every_program_parse(name, monkeypatch, tmp_path):
 
 UNTRIED = {  # and why
     "agents.watch": "reads runs, and is tried on damaged ones",
+    "agents.apex": "keeps its run as agents.rainbow does; what its actors need, Ray, is an extra",
     **dict.fromkeys(["agents.export", "vision.classification.export"], "reads runs, and writes one file at the end"),
     "vision.training.loss_scaling": "writes one picture by runs.output, as parameter_server",
     "agents.studies.state_embedding": "reads runs, as agents.watch does, and writes one picture by runs.output",

@@ -17,6 +17,7 @@ from tests.test_worlds_contract import program, small
 PROGRAMS = (
     *("agents.dqn", "agents.rainbow", "agents.r2d2", "agents.pqn", "agents.reinforce", "agents.a2c", "agents.ppo"),
     *(
+        "agents.apex.loop",
         "agents.soft_attention",
         "agents.hard_attention",
         "agents.recurrent_attention",
@@ -30,6 +31,7 @@ FREE = {  # films, evaluation, logging, saving, W&B, and where it runs
     *(
         "profile",
         "device",
+        "ray",
         "threads",
         "bind",
         "memory_on_disk",
