@@ -15,8 +15,9 @@ those of VGG-16 as trained on ImageNet; super-resolution and colorization compar
 for features too. Colorization by the same network is of CS231n's lecture 12; Zhang et al. 2016 (arXiv 1603.08511) say
 why a mean of pixels gives pale colors.
 
-A run's folder is called after its task. The score is the weighted loss of validation pictures (style), or PSNR. The
-weights of the best evaluation are tested once, at the end. samples/ has pictures at each evaluation, videos/ a film.
+A run's folder is called after its task. The score is the weighted loss of validation pictures (style), PSNR
+(super-resolution) or the squared error (colorization). The weights of the best evaluation are tested once, at the
+end. samples/ has pictures at each evaluation, videos/ a film.
 
 Deviations from the paper: those of network.py, perceptual.py and tasks.py; pictures are mirrored at random.
 """
