@@ -101,8 +101,8 @@ class SuperResolver(Transformer):
 class Colorizer(Transformer):
     """Colorization: luminance (B, 1, H, W) -> pictures (B, 3, H, W) of exactly this luminance, in YIQ.
 
-    The network gives the two channels of color. Pictures are scored in red, green and blue, by the squared error: a mean
-    of decibels is ruled by pictures that have hardly any color, of which gray has the most decibels.
+    The network gives the two channels of color. Pictures are scored in red, green and blue, by the squared error: a
+    mean of decibels is ruled by pictures that have hardly any color, of which gray has the most decibels.
     """
 
     score = runs.Score("eval/squared_error", "min")
