@@ -64,8 +64,8 @@ def test_standardized_pixels_by_hand():
 
 def test_another_games_frame_is_not_predicted():
     torch.manual_seed(0)
-    model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, latents=3, hidden=8)
-    z, action = torch.randn(2, 4, 3), torch.randint(2, (2, 3))
+    model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, channels=2, hidden=8)
+    z, action = torch.randn(2, 4, model.latents), torch.randint(2, (2, 3))
     last = torch.tensor([[False, False, True], [False, False, False]])
     losses = model.dynamics_losses(z, action, torch.zeros(2, 3), last)
     z[0, 3] += 100
@@ -77,7 +77,7 @@ def test_another_games_frame_is_not_predicted():
 
 def test_a_dream_goes_on_from_what_was_seen():
     torch.manual_seed(0)
-    model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, latents=3, hidden=8).eval()
+    model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, channels=2, hidden=8).eval()
     played = dot(8).part(slice(1))
     model.fit_pixels(played.frame.flatten(0, 1))
     far = dream.dream(model, played.frame[:3], played.action, 4)
@@ -93,8 +93,8 @@ def test_a_moving_square_is_learned(tmp_path, monkeypatch):
     monkeypatch.setattr(program, "record", lambda *_: ("Dot", 2, dot(600)))
     program.main(
         program.Config(
-            worlds=2, steps=1_200, frame_share=0.25, frame_batch=16, batch=16, length=8, latents=8, hidden=128,
-            evaluate_every=1_200, evaluate_places=32, dream_steps=20, folder=tmp_path,
+            worlds=2, steps=1_200, frame_share=0.25, frame_batch=16, batch=16, length=8, channels=2, width=0.5,
+            hidden=128, evaluate_every=1_200, evaluate_places=32, dream_steps=20, folder=tmp_path,
             wandb="disabled", threads=1,
         )
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_a_moving_square_is_learned(tmp_path, monkeypatch):
 
 def test_a_run_records_resumes_and_films(tmp_path, stop_at, same_ends):
     numbers = dict(
-        worlds=2, frames=160, steps=6, frame_batch=4, batch=2, length=8, latents=4, hidden=16, width=0.25,
+        worlds=2, frames=160, steps=6, frame_batch=4, batch=2, length=8, channels=2, hidden=16, width=0.25,
         evaluate_every=6, evaluate_places=4, dream_steps=4, log_every=1, save_every=0, folder=tmp_path,
         wandb="disabled", threads=1,
     )  # fmt: skip

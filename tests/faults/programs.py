@@ -192,7 +192,7 @@ TRAINED = {
     "world_model": Program(
         "agents.studies.world_model",
         (*RUN, "--frames=160", "--worlds=2", "--steps=24", "--frame-batch=4", "--batch=2", "--length=8")
-        + ("--width=0.25", "--latents=4", "--hidden=8", "--evaluate-every=8", "--evaluate-places=2")
+        + ("--width=0.25", "--channels=2", "--hidden=8", "--evaluate-every=8", "--evaluate-places=2")
         + ("--dream-steps=4", "--log-every=4"),
         steps=False,
     ),

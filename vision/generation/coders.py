@@ -6,6 +6,7 @@ reverse; behind convolutions it has a transposed convolution for each of the bac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -80,14 +81,24 @@ def build_decoder(
         return nn.Sequential(
             *layers, nn.Linear(inputs, outputs * shape[1] * shape[2]), nn.Unflatten(1, (outputs, *shape[1:]))
         )
-    maps = [tuple(each.shape[1:]) for each in backbone.imagine(shape)]
-    layers = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, maps[-1][0] * maps[-1][1] * maps[-1][2])]
-    layers += [nn.Unflatten(1, maps[-1]), *(ResidualBlock(maps[-1][0]) for _ in range(blocks)), nn.ReLU()]
-    strides = [1, *backbone.strides]
-    sizes = [(outputs, *shape[1:]), *maps]
+    coarsest = tuple(backbone.imagine(shape)[-1].shape[1:])
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, math.prod(coarsest)), nn.Unflatten(1, coarsest),
+        *(ResidualBlock(coarsest[0]) for _ in range(blocks)), nn.ReLU(), *mirrored(backbone, outputs, blocks),
+    )  # fmt: skip
+
+
+def mirrored(backbone: backbones.Backbone, outputs: int, blocks: int = 0) -> list[nn.Module]:
+    """Layers from a backbone's coarsest map (B, C, h, w) to (B, outputs, H, W), a transposed convolution a stride.
+
+    blocks: residual ones at each size between.
+    """
+    maps = [tuple(each.shape[1:]) for each in backbone.imagine(backbone.shape)]
+    strides, layers = [1, *backbone.strides], []
+    sizes = [(outputs, *backbone.shape[1:]), *maps]
     for index in range(len(maps), 0, -1):
         channels, *size = sizes[index - 1]
         layers.append(Upsample(sizes[index][0], channels, max(1, strides[index] // strides[index - 1]), size))
         if index > 1:
             layers += [*(ResidualBlock(channels) for _ in range(blocks)), nn.ReLU()]
-    return nn.Sequential(*layers)
+    return layers

@@ -10,8 +10,9 @@ neither saw are for evaluation. The score is the squared error of the next frame
 the last frame (`copy`) and that of the frame's own reconstruction, the least that a prediction can have. videos/ has
 a game and its dream side by side: same first frames, same actions. The encoder is a backbone for agents.
 
-Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; errors of pixels in units of their
-deviations, so that a small ball counts; the LSTM predicts differences of latents, and the sign of rewards.
+Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; latents are a map, and errors of pixels
+are in units of their deviations, so that a small ball counts and is found; the LSTM predicts differences of latents,
+and the sign of rewards.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ class Config(runs.Options):
     frames: Count = 20_000  # recorded, of all worlds
     worlds: Count = 8  # games side by side, of which an eighth is for evaluation
     backbone: str = "nature"  # the encoder: a name of python -m vision.backbones
-    width: Positive = 0.5  # channels of the backbone, times its family's
-    latents: Count = 64
+    width: Positive = 1.0  # channels of the backbone, times its family's
+    channels: Count = 8  # of the map of latents
     hidden: Count = 256  # units of the LSTM
-    components: Count = 5  # Gaussians of a latent's mixture
-    kl_weight: NonNegative = 1.0  # of the VAE's KL, which rises from 0 between a fifth and four fifths of its updates
-    steps: Count = 16_000  # updates
-    frame_share: Share = 0.6  # of the updates that teach the VAE; the others teach the LSTM
+    components: Count = 3  # Gaussians of a latent's mixture
+    kl_weight: NonNegative = 0.1  # of the VAE's KL, which rises from 0 between a fifth and four fifths of its updates
+    steps: Count = 10_000  # updates
+    frame_share: Share = 0.5  # of the updates that teach the VAE; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
     batch: Count = 32  # windows an update
     length: Count = 32  # steps of a window
-    learning_rate: NonNegative = 2e-3  # of Adam at the start of either part; falls linearly to 0 over it
-    clip: NonNegative = 10.0  # norm of the gradient, at most
-    evaluate_every: Count = 2_000  # updates between evaluations
+    learning_rate: NonNegative = 3e-3  # of Adam at the start of either part; falls linearly to 0 over it
+    clip: NonNegative = 100.0  # norm of the gradient, at most
+    evaluate_every: Count = 1_000  # updates between evaluations
     evaluate_places: Count = 64  # in recorded games, from which frames are predicted
     context: Count = 8  # frames seen before a dream
     dream_steps: Count = 100  # of a film's dream
@@ -87,7 +88,7 @@ def main(config: Config) -> None:
     )
     starts = train.starts(config.length, may_end=True)
     backbone = backbones.build(config.backbone, (1, 84, 84), width=config.width)
-    model = WorldModel(backbone, actions, config.latents, config.hidden, config.components).to(device)
+    model = WorldModel(backbone, actions, config.channels, config.hidden, config.components).to(device)
     frames = train.frame.flatten(0, 1)
     model.fit_pixels(frames)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
@@ -105,7 +106,7 @@ def main(config: Config) -> None:
             chosen = frames[torch.randint(len(frames), (config.frame_batch,))]
             weight = config.kl_weight * min(max((step / first - 0.2) / 0.6, 0.0), 1.0)
             with precision(config, device):
-                losses = model.frame_losses(chosen, weight)
+                losses = model.vae.losses(chosen, weight)
         else:
             if latents is None:  # of all frames, once the VAE has learned
                 latents = encode(model, train)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision import backbones
-from vision.generation.vae import VAE
+from vision.generation.coders import mirrored
+from vision.generation.posteriors import gaussian_kl
 
 FEW = 1_000  # frames of which float copies are made at once
 LEAST_DEVIATION = 0.05  # of a pixel from 0 to 1: that of a still background
@@ -96,24 +97,51 @@ class StandardizedPixels(nn.Module):
         return (self.mean_frame + self.deviation * parameters.float()).clamp(0, 1)
 
 
+class FrameVAE(nn.Module):
+    """VAE of frames (B, 1, 84, 84) whose latents are a map (B, channels, h, w) behind a backbone's coarsest one.
+
+    Where a small ball is stays where it is in the map; a dense layer would have to learn it place by place.
+    """
+
+    def __init__(self, backbone: backbones.Backbone, channels: int) -> None:
+        super().__init__()
+        self.backbone, self.pixels = backbone, StandardizedPixels(backbone.shape)
+        features, *size = backbone.imagine(backbone.shape)[-1].shape[1:]
+        self.shape = (channels, *size)
+        self.to_latents = nn.Conv2d(features, 2 * channels, 1)
+        with torch.no_grad():
+            self.to_latents.bias[channels:] = FIRST_LOG_VARIANCE
+        self.decoder = nn.Sequential(nn.Conv2d(channels, features, 1), nn.ReLU(), *mirrored(backbone, 1))
+
+    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance (B, channels, h, w) of the latents of frames (B, 1, 84, 84) uint8."""
+        mean, log_variance = self.to_latents(self.backbone(frames)[-1]).float().chunk(2, 1)
+        return mean, log_variance.clamp(-12, 6)
+
+    def losses(self, frames: Tensor, kl_weight: float) -> dict[str, Tensor]:
+        """Scalars of frames (B, 1, 84, 84) uint8: the sum of those called loss/... is minimized."""
+        mean, log_variance = self.posterior(frames)
+        parameters = self.decoder(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))
+        reconstruction = -self.pixels.log_prob(parameters, frames.float() / 255).sum((1, 2, 3)).mean()
+        kl = gaussian_kl(mean, log_variance).sum((1, 2, 3)).mean()
+        return {"loss/reconstruction": reconstruction, "loss/kl": kl_weight * kl, "train/kl": kl}
+
+
 class WorldModel(nn.Module):
-    """The VAE of frames (B, 1, 84, 84) and the LSTM of its latents. components: Gaussians of a latent's mixture."""
+    """The VAE of frames and the LSTM of its latents.
+
+    channels: of the map of latents, which has L numbers. components: Gaussians of a latent's mixture.
+    """
 
     def __init__(
-        self,
-        backbone: backbones.Backbone,
-        actions: int,
-        latents: int = 64,
-        hidden: int = 256,
-        components: int = 5,
+        self, backbone: backbones.Backbone, actions: int, channels: int = 8, hidden: int = 256, components: int = 3
     ) -> None:
         super().__init__()
-        self.actions, self.latents, self.components = actions, latents, components
-        self.vae = VAE(backbone, 2, 0, latents, 512, 0, "gaussian", 0, 1.0)
-        self.vae.pixels = StandardizedPixels(backbone.shape)
-        nn.init.constant_(self.vae.posterior.to_log_variance.bias, FIRST_LOG_VARIANCE)
-        self.lstm = nn.LSTM(latents + actions, hidden, batch_first=True)
-        self.mixture = nn.Linear(hidden, 3 * latents * components)
+        self.actions, self.components = actions, components
+        self.vae = FrameVAE(backbone, channels)
+        self.latents = math.prod(self.vae.shape)
+        self.lstm = nn.LSTM(self.latents + actions, hidden, batch_first=True)
+        self.mixture = nn.Linear(hidden, 3 * self.latents * components)
         self.outcome = nn.Linear(hidden, 4)
 
     def fit_pixels(self, frames: Tensor) -> None:
@@ -129,12 +157,12 @@ class WorldModel(nn.Module):
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation (B, L) of the latents of frames (B, 1, 84, 84) uint8."""
-        mean, log_variance = self.vae.posterior.base(self.vae.features(frames))
-        return mean, (0.5 * log_variance).exp()
+        mean, log_variance = self.vae.posterior(frames)
+        return mean.flatten(1), (0.5 * log_variance).exp().flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """Frames (B, 1, 84, 84) from 0 to 1 of latents (B, L)."""
-        return self.vae.decode(z)
+        return self.vae.pixels.mean(self.vae.decoder(z.unflatten(1, self.vae.shape)))
 
     def predict(
         self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor] | None = None
@@ -158,11 +186,6 @@ class WorldModel(nn.Module):
             outcome[..., 3],
         )
         return found, state
-
-    def frame_losses(self, frames: Tensor, kl_weight: float) -> dict[str, Tensor]:
-        """The VAE's losses of frames (B, 1, 84, 84) uint8, scalars: the sum of those called loss/... is minimized."""
-        self.vae.kl_weight = kl_weight
-        return self.vae.losses(frames.float() / 255, torch.zeros(len(frames), dtype=torch.long, device=frames.device))
 
     def dynamics_losses(self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> dict[str, Tensor]:
         """The LSTM's losses of latents z (B, T + 1, L), scalars: nats a latent, of the reward's sign and of the end.
