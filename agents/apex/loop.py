@@ -131,7 +131,8 @@ CONTROL = dict(
 )
 RECIPES: dict[str, dict[str, Any]] = {  # by world where it has one of its own, else by family
     "atari": dict(steps=1_200_000, capacity=300_000, learn_start=10_000, learning_rate=2e-4, target_update_every=250),
-    "catch": CONTROL | dict(steps=16_000, hidden=64, batch=32, evaluate_every=4_000, evaluate_games=40),
+    "catch": CONTROL
+    | dict(steps=20_000, learn_every=2, hidden=64, batch=32, evaluate_every=4_000, evaluate_games=40),
     "control": CONTROL,
     "CartPole-v1": CONTROL | dict(steps=40_000, discount=0.98, target_update_every=25),
     "Acrobot-v1": CONTROL | dict(steps=40_000, target_update_every=25),

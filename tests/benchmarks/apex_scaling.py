@@ -3,11 +3,11 @@
     python tests/benchmarks/apex_scaling.py --out results/apex_scaling.json
 
 Time is that which a process spends on the cores, per step, message or update, so that it holds where other programs
-use the cores too. With --clock messages a second, broadcasts and whole teams are measured by the clock as well, which
-says something on idle cores only. The learner is the program itself, whose
-messages were recorded; an update's time is the difference between a run with and one without updates. The model: a
-learner on one core takes 1 / (message a step + update / learn_every) steps a second, an actor plays 1 / step, and a
-link of 10 Gbit/s carries 1.25e9 / bytes a step.
+use the cores too. With --clock messages a second, broadcasts and whole teams are measured by the clock as well,
+which says something on idle cores only. What a message costs the learner is its unpacking, the memory and Ray. The
+learner is the program itself, whose messages were recorded, less what they cost: updates are left, from the
+difference of two runs. The model: a learner on one core takes 1 / (message a step + update / learn_every) steps a
+second, an actor plays 1 / step, and a link of 10 Gbit/s carries 1.25e9 / bytes a step.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from agents import q_learning
 from agents.apex import loop, messages, team
 from agents.apex.actor import Actor
+from envs import World
+from replay import PrioritizedReplay
 from runs import machine, output, ray_connection
 
 BROADCASTS = 20
@@ -45,7 +48,7 @@ class Config:
     messages: int = 40  # that an actor plays, and the learner is given again and again
     seconds: float = 10.0  # of each measurement of Ray
     clock: bool = False  # also what only idle cores show
-    learner_steps: int = 6_000  # of the run with updates and of the one without
+    learner_steps: int = 6_000  # of the longer of two runs of the learner
     out: Path = Path("results/apex_scaling.json")
 
 
@@ -69,6 +72,20 @@ class Recorded:
     def receive(self, updates: int) -> messages.Message:
         """The next message, as if it had just been played."""
         return next(self.played)._replace(version=updates)
+
+
+def stored(config: loop.Config, played: list[messages.Message], world: World) -> float:
+    """Seconds on the cores that a step costs the learner until it is in the memory."""
+    config = dataclasses.replace(config, capacity=20_000)
+    memory = PrioritizedReplay(q_learning.build_memory(config, world, None, config.n_step), 0.6)
+
+    def store() -> None:
+        for message in played:
+            for transition, error in messages.unpack(message, torch.device("cpu")):
+                memory.add(transition, error)
+
+    store()
+    return core_seconds(store) / (len(played) * config.stride)
 
 
 def learner(config: loop.Config, played: list[messages.Message], steps: int, learn_every: int) -> float:
@@ -155,7 +172,7 @@ def measure(config: Config, env: str) -> dict[str, Any]:
     spent = core_seconds(lambda: played.extend(actor.play(0, None) for _ in range(config.messages)))
     weights = messages.weights(actor.network)
     message = max(played, key=messages.size)
-    ingest = learner(asked, played, config.learner_steps, 10**9)
+    ingest = stored(asked, played, actor.world)
     both = learner(asked, played, config.learner_steps, 4)
     found = {
         "actor_core_seconds_a_step": spent / (config.messages * asked.stride),
