@@ -20,12 +20,14 @@ ray_connection.py  connections to a Ray cluster, an extra
 graph.py           updates captured as CUDA graphs
 profile.py         profiler of a run's iterations; trace.py reads its trace, timeline.py draws it
 wandb_mirror.py    a copy of the run in W&B, uploaded by a process of its own, wandb_process.py
+artifacts.py       files of W&B artifacts: wandb:entity/project/backbone:v3
 command.py         launch: from a command line to a running program
 flags.py           command-line flags: parsing, --help in groups
 flag_types.py      ranges of numbers as types: Count, Share, Positive
 suggestions.py     near matches of unknown names
 printing.py        text without terminal escapes
 onnx_file.py       networks as ONNX files
+torch_export.py    networks as torch.export programs
 output.py          files that programs write beside their runs
 study_report.py    the page and the record of a study: table, command, machine and commit
 hub.py             `python -m runs.hub`: runs on the Hugging Face Hub

@@ -1,9 +1,12 @@
 """The process that uploads a run's folder to W&B: `runs.wandb_mirror` starts it, nothing waits for it.
 
-It reads metrics.jsonl, clock.jsonl, videos/ and pictures of samples/ as they grow. It ends when its standard input
-is closed: the run has ended then, or was killed. Where W&B does not answer, or its service hangs, it starts again
-offline and copies the whole folder into one offline run. A resumed run is copied from its first line, and earlier
-offline runs are deleted: there is one offline run, and one curve after `wandb sync`.
+It reads metrics.jsonl, clock.jsonl, videos/ and pictures of samples/ as they grow, and at the end the best weights,
+which become versions of the artifacts `backbone` and `checkpoint`, with the run's name as an alias. It ends when its
+standard input is closed: the run has ended then, or was killed. Where W&B does not answer, or its service hangs, it
+starts again offline and copies the whole folder into one offline run. A resumed run is copied from its first line,
+and earlier offline runs are deleted: there is one offline run, and one curve after `wandb sync`. Online,
+wandb/handed.txt says what was handed to W&B in which order: what has arrived of it, by W&B's own count, is not sent
+again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ LOGS = ("metrics.jsonl", "clock.jsonl")
 FILM = re.compile(r"step-(\d+)\.(mp4|gif)")
 # Of config.json, beside the flags: by them runs.compare reads the run from W&B (compare/from_wandb.py).
 CIRCUMSTANCES = ("program", "command", "commit", "hardware", "versions", "world", "score", "unit")
+WEIGHTS = {"backbone": "backbone.safetensors", "checkpoint": "checkpoint/best.pt"}  # artifact -> file
 EVERY = 1.0  # seconds between two looks at the folder
 
 
@@ -62,22 +66,29 @@ class Tail:
 class Copy:
     """Copies a folder to a W&B run.
 
-    after: lines up to this step are there already.
+    after: lines and films up to this step are there already. handed: tells of each thing whether it is; None: `after`
+    alone does.
     """
 
-    def __init__(self, folder: Path, run: Any, after: float = -1) -> None:
-        self.run, self.after, self.videos, self.samples = run, after, folder / "videos", folder / "samples"
+    def __init__(self, folder: Path, run: Any, after: float = -1, handed: Handed | None = None) -> None:
+        self.run, self.after, self.handed, self.folder = run, after, handed, folder
+        self.videos, self.samples = folder / "videos", folder / "samples"
         self.tails = [Tail(folder / name) for name in LOGS]
         self.filmed: set[str] = set()
         self.drawn: set[str] = set()
         self.step = 0
+
+    def _new(self, what: str, step: int) -> bool:
+        """Whether a thing of a step has to be sent; notes that it is."""
+        return step > self.after if self.handed is None else self.handed.new(what)
 
     def update(self, last: bool = False) -> None:
         """Copy what is new; with `last` also the films that are written at a run's end."""
         for tail in self.tails:
             for line in tail.read():
                 self.step = max(self.step, line["step"])
-                if line["step"] > self.after:
+                kind = "evaluation" if any(key.startswith(("eval/", "test/")) for key in line) else "means"
+                if self._new(f"{tail.path.name} {line['step']} {kind}", line["step"]):
                     self.run.log(line)
         for path in sorted(self.videos.glob("*")):
             step = int(found[1]) if (found := FILM.fullmatch(path.name)) else None
@@ -86,13 +97,12 @@ class Copy:
             if step is None or path.name in self.filmed:
                 continue
             self.filmed.add(path.name)
-            if step > self.after:
+            if self._new(f"videos/{path.name}", step):
                 self._film(path, step)
-
         for path in sorted(self.samples.glob("*.png")):
             if path.name not in self.drawn and path.stem.isdecimal():
                 self.drawn.add(path.name)
-                if int(path.stem) > self.after:
+                if self._new(f"samples/{path.name}", int(path.stem)):
                     self._picture(path, int(path.stem))
 
     def _picture(self, path: Path, step: int) -> None:
@@ -110,6 +120,55 @@ class Copy:
             self.run.log({"eval/film": wandb.Video(str(path), format=path.suffix[1:]), "step": step})
         except Exception as error:  # a film is no reason to copy nothing else
             print(f"{path}: {error!r}", file=sys.stderr, flush=True)
+
+
+class Handed:
+    """What was handed to an online W&B run, in order: its first lines are what W&B has, by its own count.
+
+    path: of the file that keeps it. arrived: how many things W&B has. Raises ValueError where W&B has more than was
+    noted, of which an offline copy was uploaded, say.
+    """
+
+    def __init__(self, path: Path, arrived: int) -> None:
+        found = path.read_text().splitlines() if path.exists() else []
+        if len(found) < arrived:
+            raise ValueError(f"{path} has {len(found)} of {arrived} things")
+        self.there = set(found[:arrived])
+        self.file = open(path, "w")
+        self.file.writelines(f"{each}\n" for each in found[:arrived])
+        self.file.flush()
+
+    def new(self, what: str) -> bool:
+        """Whether a thing was never handed over; notes it."""
+        if what in self.there:
+            return False
+        self.there.add(what)
+        self.file.write(f"{what}\n")
+        self.file.flush()
+        return True
+
+
+def log_weights(folder: Path, run: Any, alias: str) -> None:
+    """Log the weights of the best evaluation as versions of artifacts; those that W&B has already stay one version.
+
+    alias: of these versions, beside latest and v0, v1, ...
+    """
+    import wandb
+
+    about = json.loads((folder / "config.json").read_text())
+    metadata = {key: about[key] for key in ("program", "world", "score") if key in about}
+    for name, file in WEIGHTS.items():
+        if (folder / file).is_file():
+            kept = Path(run.dir).parent / "weights" / Path(file).name
+            kept.parent.mkdir(exist_ok=True)
+            kept.unlink(missing_ok=True)
+            try:
+                os.link(folder / file, kept)  # a later save replaces the file, and this stays as it was
+            except OSError:
+                shutil.copyfile(folder / file, kept)
+            artifact = wandb.Artifact(name, type=name, metadata=metadata)
+            artifact.add_file(str(kept), name=kept.name, policy="immutable")
+            run.log_artifact(artifact, aliases=["latest", alias])
 
 
 def tell(**words: Any) -> None:
@@ -239,10 +298,16 @@ def main(asked: dict[str, Any]) -> None:
     try:
         tell(mode=asked["mode"])
         after = run.summary.get("step", -1) if getattr(run, "resumed", False) else -1
-        copy = Copy(folder, run, after if isinstance(after, int | float) else -1)
+        try:
+            handed = Handed(folder / "wandb" / "handed.txt", run.starting_step) if asked["mode"] == "online" else None
+        except ValueError as error:
+            print(error, file=sys.stderr, flush=True)
+            handed = None
+        copy = Copy(folder, run, after if isinstance(after, int | float) else -1, handed)
         while not watchdog.ended.wait(EVERY):
             copy.update()
         copy.update(last=True)
+        log_weights(folder, run, re.sub(r"[^\w.-]", "-", asked["name"]))
         run.finish(exit_code=watchdog.code)
     except Exception as error:
         again(asked, repr(error))

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from runs import compare
-from runs.compare import from_wandb
+from runs.compare import from_wandb, to_wandb
 from runs.groups import group
 from runs.reader import read_run
 from runs.wandb_process import CIRCUMSTANCES
-from tests.test_compare import make_run
+from tests.test_compare import describe, make_run
 from tests.wandb_server import Page, WandbServer
 
 pytest.importorskip("wandb")
@@ -84,3 +84,59 @@ def test_what_cannot_be_read_is_said(server):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
     assert done.returncode == 1 and "no run of this project's programs in team/saccade" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def compare_in_wandb(tmp_path, *flags):
+    """A comparison of three runs with --wandb, in a process of its own."""
+    for seed, words in ((1, {}), (2, {}), (3, {"learning_rate": 0.5})):
+        folder = describe(make_run(tmp_path / "results", seed, **words), id=f"abcdef0{seed}")
+        (folder / "videos").mkdir(exist_ok=True)
+        (folder / "videos" / "step-000000000010.gif").write_bytes(b"film %d" % seed)
+    command = [sys.executable, "-m", "runs.compare", str(tmp_path / "results"), "--wandb"]
+    command += ["--out", str(tmp_path / "out" / "curves.png"), "--html", str(tmp_path / "out" / "page.html"), *flags]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ)
+
+
+@pytest.mark.slow
+def test_a_comparison_is_made_in_wandb(server, tmp_path):
+    pytest.importorskip("wandb_workspaces")
+    done = compare_in_wandb(tmp_path, "--wandb-project", "team/saccade")
+    assert done.returncode == 0, done.stderr
+    assert "W&B report: " in done.stderr and "W&B workspace: " in done.stderr
+    (page,) = server.pages.values()
+    tables = [name for name in page.files if name.startswith("media/table/compare/runs_")]
+    assert len(tables) == 1 and page.exits == [0]
+    films = [data for version in server.artifacts.versions for name, data in version.files.items() if "gif" in name]
+    assert sorted(films) == [b"film 1", b"film 2", b"film 3"]
+    assert any(name.startswith("media/images/compare/curves") for name in page.files)
+    assert any(name.startswith("media/html/compare/report") for name in page.files)
+    report, workspace = server.views
+    assert report["displayName"] == "Comparison of 3 runs" == workspace["displayName"]
+    ids = [f"abcdef0{seed}" for seed in (1, 2, 3)]
+    for view in server.views:
+        spec = view["spec"]
+        assert all(f'"{each}"' in spec for each in ids), "it shows these runs and no others"
+        assert "program.value" in spec and "learning_rate.value" in spec, "grouped by agent and by what differs"
+        assert "eval/return" in spec and "eval/film" in spec
+    assert "compare/runs" in report["spec"] and "Runs by world" in report["spec"]
+
+
+def test_without_a_key_the_comparison_waits_for_a_sync(server, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY")
+    done = compare_in_wandb(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "W&B offline, to upload: wandb sync" in done.stderr and not server.pages and not server.views
+    (run,) = (tmp_path / "out" / "wandb").glob("offline-run-*")
+    assert list(run.glob("files/media/table/compare/runs_*.json")) and run.is_dir()
+    films = [path.read_bytes() for path in (tmp_path / "out" / "wandb" / "data").rglob("*") if path.is_file()]
+    assert {b"film 1", b"film 2", b"film 3"} <= {*films}
+
+
+def test_the_table_of_runs_by_hand(tmp_path):
+    folders = [make_run(tmp_path, 1), make_run(tmp_path, 2, learning_rate=0.5)]
+    groups = group(compare.load(folders))
+    head, rows = to_wandb.runs_table(groups)
+    assert head[:9] == ["world", "protocol", "agent", "seed", "status", "steps", "score", "last", "best"]
+    assert "learning_rate" in head[9:-1] and head[-1] == "film" and len(rows) == 2
+    assert {row[head.index("learning_rate")] for row in rows} == {None, "0.5"}
+    assert [to_wandb.place_of(run).project for each in groups for run in each.runs] == ["saccade", "saccade"]

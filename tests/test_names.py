@@ -31,6 +31,7 @@ OWN_WORDS = {  # where they are the words of a paper or a library
     "runs/sweep/table.py": {"console"},  # an argument of rich's
     "runs/timeline.py": {"trace"},
     "runs/trace.py": {"trace"},
+    "runs/compare/to_wandb.py": {"console"},  # of wandb.Settings
     "runs/wandb_process.py": {"console"},  # an argument of wandb.Settings
     "tests/benchmarks/gpu_jobs.py": {"trace"},  # a profiler's
     "tests/benchmarks/memories.py": {"beta"},  # an argument of cpprb

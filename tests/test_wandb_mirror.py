@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from runs import Options, Run, RunError, Score, machine, wandb_mirror
-from runs.wandb_process import Copy, Tail, begin
+from runs.wandb_process import Copy, Handed, Tail, begin
 
 BUDGET = 2.0  # seconds that W&B may add to a run, at its start and end together
 
@@ -215,6 +215,33 @@ def test_online_goes_on_after_what_is_there(tmp_path):
     page = Page()
     Copy(tmp_path, page, after=20).update(last=True)
     assert page.lines == [{"step": 30}]
+
+
+def test_what_has_arrived_is_not_sent_again_and_all_else_is(tmp_path):
+    """The means of a step had arrived when the run was killed; its evaluation and its film come after the resume."""
+    lines = [{"step": 10, "loss/td": 1.0}, {"step": 10, "eval/return": 2.0}, {"step": 20, "loss/td": 3.0}]
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]) + "\n")
+    page = Page()
+    Copy(tmp_path, page, handed=Handed(tmp_path / "handed.txt", 0)).update(last=True)
+    assert page.lines == lines[:1]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "step-000000000010.gif").write_bytes(b"film")
+    page.step = 1
+    for _ in range(2):  # the second process finds nothing new
+        copy = Copy(tmp_path, page, after=10, handed=Handed(tmp_path / "handed.txt", len(page.lines)))
+        copy._film = lambda path, step: page.log({"eval/film": path.name, "step": step})
+        copy.update(last=True)
+    assert page.lines == [*lines, {"eval/film": "step-000000000010.gif", "step": 10}]
+
+
+def test_what_was_handed_over_and_has_not_arrived_is_sent_again(tmp_path):
+    for _ in range(2):
+        handed = Handed(tmp_path / "handed.txt", 0)
+        assert handed.new("a") and handed.new("b") and not handed.new("a")
+    assert not Handed(tmp_path / "handed.txt", 1).new("a") and Handed(tmp_path / "handed.txt", 1).new("b")
+    with pytest.raises(ValueError, match="of 7 things"):
+        Handed(tmp_path / "handed.txt", 7)
 
 
 def test_films_are_copied_once_and_a_broken_one_stops_nothing(tmp_path, monkeypatch):

@@ -9,10 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from runs import wandb_mirror
+from runs import Run, machine, wandb_mirror
+from runs.wandb_process import hold
 from tests.test_wandb_mirror import BUDGET, Config, extra, logged, timed
 from tests.wandb_server import WandbServer
+from vision import backbones
 
 pytest.importorskip("wandb")
 pytestmark = pytest.mark.slow
@@ -86,3 +89,120 @@ def test_a_killed_run_goes_on_in_the_same_curve(server, tmp_path):
     counted = [json.loads(line)["_step"] for _, line in sorted(page.streams["wandb-history.jsonl"].items())]
     assert counted == list(range(len(counted))), "W&B's own count goes on, or its pages would drop the lines"
     assert len(server.pages) == 1 and page.exits[-1] == 0
+
+
+def everything(config, die=None):
+    """A run with lines, evaluations, films and weights; it is killed at a step, when W&B has what there is."""
+    machine.prepare("cpu", config.seed)
+    torch.manual_seed(1)
+    network = torch.nn.Linear(2, 1)
+    run = Run(config, "tests.walk", "Nowhere")
+    run.track(network=network)
+    for step in run.steps(config.steps, stride=2):
+        run.log({"loss/td": float(step)})
+        if run.due(10):
+            network.weight.data.fill_(step)
+            with run.writing(f"videos/step-{step + 2:012d}.gif") as path:
+                path.write_bytes(b"film %d" % step)
+            run.log_evaluation({"eval/return": float(step)})
+            with run.writing("backbone.safetensors") as path:
+                path.write_bytes(b"weights %d" % step)
+        if step == die:
+            time.sleep(5)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def check_everything(server, folder, page):
+    """Each line, film and config once, and the weights as artifacts, the last ones the latest."""
+    lines = page.lines()
+    numbers = [line for line in lines if "eval/film" not in line]
+    known = [line for line in logged(folder) if "loss/td" in line or "eval/return" in line]
+    assert ordered(line for line in numbers if "seconds" not in line) == ordered(known)
+    films = [line["step"] for line in lines if "eval/film" in line]
+    assert films == [10, 20, 30, 40]
+    sent = [name for name in page.files if name.startswith("media/")]
+    assert len(sent) == len(set(sent)) == 4
+    assert json.loads(page.config)["steps"]["value"] == 40
+    latest = {name: server.artifacts.find(f"{name}:latest") for name in ("backbone", "checkpoint")}
+    assert latest["backbone"].files == {"backbone.safetensors": b"weights 38"}
+    assert latest["checkpoint"].files == {"best.pt": (folder / "checkpoint/best.pt").read_bytes()}
+    assert all({*version.aliases} == {"latest", "Nowhere-walk-1"} for version in latest.values())
+    assert server.artifacts.uploads == 2 * len(server.artifacts.versions), "a file and its manifest, once"
+
+
+def test_everything_arrives_once_also_after_a_kill_and_a_resume(server, tmp_path):
+    code = (
+        "from pathlib import Path\nfrom tests.test_wandb_mirror import Config\n"
+        "from tests.test_wandb_online import everything\n"
+        f"everything(Config(folder=Path({str(tmp_path)!r}), wandb='online', log_every=10, save_every=0), die=24)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, timeout=900)
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "Nowhere" / "walk-1"
+    arrived(server, folder, exits=1)
+    assert [version.files for version in server.artifacts.versions if version.name == "backbone"] == [
+        {"backbone.safetensors": b"weights 18"}
+    ]
+    everything(Config(folder=tmp_path, wandb="online", log_every=10, save_every=0))
+    check_everything(server, folder, arrived(server, folder, exits=2))
+
+
+def test_an_offline_run_that_is_synced_later_keeps_everything(server, tmp_path):
+    everything(Config(folder=tmp_path, wandb="offline", log_every=10))
+    folder = tmp_path / "Nowhere" / "walk-1"
+    until = time.monotonic() + 600
+    while (folder / "wandb/copying.lock").exists() and not hold_free(folder) and time.monotonic() < until:
+        time.sleep(0.2)
+    (offline,) = (folder / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "sync", str(offline)]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ, timeout=900, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_everything(server, folder, arrived(server, folder, exits=1))
+
+
+def hold_free(folder):
+    """Whether the process that copies a folder has ended."""
+    lock = hold(folder / "wandb", 0.0)
+    if lock is None:
+        return False
+    lock.close()
+    return True
+
+
+def test_a_backbone_is_an_artifact(server, tmp_path, monkeypatch):
+    """An agent and a classifier begin with one that a run has logged; the second time without a server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    torch.manual_seed(3)
+    backbone = backbones.build("small", (1, 12, 12), width=0.25)
+    backbones.save(backbone, tmp_path / "backbone.safetensors")
+    code = (
+        "import wandb\n"
+        f"run = wandb.init(project='saccade', entity='team', dir={str(tmp_path)!r})\n"
+        "artifact = wandb.Artifact('backbone', type='backbone')\n"
+        f"artifact.add_file({str(tmp_path / 'backbone.safetensors')!r})\nrun.log_artifact(artifact)\nrun.finish()"
+    )
+    subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=600, check=True, capture_output=True)
+    assert len(server.artifacts.versions) == 1
+    few = ["--backbone", "wandb:team/saccade/backbone:v0", "--wandb", "disabled", "--device", "cpu", "--threads", "1"]
+    few += ["--steps", "64", "--batch", "8", "--evaluate-every", "32", "--folder", str(tmp_path), "--frozen"]
+    agent = ["agents.dqn", "--env", "Catch", "--film-seconds", "0", "--learn-start", "32", "--evaluate-games", "1"]
+    pictures = ["vision.classification", "--data", "shapes", "--no-test", "--train", "head"]
+    for module, *flags in (agent, pictures):
+        given = few if module == "agents.dqn" else few[:-1]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *flags, *given], cwd=ROOT, env=os.environ, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # fetched already
+        (saved,) = tmp_path.glob("*/dqn-1" if module == "agents.dqn" else "*/classification-1")
+        found = backbones.load(saved).state_dict()
+        first = next(iter(backbone.state_dict()))
+        assert found.keys() == backbone.state_dict().keys()
+        if module == "agents.dqn":
+            assert torch.equal(found[first], backbone.state_dict()[first])
+    few[1] = "wandb:team/saccade/backbone:latest"
+    done = subprocess.run(
+        [sys.executable, "-m", *agent, *few, "--name", "x"], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "W&B has not given wandb:team/saccade/backbone:latest" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.http_server import HttpServer
+from tests.wandb_artifacts import Artifacts
 
 PROJECT = {"id": "project", "name": "saccade", "entity": {"id": "entity", "name": "team"}}
 
@@ -21,7 +22,7 @@ class Page:
     config: str = "{}"
     streams: dict[str, dict[int, str]] = field(default_factory=dict)  # file -> number of the line -> line
     sent: list[tuple[str, int]] = field(default_factory=list)  # every line that came: file, number
-    files: set[str] = field(default_factory=set)
+    files: list[str] = field(default_factory=list)  # as they came
     opened: int = 0  # how often
     exits: list[int] = field(default_factory=list)
 
@@ -79,6 +80,8 @@ class WandbServer(HttpServer):
     def __init__(self) -> None:
         super().__init__(lambda method, path, body: (200, self.answer(path, body), {}))
         self.pages: dict[str, Page] = {}
+        self.artifacts = Artifacts(self.url)
+        self.views: list[dict[str, Any]] = []  # reports and workspaces, as they were saved
 
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         """The answer to a request."""
@@ -88,12 +91,39 @@ class WandbServer(HttpServer):
             return {"data": self._graphql(asked["query"], asked.get("variables") or {})}
         if parts[-1] == "file_stream":
             self.pages.setdefault(parts[-2], Page()).take(json.loads(body))
+        if parts[0] == "storage-artifacts":
+            version = self.artifacts.by_identity(parts[1])
+            if not body:
+                return version.manifest if parts[2] == "manifest" else version.files["/".join(parts[3:])]
+            self.artifacts.uploads += 1
+            if parts[2] == "manifest":
+                version.manifest = body
+            else:
+                version.files["/".join(parts[3:])] = body
         if parts[0] == "storage":
-            self.pages.setdefault(parts[1], Page()).files.add("/".join(parts[2:]))
+            self.pages.setdefault(parts[1], Page()).files.append("/".join(parts[2:]))
         return {}
 
     def _graphql(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("name") or given.get("run") or ""
+        if "upsertView(" in query:
+            place = {"id": "project", "name": given.get("projectName"), "entityName": given.get("entityName")}
+            view = given | {"id": f"view{len(self.views)}", "project": place, "updatedAt": "2026-01-01T00:00:00"}
+            self.views.append(view)
+            return {"upsertView": {"view": view, "inserted": True}}
+        if "ProjectInternalId" in query:
+            return {"project": PROJECT | {"internalId": "UHJvamVjdEludGVybmFsSWQ6MQ=="}}  # ProjectInternalId:1
+        if "models(" in query:  # the projects of an entity
+            node = {"id": "project", "name": "saccade", "entityName": "team", "createdAt": "2026-01-01T00:00:00"}
+            info = {"endCursor": None, "hasNextPage": False}
+            return {
+                "models": {
+                    "edges": [{"node": node | {"isBenchmark": False, "user": None}, "cursor": "c"}],
+                    "pageInfo": info,
+                }
+            }
+        if "rtifact" in query:
+            return self._artifact(query, given)
         if "upsertBucket" in query:
             new = name not in self.pages
             page = self.pages.setdefault(name, Page())
@@ -123,6 +153,51 @@ class WandbServer(HttpServer):
         if "bucket(" in query:
             page = self.pages.get(name)
             return {"model": PROJECT | {"bucket": page.bucket(name) if page else None}}
+        return self._about()
+
+    def _artifact(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request about artifacts."""
+        known, place = self.artifacts, f"{self.url}/storage-artifacts"
+        if "createArtifact(" in query:
+            return {"createArtifact": known.create(given.get("input") or given)}
+        if "createArtifactManifest(" in query or "updateArtifactManifest(" in query:
+            identity = given.get("artifactID") or given.get("artifactManifestID")
+            file = {"id": "file", "name": "manifest", "displayName": "manifest", "uploadHeaders": []}
+            file |= {"uploadUrl": f"{place}/{identity}/manifest"}
+            word = "createArtifactManifest" if "createArtifactManifest(" in query else "updateArtifactManifest"
+            return {word: {"artifactManifest": {"id": identity, "file": file}}}
+        if "createArtifactFiles(" in query:
+            nodes = []
+            for each in (given.get("input") or given)["artifactFiles"]:
+                identity, name = each["artifactID"], each["name"]
+                node = {"id": name, "name": name, "displayName": name, "uploadHeaders": [], "storagePath": name}
+                node |= {"uploadUrl": f"{place}/{identity}/file/{name}", "uploadMultipartUrls": None}
+                nodes.append({"node": node | {"artifact": {"id": identity}}})
+            return {"createArtifactFiles": {"files": {"edges": nodes}}}
+        if "commitArtifact(" in query:
+            version = known.by_identity(given.get("artifactID") or given["input"]["artifactID"])
+            version.state = "COMMITTED"
+            return {"commitArtifact": {"artifact": {"id": version.identity, "digest": version.digest}}}
+        version = known.find(given.get("name") or "")
+        if "artifactMembership(" in query:
+            version = known.find(f"{given['collection']}:{given['alias']}")
+            files = [
+                {"__typename": "File", "name": name, "directUrl": f"{place}/{version.identity}/file/{name}"}
+                for name in version.files
+            ]
+            info = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+            found = {"files": {"pageInfo": info, "edges": [{"node": each} for each in files]}}
+            return {
+                "project": {"artifactCollection": {"__typename": "ArtifactSequence", "artifactMembership": found}}
+            }
+        if "artifactCollectionMembership(" in query:
+            found = known.membership(version) if version else None
+            return {"project": PROJECT | {"internalId": "1", "artifactCollectionMembership": found}}
+        if "artifact(id:" in query:
+            return {"artifact": known.node(known.by_identity(given.get("id") or given["artifactID"]))}
+        return {"project": PROJECT | {"artifact": known.node(version) if version else None}}
+
+    def _about(self) -> dict[str, Any]:
         server = {"cliVersionInfo": {"max_cli_version": "99.0.0"}, "latestLocalVersionInfo": None, "features": []}
         viewer = {"id": "user", "entity": "team", "username": "team", "flags": "{}", "teams": {"edges": []}}
         return {"viewer": viewer, "serverInfo": server}

@@ -3,6 +3,7 @@
 __main__.py        `python -m runs.compare`
 loading.py         finds and reads the runs
 from_wandb.py      reads the runs of a W&B project
+to_wandb.py        makes the comparison in W&B: tables, report, workspace
 by_world.py        the table of seeds in each world, and tables as text
 aggregate.py       agents over worlds: normalized scores and their statistics
 efficiency.py      scores at shares of a budget, and time to a threshold

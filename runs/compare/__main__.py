@@ -7,6 +7,7 @@
     python -m runs.compare runs/published/atari results/Pong --markdown > table.md
     python -m runs.compare results --json groups.json    # every number, unrounded
     python -m runs.compare wandb:team/saccade results/Pong     # runs of a W&B project beside those of a folder
+    python -m runs.compare results/Pong --wandb          # tables with films, a report and a workspace in W&B itself
 
 Runs of one world, protocol, program and configuration are the seeds of one row and are averaged; runs under
 different protocols never are. With three seeds or more, a score is the mean over seeds and the 95% interval of
@@ -62,6 +63,8 @@ class Config:
     tex: Path | None = None  # file for all tables as LaTeX
     html: Path | None = None  # file for the report: one page with curves, tables and films, without a network
     film_megabytes: NonNegative = 20.0  # MB of films in the report at most
+    wandb: bool = False  # make the comparison in W&B: tables with films, a report and a workspace; offline: tables
+    wandb_project: str | None = None  # where to: entity/project; None: that of the first run
 
 
 def main() -> None:
@@ -122,6 +125,20 @@ def _write(config: Config, groups: Sequence[Group], over: Sequence[Block], warni
         with _written(worlds, "out", failed):
             pictures.draw(over, worlds, config.x)
             print(printable(f"picture: {worlds}"), file=sys.stderr)
+    if config.wandb:
+        from runs.compare import to_wandb
+
+        drawn = [path for path in (config.out, config.out.with_name(f"{config.out.stem}-worlds{config.out.suffix}"))]
+        shown = [path for path in drawn if path.suffix == ".png" and path.exists()]
+        page = config.html if config.html and config.html.exists() else None
+        found = sections(groups, over, config.threshold, config.metric)
+        try:
+            for line in to_wandb.publish(
+                groups, found, warnings, shown, page, config.wandb_project, config.out.parent
+            ):
+                print(printable(line), file=sys.stderr)
+        except ValueError as error:
+            failed.append(f"error: {error}")
     return printable("\n".join(failed))
 
 

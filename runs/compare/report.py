@@ -160,7 +160,7 @@ def _films(groups: Sequence[Group], megabytes: float) -> tuple[list[dict[str, st
         evaluated = [run for run in each.runs if run.final]
         best = each.score.best([run.final[each.score.metric] for run in evaluated]) if evaluated else None
         runs = [run for run in evaluated if run.final[each.score.metric] == best] or each.runs
-        path = _newest(runs[0].folder)
+        path = newest_film(runs[0].folder)
         if path is None:
             continue
         size = 4 * -(-path.stat().st_size // 3)  # in base64
@@ -178,7 +178,7 @@ def _films(groups: Sequence[Group], megabytes: float) -> tuple[list[dict[str, st
     return films, f"Left out, for --film-megabytes {megabytes:g}: {len(missing)} films of {total:.1f} MB ({names})."
 
 
-def _newest(folder: Path) -> Path | None:
+def newest_film(folder: Path) -> Path | None:
     """The film of a run's folder whose name, which begins with its step, comes last."""
     here = [path for place in (folder / "videos", folder) if place.is_dir() for path in sorted(place.iterdir())]
     found = [path for path in here if path.suffix in FILMS and path.is_file() and not path.is_symlink()]

@@ -3,6 +3,7 @@
     backbone = backbones.build("nature", (4, 84, 84))              # a name, and the shape of one input
     backbone = backbones.build("results/Breakout/dqn-1", (4, 84, 84), frozen=True)   # pretrained: of a run
     backbone = backbones.build("resnet18:imagenet", (3, 224, 224))   # published weights, or a file of them
+    backbone = backbones.build("wandb:team/saccade/backbone:v3", (4, 84, 84))   # pretrained: an artifact of W&B
     maps = backbone(images)                                        # list of (B, backbone.channels[i], H_i, W_i)
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
@@ -42,7 +43,7 @@ from typing import Any
 
 import torch
 
-from runs import suggestions
+from runs import artifacts, suggestions
 from vision.backbones import published
 from vision.backbones.airbench import Airbench
 from vision.backbones.alexnet import ALEXNETS, AlexNet
@@ -141,7 +142,8 @@ def build(
     """A backbone for inputs of `shape`: (C, H, W) for images, (D,) for vectors.
 
     name: a key of BACKBONES; or NAME:imagenet, NAME:imagenet-v2 or NAME:FILE for published weights (see
-        published.read and load_pretrained); or a run's folder, or a .safetensors file: its pretrained backbone (load)
+        published.read and load_pretrained); or a run's folder, a .safetensors file, or wandb:entity/project/NAME:v3,
+        an artifact of W&B: its pretrained backbone (load)
     frozen: no gradients, and evaluation mode permanently
     preprocessing: Preprocessing.spec() of the images that weights were trained on; None: inputs are not normalized
     subtracts_mean: subtract a mean observation from every input, zero until Backbone.set_mean_observation; a
@@ -166,6 +168,8 @@ def build(
         if subtracts_mean:
             backbone.set_mean_observation(torch.zeros(backbone.shape, dtype=torch.uint8))
         return backbone.freeze() if frozen else backbone
+    if artifacts.is_artifact(name):
+        return build(artifacts.fetch(name, ".safetensors"), shape, frozen, **options)
     if (found := checkpoint(name)) is not None:
         if subtracts_mean:
             raise ValueError(
@@ -191,12 +195,14 @@ def default_options(name: str) -> BackboneOptions:
 def unknown(name: str | Path) -> ValueError:
     """The error for a name that is not a backbone's."""
     hint = suggestions.one_of(str(name).partition(":")[0], BACKBONES, "choose one of")
-    return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run)")
+    return ValueError(f"unknown backbone {str(name)!r}: {hint} (or the folder of a run, or an artifact of W&B)")
 
 
 def check(name: str | Path) -> None:
     """Raise ValueError for a name that build() does not accept, without reading weights."""
-    if (
+    if artifacts.is_artifact(name):
+        artifacts.check(name)
+    elif (
         str(name).partition(":")[0] not in BACKBONES
         and not Path(name).is_dir()
         and Path(name).suffix != ".safetensors"
@@ -248,7 +254,8 @@ def load(path: str | Path, shape: Sequence[int] | None = None, frozen: bool = Fa
     channels changes the first convolution (checkpoints.adapt_channels).
     Raises FileNotFoundError, or ValueError when the weights cannot fit.
     """
-    path = Path(path) / FILENAME if Path(path).is_dir() else Path(path)
+    path = artifacts.fetch(path, ".safetensors") if artifacts.is_artifact(path) else Path(path)
+    path = path / FILENAME if path.is_dir() else path
     spec, weights = read(path)
     _check(path, spec, weights)
     backbone = build(**spec | ({} if shape is None else {"shape": tuple(shape)}))
