@@ -1,9 +1,10 @@
-"""ONNX export of a trained agent: one file that chooses actions in ONNX Runtime, without torch.
+"""ONNX or torch.export of a trained agent: one file that chooses actions in ONNX Runtime, or in torch without us.
 
     python -m agents.export results/Catch/dqn-1 agent.onnx
+    python -m agents.export results/Catch/dqn-1 agent.pt2        # torch.export.load("agent.pt2").module()
     python -m agents.export results/CartPole-v1/ppo-1 agent.onnx --checkpoint last
 
-Needs the extra `onnx`. The graph's input is `observation` (N, ...), of the type and shape that the world gives
+ONNX needs the extra `onnx`. The graph's input is `observation` (N, ...), of the type and shape that the world gives
 (frames are uint8), for any number of games N; of IQN, R2D2 and attention for one, or as many as --games says. Its
 first output is `action`, the best (Q-learning) or most probable one, as the world takes it. Beside it are
 
@@ -14,8 +15,9 @@ first output is `action`, the best (Q-learning) or most probable one, as the wor
   policy gradients, to be given with the next observation; of R2D2 `hidden` and `cell` (N, U), which with the action
   (one-hot) and the reward of the step are the next `state`, in this order.
 
-The metadata of the file has the world's name and options, the program and the step. Exploration is left out: actions
-are greedy. Agents that sample where to look (agents.hard_attention, agents.recurrent_attention) are not exported.
+The metadata of the file (about.json in a .pt2) has the world's name and options, the program and the step.
+Exploration is left out: actions are greedy. Agents that sample where to look (agents.hard_attention,
+agents.recurrent_attention) are not exported.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import runs
 from agents.networks.actor_critic import ActorCritic
 from agents.networks.distributions import Categorical
 from agents.networks.recurrent_q import R2D2Network
-from runs import onnx_file, saved
+from runs import onnx_file, saved, torch_export
 from runs.flag_types import Whole
 from runs.printing import printable
 
@@ -86,7 +88,7 @@ class Policy(nn.Module):
 
     def forward(self, observation: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
         network = self.network
-        before = observation.new_zeros((len(observation), 0), dtype=torch.float32) if state is None else state
+        before = observation.new_zeros((observation.shape[0], 0), dtype=torch.float32) if state is None else state
         parameters, value, after = network.step(observation, before)
         sample = network.head.mode(parameters)
         found = (parameters,) if self.discrete else parameters.unbind(1)
@@ -102,7 +104,7 @@ def graph(network: nn.Module) -> Values | Policy:
 
 
 def export(agent: agents.Agent, path: Path, games: int = 0) -> tuple[str, ...]:
-    """Write an agent as ONNX. Returns the names of the outputs.
+    """Write an agent as ONNX, or as a torch.export program where the path ends in .pt2. Returns the outputs' names.
 
     games: side by side; 0: any number, or one where the network can only be traced for a fixed number.
 
@@ -122,7 +124,10 @@ def export(agent: agents.Agent, path: Path, games: int = 0) -> tuple[str, ...]:
         inputs, varying = _example(agent, traced, 1), {}
     options = {key: value for key, value in agent.options.items() if isinstance(value, str | int | float | bool)}
     about = {"program": program, "env": agent.env, "options": options, "step": agent.step}
-    onnx_file.write(path, traced, inputs, traced.outputs, varying, about)
+    if path.suffix != torch_export.SUFFIX:
+        onnx_file.write(path, traced, inputs, traced.outputs, varying, about)
+    elif not torch_export.write(path, traced, inputs, traced.outputs, varying, about) and varying:
+        torch_export.write(path, traced, _example(agent, traced, 1), traced.outputs, {}, about)
     return traced.outputs
 
 

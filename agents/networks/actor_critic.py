@@ -125,7 +125,7 @@ class RecurrentActorCritic(ActorCritic):
         return self.core.initial_state(count)
 
     def step(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        is_first = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        is_first = torch.zeros(state.shape[0], 1, dtype=torch.bool, device=state.device)
         return self._unroll(observation.unsqueeze(1), is_first, state)
 
     def unroll(self, observation: Tensor, is_first: Tensor, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:

@@ -93,7 +93,7 @@ class R2D2Network(nn.Module):
     def forward(self, observation: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One step: observation (N, ...) and state (N, S) -> values (N, A), and hidden and cell (N, U) after it."""
         hidden, cell, previous_step = split_state(state, self.lstm_units)
-        is_first = torch.zeros(len(state), 1, dtype=torch.bool, device=state.device)
+        is_first = torch.zeros(state.shape[0], 1, dtype=torch.bool, device=state.device)
         output, hidden, cell = self.unroll(
             self.encode(observation.unsqueeze(1)), previous_step.unsqueeze(1), is_first, hidden, cell
         )

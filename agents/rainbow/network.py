@@ -24,7 +24,7 @@ class Prediction(NamedTuple):
 
     def of(self, action: Tensor) -> Tensor:
         """(B, Z), those of one action (B,) each."""
-        return self.atoms[torch.arange(len(action), device=action.device), action]
+        return self.atoms[torch.arange(action.shape[0], device=action.device), action]
 
     def split(self, count: int) -> tuple[Prediction, Prediction]:
         """The first `count` of quantiles that were drawn, and the others."""
@@ -69,9 +69,9 @@ class RainbowNetwork(nn.Module):
             return Prediction(atoms, fixed)
         count = fractions or self.fractions
         if self.training:
-            drawn = torch.rand(len(x), count, device=x.device)
+            drawn = torch.rand(x.shape[0], count, device=x.device)
         else:
-            drawn = qr_dqn.midpoints(count, x.device).expand(len(x), count)
+            drawn = qr_dqn.midpoints(count, x.device).expand(x.shape[0], count)
         x = x[:, None] * self.embed(drawn)  # (B, K, F)
         return Prediction(self._streams(x.flatten(0, 1)).unflatten(0, drawn.shape).transpose(1, 2), drawn)
 

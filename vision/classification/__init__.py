@@ -17,7 +17,7 @@ rate_range.py           learning-rate range test; grid_and_random.py: grid again
 ablation_study.py       what every regularizer, initializer and augmentation is worth
 architecture_search.py  random search and regularized evolution over cells
 stage_probe.py          a linear classifier on every stage; transfer_study.py: how much of a backbone to train
-retrieval.py            the nearest images by features; export.py: classifiers as ONNX files
+retrieval.py            the nearest images by features; export.py: classifiers as ONNX or torch.export files
 bag_of_words.py         SIFT (sift.py), k-means and histograms of words (visual_words.py), SVM
 short_fit.py            short trainings in memory, and the files of studies
 stage_features.py       maps as vectors; linear_probe.py: a linear classifier on vectors

@@ -1,11 +1,12 @@
-"""ONNX export of a trained classifier: one file that classifies images in ONNX Runtime, without torch.
+"""ONNX or torch.export of a trained classifier: one file that classifies images in ONNX Runtime, or in torch.
 
     python -m vision.classification.export results/shapes/classification-1 classifier.onnx
+    python -m vision.classification.export results/shapes/classification-1 classifier.pt2
 
-Needs the extra `onnx`. The graph's input is `images` (N, C, H, W) uint8, any number of the size that the run has
-learned from; its outputs are `probabilities` (N, classes) and `label` (N,). Snapshots of a run are averaged, as in
-`vision.classification.load`. Standardization of the images is part of the graph; the file's metadata has the names of
-the classes.
+ONNX needs the extra `onnx`; a .pt2 is read by torch.export.load, without us. The graph's input is `images`
+(N, C, H, W) uint8, any number of the size that the run has learned from; its outputs are `probabilities` (N, classes)
+and `label` (N,). Snapshots of a run are averaged, as in `vision.classification.load`. Standardization of the images
+is part of the graph; the file's metadata (about.json in a .pt2) has the names of the classes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tyro
 from torch import Tensor, nn
 
 import runs
-from runs import onnx_file
+from runs import onnx_file, torch_export
 from runs.printing import printable
 from vision.classification.train import Trained, load
 
@@ -43,12 +44,14 @@ class Graph(nn.Module):
 
 
 def export(trained: Trained, path: Path) -> None:
-    """Write a run's classifier as ONNX. Raises RunError where the extra `onnx` is missing."""
+    """Write a run's classifier as ONNX, or as a torch.export program where the path ends in .pt2. Raises RunError
+    where the extra `onnx` is missing."""
     example = trained.sets.train.images[:2].cpu().clone()
     names = ("probabilities", "label")
     about = {"classes": list(trained.sets.classes)}
     varying = dict.fromkeys(("images", *names), "images")
-    onnx_file.write(path, Graph(trained).cpu().eval(), {"images": example}, names, varying, about)
+    writer = torch_export if path.suffix == torch_export.SUFFIX else onnx_file
+    writer.write(path, Graph(trained).cpu().eval(), {"images": example}, names, varying, about)
 
 
 def main(config: Config) -> None:
