@@ -59,8 +59,10 @@ def write(
             program = torch.export.export(graph, given, strict=False)
     kept = json.dumps(dict(about) | {"inputs": list(inputs), "outputs": list(outputs)})
     try:
-        torch.export.save(program, str(path), extra_files={ABOUT: kept})
-        loaded = torch.export.load(str(path)).module()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of weights that share memory
+            torch.export.save(program, str(path), extra_files={ABOUT: kept})
+            loaded = torch.export.load(str(path)).module()
     except OSError as error:
         raise files.RunError(f"could not write {path}: {error.strerror or error}. Choose another place") from error
     check(loaded, graph, given)

@@ -128,6 +128,35 @@ def test_published_scores_recomputed():
     assert statistics.optimality_gap(scores) == pytest.approx(gap, abs=1e-4)
 
 
+GAMES = ("Breakout", "Pong", "Seaquest", "SpaceInvaders", "Qbert", "BeamRider", "Enduro", "MsPacman", "Asterix")
+# Dopamine's published curves (google/dopamine, baselines/atari/data: sticky actions, 5 seeds), the mean of the last
+# ten of 200 iterations of a million frames; of ten games, the last one Freeway.
+DOPAMINE = {
+    "DQN, RMSProp": (94.0, 15.6, 1_513, 1_760, 9_911, 5_482, 640, 3_349, 2_735, 26.2),
+    "DQN, Adam": (197.1, 19.7, 5_130, 4_333, 10_609, 5_818, 1_733, 3_487, 15_996, 26.9),
+    "Rainbow": (107.1, 20.1, 9_937, 4_117, 17_593, 6_224, 2_182, 3_921, 17_513, 33.6),
+}
+
+
+def test_dopamines_curves_recomputed():
+    """Of ten human-normalized scores the two lowest and the two highest are cut; sorted, rounded to four digits:
+
+    RMSProp  0.0344 0.3045 | 0.3090 0.4578 0.7334 0.7438 0.8851 1.0283 | 1.0600 3.2049
+    Adam     0.1206 0.3293 | 0.4786 0.7859 0.9088 1.1445 1.9035 2.0139 | 2.7520 6.7847
+    Rainbow  0.2350 0.3538 | 0.5439 1.1351 1.1558 1.3113 2.0864 2.5357 | 2.6100 3.6597
+    """
+    scores = {
+        agent: [np.array([human_normalized(game, each)]) for game, each in zip((*GAMES, "Freeway"), row, strict=True)]
+        for agent, row in DOPAMINE.items()
+    }
+    found = [statistics.iqm(each) for each in scores.values()]
+    assert found == pytest.approx([4.1574 / 6, 7.2352 / 6, 8.7682 / 6], abs=1e-4)
+    found = [statistics.median(each) for each in scores.values()]
+    assert found == pytest.approx([1.4772 / 2, 2.0533 / 2, 2.4671 / 2], abs=1e-4)
+    gaps = [(7 - 3.4680) / 10, (5 - 2.6232) / 10, (3 - 1.1327) / 10]  # of 7, 5 and 3 scores below 1
+    assert [statistics.optimality_gap(each) for each in scores.values()] == pytest.approx(gaps, abs=1e-4)
+
+
 def simulated(random, kind, worlds, seeds):
     """Scores of an agent whose runs in a world are normally distributed, or skewed, around that world's mean."""
     for middle in np.linspace(0.3, 1.7, worlds):

@@ -16,7 +16,7 @@ from tests.faults.programs import PROGRAMS, draw
 from vision.classification import export as export_classifier
 from vision.classification import train as classification
 
-LOOPS = {"agents.rainbow": "agents.rainbow.loop"}
+LOOPS = {"agents.rainbow": "agents.rainbow.loop", "vision.classification": "vision.classification.train"}
 FIXED = ("iqn", "r2d2", "soft_attention")  # games, of networks that are exported for one
 OTHERS = ("c51", "iqn", "noisy", "r2d2", "pqn", "reinforce", "ppo, continuous", "soft_attention")
 
