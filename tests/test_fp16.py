@@ -19,7 +19,7 @@ from vision.classification import short_fit
 from vision.classification import train as classifier
 
 CPU = torch.device("cpu")
-IN_FLOAT32 = ("tabular", "tabular, planned", "sequences", "sequences, text", "mixtures")  # they have no --bf16 either
+IN_FLOAT32 = ("tabular", "tabular, planned", "sequences", "sequences, text", "mixtures", "world_model")  # no --fp16
 DAILY = ("dqn", "reinforce", "a2c", "recurrent_attention", "classification", "segmentation", "gan", "captioning")
 
 

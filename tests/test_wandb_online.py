@@ -204,5 +204,5 @@ def test_a_backbone_is_an_artifact(server, tmp_path, monkeypatch):
     done = subprocess.run(
         [sys.executable, "-m", *agent, *few, "--name", "x"], cwd=ROOT, env=os.environ, capture_output=True, text=True
     )
-    assert done.returncode == 1 and "W&B has not given wandb:team/saccade/backbone:latest" in done.stderr
+    assert done.returncode == 2 and "W&B has not given wandb:team/saccade/backbone:latest" in done.stderr
     assert "Traceback" not in done.stderr

@@ -57,6 +57,7 @@ from envs import Transition, World
 from replay import PrioritizedReplay
 from runs import ray_connection
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from vision import backbones
 
@@ -212,11 +213,11 @@ def train(config: Config) -> None:
     online = build(config, world)
     estimate_mean_observation(config, online, run)
     target = optimization.frozen_copy(config, online)
-    optimizer = optimization.adam(config, online)
+    optimizer, scaler = optimization.adam(config, online), LossScaler(config.fp16, device)
     memory = q_learning.build_memory(config, world, run, config.n_step)
     memory = PrioritizedReplay(memory, config.priority_exponent)
     world.close()  # the actors have their own
-    run.track(online=online, target=target, optimizer=optimizer, memory=memory)
+    run.track(online=online, target=target, optimizer=optimizer, memory=memory, **scaler.parts)
 
     def learn(batch: Transition, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         reward = batch.reward.sign() if config.clip_reward else batch.reward
@@ -231,11 +232,13 @@ def train(config: Config) -> None:
         taken = values.gather(1, batch.action[:, None]).squeeze(1)
         loss = (weight * (F.smooth_l1_loss if config.huber else F.mse_loss)(taken, y, reduction="none")).mean()
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         if config.max_grad_norm:
             nn.utils.clip_grad_norm_(online.parameters(), config.max_grad_norm)
-        optimizer.step()
-        return {"loss/td": loss.detach(), "value/mean": values.detach().mean()}, (y - taken).detach().abs()
+        scaler.step(optimizer)
+        metrics = {"loss/td": loss.detach(), "value/mean": values.detach().mean()}
+        return metrics | scaler.metrics, (y - taken).detach().abs()
 
     learn = torch.compile(learn) if config.compile else learn
     learn = runs.Captured(learn, device) if config.capture else learn
