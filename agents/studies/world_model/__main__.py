@@ -11,8 +11,8 @@ the last frame (`copy`) and that of the frame's own reconstruction, the least th
 a game and its dream side by side: same first frames, same actions. The encoder is a backbone for agents.
 
 Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; latents are a map, and errors of pixels
-are in units of their deviations, so that a small ball counts and is found; the LSTM
-keeps a share of each latent that it chooses, and predicts the sign of rewards.
+are in units of their deviations, so that a small ball counts and is found; the LSTM keeps a share of each latent that
+it chooses, and predicts the sign of rewards.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Ha & Schmidhuber 2018, "World models" (arXiv 1803.10122): z_t are latents of frame t, and an LSTM that reads z_t and
 action a_t gives a mixture of Gaussians over z_t+1 for each latent (Graves 2013, arXiv 1308.0850, equations 21 to 25)
-and, as in their game of Doom, whether the game ends. Here a share of z_t, which the LSTM chooses, is added to the means,
-so that what stands still need not be learned, and the sign of the reward is predicted, too.
+and, as in their game of Doom, whether the game ends. Here a share of z_t, which the LSTM chooses, is added to the
+means, so that what stands still need not be learned, and the sign of the reward is predicted, too.
 """
 
 from __future__ import annotations
