@@ -11,8 +11,8 @@ the last frame (`copy`) and that of the frame's own reconstruction, the least th
 a game and its dream side by side: same first frames, same actions. The encoder is a backbone for agents.
 
 Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; latents are a map, and errors of pixels
-are in units of their deviations, so that a small ball counts and is found; the LSTM predicts differences of latents,
-and the sign of rewards.
+are in units of their deviations, so that a small ball counts and is found; the LSTM
+keeps a share of each latent that it chooses, and predicts the sign of rewards.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Config(runs.Options):
     components: Count = 3  # Gaussians of a latent's mixture
     kl_weight: NonNegative = 0.1  # of the VAE's KL, which rises from 0 between a fifth and four fifths of its updates
     steps: Count = 10_000  # updates
-    frame_share: Share = 0.5  # of the updates that teach the VAE; the others teach the LSTM
+    frame_share: Share = 0.35  # of the updates that teach the VAE; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
-    batch: Count = 32  # windows an update
+    batch: Count = 16  # windows an update
     length: Count = 32  # steps of a window
     learning_rate: NonNegative = 3e-3  # of Adam at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 100.0  # norm of the gradient, at most

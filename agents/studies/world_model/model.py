@@ -1,8 +1,9 @@
 """WorldModel: frames as latents by a VAE, and an LSTM that predicts the next ones.
 
 Ha & Schmidhuber 2018, "World models" (arXiv 1803.10122): z_t are latents of frame t, and an LSTM that reads z_t and
-action a_t gives a mixture of Gaussians over z_t+1 for each latent (Graves 2013, arXiv 1308.0850, equations 21 to 25),
-here as differences from z_t, and, as in their game of Doom, whether the game ends; here the sign of the reward, too.
+action a_t gives a mixture of Gaussians over z_t+1 for each latent (Graves 2013, arXiv 1308.0850, equations 21 to 25)
+and, as in their game of Doom, whether the game ends. Here a share of z_t, which the LSTM chooses, is added to the means,
+so that what stands still need not be learned, and the sign of the reward is predicted, too.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ class WorldModel(nn.Module):
         self.latents = math.prod(self.vae.shape)
         self.lstm = nn.LSTM(self.latents + actions, hidden, batch_first=True)
         self.mixture = nn.Linear(hidden, 3 * self.latents * components)
+        self.kept = nn.Linear(hidden, self.latents)  # logit of the share of a latent that stays
         self.outcome = nn.Linear(hidden, 4)
 
     def fit_pixels(self, frames: Tensor) -> None:
@@ -180,7 +182,7 @@ class WorldModel(nn.Module):
         outcome = self.outcome(outputs).float()
         found = Prediction(
             weight.log_softmax(-1),
-            mean + z.unsqueeze(-1).float(),
+            mean + (self.kept(outputs).float().sigmoid() * z.float()).unsqueeze(-1),
             log_deviation.clamp(NARROWEST, 2.0),
             outcome[..., :3],
             outcome[..., 3],
