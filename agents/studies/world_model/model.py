@@ -1,0 +1,137 @@
+"""WorldModel: frames as latents by a VAE, and an LSTM that predicts the next ones.
+
+Ha & Schmidhuber 2018, "World models" (arXiv 1803.10122): z_t are latents of frame t, and an LSTM that reads z_t and
+action a_t gives a mixture of Gaussians over z_t+1 for each latent (Graves 2013, arXiv 1308.0850, equations 21 to 25),
+here as differences from z_t, and, as in their game of Doom, whether the game ends; here the sign of the reward, too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vision import backbones
+from vision.generation.vae import VAE
+
+NARROWEST = -5.0  # log of a component's least deviation; latents of the prior have 1
+
+
+class Prediction(NamedTuple):
+    """Of one step or several, (...): the mixture of each of L latents of the next frame, reward and end."""
+
+    log_weight: Tensor  # (..., L, K), logs that sum to 1
+    mean: Tensor  # (..., L, K)
+    log_deviation: Tensor  # (..., L, K)
+    reward: Tensor  # (..., 3), logits of a reward below, at and above 0
+    end: Tensor  # (...), logit that the game ends
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density (...) of latents (..., L)."""
+        scaled = (z.unsqueeze(-1) - self.mean) * (-self.log_deviation).exp()
+        each = self.log_weight - self.log_deviation - 0.5 * (scaled.square() + math.log(2 * math.pi))
+        return each.logsumexp(-1).sum(-1)
+
+    def expected(self) -> Tensor:
+        """The mixture's mean (..., L)."""
+        return (self.log_weight.exp() * self.mean).sum(-1)
+
+    def draw(self, temperature: float, generator: torch.Generator | None = None) -> Tensor:
+        """Latents (..., L) drawn from the mixture; the expected ones at temperature 0.
+
+        temperature: weights are raised to the power of its inverse, variances multiplied by it (Ha & Schmidhuber
+        2018, appendix A).
+        """
+        if temperature == 0:
+            return self.expected()
+        weight = (self.log_weight / temperature).softmax(-1)
+        component = torch.multinomial(weight.flatten(0, -2).cpu(), 1, generator=generator).to(weight.device)
+        component = component.view(*weight.shape[:-1], 1)
+        mean, deviation = self.mean.gather(-1, component), self.log_deviation.gather(-1, component).exp()
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        return (mean + deviation * math.sqrt(temperature) * noise).squeeze(-1)
+
+
+class WorldModel(nn.Module):
+    """The VAE of frames (B, 1, 84, 84) and the LSTM of its latents.
+
+    components: Gaussians of a latent's mixture. levels: gray values of a pixel that the VAE's likelihood
+    distinguishes.
+    """
+
+    def __init__(
+        self,
+        backbone: backbones.Backbone,
+        actions: int,
+        latents: int = 64,
+        hidden: int = 256,
+        components: int = 5,
+        levels: int = 256,
+        kl_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.actions, self.latents, self.components = actions, latents, components
+        self.vae = VAE(backbone, levels, 0, latents, 512, 0, "gaussian", 0, kl_weight)
+        self.lstm = nn.LSTM(latents + actions, hidden, batch_first=True)
+        self.mixture = nn.Linear(hidden, 3 * latents * components)
+        self.outcome = nn.Linear(hidden, 4)
+
+    @property
+    def backbone(self) -> backbones.Backbone:
+        """The VAE's encoder, which agents take as --backbone."""
+        return self.vae.backbone
+
+    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (B, L) of the latents of frames (B, 1, 84, 84) uint8."""
+        mean, log_variance = self.vae.posterior.base(self.vae.features(frames))
+        return mean, (0.5 * log_variance).exp()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Frames (B, 1, 84, 84) from 0 to 1 of latents (B, L)."""
+        return self.vae.decode(z)
+
+    def predict(
+        self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Prediction, tuple[Tensor, Tensor]]:
+        """The predictions after each step, and the LSTM's state after the last one.
+
+        Args:
+            z: (B, T, L) of the frames before the steps.
+            action: (B, T) int64.
+            state: of the LSTM before the first; None at the start of a game.
+        """
+        inputs = torch.cat([z, F.one_hot(action, self.actions).to(z.dtype)], -1)
+        outputs, state = self.lstm(inputs, state)
+        weight, mean, log_deviation = self.mixture(outputs).float().view(*z.shape, 3, self.components).unbind(-2)
+        outcome = self.outcome(outputs).float()
+        found = Prediction(
+            weight.log_softmax(-1),
+            mean + z.unsqueeze(-1).float(),
+            log_deviation.clamp(NARROWEST, 2.0),
+            outcome[..., :3],
+            outcome[..., 3],
+        )
+        return found, state
+
+    def frame_losses(self, frames: Tensor) -> dict[str, Tensor]:
+        """The VAE's losses of frames (B, 1, 84, 84) uint8, scalars: the sum of those called loss/... is minimized."""
+        pixels = (frames.long() * self.vae.levels // 256).float() / (self.vae.levels - 1)
+        return self.vae.losses(pixels, torch.zeros(len(frames), dtype=torch.long, device=frames.device))
+
+    def dynamics_losses(self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> dict[str, Tensor]:
+        """The LSTM's losses of latents z (B, T + 1, L), scalars: nats a latent, of the reward's sign and of the end.
+
+        action, reward, last: (B, T); the frame after a step with which a game ended is another game's: not predicted.
+        """
+        found, _ = self.predict(z[:, :-1], action)
+        going = ~last
+        nats = -(found.log_prob(z[:, 1:]) * going).sum() / going.sum().clamp(min=1) / self.latents
+        sign = (reward.sign() + 1).long()
+        return {
+            "loss/latent": nats,
+            "loss/reward": F.cross_entropy(found.reward.flatten(0, 1), sign.flatten()),
+            "loss/end": F.binary_cross_entropy_with_logits(found.end, last.float()),
+        }
