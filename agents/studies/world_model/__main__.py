@@ -10,8 +10,8 @@ neither saw are for evaluation. The score is the squared error of the next frame
 the last frame (`copy`) and that of the frame's own reconstruction, the least that a prediction can have. videos/ has
 a game and its dream side by side: same first frames, same actions. The encoder is a backbone for agents.
 
-Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; a discretized logistic likelihood of
-pixels, so that a small ball counts; the LSTM predicts differences of latents, and the sign of rewards.
+Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; errors of pixels in units of their
+deviations, so that a small ball counts; the LSTM predicts differences of latents, and the sign of rewards.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Config(runs.Options):
     frames: Count = 20_000  # recorded, of all worlds
     worlds: Count = 8  # games side by side, of which an eighth is for evaluation
     backbone: str = "nature"  # the encoder: a name of python -m vision.backbones
-    width: Positive = 1.0  # channels of the backbone, times its family's
+    width: Positive = 0.5  # channels of the backbone, times its family's
     latents: Count = 64
     hidden: Count = 256  # units of the LSTM
     components: Count = 5  # Gaussians of a latent's mixture
@@ -90,6 +90,8 @@ def main(config: Config) -> None:
     model = WorldModel(
         backbone, actions, config.latents, config.hidden, config.components, kl_weight=config.kl_weight
     ).to(device)
+    frames = train.frame.flatten(0, 1)
+    model.vae.pixels.fit(frames)
     optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
     run = runs.Run(
         config, PROGRAM, game, score=runs.Score("eval/next_frame_error", "min"), unit="updates",
@@ -98,7 +100,6 @@ def main(config: Config) -> None:
     run.track(model=model, optimizer=optimizer)
     first = round(config.frame_share * config.steps)  # update of the LSTM
     latents: tuple[torch.Tensor, torch.Tensor] | None = None
-    frames = train.frame.flatten(0, 1)
     for step in run.steps(config.steps):
         begun, end = (0, first) if step < first else (first, config.steps)
         optimizers.set_learning_rate(optimizer, config.learning_rate * (end - step) / (end - begun))

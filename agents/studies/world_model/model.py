@@ -8,6 +8,7 @@ here as differences from z_t, and, as in their game of Doom, whether the game en
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,8 @@ from torch.nn import functional as F
 from vision import backbones
 from vision.generation.vae import VAE
 
+FEW = 1_000  # frames of which float copies are made at once
+LEAST_DEVIATION = 0.02  # of a pixel, 5 of 255: those of a still background
 NARROWEST = -5.0  # log of a component's least deviation; latents of the prior have 1
 
 
@@ -55,12 +58,45 @@ class Prediction(NamedTuple):
         return (mean + deviation * math.sqrt(temperature) * noise).squeeze(-1)
 
 
-class WorldModel(nn.Module):
-    """The VAE of frames (B, 1, 84, 84) and the LSTM of its latents.
+class StandardizedPixels(nn.Module):
+    """Gaussian likelihood of pixels, each with its own deviation over the recorded frames.
 
-    components: Gaussians of a latent's mixture. levels: gray values of a pixel that the VAE's likelihood
-    distinguishes.
+    A ball of two pixels, which is seldom where it is, then counts as much as a field. Has the methods of
+    vision/generation/likelihoods.py; the parameter of a pixel is its mean, less that over the frames, in deviations.
     """
+
+    outputs = 1
+    mean_frame: Tensor  # (1, 84, 84)
+    deviation: Tensor  # (1, 84, 84)
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("mean_frame", torch.zeros(*shape))
+        self.register_buffer("deviation", torch.ones(*shape))
+
+    def fit(self, frames: Tensor) -> None:
+        """Take mean and deviation from frames (N, C, H, W) uint8."""
+        count = len(frames)
+        mean = sum(some.float().sum(0) for some in frames.split(FEW)) / count / 255
+        square = sum((some.float() / 255 - mean).square().sum(0) for some in frames.split(FEW)) / count
+        self.mean_frame.copy_(mean)
+        self.deviation.copy_(square.sqrt().clamp(min=LEAST_DEVIATION))
+
+    def log_prob(self, parameters: Tensor, images: Tensor) -> Tensor:
+        """Log-density (B, C, H, W), less a constant, of images from 0 to 1 (B, C, H, W)."""
+        return -0.5 * (parameters.float() - (images - self.mean_frame) / self.deviation).square()
+
+    def sample(self, parameters: Tensor) -> Tensor:
+        """The mean: pixels of a game have no noise of their own."""
+        return self.mean(parameters)
+
+    def mean(self, parameters: Tensor) -> Tensor:
+        """Frames (B, C, H, W) from 0 to 1."""
+        return (self.mean_frame + self.deviation * parameters.float()).clamp(0, 1)
+
+
+class WorldModel(nn.Module):
+    """The VAE of frames (B, 1, 84, 84) and the LSTM of its latents. components: Gaussians of a latent's mixture."""
 
     def __init__(
         self,
@@ -69,12 +105,12 @@ class WorldModel(nn.Module):
         latents: int = 64,
         hidden: int = 256,
         components: int = 5,
-        levels: int = 256,
         kl_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.actions, self.latents, self.components = actions, latents, components
-        self.vae = VAE(backbone, levels, 0, latents, 512, 0, "gaussian", 0, kl_weight)
+        self.vae = VAE(backbone, 2, 0, latents, 512, 0, "gaussian", 0, kl_weight)
+        self.vae.pixels = StandardizedPixels(backbone.shape)
         self.lstm = nn.LSTM(latents + actions, hidden, batch_first=True)
         self.mixture = nn.Linear(hidden, 3 * latents * components)
         self.outcome = nn.Linear(hidden, 4)
@@ -118,8 +154,7 @@ class WorldModel(nn.Module):
 
     def frame_losses(self, frames: Tensor) -> dict[str, Tensor]:
         """The VAE's losses of frames (B, 1, 84, 84) uint8, scalars: the sum of those called loss/... is minimized."""
-        pixels = (frames.long() * self.vae.levels // 256).float() / (self.vae.levels - 1)
-        return self.vae.losses(pixels, torch.zeros(len(frames), dtype=torch.long, device=frames.device))
+        return self.vae.losses(frames.float() / 255, torch.zeros(len(frames), dtype=torch.long, device=frames.device))
 
     def dynamics_losses(self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> dict[str, Tensor]:
         """The LSTM's losses of latents z (B, T + 1, L), scalars: nats a latent, of the reward's sign and of the end.
