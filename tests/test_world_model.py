@@ -79,6 +79,7 @@ def test_a_dream_goes_on_from_what_was_seen():
     torch.manual_seed(0)
     model = WorldModel(backbones.build("nature", (1, 84, 84), width=0.25), 2, latents=3, hidden=8).eval()
     played = dot(8).part(slice(1))
+    model.vae.pixels.fit(played.frame.flatten(0, 1))
     far = dream.dream(model, played.frame[:3], played.action, 4)
     assert far.shape == (4, 1, 1, 84, 84)
     changed = played.action.clone()

@@ -87,7 +87,7 @@ class StandardizedPixels(nn.Module):
         return -0.5 * (parameters.float() - (images - self.mean_frame) / self.deviation).square()
 
     def sample(self, parameters: Tensor) -> Tensor:
-        """The mean: pixels of a game have no noise of their own."""
+        """The mean (B, C, H, W): pixels of a game have no noise of their own."""
         return self.mean(parameters)
 
     def mean(self, parameters: Tensor) -> Tensor:
