@@ -21,6 +21,7 @@ NOT_THE_EXPERIMENT = (
     "wandb_group",
     "tags",
     "save_every",
+    "ray",
     "log_every",
     "film",
     "film_seconds",

@@ -61,8 +61,8 @@ def test_the_target_by_hand():
 
 @pytest.mark.parametrize("name", ["Catch", "CartPole"])
 def test_a_message_gives_back_the_steps_and_holds_every_frame_once(name):
-    world = envs.make(name, 3, seed=1)
-    steps = [world.step(torch.randint(world.actions, (3,))) for _ in range(40)]
+    world, generator = envs.make(name, 3, seed=1), torch.Generator().manual_seed(0)
+    steps = [world.step(torch.randint(world.actions, (3,), generator=generator)) for _ in range(40)]
     assert torch.stack([step.last for step in steps]).any()
     error = torch.rand(40, 3)
     message = messages.pack(steps, world.stack, error, {}, 7)
@@ -276,7 +276,7 @@ def test_it_learns_catch_though_actors_are_killed(tmp_path, monkeypatch):
     loop.train(quick(tmp_path, actors=2))
     run = read_run(tmp_path / "Catch" / "apex-1")
     assert len(seen) == 4 and run.last("actors/lost") == 2
-    assert run.status == "finished" and run.best["eval/return"] > 0.6, json.dumps(run.evaluations)
+    assert run.status == "finished" and run.final["eval/return"] > 0.9, json.dumps(run.evaluations)
     end = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in seen):
         assert time.monotonic() < end, "actors outlive their run"
