@@ -6,6 +6,7 @@ action, values = program(observation)
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runs import files
+from runs import files, output
 
 SUFFIX = ".pt2"
 ABOUT = "about.json"  # in the file, beside the program
@@ -33,7 +34,7 @@ def write(
     """Write a network as a torch.export program, and compare what the file's program says with the network.
 
     Args:
-        path: of the file; its folder has to be there.
+        path: of the file; its folder is made if missing.
         graph: in evaluation mode on the CPU, called with the inputs in their order; returns a tensor or a tuple.
         inputs: name -> example of any shape (B, ...).
         outputs: the names of what it returns, in order; kept in the file's about.json.
@@ -58,16 +59,16 @@ def write(
         if program is None:
             program = torch.export.export(graph, given, strict=False)
     kept = json.dumps(dict(about) | {"inputs": list(inputs), "outputs": list(outputs)})
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of weights that share memory
-            torch.export.save(program, str(path), extra_files={ABOUT: kept})
-            loaded = torch.export.load(str(path)).module()
-    except OSError as error:
-        raise files.RunError(f"could not write {path}: {error.strerror or error}. Choose another place") from error
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that share memory
+        torch.export.save(program, buffer, extra_files={ABOUT: kept})
+        buffer.seek(0)
+        loaded = torch.export.load(buffer).module()
     check(loaded, graph, given)
     if free:
         check(loaded, graph, tuple(torch.cat([each, each, each[:1]]) for each in given))
+    output.write(path, buffer.getvalue(), "OUT")
     return free
 
 
