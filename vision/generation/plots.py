@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import runs
+
 LEAST = 320  # pixels, shorter side of a picture: small images are enlarged by a whole factor
 FPS = 4  # frames of a film a second
 
@@ -44,6 +46,14 @@ def write(picture: np.ndarray, path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(picture).save(path, format="png")
+
+
+def film_samples(run: runs.Run) -> None:
+    """Write the pictures of all evaluations in a run's samples/ as a film in its videos/."""
+    pictures = sorted((run.folder / "samples").glob("*.png"))
+    if len(pictures) > 1:
+        with run.side_task("film"), run.writing(f"videos/step-{run.step + run.stride}.mp4") as path:
+            film(pictures, path)
 
 
 def film(pictures: Sequence[Path], path: Path, fps: int = FPS) -> None:

@@ -232,7 +232,7 @@ def train(config: Config) -> None:
             model.train()
         if last:
             test(run, averaged or model, parts["test"])
-            film(run)
+            plots.film_samples(run)
 
 
 def world_name(config: Config) -> str:
@@ -287,11 +287,3 @@ def test(run: runs.Run, model: Generator, part: Pixels) -> None:
     run.log_evaluation(line | {"test/images": len(part), "test/of_step": best["step"]})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
     run.bar.say(f"test of {len(part):,} images, weights of step {best['step']:,}: {words}")
-
-
-def film(run: runs.Run) -> None:
-    """The samples of all evaluations as a film."""
-    pictures = sorted((run.folder / "samples").glob("*.png"))
-    if len(pictures) > 1:
-        with run.side_task("film"), run.writing(f"videos/step-{run.step + run.stride}.mp4") as path:
-            plots.film(pictures, path)

@@ -192,7 +192,7 @@ def train(config: Config) -> None:
                 model.train()
             if last:
                 test(run, model, perceptual, pictures.test)
-                film(run)
+                plots.film_samples(run)
     finally:
         batches.close()
 
@@ -269,11 +269,3 @@ def test(
     run.log_evaluation(line | {"test/images": len(pictures), "test/of_step": best["step"]})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
     run.bar.say(f"test of {len(pictures):,} pictures, weights of step {best['step']:,}: {words}")
-
-
-def film(run: runs.Run) -> None:
-    """The samples of all evaluations as a film."""
-    found = sorted((run.folder / "samples").glob("*.png"))
-    if len(found) > 1:
-        with run.side_task("film"), run.writing(f"videos/step-{run.step + run.stride}.mp4") as path:
-            plots.film(found, path)
