@@ -36,7 +36,7 @@ def connected(address: str, cpus: int) -> Iterator[Any]:
     """The package ray, connected to a cluster until the context ends.
 
     address: "auto" on a machine of the cluster, "host:port", or "local" for one of this machine alone, which ends
-    with the context. cpus: that a local one is told to have.
+    with the context. cpus: the number of CPUs that a local cluster offers.
 
     Raises ValueError where Ray is not installed, RunError where there is no such cluster.
     """

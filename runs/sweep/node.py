@@ -128,7 +128,7 @@ class NodeProcess:
         if found := problem(**checked, answer=f"{where()}-{os.getpid()}"):
             return found, 1, 0.0, 0.0
         environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-        environment.pop("OMP_NUM_THREADS", None)  # Ray's; a run is told its threads by its flag
+        environment.pop("OMP_NUM_THREADS", None)  # Ray's; a run's flag --threads sets its own
         environment |= variables
         paths = code_folder(checked["root"]), variables.get("PYTHONPATH"), os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

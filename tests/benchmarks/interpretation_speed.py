@@ -97,7 +97,7 @@ WHAT = {"saliency": saliency, "style": style, "tsne": tsne}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=WHAT, default=list(WHAT))
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is told (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is printed (default %(default)s)")
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     runs.prepare("cpu", 1, 1)

@@ -1,4 +1,4 @@
-"""How soon agents learn a game: scores after equal time on the same machine, ours and those of SB3 and CleanRL.
+"""Scores on a game after equal training time on the same machine: our agents, SB3 and CleanRL.
 
     pip install -e ".[bench]"
     python tests/benchmarks/time_to_score.py
