@@ -5,6 +5,7 @@ import json
 import math
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from vision.classification import short_fit
 from vision.classification import train as classifier
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[1]
 IN_FLOAT32 = ("tabular", "tabular, planned", "sequences", "sequences, text", "mixtures", "world_model")  # no --fp16
 DAILY = ("dqn", "reinforce", "a2c", "recurrent_attention", "classification", "segmentation", "gan", "captioning")
 
@@ -195,3 +197,20 @@ def test_an_agent_and_a_classifier_learn_in_fp16(tmp_path):
     classifier.train(quick_classifier(tmp_path, steps=12_800, evaluate_every=12_800))
     found = json.loads((tmp_path / "shapes/classification-1/finished.json").read_text())
     assert found["best"] < 20
+
+
+CLIPPING = [
+    path.relative_to(ROOT).as_posix()
+    for room in ("agents", "vision")
+    for path in sorted((ROOT / room).rglob("*.py"))
+    if "caler.scale(" in (text := path.read_text(encoding="utf-8")) and "clip_grad_norm_(" in text
+]
+
+
+@pytest.mark.parametrize("path", CLIPPING)
+def test_gradients_are_divided_by_the_scale_before_they_are_clipped(path):
+    """A norm of scaled gradients is thousands of times that of --clip: every update would be clipped."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for part in text.split("caler.scale(")[1:]:
+        divided, clipped = part.find(".unscale_("), part.find("clip_grad_norm_(")
+        assert clipped < 0 or 0 <= divided < clipped
