@@ -102,7 +102,7 @@ def test_commands_name_programs_and_flags_that_exist(page, tmp_path, monkeypatch
             script = ROOT / words[1]
             assert script.is_file(), f"{shlex.join(words)}: there is no {words[1]}"
             known = script.read_text(encoding="utf-8")
-            missing = [word for word in words[2:] if word.startswith("--") and f'"{word}"' not in known]
+            missing = [word for word in words[2:] if word.startswith("--") and not takes(known, word)]
             assert not missing, f"{shlex.join(words)}: {words[1]} has no {', '.join(missing)}"
             continue
         with monkeypatch.context() as patch:
@@ -117,6 +117,11 @@ def test_commands_name_programs_and_flags_that_exist(page, tmp_path, monkeypatch
                 said = capsys.readouterr()
                 pytest.fail(f"{shlex.join(words)}: {error}\n{said.out}{said.err}")
         capsys.readouterr()
+
+
+def takes(script: str, flag: str) -> bool:
+    """Whether a script's text names a flag to argparse, or has a field of that name for tyro."""
+    return f'"{flag}"' in script or f"\n    {flag.removeprefix('--').replace('-', '_')}: " in script
 
 
 def stop_after(parse: Callable[..., object]) -> Callable[..., object]:
