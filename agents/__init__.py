@@ -13,8 +13,8 @@ hard_attention.py      PPO that sees an image through small patches and chooses 
 recurrent_attention/   RAM and DRAM: images classified in a few glimpses (Mnih et al. 2014, Ba et al. 2015)
 tabular/               dynamic programming, Q-learning, SARSA and Monte-Carlo control
 watch.py               plays, scores and films the agent of any run
-studies/               gradient variance; t-SNE of an agent's states; games as labeled images; world models;
-                       representation: pretraining, probing and transfer of backbones
+studies/               gradient variance; t-SNE of an agent's states; attribution maps against a game's objects;
+                       games as labeled images; world models; pretraining, probing and transfer of backbones
 
 Modules that programs share:
 config.py              flags of world, backbone and evaluation; building a world and its backbone

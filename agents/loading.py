@@ -54,10 +54,14 @@ class Agent:
         """
         return self.policy(torch.as_tensor(observation, device=self.device), transition)
 
-    def world(self, count: int = 1, seed: int = 1) -> envs.World:
-        """Its world with `count` whole games side by side, with seeds that training and evaluation do not use."""
+    def world(self, count: int = 1, seed: int = 1, **options: object) -> envs.World:
+        """Its world with `count` whole games side by side, with seeds that training and evaluation do not use.
+
+        options: of envs.make, beside those it was trained with.
+        """
         seed = loading.WATCH_SEED + seed
-        return envs.make(self.env, count, seed=seed, device=self.device, evaluation=True, **self.options)
+        options = {"evaluation": True} | self.options | options
+        return envs.make(self.env, count, seed=seed, device=self.device, **options)
 
 
 def load(
