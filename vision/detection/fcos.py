@@ -34,7 +34,7 @@ RARE = 0.01  # probability of an object in the beginning
 
 
 class Options(NamedTuple):
-    """Numbers of FCOS."""
+    """Hyperparameters of FCOS."""
 
     width: int = 256  # channels of pyramid and towers
     least: float = 0.05  # score of a detection

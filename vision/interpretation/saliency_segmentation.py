@@ -1,4 +1,4 @@
-"""Objects segmented by what a classifier attends to: GrabCut, begun by a saliency map, without one labeled pixel.
+"""GrabCut segmentation initialized by a classifier's saliency map: objects cut out without one labeled pixel.
 
     python -m vision.interpretation.saliency_segmentation results/shapes/classification-1
     python -m vision.interpretation.saliency_segmentation results/cifar10/classification-1 cat.jpg --method gradcam
