@@ -144,7 +144,7 @@ class Sweep:
         return all(state.status in ("finished", "stopped") for state in self.states.values())
 
     def seconds(self) -> float:
-        """Of all commands of this sweep so far."""
+        """Seconds spent by all commands of this sweep so far."""
         return self.record.spent + time.monotonic() - self._began
 
     def over_budget(self) -> bool:
@@ -290,7 +290,7 @@ class Sweep:
         self._polled = now
         for state in self._elsewhere():
             state.progress.update(Path(self.plan.folder), state.trial)
-            if not state.progress.running:  # finished, or to be gone on with
+            if not state.progress.running:  # finished, or to be resumed
                 state.status = "waiting"
                 self._again.append(state.trial)
         for key in list(self.executor.running):

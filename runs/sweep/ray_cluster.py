@@ -166,7 +166,7 @@ class RayCluster:
 
     @property
     def threads(self) -> int:
-        """Of a run."""
+        """Threads of a run."""
         return self.cpus
 
     def room(self, expected: float = 0.0) -> bool:

@@ -62,7 +62,7 @@ class ProposalHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each map (B, C, H, W): objectness (B, H W A) and offsets (B, H W A, 4), in the order of anchors."""
+        """For each map (B, C, H, W): objectness (B, H W A) and offsets (B, H W A, 4), in the order of anchors."""
         scores, offsets = [], []
         for features in maps:
             hidden = self.conv(features)

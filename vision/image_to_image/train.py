@@ -52,7 +52,7 @@ class Config(runs.Options):
     data_folder: str | None = None  # of a named set's files; None: its usual place
     size: Whole = 0  # pixels of the shorter side that files are resized to; 0: as they are
     crop: Whole = 0  # pixels, side of a random square to train on; 0: the whole picture
-    style: tuple[Path, ...] = ()  # pictures of the style; of several the mean of their Gram matrices
+    style: tuple[Path, ...] = ()  # pictures of the style, whose Gram matrices are averaged
     style_size: Count = 256  # pixels of their shorter side
     features: str = "vgg16:imagenet"  # of the perceptual losses: a run's folder, or name:weights
     content_stages: tuple[int, ...] = (1,)  # of the features' backbone, from 0 or from the end
@@ -60,7 +60,7 @@ class Config(runs.Options):
     pixel_weight: NonNegative = 0.0  # of the mean squared error of pixels
     content_weight: NonNegative = 0.0  # of the feature reconstruction loss
     style_weight: NonNegative = 0.0  # of the style reconstruction loss
-    variation_weight: NonNegative = 0.0  # of total variation, a pixel
+    variation_weight: NonNegative = 0.0  # of total variation per pixel
     factor: Count = 4  # super_resolution: of the enlargement, a power of 2
     width: Positive = 1.0  # times the channels: style and colorization 32, 64, 128; super_resolution 64
     blocks: Whole = 5  # residual ones
