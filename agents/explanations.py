@@ -2,9 +2,9 @@
 
 Saliency (Simonyan et al. 2013), Grad-CAM (Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013), and perturbation
 saliency as Greydanus et al. 2018 define it, of the score of the action with the highest one: Huber et al. 2022 show
-that the sum over all actions hardly depends on the output layer. Of an agent with soft attention (Mott et al. 2019)
-its attention itself. A policy can be explained that has `network` and `scores`, see agents/evaluation.py: films of
-hard attention show its glimpses without being asked.
+that the sum over all actions hardly depends on the output layer. For soft attention (Mott et al. 2019) there is also
+the attention itself. A policy with `network` and `scores` can be explained, see agents/evaluation.py; films of hard
+attention show its glimpses anyway.
 """
 
 from __future__ import annotations

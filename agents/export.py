@@ -1,4 +1,4 @@
-"""ONNX or torch.export of a trained agent: one file that chooses actions in ONNX Runtime, or in torch without us.
+"""Exports a trained agent to ONNX or torch.export: one file that chooses actions without this package.
 
     python -m agents.export results/Catch/dqn-1 agent.onnx
     python -m agents.export results/Catch/dqn-1 agent.pt2        # torch.export.load("agent.pt2").module()

@@ -66,9 +66,9 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     td_lambda: Share = 0.65  # lambda: 0 trusts the value of the next state, 1 the rewards of the whole rollout
     clip_reward: bool = True  # learn from the sign of the reward
     max_grad_norm: NonNegative = 10.0  # of the gradient, larger ones are scaled down; 0 for no limit
-    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon: Share = 0.01  # exploration rate at the end
     epsilon_fraction: Share = 0.1  # of the run's steps, in which it falls from 1 to that
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+    evaluate_epsilon: Share = 0.01  # exploration rate in evaluations
 
     def validate(self) -> None:
         super().validate()

@@ -36,10 +36,10 @@ class ReplayFlags:
     adam_epsilon: NonNegative = 1e-6  # added to the root of squared gradients in Adam; far below them
     max_grad_norm: NonNegative = 0.0  # of the gradient, larger ones are scaled down; 0 for no limit
     clip_reward: bool = True  # learn from the sign of the reward
-    epsilon: Share = 0.01  # of exploration, at the end
+    epsilon: Share = 0.01  # exploration rate at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
-    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+    evaluate_first: Whole = 25_000  # step of the first evaluation, if before --evaluate-every; 0: none of its own
+    evaluate_epsilon: Share = 0.01  # exploration rate in evaluations
 
     @property
     def window(self) -> int:

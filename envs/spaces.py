@@ -28,7 +28,7 @@ def check_observations(name: str, space: Space) -> None:
         )
     elif isinstance(space, Box) and len(space.shape) in (2, 3):
         hint = (
-            "a picture has bytes. Of values from 0 to 1 gymnasium.wrappers.TransformObservation makes them, by (env, "
+            "a picture has bytes. gymnasium.wrappers.TransformObservation makes them of values from 0 to 1, by (env, "
             f"lambda x: (255 * x).astype('uint8'), gymnasium.spaces.Box(0, 255, {space.shape}, 'uint8')). "
             "If it is not a picture, flatten=True (--env-kwargs flatten=True) makes a vector of it"
         )

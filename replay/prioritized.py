@@ -118,8 +118,8 @@ class PrioritizedReplay:
         """Set the priorities of drawn transitions: index (B,) of a PrioritizedBatch, error (B,) of any sign.
 
         Transitions that were overwritten since are ignored, and so are errors of NaN, whose transitions keep their
-        priority. An infinite error gives the highest priority that a leaf can have. Of several errors for one
-        transition the largest counts. Raises ValueError for other shapes.
+        priority. An infinite error gives the highest priority that a leaf can have. Where a
+        transition has several errors, the largest counts. Raises ValueError for other shapes.
         """
         if index.shape != error.shape or index.ndim != 1:
             raise ValueError(f"index {tuple(index.shape)} and error {tuple(error.shape)}: both must be (B,)")

@@ -21,7 +21,7 @@ graph.py           updates captured as CUDA graphs
 profile.py         profiler of a run's iterations; trace.py reads its trace, timeline.py draws it
 wandb_mirror.py    a copy of the run in W&B, uploaded by a process of its own, wandb_process.py
 artifacts.py       files of W&B artifacts: wandb:entity/project/backbone:v3
-command.py         launch: from a command line to a running program
+command.py         launch: from a command line to a running program; of_package: a package's programs
 flags.py           command-line flags: parsing, --help in groups
 flag_types.py      ranges of numbers as types: Count, Share, Positive
 suggestions.py     near matches of unknown names
@@ -58,10 +58,11 @@ _MODULES = {
     "RunError": "files",
     "Score": "score",
     "launch": "command",
+    "of_package": "command",
     "prepare": "machine",
 }
 
-__all__ = ["Captured", "Finished", "Options", "Run", "RunError", "Score", "launch", "prepare"]
+__all__ = ["Captured", "Finished", "Options", "Run", "RunError", "Score", "launch", "of_package", "prepare"]
 
 
 def __getattr__(name: str) -> Any:

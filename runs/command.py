@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -51,6 +52,20 @@ def launch(
         parallel.leave()
         sys.stdout.flush(), sys.stderr.flush()
         sys.stdout, sys.stderr = streams
+
+
+def of_package(package: str, *commands: str) -> tuple[Any, ...]:
+    """What `launch` takes, of a package's train.py or of the command that the command line names first.
+
+    package: as "vision.detection". commands: modules of the package with a Config and a main, as "predict", whose
+    name is then taken off the command line.
+    """
+    if sys.argv[1:2] and sys.argv[1] in commands:
+        name = sys.argv.pop(1)
+        module = importlib.import_module(f"{package}.{name}")
+        return module.main, module.Config, None, f"{package} {name}", module.__doc__
+    module = importlib.import_module(f"{package}.train")
+    return module.train, module.Config, module.recipe, package, module.__doc__
 
 
 def _launch(

@@ -47,7 +47,7 @@ def card(run: RunRecord, repository: str, film: str = "") -> str:
     """The model card of a run: front matter with its scores as the Hub's leaderboards read them, then the text."""
     played = _last_line(run.folder / "watch.jsonl")
     world = " ".join(filter(None, (run.world, run.protocol)))
-    task = "reinforcement-learning" if _is_agent(run.about) else "computer-vision"
+    task = "reinforcement-learning" if "env" in run.config else "computer-vision"
     results = _results(run, played)
     front = {
         "library_name": "saccade",
@@ -90,7 +90,7 @@ def card(run: RunRecord, repository: str, film: str = "") -> str:
     text += [
         "```",
         f"python -m runs.hub pull {repository} --folder results/hub/{repository.rpartition('/')[2]}",
-        f"python -m {_follow_up(run.about)} results/hub/{repository.rpartition('/')[2]}",
+        f"{_follow_up(run.about)} results/hub/{repository.rpartition('/')[2]}",
         "```",
         "",
         f"Command: `{command}`, commit {one_line(about.get('commit') or 'unknown')}.",
@@ -164,13 +164,9 @@ def pull(repository: str, folder: Path, revision: str = "main") -> Path:
     return folder
 
 
-def _is_agent(about: dict[str, Any]) -> bool:
-    return str(about["program"]).startswith("agents.")
-
-
 def _follow_up(about: dict[str, Any]) -> str:
-    """The program that shows what a run has learned."""
-    return "agents.watch" if _is_agent(about) else "runs.compare"
+    """The command that shows what a run has learned, as its program says."""
+    return one_line(about.get("follow_up") or "python -m runs.compare")
 
 
 def _age(path: Path) -> float:
@@ -200,7 +196,7 @@ def main() -> None:
         else:
             name = config.source.rpartition("/")[2]
             folder = pull(config.source, config.folder or Path("results/hub") / name, config.revision)
-            print(printable(f"{folder}\nNext: python -m {_follow_up(saved.about(folder))} {folder}"))
+            print(printable(f"{folder}\nNext: {_follow_up(saved.about(folder))} {folder}"))
     except (OSError, ValueError, RunError) as error:
         sys.exit(printable(f"error: {error}"))
 

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling: what learning in float16 (--fp16) needs, since float16 has no small gradients.
+"""Dynamic loss scaling for learning in float16 (--fp16), which would round small gradients to 0.
 
     scaler = LossScaler(config.fp16, device)
     run.track(network=network, optimizer=optimizer, **scaler.parts)

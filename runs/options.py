@@ -19,7 +19,7 @@ class Options:
     seed: Whole = 1  # of everything random: the same seed gives the same run
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
     folder: Path = Path("results")  # of all runs
-    name: str | None = None  # of this run's folder; <program>-<seed> unless given
+    name: str | None = None  # of this run's folder; <program>-<seed> by default
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"  # auto: online when logged in, else offline
     wandb_project: str | None = None  # None: WANDB_PROJECT of the environment, else saccade
     wandb_entity: str | None = None  # the team or user it belongs to; None: the account's own

@@ -84,7 +84,8 @@ class Run:
         self._signals, self._stopped, self._looping = Signals(), False, False
         self._log = Log(self.folder)
         described = {"program": program, "player": self.player, "world": {"name": world, "protocol": protocol}}
-        described |= {"score": score.state(), "unit": unit} | machine.circumstances(program, self.device)
+        described |= {"score": score.state(), "unit": unit, "follow_up": follow_up}
+        described |= machine.circumstances(program, self.device)
         if folder := machine.package_folder(getattr(config, "env", "")):
             described["world"]["package_folder"] = folder  # for agents.watch, from anywhere
         self._place = Folder(self.folder, asked, described)
@@ -233,7 +234,7 @@ class Run:
 
     def evaluates(self) -> bool:
         """Whether this process evaluates in this iteration: every `evaluate_every` steps (0: never), at
-        `evaluate_first`, and at the end of a longer run. Of several processes the first evaluates."""
+        `evaluate_first`, and at the end of a longer run. Only the first process evaluates."""
         return parallel.rank() == 0 and self._evaluates()
 
     def _evaluates(self) -> bool:
@@ -360,14 +361,8 @@ class Run:
         line = {"step": self.step} | self._log.means()
         self._tracked.check_losses({key: [value] for key, value in line.items()}, self.step)
         self._write_line(METRICS, line)
-        self._write_line(
-            CLOCK,
-            {
-                "step": self.step,
-                "seconds": round(self._elapsed(), 3),
-                "speed/steps_per_second": round(self.bar.speed(), 2),
-            },
-        )
+        clock = {"step": self.step, "seconds": round(self._elapsed(), 3)}
+        self._write_line(CLOCK, clock | {"speed/steps_per_second": round(self.bar.speed(), 2)})
 
     def _write_line(self, name: str, values: dict) -> None:
         with self._place.writing(name, self.step):

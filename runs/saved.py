@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import types
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from runs import checkpoint, files
 from runs.files import Damaged, RunError
 from runs.printing import printable
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from runs.run import Run
+
 C = TypeVar("C")
+N = TypeVar("N", bound="nn.Module")
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -95,6 +102,17 @@ def weights(path: Path, run: str | None = None) -> dict[str, Any]:
         if "no checksum" not in str(error) or run is None:
             raise RunError(f"{error}. --checkpoint last takes the weights of the last save") from error
     return checkpoint.load_file(path)
+
+
+def best_copy(run: Run, network: N, part: str) -> tuple[N, int]:
+    """A copy of a network with the weights of the best evaluation so far, and the step of that evaluation.
+
+    part: the name by which the run tracks them. Raises RunError as run.best_state does.
+    """
+    best = run.best_state()
+    network = copy.deepcopy(network)
+    network.load_state_dict(best["parts"][part])
+    return network, best["step"]
 
 
 def _as(hint: Any, value: Any) -> Any:

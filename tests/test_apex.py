@@ -303,4 +303,4 @@ def test_an_actors_message_is_of_its_world(tmp_path):
     assert again.version == 3
     for name, value in player.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
-    assert team.SHORT_LIVED and (again.error >= 0).all()
+    assert team.MAX_DEATHS and (again.error >= 0).all()

@@ -18,10 +18,10 @@ from vision.backbones.impala import Residual
 from vision.backbones.layers.activation import ACTIVATIONS, activation_layer, width_before
 from vision.backbones.layers.normalization import NORMS, norm_layer
 
-EYES = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
-IMAGES = [(name, stem, channels) for name in EYES for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
+AGENTS = ("nature", "impala", "small", "mlp")  # of agents; tests/test_zoo.py has the others
+IMAGES = [(name, stem, channels) for name in AGENTS for stem in BACKBONES[name].stems for channels in (1, 3, 4)]
 FLAT = ("none", "batch", "layer")  # norms that mean something for vectors
-VARIANTS = [(name, {"norm": norm}) for name in EYES for norm in (FLAT if name == "mlp" else NORMS)]
+VARIANTS = [(name, {"norm": norm}) for name in AGENTS for norm in (FLAT if name == "mlp" else NORMS)]
 VARIANTS += [("impala", {"norm": norm, "spectral": True}) for norm in NORMS]
 
 
@@ -169,7 +169,7 @@ def test_meta_device(name, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EYES)
+@pytest.mark.parametrize("name", AGENTS)
 def test_compiles(name):
     shape = (9,) if name == "mlp" else (4, 44, 44)
     backbone = backbones.build(name, shape)
@@ -226,7 +226,7 @@ def test_saved_and_built_again(name, options, tmp_path):
         assert torch.equal(ours, backbone.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", EYES)
+@pytest.mark.parametrize("name", AGENTS)
 def test_layer_norm(name):
     """A norm after each layer, of each image by itself: it undoes a scale of the weights, and sees no neighbor."""
     shape = (9,) if name == "mlp" else (4, 44, 44)
@@ -375,7 +375,7 @@ def test_spectral_target_network(norm, monkeypatch):
 
 
 def test_backbones_saved_before_options_were_known(tmp_path):
-    for name in EYES:
+    for name in AGENTS:
         backbone = backbones.build(name, (9,) if name == "mlp" else (4, 44, 44))
         later = {"norm": "none", "dropout": 0.0}
         later |= {"dropconnect": 0.0} if name == "mlp" else {"activation": "relu"}

@@ -92,7 +92,7 @@ def test_help_is_in_groups_and_loses_no_flag(program, encoding, monkeypatch):
     ("config", "name", "heading"),
     [
         (dqn.Config, "env", "world"),
-        (hard_attention.Config, "stack", "world"),  # told anew there, and the world's still
+        (hard_attention.Config, "stack", "world"),  # declared again there, and still in the world's group
         (dqn.Config, "backbone", "backbone"),
         (dqn.Config, "learn_start", "learning"),
         (dqn.Config, "evaluate_epsilon", "evaluation"),

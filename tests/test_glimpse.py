@@ -199,7 +199,7 @@ def test_as_a_vector_environment(mode):
     for _ in range(2):
         observation, reward, terminated, truncated, info = games.step(action)
         assert games.observation_space.contains(observation)
-        assert np.array_equal(observation[:, -2:], action[:, :2])  # it looked where it was told to
+        assert np.array_equal(observation[:, -2:], action[:, :2])  # the retina moved where the action said
         assert not terminated.any() and not reward.any()
     answer = np.full((4, 12), -0.5, np.float32)
     answer[np.arange(4), 2 + label] = 0.5

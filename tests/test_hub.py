@@ -75,8 +75,11 @@ def test_a_card_states_protocol_and_scores(run):
         "mean_reward": 0.5,
     }
     assert result["dataset"]["name"] == "Catch" and found["tags"] == ["reinforcement-learning", "dqn", "Catch"]
-    about = known.about | {"program": "vision.detection"}
-    assert '"computer-vision"' in hub.card(dataclasses.replace(known, about=about), "someone/boxes")
+    assert "python -m agents.watch results/hub/catch" in body
+    about = known.about | {"follow_up": "python -m vision.detection predict"}
+    config = {name: value for name, value in known.config.items() if name != "env"}
+    boxes = hub.card(dataclasses.replace(known, about=about, config=config), "someone/boxes")
+    assert '"computer-vision"' in boxes and "python -m vision.detection predict results/hub/boxes" in boxes
     assert "| 30 games played afterwards by the best weights | 0.500 |" in body and "](film.gif)" in body
     assert "python -m runs.hub pull someone/catch" in body and "# dqn on Catch" in body
 

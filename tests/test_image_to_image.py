@@ -169,13 +169,13 @@ def test_tasks_begin_as_what_needs_no_network(folder):
         model = train.build(small(task, folder, factor=2)).eval()
         inputs = model.inputs(pictures)
         with torch.no_grad():
-            torch.testing.assert_close(model(inputs), model.plain(inputs), rtol=0, atol=2e-4)  # YIQ's inverse
-        assert "psnr" in model.fidelity(model.plain(inputs), model.cut(pictures))
+            torch.testing.assert_close(model(inputs), model.baseline(inputs), rtol=0, atol=2e-4)  # YIQ's inverse
+        assert "psnr" in model.scores(model.baseline(inputs), model.crop(pictures))
     assert tuple(model.inputs(pictures).shape) == (2, 1, 26, 21)
     resolver = train.build(small("super_resolution", folder, factor=4))
-    assert resolver.inputs(pictures).shape == (2, 3, 6, 5) and resolver.cut(pictures).shape == (2, 3, 24, 20)
+    assert resolver.inputs(pictures).shape == (2, 3, 6, 5) and resolver.crop(pictures).shape == (2, 3, 24, 20)
     flat = torch.full((1, 3, 16, 16), 51 / 255)
-    torch.testing.assert_close(resolver.plain(resolver.inputs(flat)), flat)  # cubic weights sum to 1
+    torch.testing.assert_close(resolver.baseline(resolver.inputs(flat)), flat)  # cubic weights sum to 1
     colors = tasks.Colorizer(network.TransformationNetwork(1, 2, (4, 4, 4), 1, "none"))
     torch.nn.init.normal_(colors.network.layers[-1][0].weight)
     luminance = colors.inputs(pictures)
@@ -222,7 +222,7 @@ def test_a_run_learns_resumes_and_predicts(task, folder, tmp_path, stop_at):
     whole = tmp_path / "pictures" / f"{task}-1"
     lines = (whole / "metrics.jsonl").read_text()
     assert f'"{train.TASKS[task].score.metric}"' in lines and '"test/of_step"' in lines and '"loss/content"' in lines
-    assert ('"loss/style"' in lines) == (task == "style") and ('"eval/plain_psnr"' in lines) == (task != "style")
+    assert ('"loss/style"' in lines) == (task == "style") and ('"eval/baseline_psnr"' in lines) == (task != "style")
     assert len(list((whole / "samples").glob("*.png"))) == 2 and (whole / "videos" / "step-16.mp4").exists()
 
     stop_at(12, train.train, dataclasses.replace(config, name="again"))
@@ -289,4 +289,4 @@ def test_super_resolution_of_photographs_is_better_than_bicubic(tmp_path):
     train.train(config)
     trained = image_to_image.load(tmp_path / "images" / "super_resolution-1", "cpu")
     found = train.evaluate(config, trained.model, None, data.load(str(folder), 128).test, 12)
-    assert found["psnr"] > found["plain_psnr"] + 0.3 and found["ssim"] > found["plain_ssim"]
+    assert found["psnr"] > found["baseline_psnr"] + 0.3 and found["ssim"] > found["baseline_ssim"]

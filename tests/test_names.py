@@ -45,6 +45,10 @@ OWN_WORDS = {  # where they are the words of a paper or a library
     "vision/detection/regions.py": {"beta"},  # an argument of smooth_l1_loss
     "vision/data/files.py": {"console"},  # an argument of rich's
 }
+PARTS = {  # nor are they parts of longer names
+    *("eyes", "lifted", "gaze", "judge", "thaw", "dealt", "soon", "dress", "quickened", "lived", "utter", "aware"),
+    *("outward", "opinion", "told", "came", "looked", "centre", "apart"),
+}
 FIELDS = {"memory", "prioritized"}  # and as numbers of a config
 IN_NAMES = {
     "aware",
@@ -87,6 +91,12 @@ def test_identifiers(room):
         banned = IDENTIFIERS - OWN_WORDS.get(named(path), set())
         names = [token for token in tokens if token.type == tokenize.NAME and "rich.console" not in token.line]
         wrong = [(token.string, token.start[0]) for token in names if token.string in banned]
+        wrong += [
+            (token.string, token.start[0])
+            for token in names
+            if not token.string.startswith("test_")
+            if PARTS & set(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", token.string).lower().split("_"))
+        ]
         wrong += [(word, 0) for word in path.relative_to(ROOT).with_suffix("").parts if word in banned]
         assert not wrong, f"{named(path)}: {wrong}"
 

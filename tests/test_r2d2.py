@@ -1,4 +1,4 @@
-"""R2D2: its equations by hand, its states lived again, its learning, its resume."""
+"""R2D2: its equations by hand, its stored states, its learning, its resume."""
 
 import dataclasses
 import json
@@ -95,7 +95,7 @@ def test_burn_in_unrolls_stored_states():
 
 
 def test_gradients_of_a_sequence_equal_those_of_single_steps():
-    """Two sequences of 3 + 4 steps, the second with an end and a time limit, lived step by step in plain Python."""
+    """Two sequences of 3 + 4 steps, the second with an end and a time limit, step by step in plain Python."""
     config = dataclasses.replace(
         r2d2.recipe(r2d2.Config(env="CartPole")),
         lstm_units=8,

@@ -14,13 +14,32 @@ from pathlib import Path
 
 import pytest
 import tyro
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("", "agents", "envs", "replay", "vision", "runs", "tests")
-PAGES = [ROOT / room / "README.md" for room in ROOMS]
+PAGES = [*(ROOT / room / "README.md" for room in ROOMS), *sorted((ROOT / "vision").glob("*/README.md"))]
 TOPICS = sorted((ROOT / "runs" / "published").glob("*/README.md"))  # mostly generated
 FRONT = 12_000  # bytes of the front page at most
-FEW = (256, 64, 64)  # drawn images to learn from, to choose on, to test
+FEW = {"vision.data.shapes": (256, 64, 64), "vision.data.scenes": (16, 4, 4)}  # drawn for training, validation, test
+SHORT = dict(steps=8, batch=4, evaluate_every=8)
+CAPTIONS = SHORT | dict(scenes=40, hidden=16, width=0.125, bf16=False)
+RUNS: dict[str, tuple[str, dict, dict]] = {  # folder below results/: program, flags of the command, fewer numbers
+    "Catch/dqn-1": (
+        "agents.dqn",
+        dict(env="Catch"),
+        dict(steps=320, learn_start=160, evaluate_every=160, evaluate_games=2, film_seconds=0.0),
+    ),
+    "shapes/classification-1": ("vision.classification.train", {}, dict(steps=256, evaluate_every=256)),
+    "shapes/detection-1": ("vision.detection.train", {}, SHORT | dict(width=0.25, channels=32, proposals=100)),
+    "shapes/segmentation-1": ("vision.segmentation.train", {}, SHORT | dict(width=0.25, decoder_width=4)),
+    "shapes/captioning-1": ("vision.captioning.train", {}, CAPTIONS | dict(features=16)),
+    "shapes/dense-1": ("vision.captioning.dense", {}, CAPTIONS | dict(width=0.25, channels=32, head_width=64)),
+    "shapes/vqa-1": ("vision.captioning.vqa", {}, CAPTIONS | dict(channels=8)),
+    "shapes/vae-1": ("vision.generation.train", {}, SHORT | dict(evaluate_images=16)),
+    "shapes/super_resolution-1": ("vision.image_to_image.train", {}, SHORT | dict(width=0.125, evaluate_images=4)),
+    "sums/sequences-1": ("vision.sequences.train", dict(task="sums"), SHORT | dict(hidden=16)),
+}
 GENERATED = re.compile(r"<!-- results:begin\b.*?-->(.*?)<!-- results:end -->", re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?")
 
@@ -63,13 +82,17 @@ def test_the_front_page_is_short():
 
 
 @pages
-def test_python_blocks_run(page, tmp_path, monkeypatch, short_runs):
+def test_python_blocks_run(page, tmp_path, monkeypatch, short_run):
     if not blocks(page):
         pytest.skip("no Python here")
-    monkeypatch.setattr(importlib.import_module("vision.data.shapes"), "SIZES", FEW)
+    for module, sizes in FEW.items():
+        monkeypatch.setattr(importlib.import_module(module), "SIZES", sizes)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    shutil.copytree(short_runs, tmp_path / "results")
+    for run in re.findall(r"results/([\w-]+/[\w-]+)", "".join(blocks(page))):
+        if run in RUNS:
+            shutil.copytree(short_run(run), tmp_path / "results" / run, dirs_exist_ok=True)
+    Image.new("RGB", (64, 48), "teal").save("photo.jpg")
     names: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks(page), start=1):
         source = f"{page.relative_to(ROOT)}, Python block {number}"
@@ -77,19 +100,19 @@ def test_python_blocks_run(page, tmp_path, monkeypatch, short_runs):
 
 
 @pytest.fixture(scope="module")
-def short_runs(tmp_path_factory) -> Path:
-    """results/ as the commands of the READMEs leave it, but for a few steps of each."""
-    dqn, classification = (importlib.import_module(name) for name in ("agents.dqn", "vision.classification.train"))
+def short_run(tmp_path_factory) -> Callable[[str], Path]:
+    """A folder below results/ as the commands of the READMEs leave it, but for a few steps."""
     folder = tmp_path_factory.mktemp("results")
-    common = dict(folder=folder, wandb="disabled", device="cpu")
-    config = dqn.recipe(dqn.Config(env="Catch"))
-    fast = dict(steps=320, learn_start=160, evaluate_every=160, evaluate_games=2, film_seconds=0.0)
-    dqn.train(dataclasses.replace(config, **common, **fast))
-    config = classification.recipe(classification.Config(data="shapes"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("vision.data.shapes"), "SIZES", FEW)
-        classification.train(dataclasses.replace(config, **common, steps=256, evaluate_every=256))
-    return folder
+
+    @functools.cache
+    def made(run: str) -> Path:
+        program, flags, fewer = RUNS[run]
+        module = importlib.import_module(program)
+        config = getattr(module, "recipe", lambda asked: asked)(module.Config(**flags))
+        module.train(dataclasses.replace(config, **fewer, folder=folder, wandb="disabled", device="cpu"))
+        return folder / run
+
+    return made
 
 
 @pages_and_topics

@@ -286,7 +286,7 @@ class Pretended:
 def pretend(folder, monkeypatch, executor, search=(), trials=0, early=None, seeds=(1,), **options):
     """A sweep of agents.dqn in Catch by an executor that pretends."""
     monkeypatch.setattr(engine, "PAUSE", 0)
-    monkeypatch.setattr(engine, "LOOK", 0)
+    monkeypatch.setattr(engine, "POLL_EVERY", 0)
     study = plan.Study("agents.dqn", ("env", "Catch"), KINDS, executor.steps, executor.every)
     dimensions = tuple(space.parse(text, KINDS) for text in search)
     made = plan.Plan("mine", (study,), tuple(seeds), dimensions, (), str(folder))
@@ -370,7 +370,7 @@ def test_promotions_of_a_score_that_is_better_when_smaller_survive_a_restart(tmp
     assert again.starts[0] == "Catch/dqn-mine-1-1"
 
 
-def test_runs_that_finish_between_two_looks_count_at_their_rungs(tmp_path, monkeypatch):
+def test_runs_that_finish_between_two_polls_count_at_their_rungs(tmp_path, monkeypatch):
     executor = Pretended(lambda flags, step: float(flags["batch"]))
     monkeypatch.setattr(engine.Sweep, "_read", lambda sweep: None)
     pretend(tmp_path, monkeypatch, executor, ["batch=1,2"], early=(1 / 9, 3))

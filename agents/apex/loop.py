@@ -12,11 +12,11 @@ Needs Ray: pip install "saccade[ray]". Deviations from the paper:
 1. The learner makes one update every --learn-every steps and waits for actors, instead of as many as it can: how
    often a transition is learned from does not depend on the machine.
 2. A message whose weights are more than --max-staleness updates old is discarded; the paper sets no bound.
-3. Adam instead of RMSProp; the memory forgets the oldest transitions, and is in the learner's process. Of pictures it
-   keeps every frame once, and messages carry it once; the paper compresses whole stacks.
-4. The last n - 1 steps of a message have returns of fewer steps: what follows them is another actor's.
-5. A target of Double DQN is learned from, while actors compute priorities by their own network alone, as the paper's
-   algorithm 1 does.
+3. Adam instead of RMSProp; the memory forgets the oldest transitions, and is in the learner's process. Memory and
+   messages hold every frame of a picture once; the paper compresses whole stacks.
+4. The last n - 1 steps of a message have returns of fewer than n steps, up to the message's end.
+5. The learner's target is Double DQN's; actors compute priorities with their own network alone, as in the paper's
+   algorithm 1.
 
 Messages arrive in an order that no seed determines: two runs differ, and a resumed one starts other games.
 """
@@ -93,8 +93,8 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     anneal_importance: bool = False  # it rises to 1 at the end
     epsilon: Share = 0.4  # exploration of the first game; of game i it is epsilon^(1 + alpha i / (N - 1))
     epsilon_exponent: NonNegative = 7.0  # alpha
-    evaluate_first: Whole = 25_000  # the step of the first, if that is sooner; 0: none of its own
-    evaluate_epsilon: Share = 0.01  # of exploration, in evaluations
+    evaluate_first: Whole = 25_000  # step of the first evaluation, if before --evaluate-every; 0: none of its own
+    evaluate_epsilon: Share = 0.01  # exploration rate in evaluations
 
     @property
     def stride(self) -> int:

@@ -69,7 +69,7 @@ def unpack(message: Message, device: torch.device) -> Iterator[tuple[Transition,
 
 
 def size(message: Message) -> int:
-    """Bytes of its arrays."""
+    """The size of a message's arrays in bytes."""
     return sum(each.nbytes for each in message if isinstance(each, np.ndarray))
 
 

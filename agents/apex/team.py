@@ -11,9 +11,9 @@ from agents.apex.actor import Actor
 from agents.apex.messages import Message
 from runs.files import RunError
 
-LOOK = 1.0  # seconds between two looks while no actor sends anything
+POLL_EVERY = 1.0  # seconds that one wait for a message takes at most
 WAIT = 60.0  # seconds without a message after which that is said
-SHORT_LIVED = 3  # actors in a row that die before their first message: then the run ends
+MAX_DEATHS = 3  # an actor, in a row and before its first message: then the run ends
 
 
 @dataclasses.dataclass
@@ -24,11 +24,11 @@ class _Member:
 
 
 class Team:
-    """Actors in processes of Ray, each of which always plays a message.
+    """The actors, each in a process of Ray that plays one message after the other.
 
     Args:
         ray: the package, connected to a cluster.
-        config: with actors, max_staleness and ray_cpus.
+        config: with actors, and max_staleness.
         build: makes the network for a world.
         seed: of the first actor's games; every further one has the next.
         say: prints a line.
@@ -43,7 +43,7 @@ class Team:
         self._actor = ray.remote(Actor)
         self._weights, self.version = None, -1
         self._members: list[_Member | None] = [None] * config.actors
-        self._short_lived = self.lost = self.discarded = 0
+        self._deaths = self.lost = self.discarded = 0
 
     def publish(self, weights: Mapping[str, Any], version: int) -> None:
         """Have actors play with these weights from their next message on. version: updates of the learner so far."""
@@ -61,7 +61,7 @@ class Team:
         quiet = time.monotonic()
         while True:
             replies = {member.reply: number for number, member in enumerate(self._members)}
-            ready, _ = self._ray.wait(list(replies), timeout=LOOK)
+            ready, _ = self._ray.wait(list(replies), timeout=POLL_EVERY)
             if not ready:
                 if time.monotonic() - quiet > WAIT:
                     quiet = time.monotonic()
@@ -75,7 +75,7 @@ class Team:
             except self._ray.exceptions.RayActorError as error:
                 self._replace(number, error)
                 continue
-            self._short_lived = 0
+            self._deaths = 0
             self._assign(self._members[number])
             if updates - message.version <= self._config.max_staleness:
                 return message
@@ -96,9 +96,9 @@ class Team:
 
     def _replace(self, number: int, error: Exception) -> None:
         self.lost += 1
-        self._short_lived += 1
+        self._deaths += 1
         why = (str(error).strip().splitlines() or [repr(error)])[0]
-        if self._short_lived > SHORT_LIVED * self._config.actors:
+        if self._deaths > MAX_DEATHS * self._config.actors:
             raise RunError(f"actors die as they start: {why}")
         self._say(f"actor {number} has died ({why}): another one takes its place")
         self._members[number] = self._hire(number)

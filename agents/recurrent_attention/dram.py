@@ -74,7 +74,7 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         context = backbones.build(config.context, shape)
         self.pointer = nn.ModuleDict(
             {
-                "eye": context,
+                "encoder": context,
                 "context": nn.Linear(context.output_size(shape), config.core_units),
                 "core": nn.LSTMCell(config.core_units, config.core_units),
             }
@@ -85,8 +85,8 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         nothing = maps.new_zeros(len(maps), self.config.core_units)
         side = self.config.overview
         coarse = F.adaptive_avg_pool2d(self.retina.whole(maps), (side, side))
-        hint = self.pointer["context"](self.pointer["eye"](coarse)[-1].flatten(1)).tanh()
-        return nothing, nothing, hint, nothing
+        start = self.pointer["context"](self.pointer["encoder"](coarse)[-1].flatten(1)).tanh()
+        return nothing, nothing, start, nothing
 
     def glimpse_features(self, maps: Tensor, location: Tensor) -> Tensor:
         """Features of the patch times 1 + features of the location, (B, units)."""

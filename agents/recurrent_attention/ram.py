@@ -46,6 +46,7 @@ from envs import glimpse
 from envs.glimpse import Retina, Scenes
 from runs import loss_scaling, suggestions
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.saved import best_copy
 from vision import backbones, data
 from vision.training import optimizers, sampling
 
@@ -258,9 +259,7 @@ def assess(run: runs.Run, network: RecurrentAttention, validation: Scenes) -> No
 
 def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
     """Test the network of the best evaluation, once, with one rollout and with several, and film its glimpses."""
-    best = run.best_state()
-    network = copy.deepcopy(network)
-    network.load_state_dict(best["parts"]["averaged"])
+    network, step = best_copy(run, network, "averaged")
     several = run.config.test_rollouts
     with run.side_task("evaluation", needed=True):
         one, many = (errors(network, world, rollouts, seed=2_000_000) for rollouts in (1, several))
@@ -271,15 +270,13 @@ def test(run: runs.Run, network: RecurrentAttention, world: Scenes) -> None:
             f"test/error_{several}": many["error"],
             f"test/loss_{several}": many["loss"],
             "test/images": one["images"],
-            "test/of_step": best["step"],
+            "test/of_step": step,
         }
     )
     if run.config.film:
         with run.side_task("film"):
             show(network, world, run.folder / "videos", seed=run.config.seed)
-    run.bar.say(
-        f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {best['step']:,}"
-    )
+    run.bar.say(f"test error {one['error']:.2f}% (M=1), {many['error']:.2f}% (M={several}), weights of {step:,}")
 
 
 @torch.inference_mode()

@@ -56,7 +56,7 @@ class Config(runs.Options):
     worlds: Count = 32  # games side by side
     learning_rate: NonNegative = 1.0  # step size of an entry's first update
     learning_rate_power: float = 0.6  # it falls with an entry's updates n as n^-power; 0 keeps it
-    epsilon: Share = 0.1  # of exploration, at the end
+    epsilon: Share = 0.1  # exploration rate at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that; 0: it is that from the start
     evaluate_every: Whole = 50_000  # steps between evaluations
     evaluate_games: Count = 200  # whole games each, played greedily

@@ -18,7 +18,7 @@ compare by the final one.
 
 Agents that share several worlds are compared over them by IQM, median, mean and optimality gap of normalized final
 scores, by performance profiles and by probability of improvement, with stratified bootstrap intervals (Agarwal et al.
-2021; runs/statistics.py). Atari games are human-normalized. What speaks against a comparison is said on stderr.
+2021; runs/statistics.py). Atari games are human-normalized. Reasons to doubt a comparison are printed to stderr.
 """
 
 from __future__ import annotations

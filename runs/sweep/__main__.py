@@ -144,7 +144,7 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
 def executor_of(
     config: Config, more: Sequence[str], record: Record, say: Callable[[str], None]
 ) -> contextlib.AbstractContextManager[Local | RayCluster]:
-    """A context with what runs are started by: this machine, or a Ray cluster. more: flags of all runs."""
+    """The executor that starts the runs, as a context: this machine, or a Ray cluster. more: flags of all runs."""
     devices = [each.partition("=")[2] or following for each, following in zip(more, [*more[1:], ""], strict=True)
                if each.partition("=")[0] == "--device"]  # fmt: skip
     if not config.ray:

@@ -127,8 +127,8 @@ class EarlyStopping:
         return None
 
     def finalist(self, states: Mapping[str, State]) -> Trial | None:
-        """Of a study and seed of which no run has finished or could yet, the best run of the highest rung: when
-        nothing else is left, it goes on to the end."""
+        """The best run of the highest rung, of a study and seed none of whose runs has finished or still may: it then
+        goes on to the end."""
         for place, ladder in self.ladders.items():
             mine = [each for each in of(states.values(), self._study(place[0])) if each.trial.seed == place[1]]
             ladder.better = better(mine)

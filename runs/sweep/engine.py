@@ -24,7 +24,7 @@ from runs.sweep.record import Record, last_line
 from runs.sweep.samplers import Outcome, Sampler
 from runs.sweep.state import Progress, State, better, described, of, outcome
 
-LOOK = 1.0  # seconds between two looks at the folders of the runs
+POLL_EVERY = 1.0  # seconds between two readings of the runs' folders
 PAUSE = 0.1  # seconds between two looks at their processes
 SECOND = 1.0  # seconds in which signals count as one
 
@@ -63,7 +63,7 @@ class Sweep:
         self._again: deque[Trial] = deque()  # were killed
         self._queue: deque[Trial] = deque()
         self._halting: set[str] = set()  # asked to stop at a rung
-        self._began, self._looked, self._signaled = time.monotonic(), 0.0, 0.0
+        self._began, self._polled, self._signaled = time.monotonic(), 0.0, 0.0
         self._restore()
 
     # ---- points -----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ class Sweep:
         return all(state.status in ("finished", "stopped") for state in self.states.values())
 
     def seconds(self) -> float:
-        """Of all commands of this sweep so far."""
+        """Seconds spent by all commands of this sweep so far."""
         return self.record.spent + time.monotonic() - self._began
 
     def over_budget(self) -> bool:
@@ -285,12 +285,12 @@ class Sweep:
     def _read(self) -> None:
         """Read what the runs have written, and stop those that are poor at a rung."""
         now = time.monotonic()
-        if now - self._looked < LOOK:
+        if now - self._polled < POLL_EVERY:
             return
-        self._looked = now
+        self._polled = now
         for state in self._elsewhere():
             state.progress.update(Path(self.plan.folder), state.trial)
-            if not state.progress.running:  # finished, or to be gone on with
+            if not state.progress.running:  # finished, or to be resumed
                 state.status = "waiting"
                 self._again.append(state.trial)
         for key in list(self.executor.running):

@@ -61,7 +61,7 @@ class Local:
 
     @property
     def threads(self) -> int:
-        """Of a run: the cores are shared out."""
+        """Threads of a run: its share of the cores."""
         return max(self.cores // self.jobs, 1)
 
     def room(self, expected: float = 0.0) -> bool:

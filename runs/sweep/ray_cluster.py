@@ -26,8 +26,8 @@ from runs.sweep import node
 from runs.sweep.local import UNKNOWN, Ended, cores
 from runs.sweep.preview import ROOT
 
-LOOK = 1.0  # seconds between two looks at the list of nodes
-SEEN = 5.0  # seconds within which a file that a node wrote has to be there
+POLL_EVERY = 1.0  # seconds between two readings of the list of nodes
+SEEN_WITHIN = 5.0  # seconds within which a file that a node wrote has to be there
 ANSWER = 120.0  # seconds in which a node has to start a worker and to answer
 FORWARDED = ("WANDB_", "PYTHONPATH")  # variables of the environment that runs take along
 
@@ -73,7 +73,7 @@ class RayCluster:
         self._ray, self._asked, self.cpus, self.memory = ray, jobs, cpus, memory
         self._folder, self._shared = folder.resolve(), shared.resolve()
         self._unfit: set[str] = set()  # nodes
-        self._nodes, self._looked = [], 0.0
+        self._nodes, self._polled = [], 0.0
         self.running: dict[str, _Remote] = {}
         ray.cloudpickle.register_pickle_by_value(node)
         has = sum(each["Resources"].get("GPU", 0.0) for each in self._alive())
@@ -92,8 +92,8 @@ class RayCluster:
 
     def _alive(self) -> list[dict[str, Any]]:
         now = time.monotonic()
-        if now - self._looked > LOOK:
-            self._nodes, self._looked = self._ray.nodes(), now
+        if now - self._polled > POLL_EVERY:
+            self._nodes, self._polled = self._ray.nodes(), now
         return [each for each in self._nodes if each["Alive"] and each["NodeID"] not in self._unfit]
 
     def _write_token(self) -> Any:
@@ -129,7 +129,8 @@ class RayCluster:
             except self._ray.exceptions.RayError as error:
                 said = f"does not answer: {(str(error).strip().splitlines() or [repr(error)])[0]}"
             if not said and not _appears(answer):
-                said = f"writes files that are not seen here within {SEEN:g} s: mount NFS with lookupcache=positive"
+                late = f"writes files that are not seen here within {SEEN_WITHIN:g} s"
+                said = f"{late}: mount NFS with lookupcache=positive"
             wrong += [f"{host} {said}"] if said else []
         if wrong:
             raise RunError("\n".join(wrong))
@@ -165,7 +166,7 @@ class RayCluster:
 
     @property
     def threads(self) -> int:
-        """Of a run."""
+        """Threads of a run."""
         return self.cpus
 
     def room(self, expected: float = 0.0) -> bool:
@@ -232,7 +233,7 @@ class RayCluster:
         try:
             self._ray.get(each.probe, timeout=0)
         except self._ray.exceptions.RayError:
-            self._looked = 0.0
+            self._polled = 0.0
             return dataclasses.replace(end, lost=f"its node {place[1]} was lost")
         return end
 
@@ -284,7 +285,7 @@ def opened(address: str, *arguments: Any, **options: Any) -> Iterator[RayCluster
 
 
 def _appears(path: Path) -> bool:
-    end = time.monotonic() + SEEN
+    end = time.monotonic() + SEEN_WITHIN
     while not path.exists():
         if time.monotonic() > end:
             return False

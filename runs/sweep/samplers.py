@@ -69,7 +69,7 @@ class Sampler:
         return found | ({"optuna": optuna().__version__} if self.kind in BAYESIAN else {})
 
     def point(self, study: str, number: int, before: Sequence[Outcome], better: str) -> Point:
-        """The point of a number, from 1.
+        """The point with a number, counted from 1.
 
         study: its name, so that no two studies draw the same points. before: what became of the points so far.
         better: of the score, "max" or "min".

@@ -123,7 +123,7 @@ def of(states: Iterable[State], study: Study, number: int | None = None) -> list
 
 
 def better(states: Iterable[State]) -> str:
-    """Of a study's score, "max" or "min", as its first run says."""
+    """Whether more or less of a study's score is better, "max" or "min", as its first run says."""
     return next((state.progress.score.better for state in states if state.progress.folder), "max")
 
 

@@ -1,4 +1,4 @@
-"""What Ape-X's actors, messages and learner cost, and where more actors stop to help (agents/apex).
+"""What Ape-X's actors, messages and learner cost, and at how many actors the learner is full (agents/apex).
 
     python tests/benchmarks/apex_scaling.py --out results/apex_scaling.json
 

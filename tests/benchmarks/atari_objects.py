@@ -4,7 +4,7 @@
     python tests/benchmarks/atari_objects.py --games Pong Breakout --frames 500 --json results/atari_objects.json
     python tests/benchmarks/atari_objects.py --picture results/atari_objects.png
 
-Every game is played as agents.studies.export_coco plays it, without recording it, and every step is looked at.
+Every game is played as agents.studies.export_coco plays it, without recording it, and every step is count at.
 "boxes" are those that memory alone gives; one holds its object's color if any pixel in it has it. "exact" is the mean
 IoU of that box with the smallest around the object's pixels. Then random play with and without ram=True takes turns
 in short windows, and its speeds are compared.
@@ -27,7 +27,7 @@ from vision.data.boxes_picture import panel
 
 STEPS = 16  # vector steps between two looks at the clock
 SHOWN = 50  # frames between those that may be drawn
-LIMIT = 400  # steps of a game that are looked at
+LIMIT = 400  # steps of a game that are count at
 
 
 def overlap(one: Box, other: Box) -> float:
@@ -47,18 +47,18 @@ def measure(game: str, frames: int) -> tuple[dict[str, object], tuple[np.ndarray
     total: Counter[str] = Counter()
     exact: Counter[str] = Counter()
     world = envs.make(game, 1, ram=True, threads=1, evaluation=True)
-    episode = looked = 0
-    while looked < frames:
+    episode = count = 0
+    while count < frames:
         world.reset(1_000 + episode)
         policy = RandomPlay(world, game, 1, episode)
         for _ in range(LIMIT):
             world.step(policy(world.observation, None))
-            if len(world.finished_worlds) or looked >= frames:
+            if len(world.finished_worlds) or count >= frames:
                 break
             memory = world.previous_ram if objects.GAMES[game].lag else world.ram
             there = objects.read(game, memory[0].numpy())
-            looked += 1
-            if looked % SHOWN == 0 and len(there) >= len(shown[1]):
+            count += 1
+            if count % SHOWN == 0 and len(there) >= len(shown[1]):
                 shown = (world.screen[0], objects.appearances(there, world.screen[0])[0])
             for item in there:
                 seen, holds = objects.appearances([item], world.screen[0])
@@ -78,7 +78,7 @@ def measure(game: str, frames: int) -> tuple[dict[str, object], tuple[np.ndarray
     }
     boxes = total.total()
     found = {
-        "frames": looked,
+        "frames": count,
         "games": episode,
         "boxes": boxes,
         "held": round(held.total() / boxes, 4),
@@ -124,7 +124,7 @@ def stepping(game: str, ram: bool):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", nargs="+", default=list(objects.GAMES), help="of envs.objects.GAMES")
-    parser.add_argument("--frames", type=int, default=2_000, help="looked at of each game (default %(default)s)")
+    parser.add_argument("--frames", type=int, default=2_000, help="count at of each game (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a window (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=7, help="windows of each (default %(default)s)")
     parser.add_argument("--json", type=Path, help="write the result there")

@@ -1,4 +1,4 @@
-"""What a GPU is for, in one command and a given time: tests, throughputs, and two games learned by the GPU's recipe.
+"""Checks a GPU by one command in a given time: tests, throughputs, and two games learned by the GPU's recipe.
 
     python tests/benchmarks/gpu.py --minutes 9 --out results/gpu
     python tests/benchmarks/gpu.py --minutes 3 --out results/gpu --device cpu       # all of it, small
@@ -96,20 +96,20 @@ class Work:
         why = ""
         while process.poll() is None and not why:
             time.sleep(0.05)
-            self._look()
+            self._poll()
             if not clock.left():
                 why = "out of time"
             elif time.monotonic() - self.began > (self.limit if self.current else STARTING):
                 why = f"hung: {time.monotonic() - self.began:.0f} s"
         kill(process)
-        self._look()
+        self._poll()
         if self.current:
             self.found[self.current] = {
                 "status": why.partition(":")[0] or "crashed",
                 "error": f"{why or f'exit status {process.returncode}'}; {self.end()}",
             }
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Take in what was reported since the last time."""
         with open(self.report, "rb") as file:
             file.seek(self.read)

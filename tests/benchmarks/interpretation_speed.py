@@ -1,4 +1,4 @@
-"""Speed of what is shown of networks: perturbation saliency, fast style transfer, t-SNE.
+"""Speed of interpretation methods: perturbation saliency, fast style transfer, t-SNE.
 
     python tests/benchmarks/interpretation_speed.py
     python tests/benchmarks/interpretation_speed.py --only saliency style --json speed.json

@@ -1,4 +1,4 @@
-"""Beam search: the likeliest sentences that a step-by-step model writes, as far as a beam of them reaches."""
+"""Beam search: the most probable sentences of a step-by-step model that a beam of a given width finds."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ the region's, since drawn scenes have one, where the paper has thresholds of MET
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from runs import saved
 from runs.flag_types import Count, NonNegative, Positive, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
+from runs.saved import best_copy
 from vision import backbones
 from vision.captioning.regions import DenseCaptioner, Described, RegionScenes, compare, scores
 from vision.captioning.vocabulary import Vocabulary
@@ -166,15 +166,13 @@ def validate(run: runs.Run, model: DenseCaptioner, samples: Sequence[Sample]) ->
 
 def report(run: runs.Run, model: DenseCaptioner, samples: Sequence[Sample]) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         found, _ = evaluate(model, samples, run.config.beam)
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(samples), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(samples), "test/of_step": step})
     words = f"map {found['map']:.3f}, {found['place_map']:.3f} of places alone, {found['exact']:.1f}% exact"
-    run.bar.say(f"test of {len(samples):,} scenes, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(samples):,} scenes, weights of step {step:,}: {words}")
 
 
 def draw(shown: Sequence[tuple[Tensor, Described]], path: Path, least: float = 0.5) -> None:

@@ -37,6 +37,7 @@ from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
+from runs.saved import best_copy
 from vision import backbones
 from vision.captioning import attention, data, plots
 from vision.captioning.captioner import Captioner
@@ -254,13 +255,11 @@ def validate(run: runs.Run, model: Captioner, vocabulary: Vocabulary, sets: data
 
 def test(run: runs.Run, model: Captioner, vocabulary: Vocabulary, sets: data.Images) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         found, _ = evaluate(model, vocabulary, sets.test, sets.classes, len(sets.test), options_of(run.config))
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": step})
     names = [name for name in ("bleu4", "cider_d", "exact", "pointing") if name in found]
     words = ", ".join(f"{name} {found[name]:.3g}" for name in names)
-    run.bar.say(f"test of {len(sets.test):,} images, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(sets.test):,} images, weights of step {step:,}: {words}")

@@ -11,7 +11,6 @@ question would reach. The best weights are tested once, at the end; predictions/
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import random
@@ -29,6 +28,7 @@ from runs import saved
 from runs.flag_types import Count, NonNegative, Positive, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
+from runs.saved import best_copy
 from vision import backbones
 from vision.captioning import scenes
 from vision.captioning.answering import Answerer
@@ -195,15 +195,13 @@ def validate(run: runs.Run, model: Answerer, asked: Asked) -> None:
 
 def report(run: runs.Run, model: Answerer, asked: Asked) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         found = score(asked, answer(run.config, model, asked.images, [each.text for each in asked.questions]))
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/questions": len(asked.images), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/questions": len(asked.images), "test/of_step": step})
     words = f"{found['accuracy']:.1f}% right, {found['majority']:.1f}% by the most frequent answers"
-    run.bar.say(f"test of {len(asked.images):,} questions, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(asked.images):,} questions, weights of step {step:,}: {words}")
 
 
 def draw(asked: Asked, answers: Sequence[str], count: int, path: Path) -> None:

@@ -42,8 +42,8 @@ class Classifier(nn.Module):
 def reuse_classes(model: Classifier, trained: Classifier, classes: Sequence[str], known: Sequence[str]) -> list[str]:
     """Copy a trained classifier's head for the classes that both know, by their names, in place.
 
-    model is for `classes`, trained for `known`, on one backbone. Of weights that depend on classes the rows of the
-    shared ones are copied, other weights whole. Returns the names of the shared classes.
+    model is for `classes`, trained for `known`, on one backbone. Weights with a row a class are copied row by
+    row for the shared classes, all others whole. Returns the names of the shared classes.
     Raises ValueError where the heads are of other forms, and where no class is shared.
     """
     shared = [name for name in classes if name in known]

@@ -60,7 +60,7 @@ def nearest(
 
 
 def vote(labels: Tensor, classes: int) -> Tensor:
-    """The most frequent label of each row (Q, k), nearest first: (Q,). Of equals the one with the nearest member."""
+    """The most frequent label of each row (Q, k), nearest first: (Q,). Ties: the label of the nearest member."""
     count, k = labels.shape
     votes = torch.zeros(count, classes, dtype=torch.int64, device=labels.device)
     votes.scatter_add_(1, labels, torch.ones_like(labels))

@@ -33,6 +33,7 @@ from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import choose, precision
 from runs.printing import printable
+from runs.saved import best_copy
 from vision import backbones, data
 from vision.backbones.layers.initialization import initialize, whiten
 from vision.classification import checks, classifier
@@ -313,9 +314,7 @@ def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> floa
 
 def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
     """Test the weights of the best evaluation, once, without and with test-time augmentation (the config's views)."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["averaged"])
+    model, step = best_copy(run, model, "averaged")
     images, labels = (field.to(run.device) for field in unseen)
     with run.side_task("evaluation", needed=True):
         found = score(probabilities(run.config, model, images), labels)
@@ -323,9 +322,9 @@ def test(run: runs.Run, model: Classifier, unseen: data.Labeled) -> None:
         if run.config.views > 1:
             found = score(probabilities(run.config, model, images, run.config.views), labels)
             line |= {f"test/{word}_{run.config.views}": value for word, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(labels), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(labels), "test/of_step": step})
     errors = ", ".join(f"{value:.2f}% ({word})" for word, value in line.items() if "error" in word)
-    run.bar.say(f"errors of {len(labels):,} images, weights of step {best['step']:,}: {errors}")
+    run.bar.say(f"errors of {len(labels):,} images, weights of step {step:,}: {errors}")
 
 
 def snapshot(run: runs.Run, model: Classifier) -> None:

@@ -120,13 +120,13 @@ def measure(
         torch.manual_seed(seed)
         model = classification.prepare(asked, sets, device)
         if way == "scratch":
-            model = _fresh(model)
+            model = _with_new_weights(model)
         model, _ = short_fit.fit(asked, sets, device, model)
         found[way] = short_fit.validate(asked, model, few)["accuracy"]
     return found
 
 
-def _fresh(model: Classifier) -> Classifier:
+def _with_new_weights(model: Classifier) -> Classifier:
     """The same classifier with a backbone of new weights."""
     device = next(model.parameters()).device
     renewed = backbones.build(**model.backbone.spec)

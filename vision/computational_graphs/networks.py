@@ -28,7 +28,7 @@ Weights = dict[str, Array]
 
 
 class Hyperparameters(NamedTuple):
-    """Of a training by SGD with momentum."""
+    """Hyperparameters of training by SGD with momentum."""
 
     steps: int = 110_000  # images shown
     batch: int = 64  # images an update

@@ -60,8 +60,8 @@ class Expand(Transform):
 class IoUCrop(Transform):
     """IoU crop: a random window that overlaps an object by at least a randomly chosen IoU.
 
-    Objects whose center is outside are dropped, the others cut. Of each sample by itself; raises ValueError for
-    batches of more than one image.
+    Objects whose center is outside are dropped, the others cut. It works on single samples: raises
+    ValueError for batches of more than one image.
     """
 
     def apply(self, batch: Batch, generator: torch.Generator | None) -> Batch:

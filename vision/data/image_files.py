@@ -39,8 +39,8 @@ ORIENTATION, BITS, PHOTOMETRIC = 274, 258, 262  # tags of EXIF and TIFF
 def read_image(path: str | Path, size: int) -> Tensor:
     """An image file as (3, size, size) uint8: scaled until its shorter side is `size`, and cut to its middle.
 
-    It is turned as its EXIF data say. Of 16-bit gray the upper eight bits are kept, of several frames or pages the
-    first one; an alpha channel is ignored, as in torchvision.
+    It is turned as its EXIF data say. 16-bit gray is reduced to its upper eight bits, and of several
+    frames or pages the first is read; an alpha channel is ignored, as in torchvision.
     Raises ValueError, which names the file, when it is not an image, is truncated, takes more than LARGEST bytes, or
     has pixels whose white is not defined (floats, 32-bit integers).
     """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vision.data.samples import Sample, Target, boxes_of_masks
-from vision.data.shapes import SHAPES
+from vision.data.shapes import SHAPES, distinct, place_shapes
 
 SIDE = 128  # pixels
 SIZES = (2_000, 100, 200)  # scenes for training, validation, testing
@@ -92,20 +92,8 @@ def _draw(count: int, side: int, generator: torch.Generator) -> tuple[Tensor, Te
     labels[torch.arange(MOST) >= torch.randint(1, MOST + 1, (count, 1), generator=generator)] = -1
     drawn = torch.zeros(count, MOST)
     for number in range(MOST):
-        ink = uniform(3)
-        near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
-        ink = torch.where(near, (ground + 0.5) % 1, ink)[..., None, None]  # colors that can be told from the ground
-        radius = uniform(1, 1, low=RADIUS[0], high=RADIUS[1])
-        place = radius[:, None] + (1 - 2 * radius[:, None]) * uniform(2, 1, 1)
-        turn, stretch = uniform(1, 1, high=2 * math.pi), uniform(1, 1, low=0.8, high=1.0)
-        across, along = (x - place[:, 0]) / radius, (y - place[:, 1]) / radius
-        u = across * turn.cos() + along * turn.sin()
-        v = (along * turn.cos() - across * turn.sin()) / stretch
-        inside = torch.full((count, side, side), -1.0)
-        for label, shape in enumerate(SHAPES.values()):
-            rows = labels[:, number] == label
-            inside[rows] = shape(u[rows], v[rows])
-        cover = (inside * radius * side + 0.5).clamp(0, 1)
+        ink = distinct(uniform(3), ground)[..., None, None]
+        _, cover = place_shapes(labels[:, number], side, RADIUS, uniform)
         canvas = torch.lerp(canvas, ink, cover[:, None])
         owner[cover >= 0.5] = number
         drawn[:, number] = (cover >= 0.5).sum((1, 2))

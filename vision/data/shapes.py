@@ -90,8 +90,6 @@ def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> tuple
     middle = (torch.arange(side) + 0.5) / side
     y, x = middle[:, None], middle[None, :]  # a pixel's place in the image, from 0 to 1
     ink, ground, other = uniform(3, 3).unbind(1)
-    near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
-    ink = torch.where(near, (ground + 0.5) % 1, ink)[..., None, None]  # colors that can be told apart
     turn = uniform(1, 1, high=2 * math.pi)
     shade = ((x - 0.5) * turn.cos() + (y - 0.5) * turn.sin() + 0.5)[:, None] * 0.4
     canvas = torch.lerp(ground[..., None, None], other[..., None, None], shade.clamp(0, 1))
@@ -101,17 +99,38 @@ def _draw_shapes(labels: Tensor, side: int, generator: torch.Generator) -> tuple
         inside = (radius - torch.hypot(x - place[:, 0], y - place[:, 1])) * side + 0.5
         canvas = torch.lerp(canvas, color, inside.clamp(0, 1)[:, None])
 
-    radius = uniform(1, 1, low=RADIUS[0], high=RADIUS[1])
+    inside, cover = place_shapes(labels, side, RADIUS, uniform)
+    canvas = torch.lerp(canvas, distinct(ink, ground)[..., None, None], cover[:, None])
+    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.08)
+    return ((canvas + noise).clamp(0, 1) * 255).round().byte(), inside > 0
+
+
+def distinct(ink: Tensor, ground: Tensor) -> Tensor:
+    """Colors (N, 3) from 0 to 1 that differ from those of the ground (N, 3): ink, or where it is near another one."""
+    near = (ink - ground).square().sum(1, keepdim=True) < 0.7**2
+    return torch.where(near, (ground + 0.5) % 1, ink)
+
+
+def place_shapes(
+    labels: Tensor, side: int, radii: tuple[float, float], uniform: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor]:
+    """A shape of each label (N,) at a random place, of a random size, rotation and stretch; none where it is -1.
+
+    radii: the least and the largest, as parts of the side. uniform: draws (N, *shape) from low to high.
+
+    Returns (N, side, side) twice: how far inside a pixel's middle is, in radii, negative outside; and how much of the
+    pixel is covered, from 0 to 1.
+    """
+    middle = (torch.arange(side) + 0.5) / side
+    y, x = middle[:, None], middle[None, :]
+    radius = uniform(1, 1, low=radii[0], high=radii[1])
     place = radius[:, None] + (1 - 2 * radius[:, None]) * uniform(2, 1, 1)
     turn, stretch = uniform(1, 1, high=2 * math.pi), uniform(1, 1, low=0.8, high=1.0)
     across, along = (x - place[:, 0]) / radius, (y - place[:, 1]) / radius
     u = across * turn.cos() + along * turn.sin()
     v = (along * turn.cos() - across * turn.sin()) / stretch
-    inside = torch.empty(count, side, side)
+    inside = torch.full((len(labels), side, side), -1.0)
     for label, shape in enumerate(SHAPES.values()):
         rows = labels == label
         inside[rows] = shape(u[rows], v[rows])
-    cover = (inside * radius * side + 0.5).clamp(0, 1)  # of a pixel: edges are smooth
-    canvas = torch.lerp(canvas, ink, cover[:, None])
-    noise = torch.randn(canvas.shape, generator=generator) * uniform(1, 1, 1, high=0.08)
-    return ((canvas + noise).clamp(0, 1) * 255).round().byte(), inside > 0
+    return inside, (inside * radius * side + 0.5).clamp(0, 1)  # edges are smooth

@@ -1,8 +1,8 @@
 """Streaming of image files that do not fit into memory: decoded by threads, when needed or ahead of it.
 
-images = data.Pictures(data.listing("imagenet").train.paths, size=224)
-images[rows]                # (B, 3, 224, 224) uint8, rows (B,) int64, as a tensor of them all would give
-images.soon(next_rows)      # begins to read what will be asked for next, while the batch is learned from
+images = data.StreamedImages(data.listing("imagenet").train.paths, size=224)
+images[rows]               # (B, 3, 224, 224) uint8, rows (B,) int64, as a tensor of them all would give
+images.prefetch(next_rows)  # begins to read what will be asked for next, while the batch is learned from
 
 stream = data.Stream(data.listing("imagenet").train, size=224, batch=128, seed=1)
 for images, labels in stream.epoch(0):                          # (128, 3, 224, 224) uint8, (128,) int64
@@ -27,7 +27,7 @@ from vision.data.sets import Labeled, order
 class StreamedImages:
     """N image files as a lazily read tensor (N, 3, size, size) uint8, whose rows are decoded by threads.
 
-    paths: of the files. size: pixels, side (as image_files.picture cuts them). workers: threads that decode;
+    paths: of the files. size: pixels, side (as image_files.read_image cuts them). workers: threads that decode;
         None: one a core. device: where what is read is put.
     """
 

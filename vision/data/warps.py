@@ -126,7 +126,7 @@ class RandomMix(Transform):
     """Random mix: `count` rounds, in each of which an image goes through one of the transforms, drawn for it alone.
 
     Uniformly and with replacement, as Cubuk et al. 2019, arXiv 1909.13719 (RandAugment), with the transforms' own
-    strengths. A batch is dealt out so that each round uses every transform on an equal share of it, give or take one
+    strengths. A batch is split so that each round uses every transform on an equal share of it, give or take one
     image. Raises ValueError without transforms.
     """
 

@@ -2,15 +2,6 @@
 writes it as ONNX.
 """
 
-import importlib
-import sys
-
 import runs
 
-name = sys.argv[1] if sys.argv[1:2] in (["predict"], ["export"]) else "train"
-program = importlib.import_module(f"vision.detection.{name}")
-if name == "train":
-    runs.launch(program.train, program.Config, program.recipe, "vision.detection", program.__doc__)
-else:
-    del sys.argv[1]
-    runs.launch(program.main, program.Config, None, f"vision.detection {name}", program.__doc__)
+runs.launch(*runs.of_package("vision.detection", "predict", "export"))

@@ -68,7 +68,7 @@ class Detector(nn.Module):
         """
 
     def asked(self, target: Target) -> Target:
-        """The target with what the detector is not asked for marked as a crowd, which is not scored."""
+        """The target with objects that the detector does not predict marked as crowds, which are not scored."""
         return target
 
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:

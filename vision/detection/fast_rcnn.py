@@ -28,7 +28,7 @@ COARSEST = 16  # stride of the map that regions are pooled from, at most
 
 
 class Options(NamedTuple):
-    """Numbers of Fast R-CNN."""
+    """Hyperparameters of Fast R-CNN."""
 
     head_width: int = 4096  # units of the dense layers
     count: int = 64  # regions of an image in the loss

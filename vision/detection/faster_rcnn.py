@@ -25,7 +25,7 @@ POOLED = 7  # places, side of a pooled region
 
 
 class Options(NamedTuple):
-    """Numbers of Faster R-CNN."""
+    """Hyperparameters of Faster R-CNN."""
 
     width: int = 256  # channels of the pyramid
     head_width: int = 1024  # units of the box head
@@ -39,7 +39,7 @@ class Options(NamedTuple):
 
     @classmethod
     def of(cls, config: Any) -> Self:
-        """The numbers of a Config of train.py."""
+        """The hyperparameters that a Config of train.py has."""
         limits = (config.proposals,) * 2
         proposals = regions.ProposalOptions(before=limits, after=limits)
         return cls(config.channels, config.head_width, config.anchor_scale, config.regions, proposals=proposals)

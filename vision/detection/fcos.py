@@ -34,7 +34,7 @@ RARE = 0.01  # probability of an object in the beginning
 
 
 class Options(NamedTuple):
-    """Numbers of FCOS."""
+    """Hyperparameters of FCOS."""
 
     width: int = 256  # channels of pyramid and towers
     least: float = 0.05  # score of a detection
@@ -77,7 +77,7 @@ class FCOS(Detector):
         nn.init.constant_(self.class_logits.bias, -math.log((1 - RARE) / RARE))
 
     def predict(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        """Of each level of images (B, 3, H, W): the places' centers (M, 2) in pixels, class logits (B, M, K),
+        """For each pyramid level of images (B, 3, H, W): places' centers (M, 2) in pixels, class logits (B, M, K),
         distances (B, M, 4) to the left, top, right and bottom in pixels, and logits (B, M) of the centerness.
         """
         with self.autocast():

@@ -26,7 +26,7 @@ PLACES = 4  # side of the map, pooled, that both outputs are made of: where an o
 
 
 class Options(NamedTuple):
-    """Numbers of classification and localization."""
+    """Hyperparameters of classification and localization."""
 
     width: int = 1024  # units of the dense layer
     weight: float = 20.0  # of the squared errors, whose numbers are parts of the image's sides

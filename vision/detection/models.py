@@ -36,7 +36,7 @@ MODELS: dict[str, type[Detector]] = {
 def find(name: str) -> type[Detector]:
     """The class of a detector: a name of MODELS, or `module:Class` of one that is not listed.
 
-    Raises ValueError, with what comes near, for neither.
+    Raises ValueError, with near matches, for any other name.
     """
     if ":" not in name:
         if name not in MODELS:

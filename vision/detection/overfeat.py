@@ -1,4 +1,4 @@
-"""OverFeat's sliding window: dense layers as convolutions see every window of an image at once, at several scales.
+"""OverFeat's sliding window: dense layers applied as convolutions classify every window at once, at several scales.
 
 Sermanet et al. 2013, "OverFeat: integrated recognition, localization and detection using convolutional networks",
 arXiv 1312.6229. A window of a fixed number of pixels slides over the image at each of several sizes; what a
@@ -31,7 +31,7 @@ COARSEST = 16  # stride of the map that windows slide over, at most
 
 
 class Options(NamedTuple):
-    """Numbers of OverFeat's detector."""
+    """Hyperparameters of OverFeat's detector."""
 
     width: int = 1024  # channels of the dense layers
     places: int = 4  # side of a window, in places of the map

@@ -36,7 +36,7 @@ COST, RIDGE = 1e-3, 1_000.0  # C of the SVMs, as the authors' code; lambda of th
 
 
 class Options(NamedTuple):
-    """Numbers of R-CNN."""
+    """Hyperparameters of R-CNN."""
 
     side: int = 227  # pixels, of the crops
     width: int = 4096  # features

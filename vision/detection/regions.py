@@ -1,4 +1,4 @@
-"""What two-stage detectors are made of: region proposal network, box head, and losses of sampled regions."""
+"""Parts of two-stage detectors: region proposal network, box head, and losses of sampled regions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Size = tuple[int, int]  # height, width
 
 
 class ProposalOptions(NamedTuple):
-    """Numbers of a region proposal network: Ren et al. 2015, arXiv 1506.01497, section 3.1, and FPN's."""
+    """Hyperparameters of a region proposal network: Ren et al. 2015, arXiv 1506.01497, section 3.1, and FPN's."""
 
     high: float = 0.7  # IoU of an anchor that is an object
     low: float = 0.3  # below it, one is background
@@ -62,7 +62,7 @@ class ProposalHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each map (B, C, H, W): objectness (B, H W A) and offsets (B, H W A, 4), in the order of anchors."""
+        """For each map (B, C, H, W): objectness (B, H W A) and offsets (B, H W A, 4), in the order of anchors."""
         scores, offsets = [], []
         for features in maps:
             hidden = self.conv(features)

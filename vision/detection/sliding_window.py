@@ -24,7 +24,7 @@ from vision.ops import anchors, boxes, nms
 
 
 class Options(NamedTuple):
-    """Numbers of the sliding window."""
+    """Hyperparameters of the sliding window."""
 
     side: int = 64  # pixels, of the crops
     width: int = 256  # features

@@ -28,7 +28,7 @@ COARSE = 4  # places, side of the coarsest of a backbone's maps that is used: fu
 
 
 class Options(NamedTuple):
-    """Numbers of SSD."""
+    """Hyperparameters of SSD."""
 
     size: int = 300  # pixels, side of the images
     width: int = 256  # channels of the further maps

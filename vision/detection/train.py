@@ -37,6 +37,7 @@ from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
+from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
 from vision.detection import data, detector, models, plots
@@ -250,17 +251,15 @@ def validate(run: runs.Run, model: Detector, sets: data.Images) -> None:
 
 def test(run: runs.Run, model: Detector, sets: data.Images) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         scored, _ = evaluate(run.config, model, sets, sets.test, len(sets.test), side(run.config))
     found = results(scored)
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": step})
     names = ("map", "map_50", "mask_map_50", "keypoint_map_50")
     words = ", ".join(f"{name} {found[name]:.3f}" for name in names if name in found)
-    run.bar.say(f"test of {len(sets.test):,} images, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(sets.test):,} images, weights of step {step:,}: {words}")
 
 
 def results(scored: dict[str, CocoEvaluator]) -> dict[str, float]:

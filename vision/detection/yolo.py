@@ -43,7 +43,7 @@ VERSION_2 = LossWeights(0.5, 2.5, 0.5)  # those of the authors' yolov2.cfg, 1, 5
 
 
 class Options(NamedTuple):
-    """Numbers of YOLO."""
+    """Hyperparameters of YOLO."""
 
     size: int = 416  # pixels, side of the images
     width: int = 1024  # channels of the last convolutions

@@ -133,8 +133,8 @@ class ClassifierMetrics:
         """Metrics of generated images (N, C, H, W) uint8 beside real ones (M, C, H, W) with labels (M,).
 
         fid, classifier_score; confidence: percent, the mean of the largest probability; imbalance: see there; with
-        the labels (N,) that they were generated for, agreement: percent that the classifier classifies so. Of stacked
-        digits also modes and mode_kl, of which 1,000 can be covered.
+        the labels (N,) that they were generated for, agreement: percent that the classifier classifies so; for
+        stacked digits also modes, of 1,000, and mode_kl.
         Raises ValueError where N or M is not greater than the number of features.
         """
         if min(len(real), len(generated)) <= self.dimension:

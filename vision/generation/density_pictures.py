@@ -1,4 +1,4 @@
-"""Pictures of points of the plane: densities of data and samples, and what a discriminator says of every place."""
+"""Pictures of points of the plane: densities of data and samples, and the discriminator's output over the plane."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Generator(nn.Module):
     """A generative model of images (C, H, W) whose values are the levels k / (levels - 1) of 0 to 1.
 
     shape: of an image (C, H, W). levels: values of a pixel, 2 for binary images.
-    classes: of a conditional model, 0 for an unconditional one, which takes no notice of labels.
+    classes: of a conditional model, 0 for an unconditional one, which ignores labels.
     clip: norm of the gradients at most, 0 for any. autocast: context of an update's losses (mixed precision).
     scaler: of the loss, for float16.
     """

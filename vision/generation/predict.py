@@ -1,4 +1,4 @@
-"""What a trained generative model makes: samples, reconstructions, completions, likelihoods, latent pictures.
+"""Samples, reconstructions, completions, likelihoods and latent traversals of a trained generative model.
 
 python -m vision.generation sample results/mnist/vae-1 --count 100 --label 3      # --label: conditional models
 python -m vision.generation reconstruct results/mnist/vae-1                       # of test images, in pairs

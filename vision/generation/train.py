@@ -32,6 +32,7 @@ from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
+from runs.saved import best_copy
 from vision import backbones, data
 from vision.generation import plots, posteriors
 from vision.generation.autoencoder import Autoencoder
@@ -276,14 +277,12 @@ def validate(run: runs.Run, model: Generator, part: Pixels, classes: Sequence[st
 
 def test(run: runs.Run, model: Generator, part: Pixels) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["averaged" if run.config.ema_decay else "model"])
+    model, step = best_copy(run, model, "averaged" if run.config.ema_decay else "model")
     model.eval()
     with run.side_task("evaluation", needed=True), torch.no_grad():
         torch.manual_seed(run.config.seed)
         found = model.measure(part.batches(run.config.batch))
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(part), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(part), "test/of_step": step})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    run.bar.say(f"test of {len(part):,} images, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(part):,} images, weights of step {step:,}: {words}")

@@ -1,4 +1,4 @@
-"""Pictures to transform: named image sets, or any folder of image files; resized, cropped and batched in order."""
+"""Image data: named image sets, or any folder of image files; resized, cropped and batched in the seed's order."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def load(name: str, size: int = 0, folder: str | None = None) -> Pictures:
     found = found if "train" in found else {"train": found_below(root)}
     for part in ("test", "validation"):
         if part not in found:
-            found["train"], found[part] = _cut(found["train"])
+            found["train"], found[part] = _split(found["train"])
     if empty := [part for part in PARTS if not found[part]]:
         raise ValueError(f"{root} has no image files for {empty[0]}: there are too few")
     return Pictures(*(Files(found[part], size) for part in ("train", "validation", "test")))
@@ -100,7 +100,7 @@ def found_below(folder: Path) -> list[Path]:
     )
 
 
-def _cut(paths: list[Path]) -> tuple[list[Path], list[Path]]:
+def _split(paths: list[Path]) -> tuple[list[Path], list[Path]]:
     """All but a tenth of some files, and that tenth, one at least."""
     away = torch.randperm(len(paths), generator=torch.Generator().manual_seed(SEED))[: max(1, len(paths) // TENTH)]
     chosen = set(away.tolist())
@@ -146,9 +146,9 @@ def stacked(pictures: Sequence[Tensor], count: int, batch: int) -> Iterator[Tens
 
 
 def squares(pictures: Sequence[Tensor], count: int, multiple: int) -> Tensor:
-    """The middles of the first pictures as squares of one size (count, 3, H, H), floats from 0 to 1.
+    """Center crops of the first pictures, squares of one size (count, 3, H, H), floats from 0 to 1.
 
-    multiple: of which their side is one.
+    multiple: the side is a multiple of it.
     """
     chosen = [pictures[row] for row in range(min(count, len(pictures)))]
     side = min(min(each.shape[1:]) for each in chosen) // multiple * multiple

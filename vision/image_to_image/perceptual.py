@@ -1,4 +1,4 @@
-"""Perceptual losses: images compared by the maps of a trained network that stays as it is.
+"""Perceptual losses: distances between images in the feature maps of a frozen, trained network.
 
 Johnson et al. 2016, arXiv 1603.08155, section 3.2: feature reconstruction (equation 2), style reconstruction by Gram
 matrices (equations 3 and 4), total variation.
@@ -6,8 +6,8 @@ matrices (equations 3 and 4), total variation.
 Deviations from the paper:
 1. Any backbone's stages take the place of VGG-16's relu1_2, relu2_2, relu3_3 and relu4_3, which are the first four
    stages of `vgg16:imagenet`.
-2. A stage's content loss is divided by that of an empty map, its style loss by that of photographs, both measured on
-   training images before the first step: one ratio of weights then suits every backbone.
+2. A stage's content loss is divided by that of maps of zeros, its style loss by that of photographs, both measured on
+   training images before the first step: the same weights then suit every backbone.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class PerceptualLoss:
     """The losses of images by a frozen backbone: content, style and total variation, by name.
 
     content_stages, style_stages: of the backbone, from 0 or from the end; no style stages: the first four. styles:
-    pictures (1, 3, h, w) from 0 to 1, whose Gram matrices are averaged; none: there is no style loss. autocast: the
-    context in which the backbone is calculated; Gram matrices and losses are float32.
+    pictures (1, 3, h, w) from 0 to 1, whose Gram matrices are averaged; without any there is no style loss. autocast:
+    the context in which the backbone is calculated; Gram matrices and losses are float32.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PerceptualLoss:
 
     @torch.no_grad()
     def measure(self, images: Tensor) -> None:
-        """Take the losses of training images (B, 3, H, W) for what stages' losses are divided by."""
+        """Measure what each stage's losses are divided by, on training images (B, 3, H, W) from 0 to 1."""
         maps = self.maps(images)
         empty = [feature_loss(maps[stage], torch.zeros_like(maps[stage])) for stage in self.at_content]
         self.sizes = [each.mean().clamp(min=LEAST) for each in empty]
@@ -93,8 +93,9 @@ class PerceptualLoss:
         self.firsts = [each.mean().clamp(min=LEAST) for each in own]
 
     def __call__(self, made: Tensor, true: Tensor) -> dict[str, Tensor]:
-        """Means over images of "content", as a part of the maps' squared length, and, with styles, "style", as a part
-        of photographs' own style loss; scalars. made, true: (B, 3, H, W) from 0 to 1.
+        """Content loss relative to maps of zeros and, with styles, style loss relative to photographs'; scalars.
+
+        made, true: (B, 3, H, W) from 0 to 1.
         """
         maps = self.maps(made)
         with torch.no_grad():
@@ -119,7 +120,7 @@ def roughness(images: Tensor) -> Tensor:
 
 
 def upto(backbone: backbones.Backbone, stage: int) -> backbones.Backbone:
-    """The backbone without the stages after one, where they are a plain chain: nothing is calculated in vain."""
+    """The backbone without the stages after one, where they are a plain chain: those are not needed."""
     if type(backbone).maps is not backbones.Backbone.maps:
         return backbone
     shorter = copy.copy(backbone)

@@ -1,4 +1,4 @@
-"""What a trained image transformation network makes of image files and films.
+"""Applies a trained image transformation network to image files and films.
 
     python -m vision.image_to_image predict results/photographs/style-1 photo.jpg
     python -m vision.image_to_image predict results/photographs/style-1 photo.jpg --size 512 --keep-color
@@ -38,9 +38,9 @@ FPS = 25  # of films that do not say it
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # its folder
     files: Annotated[tuple[Path, ...], tyro.conf.Positional]  # image files and films
-    out: Path = Path("transformed")  # folder of what is made
+    out: Path = Path("transformed")  # folder of the results
     size: Whole = 0  # pixels of the shorter side that images are resized to; 0: as they are
-    keep_color: bool = False  # of style transfer: the luminance alone is taken of what is made
+    keep_color: bool = False  # style transfer: take only the luminance of the result, the colors of the image
     frames: Count = 10_000  # of a film at most
     device: str = "auto"  # auto, cpu, cuda, mps
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
@@ -50,14 +50,14 @@ class Trained(NamedTuple):
     """A run's network: load(run).predict(images)."""
 
     config: train.Config
-    model: tasks.Transformer  # of the best evaluation
+    model: tasks.TransformationModel  # of the best evaluation
 
     @torch.no_grad()
     def predict(self, images: Sequence[Tensor | str | Path], keep_color: bool = False) -> list[Tensor]:
         """Pictures (3, H, W) uint8 made of images (3, h, w) uint8 of any sizes, or of files.
 
-        Super-resolution enlarges them, colorization takes their luminance alone. keep_color: the result has the
-        luminance of what is made and the colors of the image (Gatys et al. 2016, arXiv 1606.05897). Raises
+        Super-resolution enlarges them, colorization takes their luminance alone. keep_color: take only the
+        luminance of the result, and the colors of the image (Gatys et al. 2016, arXiv 1606.05897). Raises
         ValueError for images that are too small, and where colors of another size are to be kept.
         """
         given = [each if isinstance(each, Tensor) else data.read(Path(each), 0) for each in images]
@@ -96,7 +96,7 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
 
 
 def main(config: Config) -> list[Path]:
-    """Write what is made of files, and print the speed. Returns the paths written."""
+    """Transform the files, and print the speed. Returns the paths written."""
     if not config.files:
         raise ValueError("name one or more image files or films after the run's folder")
     count_threads(config.threads)

@@ -10,10 +10,10 @@
 
 Johnson et al. 2016, "Perceptual losses for real-time style transfer and super-resolution" (arXiv 1603.08155), with
 the instance normalization of Ulyanov et al. 2016 (arXiv 1607.08022): a network is trained once, and then transforms
-any picture in one forward pass. Pictures are compared by the maps of another network, --features, by themselves
-those of VGG-16 as trained on ImageNet; super-resolution and colorization compare pixels unless --content-weight asks
-for features too. Colorization by the same network is of CS231n's lecture 12; Zhang et al. 2016 (arXiv 1603.08511) say
-why a mean of pixels gives pale colors.
+any picture in one forward pass. Perceptual losses compare the feature maps of a second, frozen network: --features,
+by default VGG-16 trained on ImageNet. Super-resolution and colorization compare pixels; --content-weight adds the
+features. Colorization: CS231n, lecture 12; Zhang et al. 2016 (arXiv 1603.08511) say why a squared error of pixels
+gives pale colors.
 
 A run's folder is called after its task. The score is the weighted loss of validation pictures (style), PSNR
 (super-resolution) or the squared error (colorization). The weights of the best evaluation are tested once, at the
@@ -24,7 +24,6 @@ Deviations from the paper: those of network.py, perceptual.py and tasks.py; pict
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -38,6 +37,7 @@ import runs
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
+from runs.saved import best_copy
 from vision.generation import plots
 from vision.image_to_image import data, network, tasks
 from vision.image_to_image.perceptual import PerceptualLoss, roughness
@@ -52,7 +52,7 @@ class Config(runs.Options):
     data_folder: str | None = None  # of a named set's files; None: its usual place
     size: Whole = 0  # pixels of the shorter side that files are resized to; 0: as they are
     crop: Whole = 0  # pixels, side of a random square to train on; 0: the whole picture
-    style: tuple[Path, ...] = ()  # pictures of the style; of several the mean of their Gram matrices
+    style: tuple[Path, ...] = ()  # pictures of the style, whose Gram matrices are averaged
     style_size: Count = 256  # pixels of their shorter side
     features: str = "vgg16:imagenet"  # of the perceptual losses: a run's folder, or name:weights
     content_stages: tuple[int, ...] = (1,)  # of the features' backbone, from 0 or from the end
@@ -60,7 +60,7 @@ class Config(runs.Options):
     pixel_weight: NonNegative = 0.0  # of the mean squared error of pixels
     content_weight: NonNegative = 0.0  # of the feature reconstruction loss
     style_weight: NonNegative = 0.0  # of the style reconstruction loss
-    variation_weight: NonNegative = 0.0  # of total variation, a pixel
+    variation_weight: NonNegative = 0.0  # of total variation per pixel
     factor: Count = 4  # super_resolution: of the enlargement, a power of 2
     width: Positive = 1.0  # times the channels: style and colorization 32, 64, 128; super_resolution 64
     blocks: Whole = 5  # residual ones
@@ -112,7 +112,7 @@ def recipe(asked: Config) -> Config:
     return Config(**{"task": asked.task, "data": asked.data} | numbers)
 
 
-def build(config: Config) -> tasks.Transformer:
+def build(config: Config) -> tasks.TransformationModel:
     """The network of a config, for its task."""
     widths = [max(1, round(config.width * each)) for each in WIDTHS[config.task]]
     inputs, outputs = (1, 2) if config.task == "colorization" else (3, 3)
@@ -134,7 +134,7 @@ def perceptual_loss(config: Config, device: torch.device) -> PerceptualLoss | No
 
 
 def losses(config: Config, perceptual: PerceptualLoss | None, made: Tensor, true: Tensor) -> dict[str, Tensor]:
-    """What is minimized, as scalars by name: parts, and their weighted sum as "loss".
+    """The parts of the loss by name, and their weighted sum as "loss"; scalars.
 
     made, true: pictures (B, 3, H, W), floats; true from 0 to 1.
     """
@@ -163,7 +163,7 @@ def train(config: Config) -> None:
 
     def learn(true: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
-        made, true = model(model.inputs(true)), model.cut(true)
+        made, true = model(model.inputs(true)), model.crop(true)
         found = losses(config, perceptual, made, true)
         scaler.scale(found["loss"]).backward()
         scaler.unscale_(optimizer)
@@ -197,8 +197,8 @@ def train(config: Config) -> None:
         batches.close()
 
 
-def described(config: Config, model: tasks.Transformer) -> str:
-    """What is learned by what, in a sentence."""
+def described(config: Config, model: tasks.TransformationModel) -> str:
+    """The task, the number of weights and the kind of loss, for the start line."""
     weights = sum(each.numel() for each in model.parameters())
     by = f"features of {config.features}" if config.content_weight or config.style_weight else "pixels"
     return f"{config.task.replace('_', ' ')}, {weights:,} weights, by {by}"
@@ -207,22 +207,22 @@ def described(config: Config, model: tasks.Transformer) -> str:
 @torch.no_grad()
 def evaluate(
     config: Config,
-    model: tasks.Transformer,
+    model: tasks.TransformationModel,
     perceptual: PerceptualLoss | None,
     pictures: Sequence[Tensor],
     count: int,
 ) -> dict[str, float]:
-    """Losses and scores of the first pictures (3, H, W) uint8, means over them; scores without a network, too."""
+    """Mean losses and scores of the first pictures (3, H, W) uint8, and scores of the baseline without a network."""
     model.eval()
     device = next(model.parameters()).device
     sums: dict[str, float] = {}
     for true in data.stacked(pictures, count, config.batch):
         true = true.to(device)
         inputs = model.inputs(true)
-        made, true = model(inputs), model.cut(true)
+        made, true = model(inputs), model.crop(true)
         found = losses(config, perceptual, made, true)
-        scores = model.fidelity(made, true)
-        scores |= {f"plain_{name}": value for name, value in model.fidelity(model.plain(inputs), true).items()}
+        scores = model.scores(made, true)
+        scores |= {f"baseline_{name}": value for name, value in model.scores(model.baseline(inputs), true).items()}
         found |= {name: value.mean() for name, value in scores.items()}
         for name, value in found.items():
             sums[name] = sums.get(name, 0.0) + len(true) * value.item()
@@ -230,7 +230,7 @@ def evaluate(
 
 
 def validate(
-    run: runs.Run, model: tasks.Transformer, perceptual: PerceptualLoss | None, pictures: Sequence[Tensor]
+    run: runs.Run, model: tasks.TransformationModel, perceptual: PerceptualLoss | None, pictures: Sequence[Tensor]
 ) -> None:
     """Evaluate on validation pictures, each (3, H, W) uint8, and draw some."""
     config = run.config
@@ -244,28 +244,25 @@ def validate(
 
 
 @torch.no_grad()
-def drawn(model: tasks.Transformer, true: Tensor) -> Tensor:
-    """A picture of pictures (N, 3, H, W): what needs no network above what the network makes, and the true ones.
+def drawn(model: tasks.TransformationModel, true: Tensor) -> Tensor:
+    """A grid of pictures (N, 3, H, W): rows of the baseline without a network, the output, and the ground truth.
 
-    Style transfer has no true ones. Returns (H', W', 3) uint8 as an array.
+    Style transfer has no ground truth. Returns an array (H', W', 3) uint8.
     """
     model.eval()
     inputs = model.inputs(true.to(next(model.parameters()).device))
-    rows = [model.plain(inputs), model(inputs)] + [true] * (type(model) is not tasks.Stylizer)
+    rows = [model.baseline(inputs), model(inputs)] + [true] * (type(model) is not tasks.Stylizer)
     return plots.grid(torch.cat([each.float().cpu() for each in rows]), len(true))
 
 
 def test(
-    run: runs.Run, model: tasks.Transformer, perceptual: PerceptualLoss | None, pictures: Sequence[Tensor]
+    run: runs.Run, model: tasks.TransformationModel, perceptual: PerceptualLoss | None, pictures: Sequence[Tensor]
 ) -> None:
     """Test the weights of the best evaluation, once, on pictures (3, H, W) uint8."""
-    best = run.best_state()
-    autocast, model = model.autocast, copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
-    model.autocast = autocast
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         found = evaluate(run.config, model, perceptual, pictures, len(pictures))
     line = {f"test/{name}": value for name, value in found.items()}
-    run.log_evaluation(line | {"test/images": len(pictures), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(pictures), "test/of_step": step})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    run.bar.say(f"test of {len(pictures):,} pictures, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(pictures):,} pictures, weights of step {step:,}: {words}")

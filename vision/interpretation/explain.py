@@ -69,7 +69,7 @@ class Config(subject.SubjectFlags):
     stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
     of: str = ""  # the class that is explained; "": of each image the predicted one
     images: Count = 10  # test images, where there are no files
-    report: bool = False  # instead of this picture a page with all that is known of the classifier
+    report: bool = False  # write a page with everything about the classifier instead of this picture
     out: Path = Path("explanations.png")  # where the picture goes; of --report the page, as .html, and its pictures
 
 

@@ -6,7 +6,7 @@
 
 Simonyan et al. 2013 climb a class's score with an L2 penalty, Yosinski et al. 2015 add blur and clip small pixels and
 small contributions to gray, Mordvintsev et al. 2015 shift the image at random before each step (jitter); all are
-flags (vision/interpretation/gradient_ascent.py). Of a neuron the place in the middle of its map is climbed. --fool
+flags (vision/interpretation/gradient_ascent.py). A neuron is taken in the middle of its map. --fool
 changes test images until the network takes each for the next class, and shows the change ten times enlarged.
 """
 

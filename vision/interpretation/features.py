@@ -1,4 +1,4 @@
-"""What a backbone says of pictures of any size: its maps, and the flags that choose it and its stages."""
+"""Feature maps of a backbone for pictures of any size, and the flags that choose the backbone and its stages."""
 
 from __future__ import annotations
 

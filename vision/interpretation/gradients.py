@@ -1,4 +1,4 @@
-"""Gradients of a class score by pixels or by a layer's output, batched: what attribution methods are made of.
+"""Gradients of a class score with respect to pixels or a layer's output, batched, for the attribution methods.
 
 A model is a module or a function: images (B, C, H, W) -> scores (B, K), the logits of classes or the values of
 actions. Images are uint8, or floats from 0 to 1. A model is put into evaluation mode meanwhile, its weights get no

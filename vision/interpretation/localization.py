@@ -32,7 +32,7 @@ def relevance_mass_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
 def relevance_rank_accuracy(maps: Tensor, masks: Tensor) -> Tensor:
     """The part of the K largest values that lies inside of a mask of K pixels, (B,): equation 4 of Arras et al.
 
-    maps: (B, H, W). masks: (B, H, W) bool. NaN for an empty mask. Of equal values the later pixels are taken.
+    maps: (B, H, W). masks: (B, H, W) bool. NaN for an empty mask. Among equal values the later pixels are taken.
     """
     _check(maps, masks)
     inside, size = masks.flatten(1), masks.sum((1, 2))

@@ -1,12 +1,12 @@
-"""Objects segmented by what a classifier attends to: GrabCut, begun by a saliency map, without one labeled pixel.
+"""GrabCut segmentation initialized by a classifier's saliency map: objects cut out without one labeled pixel.
 
     python -m vision.interpretation.saliency_segmentation results/shapes/classification-1
     python -m vision.interpretation.saliency_segmentation results/cifar10/classification-1 cat.jpg --method gradcam
 
 Simonyan et al. 2013, section 3.2: the colors of the object are learned from pixels whose saliency is above the 95th
 percentile of the image's, those of the background from pixels below the 30th, and a graph cut decides the others.
-The cut is GrabCut (Rother et al. 2004), by OpenCV: pip install saccade[grabcut]. Of drawn shapes, whose pixels are
-known, the mean intersection over union is stated, beside that of the pixels above the map's mean.
+The cut is GrabCut (Rother et al. 2004), by OpenCV: pip install saccade[grabcut]. For drawn shapes, whose pixels
+are known, it prints the mean intersection over union, beside that of the pixels above the map's mean.
 """
 
 from __future__ import annotations

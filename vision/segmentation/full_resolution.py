@@ -1,4 +1,4 @@
-"""Full-resolution segmentation: a backbone without any downsampling, which costs what CS231n says it costs.
+"""Full-resolution segmentation: a backbone without any downsampling, at the cost that CS231n warns of.
 
 The first fully convolutional design of CS231n's lecture 11: convolutions that keep the image's size, all pixels
 scored at once. Strides become dilation (dilation.py), so that a pixel's surroundings are as wide as on the backbone

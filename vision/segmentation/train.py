@@ -38,6 +38,7 @@ from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
 from runs.progress import duration
+from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
 from vision.data.samples import Sample
@@ -247,9 +248,7 @@ def validate(run: runs.Run, model: Segmenter, sets: data.Images) -> None:
 
 def test(run: runs.Run, model: Segmenter, sets: data.Images) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    model = copy.deepcopy(model)
-    model.load_state_dict(best["parts"]["model"])
+    model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         confusion, _ = evaluate(model, sets.test, len(sets.test), len(sets.classes), run.config.size)
     results = confusion.results()
@@ -257,6 +256,6 @@ def test(run: runs.Run, model: Segmenter, sets: data.Images) -> None:
     for name, value in zip(sets.classes, confusion.iou().tolist(), strict=True):
         if math.isfinite(value):
             line[f"iou/{name.replace(' ', '_')}"] = value
-    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": best["step"]})
+    run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": step})
     words = f"mean IoU {results['miou']:.3f}, pixel accuracy {100 * results['pixel_accuracy']:.1f}%"
-    run.bar.say(f"test of {len(sets.test):,} images, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test of {len(sets.test):,} images, weights of step {step:,}: {words}")

@@ -1,4 +1,4 @@
-"""SequenceNetwork: a recurrent network in the four shapes of tasks, and what it says by itself.
+"""SequenceNetwork: a recurrent network in the four shapes of tasks, and its samples.
 
 logits, states = network(inputs, targets)             # training: the right symbols are read (teacher forcing)
 network.generate(inputs, length)                      # one_to_many, encoder_decoder: texts, greedily

@@ -18,7 +18,6 @@ character: truncated back-propagation through time (Williams & Peng 1990). Gradi
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from pathlib import Path
@@ -31,6 +30,7 @@ from torch.nn import functional as F
 import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.saved import best_copy
 from vision import backbones
 from vision.sequences.network import SequenceNetwork
 from vision.sequences.recurrent import States, detach
@@ -218,11 +218,9 @@ def evaluate(run: runs.Run, network: SequenceNetwork, task: Task) -> None:
 
 def test(run: runs.Run, network: SequenceNetwork, task: Task) -> None:
     """Test the weights of the best evaluation, once."""
-    best = run.best_state()
-    network = copy.deepcopy(network)
-    network.load_state_dict(best["parts"]["network"])
+    network, step = best_copy(run, network, "network")
     with run.side_task("evaluation", needed=True):
         found = measure(network, task, "test")
-    run.log_evaluation({f"test/{name}": value for name, value in found.items()} | {"test/of_step": best["step"]})
+    run.log_evaluation({f"test/{name}": value for name, value in found.items()} | {"test/of_step": step})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
-    run.bar.say(f"test, weights of step {best['step']:,}: {words}")
+    run.bar.say(f"test, weights of step {step:,}: {words}")

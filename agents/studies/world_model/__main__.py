@@ -41,8 +41,8 @@ ENCODED = 256  # frames encoded at once
 class Config(runs.Options):
     env: str = "Pong"  # an Atari game; that of the agent, if there is one
     agent: Path | None = None  # a run's folder whose agent plays; None: random play
-    noise: Share = 0.1  # of the agent's actions that are random
-    frames: Count = 20_000  # recorded, of all worlds
+    noise: Share = 0.1  # share of the agent's actions that are random
+    frames: Count = 20_000  # recorded in all worlds together
     worlds: Count = 8  # games side by side, of which an eighth is for evaluation
     backbone: str = "nature"  # the encoder: a name of python -m vision.backbones
     width: Positive = 1.0  # channels of the backbone, times its family's
@@ -58,7 +58,7 @@ class Config(runs.Options):
     learning_rate: NonNegative = 3e-3  # of Adam at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 100.0  # norm of the gradient, at most
     evaluate_every: Count = 1_000  # updates between evaluations
-    evaluate_places: Count = 64  # in recorded games, from which frames are predicted
+    evaluate_places: Count = 64  # places in recorded games from which frames are predicted
     context: Count = 8  # frames seen before a dream
     dream_steps: Count = 100  # of a film's dream
     temperature: NonNegative = 0.5  # of a film's dream; 0: what is expected

@@ -22,7 +22,7 @@ from vision.generation.posteriors import gaussian_kl
 
 FEW = 1_000  # frames of which float copies are made at once
 LEAST_DEVIATION = 0.05  # of a pixel from 0 to 1: that of a still background
-FIRST_LOG_VARIANCE = -4.0  # of a latent: with more noise the decoder learns to take no notice of it
+FIRST_LOG_VARIANCE = -4.0  # of a latent: with more noise the decoder learns to ignore it
 NARROWEST = -5.0  # log of a component's least deviation; latents of the prior have 1
 
 

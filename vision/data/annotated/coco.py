@@ -22,7 +22,7 @@ TRIED = 20  # images by which their folder is found
 
 def fits(folder: Path) -> bool:
     """Whether there is a JSON file that begins as COCO's may."""
-    return any(_looks(path) for path in _files(folder))
+    return any(_is_coco(path) for path in _files(folder))
 
 
 def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotation]], tuple[str, ...]]:
@@ -145,7 +145,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for place in places for path in sorted(place.glob("*.json"))]
 
 
-def _looks(path: Path) -> bool:
+def _is_coco(path: Path) -> bool:
     """Whether a file may be COCO's: it is read whole, because keys come in any order."""
     try:
         return _content(path) is not None

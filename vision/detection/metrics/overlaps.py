@@ -49,7 +49,7 @@ def keypoint_overlaps(
     """Object keypoint similarity (D, G): the mean over labeled keypoints of exp(-d^2 / (2 (2 sigma)^2 area)).
 
     cocodataset.org, "Keypoint evaluation". found: (D, P, 3). objects: (G, P, 3) with visibility. boxes, areas: of the
-    objects. Of one without labeled keypoints distances count outside of its box, doubled in each direction.
+    objects. For an object without labeled keypoints, distances count outside of its box, doubled in each direction.
     """
     delta = found[:, None, :, :2] - objects[None, :, :, :2]  # (D, G, P, 2)
     labeled = objects[None, :, :, 2] > 0

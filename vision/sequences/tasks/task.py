@@ -25,7 +25,7 @@ Shape = Literal["many_to_many", "many_to_one", "one_to_many", "encoder_decoder"]
 
 
 class Batch(NamedTuple):
-    """B sequences: what a network reads and what it is to say."""
+    """B sequences: the network's inputs and its targets."""
 
     inputs: Tensor  # (B, T) int64 symbols; (B, F) floats for one_to_many; (B, T, C, H, W) uint8 frames
     targets: Tensor  # (B, U) int64 symbols or classes, IGNORE where nothing is asked
