@@ -122,7 +122,7 @@ RECIPES: dict[str, dict] = {  # by model
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=2e-4),
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
-    "pixelcnn": AUTOREGRESSIVE | dict(steps=700_000, learning_rate=1e-2, clip=1.0, warm_up=0.05),  # 1e-3: see README
+    "pixelcnn": AUTOREGRESSIVE | dict(steps=700_000, learning_rate=1e-2, clip=1.0, warm_up=0.05),
     "pixelrnn": AUTOREGRESSIVE | dict(steps=500_000, layers=1),  # of the paper's 1 and 7 for MNIST the cheaper one
 }
 PENALTY_WEIGHTS = {"wasserstein": 10.0, "relativistic": 1.0}  # by loss; the others have no penalty
