@@ -75,9 +75,16 @@ def draw(
         raise ValueError(f"smooth is {smooth}: it should be a number of points, 1 or more")
     with plain_text():
         figure, missing = picture(groups, metric, x, smooth, band)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
+        save(figure, out)
     return missing
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Write a figure with a layout engine; savefig alone would draw it twice, the first time for its layout."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
+    figure.savefig(out)
 
 
 @contextlib.contextmanager
@@ -102,8 +109,10 @@ def picture(
     styles = distinct([(f"{each.title} {each.metric}", label) for each in panels for _, label in each.groups])
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    lines = max(sum(len(_legend(*pair).split("\n")) for pair in each.groups[:MOST_NAMED]) for each in panels)
-    size = (max(5.0 * columns, 7.0), (3.9 + 0.22 * lines) * rows + 0.5)
+    named = [[_legend(*pair, _drawn(pair[0], each.metric, x)) for pair in each.groups] for each in panels]
+    lines = max(sum(len(label.split("\n")) for label in labels[:MOST_NAMED]) for labels in named)
+    shared = len(panels) > 1 and all(labels == named[0] for labels in named)  # one legend for all panels
+    size = (max(5.0 * columns, 7.0), 3.9 * rows + 0.22 * lines * (1 if shared else rows) + 0.5)
     figure = Figure(
         figsize=size, dpi=min(160 if len(panels) <= 9 else 110, MOST_PIXELS / size[1]), layout="constrained"
     )
@@ -116,6 +125,8 @@ def picture(
             training = len(each.groups) <= MOST_TRAINING
             notes += _draw_group(axis, one, label, each.metric, x, smooth, line_style, training, band)
         _finish_panel(axis, each, x)
+    for axis in axes[::columns][-1:] if shared else axes[: len(panels)]:
+        _add_legend(axis, "in every panel" if shared else None)
     for axis in axes[len(panels) :]:
         axis.remove()
     figure.suptitle("Learning curves", x=0.008, ha="left", fontsize=12)
@@ -243,6 +254,11 @@ def _draw_group(
     return notes
 
 
+def _drawn(each: Group, metric: str, x: str) -> int:
+    """How many seeds of a group have a curve."""
+    return sum(len(run.curve(metric, x)[0]) > 0 for run in each.runs)
+
+
 def _legend(each: Group, label: str, drawn: int | None = None) -> str:
     """A group's line in the legend, folded; `drawn`: how many of its seeds have a curve."""
     count = len(each.runs)
@@ -288,6 +304,9 @@ def _finish_panel(axis: Axes, panel: Panel, x: str) -> None:
     axis.grid(alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.margins(x=0.02)
+
+
+def _add_legend(axis: Axes, title: str | None) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if len(handles) > MOST_NAMED:
         labels[MOST_NAMED - 1] += f", and {len(handles) - MOST_NAMED} more"
@@ -299,4 +318,7 @@ def _finish_panel(axis: Axes, panel: Panel, x: str) -> None:
         frameon=False,
         fontsize=9,
         borderaxespad=0,
+        title=title,
+        title_fontsize=9,
+        alignment="left",
     )

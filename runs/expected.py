@@ -42,6 +42,8 @@ def expected(
     but = f" with {', '.join(nearest)}" if nearest else ""
     which = "the published run" if len(runs) == 1 else f"{len(runs)} published runs"
     steps = f"{reach([each.step for each in runs], short)} {runs[0].unit}"
+    if any(each.unfinished and each.planned for each in runs):
+        steps += f", stopped before its {reach([each.planned for each in runs], short)}"
     took = reach([each.seconds for each in runs], duration)
     where = f" on {machines}" if (machines := _machines(runs)) else ""
     return f"{which} of this recipe{but}: {_reached(runs)} after {steps}, {took}{where}"
@@ -85,10 +87,13 @@ def _value(run: RunRecord) -> float | None:
 
 
 def _machines(runs: list[RunRecord]) -> str:
-    """The hardware: "NVIDIA H100", "2 cores (AMD EPYC)"."""
+    """The hardware: "NVIDIA H100", "2 cores (AMD EPYC), 1 thread"."""
     found = []
     for hardware in (each.about.get("hardware") or {} for each in runs):
         if processor := str(hardware.get("processor") or "").partition(" (")[0]:
             cores = f"{hardware['cores']} cores ({processor})" if "cores" in hardware else processor
+            threads = hardware.get("torch_threads")
+            if threads not in (None, hardware.get("cores")):
+                cores += f", {threads} thread{'s' * (threads != 1)}"
             found.append(str(hardware.get("gpu") or cores))
     return " or ".join(dict.fromkeys(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import operator
@@ -13,6 +14,12 @@ from typing import Any
 
 import numpy as np
 import orjson
+
+DIGITS = b"0123456789.+-"  # of which a number is written,
+EXPONENT = b"eE"  # and seldom of these
+NUMERIC = {*DIGITS.decode(), ":", ",", "}", " ", '"', "\\"}
+NUMBERS_ONLY = bytes.maketrans(b":,}", b",  ")  # of lines: a comma before each number, blanks around it
+WORDS_ONLY = bytes(set(range(256)) - {*DIGITS, *b":,} "})
 
 
 class Lines(Sequence):
@@ -32,6 +39,13 @@ class Lines(Sequence):
         for places, members in _by_words(rows):
             self._tables.append(_table(members) or {})
             self._places.append(places)
+
+    @classmethod
+    def of(cls, table: dict[str, np.ndarray]) -> Lines:
+        """Lines from the columns of the words that all of them have, (P,) each."""
+        found = cls()
+        found._tables, found._count = [table], len(table["step"])
+        return found
 
     def __len__(self) -> int:
         return self._count
@@ -76,7 +90,7 @@ class Lines(Sequence):
 
     def _numbers(self) -> list[np.ndarray]:
         """The numbers of each table's lines."""
-        return self._places or [np.arange(self._count) for _ in self._tables]
+        return self._places or [_up_to(self._count) for _ in self._tables]
 
     def curve(self, word: str) -> tuple[np.ndarray, np.ndarray]:
         """Increasing steps and the values of a word there, (P,) each; of a step that comes twice the last value."""
@@ -95,6 +109,8 @@ def parse(data: bytes) -> tuple[Lines, int]:
     Only finite numbers of a line are kept. A last line without its newline is still being written, or was cut off by
     a kill: it is not counted.
     """
+    if table := _alike(data):
+        return Lines.of(table), 0
     body, _, rest = data.rpartition(b"\n")
     if body and not rest:
         try:
@@ -164,17 +180,47 @@ class Later(Lines):
 
 def parse_later(path: Path, data: bytes, words: Sequence[str]) -> tuple[Lines, int]:
     """As `parse` of a file's bytes, but read later where every line seems to have just these words."""
-    characters = np.bincount(np.frombuffer(data, np.uint8), minlength=128)  # how often each comes
-    count = int(characters[ord("\n")])
-    begin, others = f'{{"{words[0]}": '.encode(), [f', "{word}": '.encode() for word in words[1:]]
-    line = begin + b"".join(others) + b"}\n"  # without its numbers
-    digits = b"0123456789.+-eE"
-    if not count or not data.endswith(b"}\n") or any(data.count(mark) != count for mark in (begin, *others)):
-        return parse(data)
-    if any(characters[each] != count * line.count(each) for each in range(len(characters)) if each not in digits):
+    count = _count_alike(data, words, DIGITS + EXPONENT)
+    if not count:
         return parse(data)
     last, unreadable = parse(data[data[:-1].rfind(b"\n") + 1 :])
     return parse(data) if unreadable else (Later(path, len(data), count, last[0]), 0)
+
+
+def _count_alike(data: bytes, words: Sequence[str], but: bytes) -> int:
+    """The number of lines, if all are as json.dumps writes one with these words, apart from the characters of `but`;
+    else 0."""
+    line = "".join(f"{', ' if at else '{'}{json.dumps(word)}: " for at, word in enumerate(words)) + "}\n"
+    line, found = line.encode().translate(None, but), data.translate(None, but)
+    count, rest = divmod(len(found), len(line))
+    return count if not rest and found == line * count else 0
+
+
+def _alike(data: bytes) -> dict[str, np.ndarray] | None:
+    """Columns of lines that have the same words, read as one list of numbers; None where they cannot be.
+
+    That is three times as fast as a dict a line. What stands between two numbers becomes blanks and one comma, and is
+    known but for its digits: a digit among it is a number without its comma, and the list no JSON.
+    """
+    try:
+        first = orjson.loads(data[: data.find(b"\n") + 1])
+        if not isinstance(first, dict) or "step" not in first or not NUMERIC.isdisjoint("".join(first)):
+            return None
+        if not _count_alike(data, words := list(first), DIGITS) or data[0] != ord("{"):
+            return None
+        numbers = data.translate(NUMBERS_ONLY, WORDS_ONLY).lstrip()
+        found = orjson.loads(b"[" + numbers[1:] + b"]")
+        return {word: _numbers(found[at :: len(words)]) for at, word in enumerate(words)}
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+
+
+@functools.lru_cache(maxsize=8)
+def _up_to(count: int) -> np.ndarray:
+    """Whole numbers from 0, (count,), of all files with as many lines."""
+    found = np.arange(count)
+    found.flags.writeable = False
+    return found
 
 
 def is_number(value: object) -> bool:
@@ -210,10 +256,17 @@ def _by_words(rows: Sequence[dict[str, Any]]) -> Iterable[tuple[np.ndarray, Sequ
     return [(np.array(numbers), [rows[number] for number in numbers]) for numbers in found.values()]
 
 
+def _numbers(values: list[int | float]) -> np.ndarray:
+    """Finite numbers as `_array` gives them, in less time where all are floats with a fraction, or all whole."""
+    found = np.array(values)
+    fractions = found.dtype == np.float64 and (found % 1 != 0).all()  # then none was a whole number
+    return found if fractions or found.dtype == np.int64 else _array(values)
+
+
 def _array(values: list[Any]) -> np.ndarray:
     """Finite numbers as (P,) int64 or float64, or as objects: of mixed kinds, or too large. Raises TypeError else."""
     kinds = set(map(type, values))
-    if kinds == {float} and np.isfinite(found := np.array(values)).all():
+    if kinds == {float} and np.isfinite(found := np.fromiter(values, float, len(values))).all():
         return found
     if kinds == {int}:
         with contextlib.suppress(OverflowError):

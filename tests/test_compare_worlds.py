@@ -47,7 +47,7 @@ def test_aggregates_over_games_by_hand(tmp_path):
     # In Breakout 1, 1 and 2 tie with 1 or beat it: 8 of 9, since two pairs tie; in Pong 9 of 9.
     assert (one, two) == ("ppo", "dqn") and estimate.value == pytest.approx((8 / 9 + 1) / 2)
     section = sections.aggregates(block)
-    assert section.rows[1][:3] == ["dqn", "2", "6"] and section.rows[1][3].startswith("0.125 [")
+    assert section.rows[1][:3] == ["dqn", "2", "6"] and section.rows[1][3].startswith("0.12 [")
 
 
 def test_agents_are_compared_over_the_worlds_that_they_share(tmp_path):

@@ -42,6 +42,15 @@ def test_one_run_and_several_seeds(tmp_path):
     )
 
 
+def test_a_run_that_was_stopped_and_its_threads_are_said(tmp_path):
+    folder = make_run(tmp_path, scores=(1.0, 3.0), finished=False, steps=400)
+    describe(folder, hardware={"processor": "Abacus", "cores": 2, "torch_threads": 1})
+    assert said(published(tmp_path, folder), steps=400) == (
+        "the published run of this recipe: return 3.00 after 200 steps, stopped before its 400, 4 s on 2 cores "
+        "(Abacus), 1 thread"
+    )
+
+
 def test_what_differs_is_named_and_the_nearest_is_chosen(tmp_path):
     first, second = make_run(tmp_path, name="a", double=True), make_run(tmp_path, name="b", scores=(1.0, 3.0, 5.0))
     into = published(tmp_path, first, second)

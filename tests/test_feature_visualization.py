@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from vision import backbones
 from vision.classification.classifier import Classifier
+from vision.data import image_ops
 from vision.interpretation import (
     activations,
     deepdream,
@@ -135,9 +136,9 @@ def test_colors_are_kept():
     torch.testing.assert_close(matched.mean(1), content[0].flatten(1).mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(matched.cov(), content[0].flatten(1).cov(), rtol=1e-3, atol=1e-4)
     picture = 0.3 + 0.4 * content
-    torch.testing.assert_close(style_transfer.with_colors_of(picture, picture), picture, rtol=0, atol=1e-5)
+    torch.testing.assert_close(image_ops.with_colors_of(picture, picture), picture, rtol=0, atol=1e-5)
     gray = style_transfer.luminance(picture)
-    torch.testing.assert_close(style_transfer.with_colors_of(gray, picture), picture, rtol=0, atol=2e-3)
+    torch.testing.assert_close(image_ops.with_colors_of(gray, picture), picture, rtol=0, atol=2e-3)
 
 
 def test_a_texture_grows_from_the_pixels_of_the_sample():

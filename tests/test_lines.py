@@ -69,9 +69,42 @@ def test_fast_and_slow_reading_agree(monkeypatch, more):
     data = text(ROWS) + more
     fast, unreadable = parse(data)
     monkeypatch.setattr(lines, "_are_lines", lambda rows: False)  # nothing then is read at once
+    monkeypatch.setattr(lines, "_alike", lambda data: None)
     slow, also = parse(data)
     assert list(fast) == list(slow) and unreadable == also
     assert [list(map(type, row.values())) for row in fast] == [list(map(type, row.values())) for row in slow]
+
+
+ALIKE = [{"step": 1, "eval/return": 0.5}, {"step": 2, "eval/return": -3.25}, {"step": 30, "eval/return": 1e-4}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *((b"}", b"}"), (b"0.5", b"7"), (b"0.5", b"1e-5"), (b"-3.25", b"-0.0"), (b"0.5", b"1" + 19 * b"0")),
+        *(
+            (b'"st', b'"s7t'),
+            (b"step", b"step5"),
+            (b'{"s', b'{5"s'),
+            (b"}\n", b"}5\n"),
+            (b"1,", b"1 2,"),
+            (b", ", b",5 "),
+        ),
+        *((b": -3", b":5 -3"), (b": -3", b":- 3"), (b"0.5", b""), (b"2,", b","), (b"-3.25", b"--3.25")),
+        *((b"-3.25", b"NaN"), (b"-3.25", b"true"), (b'"eval/return": 0.5', b'"step": 5'), (b"-3.25", b"03")),
+        *((b"return", b"retu"), (b"}\n", b"} \n"), (b", ", b","), (b"30", b"30, 31"), (b"30", b"3.5")),
+    ],
+)
+@pytest.mark.parametrize("count", [1, -1])
+def test_lines_of_the_same_words_are_read_as_one_by_one(monkeypatch, change, count):
+    """Whatever is changed in the first line, or in all of them."""
+    data = text(ALIKE[:2]).replace(*change, count) + text(ALIKE[2:]).replace(b"0.0001", b"0.25")
+    fast, unreadable = parse(data)
+    monkeypatch.setattr(lines, "_alike", lambda data: None)
+    slow, also = parse(data)
+    assert list(fast) == list(slow) and unreadable == also
+    assert [list(map(type, row.values())) for row in fast] == [list(map(type, row.values())) for row in slow]
+    assert change[0] != change[1] or lines._count_alike(data, ["step", "eval/return"], lines.DIGITS) == 3
 
 
 def test_a_clock_is_read_when_it_is_needed(tmp_path):

@@ -92,6 +92,10 @@ def test_the_page_in_a_browser(tmp_path, monkeypatch, browser):
     panel.locator(".seeds input").first.uncheck()  # of dqn, seed 1
     curves.hover(position={"x": right - 1, "y": 60})
     assert "dqn: 2.4" in tip.inner_text()  # 2 at 200, 2.5 at 300 of seeds 2 and 3
+    single = page.locator(".panel", has=page.locator("h3", has_text=EVIL)).first
+    single.locator("svg[role=img]").hover(position={"x": right, "y": 60})
+    assert "dqn: 2" in single.locator(".tip").inner_text() and " to " not in single.locator(".tip").inner_text()
+    assert page.evaluate("labels([17179, 17180, 17181])") == ["17.179k", "17.18k", "17.181k"]
     panel.locator(".legend > div input").first.uncheck()
     assert panel.locator("path.curve").count() == 1
     panel.locator(".legend > div input").first.check()

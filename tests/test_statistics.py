@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, trim_mean
+from scipy.stats import mannwhitneyu, t, trim_mean
 
 from runs import statistics
 from runs.human_scores import PUBLISHED, human_normalized
@@ -49,6 +49,10 @@ def test_bootstrap_draws_within_worlds():
     # Equal counts: sqrt(n / (n - 1)) t / z. Of 2 worlds of 5: t with 8 degrees of freedom is 2.306004.
     assert widening([5, 5]) == pytest.approx(np.sqrt(5 / 4) * 2.306004 / 1.959964, rel=1e-6)
     assert widening([1000] * 50) == pytest.approx(1.0, abs=1e-3)
+    # Welch and Satterthwaite, of variances 4 and 1: (4/5 + 1/5)^2 / ((4/5)^2 + (1/5)^2) * 4 = 5.882353.
+    uneven = widening([5, 5], [4.0, 1.0])
+    assert uneven == pytest.approx(np.sqrt(5 / 4) * t.ppf(0.975, 100 / 17) / 1.959964, rel=1e-6)
+    assert widening([5, 5], [0.0, 1.0]) == pytest.approx(widening([5]), rel=1e-9)  # one world says all
 
 
 def test_bootstrap_equals_all_possible_draws():
@@ -158,25 +162,32 @@ def test_dopamines_curves_recomputed():
 
 
 def simulated(random, kind, worlds, seeds):
-    """Scores of an agent whose runs in a world are normally distributed, or skewed, around that world's mean."""
-    for middle in np.linspace(0.3, 1.7, worlds):
-        yield random.normal(middle, 0.25, seeds) if kind == "normal" else middle - 0.3 + random.gamma(2, 0.15, seeds)
+    """Scores of an agent: normal around the mean of each world, alike in all worlds or wider in some ("uneven");
+    "skewed"; or "failing", a quarter of the runs far below."""
+    for number, middle in enumerate(np.linspace(0.3, 1.7, worlds)):
+        if kind == "skewed":
+            yield middle - 0.3 + random.gamma(2, 0.15, seeds)
+        elif kind == "failing":
+            yield middle - 0.6 * (random.random(seeds) < 0.25) + random.normal(0, 0.08, seeds)
+        else:
+            yield random.normal(middle, 0.25 if kind == "normal" else 0.05 + 0.4 * number / (worlds - 1), seeds)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["normal", "skewed"])
+@pytest.mark.parametrize("kind", ["normal", "uneven", "skewed", "failing"])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_intervals_cover_the_truth(kind, seeds):
-    """IQM, mean and probability of improvement over 10 worlds; of the median over worlds, 90% and more.
+    """Of 4,000 simulated comparisons over 10 worlds the 95% intervals cover the truth in 93 to 97%.
 
-    1,500 simulated comparisons: the standard error of a share is 0.6%. The paper's plain interval falls short of it.
+    The standard error of a share is 0.34%. The paper's plain interval falls short of it.
     """
-    random, times = np.random.default_rng(seeds), 1500
+    random, times = np.random.default_rng(seeds), 4000
     many = list(simulated(random, kind, 10, 100_000))
     better = [world + 0.2 for world in many]
     truth = {name: float(STATISTICS[name](many)) for name in STATISTICS}
-    part = [(x[:1000], y[:1000]) for x, y in zip(better, many, strict=True)]
-    truth["improvement"] = float(np.mean([(x[:, None] > y).mean() for x, y in part]))
+    other = list(simulated(random, kind, 10, 100_000))
+    pairs = [(x[:2000, None] > y[:2000]).mean() for x, y in zip(better, other, strict=True)]
+    truth["improvement"] = float(np.mean(pairs))
     hits = {name: 0 for name in [*truth, "plain"]}
     for number in range(times):
         scores = list(simulated(random, kind, 10, seeds))
@@ -188,7 +199,6 @@ def test_intervals_cover_the_truth(kind, seeds):
             hits[name] += estimate.low <= truth["mean" if name == "plain" else name] <= estimate.high
     shares = {name: count / times for name, count in hits.items()}
     print(kind, seeds, shares)
-    least = 0.93 if seeds > 3 else 0.915
-    assert all(least <= shares[name] <= 0.98 for name in ("mean", "IQM", "improvement")), shares
-    assert min(shares["median"], shares["optimality gap"]) >= 0.90, shares
-    assert shares["plain"] < (0.90 if seeds == 3 else shares["mean"]), shares
+    plain = shares.pop("plain")
+    assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
+    assert plain < (0.90 if seeds == 3 else shares["mean"]), plain

@@ -67,6 +67,8 @@ class Block:
                     one = statistics.bootstrap(scores, statistic)
                     ends = (one.low, one.high) if sign > 0 else (one.high, one.low)
                     ends = [None if end is None else sign * end for end in ends]
+                    if name == "optimality gap" and one.interval:
+                        ends[0] = max(ends[0], 0.0)  # no gap is below 0, as that of the widened interval may be
                     found[agent][name] = Estimate(sign * one.value, *ends)
         return found
 

@@ -9,7 +9,7 @@ from runs.groups import Group
 from runs.score import short
 
 FEW = 3  # seeds, below which a mean has no interval
-GOOD = 5  # seeds from which the intervals here cover the truth as often as they say (runs/statistics.py)
+GOOD = 5  # seeds, below which intervals are wide
 HOW_MEASURED = {"evaluate_games": "games an evaluation", "evaluate_epsilon": "random actions in evaluations"}
 MOST_NAMED = 4
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 
 from runs import statistics
 from runs.compare.aggregate import Block
-from runs.curves import COLORS, X_LABEL, plain_text
+from runs.curves import COLORS, X_LABEL, plain_text, save
 
 THRESHOLDS = 101  # of a performance profile
 PLACES = 25  # along the curve of sample efficiency
@@ -40,8 +40,7 @@ def draw(blocks: Sequence[Block], out: Path, x: str = "steps") -> bool:
                 axis.grid(alpha=0.3, linewidth=0.6)
                 axis.spines[["top", "right"]].set_visible(False)
         figure.supxlabel("bands and bars: 95% bootstrap intervals, stratified by world", fontsize=8, color="#666666")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out)
+        save(figure, out)
     return True
 
 

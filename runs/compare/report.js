@@ -23,11 +23,18 @@ function drawn(name, attributes, text) {
   return made;
 }
 
-function format(value) {
+function format(value, digits = 4) {
   const size = Math.abs(value);
   for (const [unit, name] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]])
-    if (size >= unit) return +(value / (name === "k" ? 1e3 : unit)).toPrecision(4) + name;
-  return String(+value.toPrecision(4));
+    if (size >= unit) return +(value / (name === "k" ? 1e3 : unit)).toPrecision(digits) + name;
+  return String(+value.toPrecision(digits));
+}
+
+function labels(found) { // of ticks, with as many digits as tell them apart
+  for (let digits = 4; ; digits++) {
+    const texts = found.map((tick) => format(tick, digits));
+    if (new Set(texts).size === texts.length || digits === 12) return texts;
+  }
 }
 
 // ---- curves
@@ -116,14 +123,15 @@ function path(curve, ys, toX, toY) {
 }
 
 function axes(svg, toX, toY, range, logX, logY, xName, yName) {
-  for (const tick of ticks(range.x[0], range.x[1], logX)) {
+  const along = ticks(range.x[0], range.x[1], logX), up = ticks(range.y[0], range.y[1], logY), named = [labels(along), labels(up)];
+  along.forEach((tick, at) => {
     svg.append(drawn("line", { class: "grid", x1: toX(tick), x2: toX(tick), y1: TOP, y2: HEIGHT - BOTTOM }));
-    svg.append(drawn("text", { x: toX(tick), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, format(tick)));
-  }
-  for (const tick of ticks(range.y[0], range.y[1], logY)) {
+    svg.append(drawn("text", { x: toX(tick), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, named[0][at]));
+  });
+  up.forEach((tick, at) => {
     svg.append(drawn("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: toY(tick), y2: toY(tick) }));
-    svg.append(drawn("text", { x: LEFT - 6, y: toY(tick) + 4, "text-anchor": "end" }, format(tick)));
-  }
+    svg.append(drawn("text", { x: LEFT - 6, y: toY(tick) + 4, "text-anchor": "end" }, named[1][at]));
+  });
   svg.append(drawn("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, xName));
   const turn = `translate(13 ${(HEIGHT - BOTTOM) / 2}) rotate(-90)`;
   svg.append(drawn("text", { transform: turn, "text-anchor": "middle" }, yName));
@@ -146,9 +154,9 @@ function hover(box, svg, toX, lines, xName) { // lines: {name, number, curve}
     cursor.setAttribute("visibility", "visible");
     cursor.setAttribute("x1", toX(x));
     cursor.setAttribute("x2", toX(x));
-    const rows = known.map(({ name, number, curve }) => {
+    const rows = known.map(({ name, number, curve, band }) => {
       let text = `${name}: ${format(interpolate(curve.x, curve.y, x))}`;
-      if (curve.low) text += ` (${format(interpolate(curve.x, curve.low, x))} to ${format(interpolate(curve.x, curve.high, x))})`;
+      if (band) text += ` (${format(interpolate(curve.x, curve.low, x))} to ${format(interpolate(curve.x, curve.high, x))})`;
       return element("div", {}, sample(number), text);
     });
     const more = rows.length > 16 ? [element("div", {}, `and ${rows.length - 16} more`)] : [];
@@ -323,15 +331,17 @@ function redrawAll() { for (const redraw of redraws) redraw(); }
 const page = document.getElementById("page");
 page.append(element("h1", {}, data.title), element("p", { class: "pale" }, data.about));
 if (data.warnings.length) page.append(element("div", { class: "warnings" }, element("b", {}, "Before you compare"), element("ul", {}, ...data.warnings.map((text) => element("li", {}, text)))));
+const pictures = element("section"); // above which the controls stay in sight
+page.append(pictures);
 if (data.panels.length) {
   const panels = element("div", { class: "panels" });
-  page.append(element("h2", {}, "Learning curves"), controls(), panels);
+  pictures.append(element("h2", {}, "Learning curves"), controls(), panels);
   data.panels.forEach((panel) => addPanel(panels, panel));
-  page.append(element("p", { class: "pale" }, data.curves));
+  pictures.append(element("p", { class: "pale" }, data.curves));
 }
 if (data.profiles.length) {
   const profiles = element("div", { class: "panels" });
-  page.append(element("h2", {}, "Performance profiles"), profiles);
+  pictures.append(element("h2", {}, "Performance profiles"), profiles);
   data.profiles.forEach((profile) => addProfile(profiles, profile));
 }
 data.sections.forEach((section) => addTable(page, section));

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,7 +116,9 @@ def _panels(groups: Sequence[Group], metric: str | None) -> list[dict[str, Any]]
             for group, label in each.groups
         ]
         unit = each.groups[0][0].runs[0].unit
-        meaning = MEANING.get(each.metric, each.metric)
+        meaning, score = MEANING.get(each.metric, each.metric), each.groups[0][0].score
+        if each.metric == score.metric and each.metric not in MEANING and score.unit:
+            meaning += f" ({score.unit})"
         found.append({"title": each.title, "meaning": meaning, "unit": unit, "groups": members})
     return found
 
@@ -168,7 +171,9 @@ def _films(groups: Sequence[Group], megabytes: float) -> tuple[list[dict[str, st
             missing.append((path, size))
             continue
         room -= size
-        title = ", ".join(filter(None, (each.world, each.protocol, each.name, f"seed {runs[0].seed}", path.stem)))
+        title = ", ".join(
+            filter(None, (each.world, each.protocol, each.name, f"seed {runs[0].seed}", _spaced(path.stem)))
+        )
         data = base64.b64encode(path.read_bytes()).decode()
         films.append({"title": one_line(title), "kind": FILMS[path.suffix], "data": data})
     if not missing:
@@ -176,6 +181,11 @@ def _films(groups: Sequence[Group], megabytes: float) -> tuple[list[dict[str, st
     total = sum(size for _, size in missing) / 1e6
     names = ", ".join(printable(path) for path, _ in missing[:3]) + " ..." * (len(missing) > 3)
     return films, f"Left out, for --film-megabytes {megabytes:g}: {len(missing)} films of {total:.1f} MB ({names})."
+
+
+def _spaced(name: str) -> str:
+    """The name of a film with its step as a number: "step-000000016000" is "step 16,000"."""
+    return re.sub(r"step-0*(\d+)", lambda found: f"step {int(found[1]):,}", name)
 
 
 def newest_film(folder: Path) -> Path | None:

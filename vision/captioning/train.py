@@ -23,7 +23,6 @@ import dataclasses
 import functools
 import math
 import time
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -45,6 +44,7 @@ from vision.captioning.decoders import DECODERS
 from vision.captioning.evaluation import Caption, evaluate
 from vision.captioning.vocabulary import Vocabulary
 from vision.data import annotated
+from vision.data.sets import set_name
 from vision.training import optimizers, schedules
 from vision.training.losses import total_loss
 
@@ -179,7 +179,7 @@ def train(config: Config) -> None:
 
     note = f"{len(vocabulary)} words; {estimate(config, model, batches, sets)}"
     run = runs.Run(
-        config, "vision.captioning", world_name(config), note=note, score=SCORE, unit="images",
+        config, "vision.captioning", set_name(config.data), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.captioning predict",
     )  # fmt: skip
     run.track(model=model, optimizer=optimizer, baseline=baseline, **scaler.parts)
@@ -222,11 +222,6 @@ def estimate(config: Config, model: Captioner, batches: data.Batches, sets: data
     seconds = update * config.steps / config.batch + written * (count + len(sets.test))
     speeds = f"{config.batch / update:.0f} training images/s, {1 / written:.0f} in evaluations"
     return f"about {duration(seconds)}: {speeds}"
-
-
-def world_name(config: Config) -> str:
-    """The name of the folder of a data set's runs."""
-    return Path(config.data).resolve().name
 
 
 def options_of(config: Config) -> tuple[int | None, int, int, int]:

@@ -33,6 +33,7 @@ from vision.backbones.layers.initialization import INITS
 from vision.backbones.layers.normalization import NORMS
 from vision.classification import short_fit
 from vision.classification import train as classification
+from vision.data.sets import set_name
 from vision.training import augmentation
 
 PROGRAM = "vision.classification.ablation_study"
@@ -175,7 +176,7 @@ def title(found: dict[str, list[dict[str, Any]]], config: Config) -> str:
     """The data, network and training of all trials, and how many seeds each variation has."""
     seeds = sorted({len(rows) for rows in found.values()})
     return (
-        f"{classification.world_name(config)}, {config.backbone}, {config.shots or 'all'} images a class, "
+        f"{set_name(config.data)}, {config.backbone}, {config.shots or 'all'} images a class, "
         f"{config.steps:,} shown, {' or '.join(map(str, seeds))} seeds"
     )
 

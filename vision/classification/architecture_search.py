@@ -36,6 +36,7 @@ from vision.backbones import cells
 from vision.classification import classifier, short_fit
 from vision.classification import train as classification
 from vision.classification.classifier import Classifier
+from vision.data.sets import set_name
 
 PROGRAM = "vision.classification.architecture_search"
 SELF = ("trials", "population", "sample", "seeds", "out", "backbone")  # flags of the search itself
@@ -138,7 +139,7 @@ def draw(found: dict[str, list[list[dict[str, Any]]]], config: Config) -> None:
     panel.axvline(config.population, color="0.8", linewidth=0.8)
     panel.set_xlabel("trials")
     panel.set_ylabel("% right on validation, best so far")
-    panel.set_title(f"{classification.world_name(config)}: {config.seeds} searches of each", fontsize=10)
+    panel.set_title(f"{set_name(config.data)}: {config.seeds} searches of each", fontsize=10)
     panel.legend()
     output.draw(config.out, figure, "--out", dpi=110)
 
@@ -173,7 +174,7 @@ def main(config: Config) -> dict[str, list[float]]:
          f"{_top(trials):.2f}%", f"{tested[method][number]:.2f}%")
         for method in METHODS for number, trials in enumerate(found[method])
     ]  # fmt: skip
-    title = f"Architecture search: {classification.world_name(config)}, {config.trials} trials a search"
+    title = f"Architecture search: {set_name(config.data)}, {config.trials} trials a search"
     head = ("method", "seed", "best cell", "first trial", "best trial", "trained anew, test")
     every = [{"method": method} | row for method, searches in found.items() for trials in searches for row in trials]
     study_report.write(config.out, PROGRAM, device, title, head, rows, note, every)

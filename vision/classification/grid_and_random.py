@@ -28,6 +28,7 @@ from runs.flag_types import Count
 from runs.printing import printable
 from vision.classification import short_fit
 from vision.classification import train as classification
+from vision.data.sets import set_name
 
 PROGRAM = "vision.classification.grid_and_random"
 Point = tuple[float, float]  # of learning rate and L2
@@ -142,7 +143,7 @@ def main(config: Config) -> dict[str, float]:
     )
     rows = [(name, f"{max(trials, key=_accuracy)['learning_rate']:.3g}", f"{best[name]:.2f}%")
             for name, trials in found.items()]  # fmt: skip
-    title = f"Grid against random search: {classification.world_name(config)}, {config.backbone}"
+    title = f"Grid against random search: {set_name(config.data)}, {config.backbone}"
     head = ("search", "learning rate of its best trial", "best accuracy")
     every = [{"search": name} | row for name, trials in found.items() for row in trials]
     study_report.write(config.out, PROGRAM, device, title, head, rows, note, every)

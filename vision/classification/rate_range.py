@@ -26,6 +26,7 @@ from runs.flag_types import Count, Positive, Share
 from runs.printing import printable
 from vision.classification import short_fit
 from vision.classification import train as classification
+from vision.data.sets import set_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,7 @@ def draw(found: Range, title: str, path: Path) -> None:
 
 def main(config: Config) -> Range:
     found = measure(config)
-    title = f"{classification.world_name(config)}, {config.backbone}, {config.optimizer}, batch {config.batch}"
+    title = f"{set_name(config.data)}, {config.backbone}, {config.optimizer}, batch {config.batch}"
     draw(found, printable(title), config.out)
     print(
         f"the loss falls fastest at a learning rate of {found.steepest:.2g}, and a tenth of the rate at which it is "

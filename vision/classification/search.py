@@ -33,6 +33,7 @@ from runs.flag_types import Count, Positive, Whole
 from runs.flags import parse
 from runs.reader import read_run
 from vision.classification import train as classification
+from vision.data.sets import set_name
 
 Range = tuple[float, float]
 SEARCHED = ("learning_rate", "weight_decay", "l1", "l2")  # drawn log-uniformly
@@ -111,7 +112,7 @@ def trial(config: Config, point: Point, steps: int, name: str) -> float:
             device=config.device,
             threads=config.threads,
         )
-        folder = config.folder / classification.world_name(settings) / own
+        folder = config.folder / set_name(settings.data) / own
         if not (folder / "diverged.json").exists():
             try:
                 classification.train(settings)

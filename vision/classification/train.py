@@ -42,6 +42,7 @@ from vision.classification.flags import BackboneFlags, DataFlags, PreprocessingF
 from vision.classification.layer_statistics import LayerStatistics
 from vision.classification.objective import LossFlags, forward, objective
 from vision.data.image_files import read_image
+from vision.data.sets import set_name
 from vision.training import augmentation, losses, optimizers, sampling, schedules
 
 
@@ -216,7 +217,7 @@ def train(config: Config) -> None:
         raise ValueError(f"--optimizer {config.optimizer}: it searches along lines, which several processes cannot")
     if len(train.labels) < config.batch:
         raise ValueError(f"{len(train.labels)} training images are fewer than --batch {config.batch}")
-    run = runs.Run(config, "vision.classification", world_name(config), score=SCORE, unit="images")
+    run = runs.Run(config, "vision.classification", set_name(config.data), score=SCORE, unit="images")
 
     model = prepare(config, sets, device)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else model
@@ -294,11 +295,6 @@ def train(config: Config) -> None:
                 layers.draw(run.folder / "layers.png")
         if config.test and (plateau.done or last):
             test(run, averaged, sets.test)
-
-
-def world_name(config: Config) -> str:
-    """The name of the folder of a data set's runs."""
-    return Path(config.data).resolve().name  # a set's name, or its folder's
 
 
 def evaluate(run: runs.Run, model: Classifier, validation: data.Labeled) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -38,3 +39,8 @@ def cut(published: Labeled, count: int) -> tuple[Labeled, Labeled]:
     if len(images) <= count:
         raise ValueError(f"a training set of {len(images)} images has no {count} to spare for validation")
     return Labeled(images[:-count], labels[:-count]), Labeled(images[-count:], labels[-count:])
+
+
+def set_name(data: str | Path) -> str:
+    """The name of a data set in titles and in the folder of its runs: a named set's, or that of a folder of files."""
+    return Path(data).resolve().name

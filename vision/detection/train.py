@@ -24,7 +24,6 @@ import functools
 import json
 import math
 import time
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -40,6 +39,7 @@ from runs.progress import duration
 from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
+from vision.data.sets import set_name
 from vision.detection import data, detector, models, plots
 from vision.detection.detector import Detector, Objects
 from vision.detection.evaluation import evaluate
@@ -174,7 +174,7 @@ def train(config: Config) -> None:
 
     note = estimate(config, model, batches, sets)
     run = runs.Run(
-        config, "vision.detection", world_name(config), note=note, score=SCORE, unit="images",
+        config, "vision.detection", set_name(config.data), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.detection predict",
     )  # fmt: skip
     run.track(model=model, optimizer=optimizer, **scaler.parts)
@@ -222,11 +222,6 @@ def estimate(config: Config, model: Detector, batches: data.Batches, sets: data.
     images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
     seconds = update * config.steps / config.batch + found * images + fitted * evaluations
     return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
-
-
-def world_name(config: Config) -> str:
-    """The name of the folder of a data set's runs."""
-    return Path(config.data).resolve().name
 
 
 def validate(run: runs.Run, model: Detector, sets: data.Images) -> None:

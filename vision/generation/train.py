@@ -34,6 +34,7 @@ from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.saved import best_copy
 from vision import backbones, data
+from vision.data.sets import set_name
 from vision.generation import plots, posteriors
 from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
@@ -214,7 +215,7 @@ def train(config: Config) -> None:
     learners = model.optimizers(config.learning_rate)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
     run = runs.Run(
-        config, "vision.generation", world_name(config), note=described(config, model), score=model.score,
+        config, "vision.generation", set_name(config.data), note=described(config, model), score=model.score,
         unit="images", follow_up="python -m vision.generation sample",
     )  # fmt: skip
     run.track(model=model, **learners, **({"averaged": averaged} if averaged else {}), **model.scaler.parts)
@@ -234,11 +235,6 @@ def train(config: Config) -> None:
         if last:
             test(run, averaged or model, parts["test"])
             plots.film_samples(run)
-
-
-def world_name(config: Config) -> str:
-    """The name of the folder of a data set's runs."""
-    return Path(config.data).resolve().name
 
 
 def described(config: Config, model: Generator) -> str:

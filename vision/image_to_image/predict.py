@@ -25,7 +25,7 @@ from runs.flag_types import Count, Whole
 from runs.machine import choose, precision
 from runs.printing import printable
 from runs.threads import choose as count_threads
-from vision.data.image_ops import YIQ
+from vision.data.image_ops import with_colors_of
 from vision.generation import plots
 from vision.image_to_image import data, tasks, train
 from vision.interpretation.pictures import as_bytes
@@ -72,14 +72,6 @@ class Trained(NamedTuple):
                 raise ValueError("the colors of an image can be kept by a network that leaves its size as it is")
             made = with_colors_of(made, pixels)
         return as_bytes(made[0]).cpu()
-
-
-def with_colors_of(picture: Tensor, image: Tensor) -> Tensor:
-    """The luminance of a picture (B, 3, H, W) with the two color channels of an image (B, 3, H, W), in YIQ."""
-    matrix = torch.tensor(YIQ, device=picture.device)
-    light, color = (torch.einsum("bchw,dc->bdhw", each, matrix) for each in (picture, image))
-    inverse = torch.linalg.inv(matrix.cpu()).to(picture.device)
-    return torch.einsum("bchw,dc->bdhw", torch.cat([light[:, :1], color[:, 1:]], 1), inverse).clamp(0, 1)
 
 
 def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:

@@ -38,6 +38,7 @@ from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.saved import best_copy
+from vision.data.sets import set_name
 from vision.generation import plots
 from vision.image_to_image import data, network, tasks
 from vision.image_to_image.perceptual import PerceptualLoss, roughness
@@ -177,7 +178,7 @@ def train(config: Config) -> None:
         if perceptual:
             perceptual.measure(batches.at(0))
         run = runs.Run(
-            config, "vision.image_to_image", Path(config.data).resolve().name, note=described(config, model),
+            config, "vision.image_to_image", set_name(config.data), note=described(config, model),
             score=model.score, unit="images", follow_up="python -m vision.image_to_image predict",
         )  # fmt: skip
         run.track(model=model, optimizer=optimizer, **scaler.parts)

@@ -32,10 +32,8 @@ import runs
 from runs.flag_types import Count, NonNegative
 from runs.printing import printable
 from vision import backbones
-from vision.data.image_ops import GRAY
+from vision.data.image_ops import GRAY, with_colors_of
 from vision.interpretation import features, gram, pictures
-
-YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # luminance and two of color (NTSC)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +107,6 @@ def luminance(picture: Tensor) -> Tensor:
     """The luminance (B, 3, H, W), three equal channels, of a picture (B, 3, H, W)."""
     weights = torch.tensor(GRAY, device=picture.device, dtype=picture.dtype)
     return torch.einsum("bchw,c->bhw", picture, weights)[:, None].expand(-1, 3, -1, -1)
-
-
-def with_colors_of(picture: Tensor, content: Tensor) -> Tensor:
-    """The luminance of a picture (B, 3, H, W) with the two color channels of another, in YIQ."""
-    matrix = torch.tensor(YIQ, device=picture.device, dtype=picture.dtype)
-    light, color = (torch.einsum("bchw,dc->bdhw", each, matrix) for each in (picture, content))
-    mixed = torch.cat([light[:, :1], color[:, 1:]], 1)
-    return torch.einsum("bchw,dc->bdhw", mixed, torch.linalg.inv(matrix)).clamp(0, 1)
 
 
 def match_colors(style: Tensor, content: Tensor) -> Tensor:

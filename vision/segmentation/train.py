@@ -24,7 +24,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -42,6 +41,7 @@ from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
 from vision.data.samples import Sample
+from vision.data.sets import set_name
 from vision.segmentation import data, dilated_fcn, fcn, full_resolution, plots, segnet, sliding_window, unet
 from vision.segmentation.evaluation import evaluate
 from vision.segmentation.segmenter import Segmenter
@@ -175,7 +175,7 @@ def train(config: Config) -> None:
     try:
         note = estimate(config, model, batches, sets)
         run = runs.Run(
-            config, "vision.segmentation", world_name(config), note=note, score=SCORE, unit="images",
+            config, "vision.segmentation", set_name(config.data), note=note, score=SCORE, unit="images",
             follow_up="python -m vision.segmentation predict",
         )  # fmt: skip
         run.track(model=model, optimizer=optimizer, **scaler.parts)
@@ -222,11 +222,6 @@ def estimate(config: Config, model: Segmenter, batches: data.Batches, sets: data
     images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
     seconds = update * config.steps / config.batch + found * images
     return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
-
-
-def world_name(config: Config) -> str:
-    """The name of the folder of a data set's runs."""
-    return Path(config.data).resolve().name
 
 
 def validate(run: runs.Run, model: Segmenter, sets: data.Images) -> None:

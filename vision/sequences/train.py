@@ -32,6 +32,7 @@ from runs import suggestions
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.saved import best_copy
 from vision import backbones
+from vision.data.sets import set_name
 from vision.sequences.network import SequenceNetwork
 from vision.sequences.recurrent import States, detach
 from vision.sequences.tasks import IGNORE, TASKS, Task
@@ -173,7 +174,7 @@ def world_name(config: Config) -> str:
     """The name of the folder of a task's runs."""
     if config.task == "text":
         return "reference" if config.text is None else config.text.stem
-    return Path(config.data).resolve().name if config.task == "films" and config.data != "drawn" else config.task
+    return set_name(config.data) if config.task == "films" and config.data != "drawn" else config.task
 
 
 def described(task: Task) -> str | None:
