@@ -97,7 +97,8 @@ def search_round(
         [PROGRAM], [("data", config.data)], [config.seed], texts, flags_of(config, steps), str(config.folder),
         folds=config.folds,
     )  # fmt: skip
-    planned = dataclasses.replace(planned, name=f"{planned.name}-{number}")
+    about = {key: value for key, value in planned.state().items() if key != "folder"}
+    planned = dataclasses.replace(planned, name=f"{plan.digest(about)}-{number}")  # the same in each folder
     sampler = Sampler("random", planned.dimensions, count, 1000 * config.seed + number)
     record = Record(config.folder / "sweeps" / planned.name, planned.state() | sampler.state())
     table = LiveTable()
