@@ -93,7 +93,7 @@ def _launch(
             raise
         words = escape(printable(words or str(error) or repr(error)))
         Console(stderr=True).print(f"[bold red]error:[/] {words}", highlight=False, soft_wrap=True)
-        raise SystemExit(2) from error
+        raise SystemExit(error.status if isinstance(error, RunError) else 2) from error
 
 
 def parsed(

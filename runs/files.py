@@ -23,7 +23,18 @@ LARGEST = 64 << 20  # bytes of a JSON file of a run at most
 
 
 class RunError(Exception):
-    """A run cannot start or continue, for a reason that its user can fix; the message says how."""
+    """A run cannot start or continue, for a reason that its user can fix; the message says how.
+
+    status: the exit status of a program that ends by it.
+    """
+
+    status = 2
+
+
+class Diverged(RunError):
+    """A loss became infinite or no number."""
+
+    status = 3
 
 
 class Finished(RunError):

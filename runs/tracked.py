@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from runs import checkpoint, files, machine, parallel, threads
-from runs.files import Damaged, RunError
+from runs.files import Damaged, Diverged, RunError
 from runs.folder import Folder
 from runs.log import Log
 from runs.score import RETURN, Score
@@ -172,13 +172,13 @@ class Tracked:
                 self._accept(f"{self._place.path / name} is not what the run has written there", "without it", step)
 
     def check_losses(self, metrics: Mapping[str, Sequence[float]], step: int) -> None:
-        """Raise RunError where a loss is NaN or infinite."""
+        """Raise Diverged where a loss is NaN or infinite."""
         for key, values in metrics.items():
             if key.startswith("loss/") and not all(map(math.isfinite, values)):
                 raise self._not_finite(key, step)
 
-    def _not_finite(self, what: str, step: int) -> RunError:
-        return RunError(
+    def _not_finite(self, what: str, step: int) -> Diverged:
+        return Diverged(
             f"{what} became infinite or no number by step {step:,}. Kept: {self._place.kept()}. "
             "Try a smaller --learning-rate, with a --name of its own."
         )

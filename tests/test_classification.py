@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import signal
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from PIL import Image
 import runs
 from agents import dqn
 from agents.config import build_backbone
+from runs.sweep import engine, plan, preview
+from tests.test_sweep import Pretended
 from vision import backbones, data
 from vision.classification import checks, classifier, ensembles, search
 from vision.classification import train as classification
@@ -309,17 +312,14 @@ def test_check_is_a_command_with_a_status(tmp_path, capsys):
 # Search, ensembles
 
 
-def test_search_draws_in_the_logarithm_and_narrows():
-    import random
-
-    points = search.draw({"learning_rate": (1e-4, 1.0)}, 2_000, random.Random(0))
-    below = sum(point["learning_rate"] < 1e-2 for point in points) / 2_000
-    assert below == pytest.approx(0.5, abs=0.05)
+def test_search_narrows_in_the_logarithm():
     (low, high) = search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-2}, {"l2": 1e-1}])["l2"]
     assert low == pytest.approx(10**-2.4) and high == pytest.approx(10**-0.6)
     assert search.narrow({"l2": (1e-4, 1.0)}, [{"l2": 1e-4}, {"l2": 1.0}])["l2"] == pytest.approx((1e-4, 1.0))
     with pytest.raises(ValueError, match="--l2 1 0.1 is not a range"):
-        search.draw({"l2": (1.0, 0.1)}, 1, random.Random(0))
+        search.search(search.Config(learning_rate=None, l2=(1.0, 0.1)))
+    with pytest.raises(ValueError, match="nothing to search"):
+        search.search(search.Config(learning_rate=None))
 
 
 def test_searched_flags_may_begin_with_dashes():
@@ -329,6 +329,50 @@ def test_searched_flags_may_begin_with_dashes():
     assert search.joined(["--flags"]) == ["--flags"]
 
 
+def test_search_is_a_sweep_a_round_by_hand(tmp_path, monkeypatch, capsys):
+    """Six points, then four between the two best: an error is the distance from 1e-2 in decades, and above 1e-1 a run
+    diverges."""
+    executors = []
+
+    class Executor(Pretended):
+        def start(self, key, command, *rest):
+            if float(dict(word.lstrip("-").split("=", 1) for word in command if "=" in word)["learning-rate"]) > 0.1:
+                self.faults[key, 1] = "diverge"
+            super().start(key, command, *rest)
+
+    def executor(*given):
+        executors.append(
+            Executor(lambda flags, step: abs(math.log10(float(flags["learning-rate"])) + 2), None, "min")
+        )
+        return executors[-1]
+
+    def shown(name, commands):
+        kinds = {"learning_rate": "float"}
+        return [preview.Preview({"steps": 900, "command": list(command)}, (), kinds) for command in commands]
+
+    monkeypatch.setattr(search, "Local", executor)
+    monkeypatch.setattr(plan, "preview", shown)
+    monkeypatch.setattr(engine, "PAUSE", 0)
+    monkeypatch.setattr(engine, "POLL_EVERY", 0)
+    asked = search.Config(
+        flags="--batch 64", learning_rate=(1e-4, 1.0), runs=6, folder=tmp_path, device="cpu", folds=2
+    )
+    found = search.search(asked)
+    said = capsys.readouterr().out
+    assert len(found) == 4 and [len(each.starts) for each in executors] == [12, 8]
+    assert [error for error, _ in found] == sorted(error for error, _ in found) and found[0][0] < 0.5
+    assert "best: python -m vision.classification --data shapes --batch 64 --learning-rate" in said
+    said = " ".join(said.split())  # titles are folded
+    assert "100.00%" in said and "round 2: 4 points, 60,000 images a run" in said
+    folders = sorted(tmp_path.glob("sweeps/*"), key=lambda folder: folder.name[-1])
+    one, two = (json.loads((folder / "sweep.json").read_text()) for folder in folders)
+    low, high = (two["search"][0][end] for end in ("low", "high"))
+    assert (one["search"][0]["low"], one["search"][0]["high"]) == (1e-4, 1.0) and 1e-4 < low < 1e-2 < high < 1.0
+    assert {"--batch", "64", "--steps=20000", "--evaluate-every=20000", "--no-test"} <= set(one["flags"])
+    assert search.search(asked) == found and not executors[2].starts and not executors[3].starts
+
+
+@pytest.mark.slow
 def test_search_ranks_and_goes_on(tmp_path, capsys):
     asked = search.Config(
         flags="--width 0.125 --batch 64",
@@ -342,7 +386,7 @@ def test_search_ranks_and_goes_on(tmp_path, capsys):
     )
     ranked = search.search(asked)
     assert len(ranked) == 2 and ranked[0][0] <= ranked[1][0]
-    finished = [path.parent for path in tmp_path.glob("shapes/search-1-*/finished.json")]
+    finished = [path.parent for path in tmp_path.glob("shapes/classification-*/finished.json")]
     assert len(finished) == 2 * (3 + 2)
     assert not any("test/error" in line for run in finished for line in lines(run))  # the test images choose nothing
     assert search.search(asked) == ranked  # from what lies there

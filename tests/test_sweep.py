@@ -229,7 +229,7 @@ def test_the_definition_for_wandb(tmp_path, quick):
 class Pretended:
     """An executor whose runs are lines in their folders: each evaluation is a call of `ended`.
 
-    scores: of a run at a step. faults: by run and start, "kill" or "fail" after its first evaluation.
+    scores: of a run at a step. faults: by run and start, "kill", "fail" or "diverge" after its first evaluation.
     """
 
     jobs, threads, every, steps = 2, 1, 100, 900
@@ -242,10 +242,11 @@ class Pretended:
         return len(self.running) < self.jobs
 
     def start(self, key, command, log, environment, expected=0.0):
-        flags = dict(word.lstrip("-").split("=", 1) for word in command if word.startswith("--"))
-        folder = Path(flags["folder"]) / flags["env"] / flags["name"]
+        flags = dict(word.lstrip("-").split("=", 1) for word in command if "=" in word)
+        world = "env" if "env" in flags else "data"
+        folder = Path(flags["folder"]) / flags[world] / flags["name"]
         folder.mkdir(parents=True, exist_ok=True)
-        about = {"program": command[2], "config": {"env": flags["env"], "steps": self.steps}, "id": "0" * 8}
+        about = {"program": command[2], "config": {world: flags[world], "steps": self.steps}, "id": "0" * 8}
         (folder / "config.json").write_bytes(
             files.sealed(about | {"score": {"metric": "eval/return", "better": self.better}})
         )
@@ -260,7 +261,7 @@ class Pretended:
             path = folder / "metrics.jsonl"
             step = self.every * (len(path.read_text().splitlines()) if path.exists() else 0)
             fault = self.faults.get((key, self.starts.count(key))) if step else None
-            code = {"kill": -signal.SIGKILL, "fail": 1}.get(fault)
+            code = {"kill": -signal.SIGKILL, "fail": 1, "diverge": files.Diverged.status}.get(fault)
             code = 128 + signal.SIGTERM if key in self.halts else code
             if fault == "fail":
                 log.write_text("Traceback\nValueError: no such luck\n")
@@ -283,13 +284,13 @@ class Pretended:
     kill = stop
 
 
-def pretend(folder, monkeypatch, executor, search=(), trials=0, early=None, seeds=(1,), **options):
+def pretend(folder, monkeypatch, executor, search=(), trials=0, early=None, seeds=(1,), folds=0, **options):
     """A sweep of agents.dqn in Catch by an executor that pretends."""
     monkeypatch.setattr(engine, "PAUSE", 0)
     monkeypatch.setattr(engine, "POLL_EVERY", 0)
     study = plan.Study("agents.dqn", ("env", "Catch"), KINDS, executor.steps, executor.every)
     dimensions = tuple(space.parse(text, KINDS) for text in search)
-    made = plan.Plan("mine", (study,), tuple(seeds), dimensions, (), str(folder))
+    made = plan.Plan("mine", (study,), tuple(seeds), dimensions, (), str(folder), folds=folds)
     kept = Record(folder / "sweeps" / "mine", made.state())
     said = []
     early = EarlyStopping(made, kept, *early) if early else None
@@ -328,6 +329,30 @@ def test_a_point_is_the_mean_over_its_seeds(tmp_path, monkeypatch):
     assert "--batch=30" in closing(made)[0] and len(executor.starts) == 6
     again = Pretended(lambda flags, step: 0.0)
     assert pretend(tmp_path, monkeypatch, again, ["batch=10,20,30"], seeds=(1, 2))[1] and not again.starts
+
+
+def test_a_point_is_the_mean_over_its_folds(tmp_path, monkeypatch):
+    executor = Pretended(lambda flags, step: float(flags["batch"]) + float(flags["fold"]) * float(flags["folds"]))
+    made, whole, _ = pretend(tmp_path, monkeypatch, executor, ["batch=10,20"], seeds=(1, 2), folds=3)
+    assert whole and len(executor.starts) == len(set(executor.starts)) == 2 * 2 * 3
+    assert [row[:2] for row in ranked(made, made.plan.studies[0])] == [(2, 23.0), (1, 13.0)]  # 3 times 0, 1 and 2
+    assert "Catch/dqn-mine-2-1-fold2" in made.states and made.plan.state()["folds"] == 3
+
+
+def test_a_point_that_diverges_is_the_worst_and_is_not_tried_again(tmp_path, monkeypatch):
+    search, faults = ["batch=10,20,30"], {("Catch/dqn-mine-3-1", 1): "diverge", ("Catch/dqn-mine-2-1", 1): "fail"}
+    executor = Pretended(lambda flags, step: float(flags["batch"]), faults)
+    made, whole, _ = pretend(tmp_path, monkeypatch, executor, search)
+    rows = ranked(made, made.plan.studies[0])
+    assert [(number, status) for number, _, status in rows] == [(1, "finished"), (3, "diverged"), (2, "failed")]
+    assert not whole and not any("dqn-mine-3" in line for line in closing(made))
+    again = Pretended(lambda flags, step: float(flags["batch"]))
+    made, whole, _ = pretend(tmp_path, monkeypatch, again, search)
+    assert whole and again.starts == ["Catch/dqn-mine-2-1"]
+    assert [row[0] for row in ranked(made, made.plan.studies[0])] == [2, 1, 3]
+    alone = Pretended(lambda flags, step: 1.0, {("Catch/dqn-1", 1): "diverge"})
+    made, whole, _ = pretend(tmp_path / "grid", monkeypatch, alone)
+    assert not whole and made.states["Catch/dqn-1"].status == "failed"  # where nothing is searched
 
 
 def test_early_stopping_of_a_search_by_hand(tmp_path, monkeypatch):

@@ -1,10 +1,16 @@
 """W&B online, against a server on this machine: each line arrives once, and costs the run no time."""
 
+import fcntl
 import json
 import os
+import pty
+import re
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -147,13 +153,62 @@ def test_everything_arrives_once_also_after_a_kill_and_a_resume(server, tmp_path
     check_everything(server, folder, arrived(server, folder, exits=2))
 
 
-def test_an_offline_run_that_is_synced_later_keeps_everything(server, tmp_path):
-    everything(Config(folder=tmp_path, wandb="offline", log_every=10))
-    folder = tmp_path / "Nowhere" / "walk-1"
+def offline_run(root):
+    """The folders of an offline run and of W&B's part of it, once it is written."""
+    everything(Config(folder=root, wandb="offline", log_every=10))
+    folder = root / "Nowhere" / "walk-1"
     until = time.monotonic() + 600
     while (folder / "wandb/copying.lock").exists() and not hold_free(folder) and time.monotonic() < until:
         time.sleep(0.2)
     (offline,) = (folder / "wandb").glob("offline-run-*")
+    return folder, offline
+
+
+def on_a_terminal(command, words, patience=120.0):
+    """What a program draws on a terminal, without its escapes, once all words are there; then q is pressed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], command, os.environ | {"TERM": "xterm-256color"})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+    drawn, until = b"", time.monotonic() + patience
+    try:
+        while time.monotonic() < until and not all(word in plain(drawn) for word in words):
+            if select.select([terminal], [], [], 0.2)[0]:
+                new = os.read(terminal, 65_536)
+                drawn += new
+                if b"\x1b[6n" in new:  # it asks where the cursor is
+                    os.write(terminal, b"\x1b[1;1R")
+        os.write(terminal, b"q")
+    except OSError:  # it has ended
+        pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+    return plain(drawn)
+
+
+def plain(drawn):
+    return re.sub(r"\x1b[\[\]()>=?]*[0-9;?]*[a-zA-Z]?", "", drawn.decode(errors="replace"))
+
+
+def test_leet_opens_an_offline_run(server, tmp_path):
+    """`wandb leet`, W&B's viewer on the terminal: the run's numbers, and its picture."""
+    folder, offline = offline_run(tmp_path)
+    leet = [sys.executable, "-m", "wandb", "leet"]
+    done = subprocess.run([*leet, "inspect", "--summary", "--json", str(offline)], capture_output=True, text=True)
+    if "No such command" in done.stderr:
+        pytest.skip("an older version of wandb")
+    found = json.loads(done.stdout)
+    assert json.dumps(found).count("Nowhere/walk-1") and found["project"] == "saccade", found
+    last = logged(folder)[-1]
+    assert any(found["summary"].get(word) == value for word, value in last.items() if word != "step"), found
+    drawn = on_a_terminal([*leet, "run", str(offline)], ("Nowhere/walk-1", "Metrics [1-", "loss/td"))
+    assert "Nowhere/walk-1" in drawn and "Metrics [1-" in drawn and "loss/td" in drawn, drawn
+
+
+def test_an_offline_run_that_is_synced_later_keeps_everything(server, tmp_path):
+    folder, offline = offline_run(tmp_path)
     command = [sys.executable, "-m", "wandb", "sync", str(offline)]
     done = subprocess.run(command, cwd=tmp_path, env=os.environ, timeout=900, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,9 +13,10 @@ is named, with the last line of its log, and the others go on; the same command 
 
 A search draws points from ranges (flag=low:high, flag=low:high:log) and lists (flag=a,b,c): every combination
 (--sampler grid; a range then says how many values: flag=low:high:log:4), random ones (Bergstra & Bengio 2012), or
-Bayesian ones by Optuna (tpe: Bergstra et al. 2011; gp: a Gaussian process). A point's score is the mean over seeds of
-the last evaluations; each program and world is searched by itself. --early-stopping asha stops poor runs at rungs
-(Li et al. 2018); they keep their checkpoints, and go on where they turn out to be good after all.
+Bayesian ones by Optuna (tpe: Bergstra et al. 2011; gp: a Gaussian process). A point's score is the mean over seeds
+(with --folds, over folds of cross-validation too) of the last evaluations, and a point at which a loss diverges is
+worse than any other; each program and world is searched by itself. --early-stopping asha stops poor runs at rungs (Li
+et al. 2018); they keep their checkpoints, and go on where they turn out to be good after all.
 
 With --ray the runs are on the nodes of a Ray cluster, which have to share --folder; a run whose node dies goes on
 elsewhere, from its last checkpoint.
@@ -57,6 +58,7 @@ class Config:
     data: tuple[str, ...] = ()  # data sets of programs of vision
     seeds: Count = 1  # runs of every point
     seed: Whole = 1  # the first of them, and the search's own
+    folds: Whole = 0  # of cross-validation: a run of every point for each, which leaves it out; 0: none
     search: tuple[str, ...] = ()  # flag=low:high, flag=low:high:log, flag=a,b,c
     sampler: Literal["auto", "grid", "random", "tpe", "gp"] = (
         "auto"  # auto: grid for lists without --trials, else random
@@ -106,9 +108,13 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
     worlds = [(flag, name) for flag in ("env", "data") for name in dict.fromkeys(getattr(config, flag))]
     seeds = range(config.seed, config.seed + config.seeds)
     table = LiveTable()
-    planned = plan.make(config.programs, worlds, seeds, config.search, more, str(config.folder), config.name)
+    planned = plan.make(
+        config.programs, worlds, seeds, config.search, more, str(config.folder), config.name, config.folds
+    )
     if config.early_stopping != "none" and not planned.dimensions:
         raise ValueError("--early-stopping compares the points of a search: give --search")
+    if config.folds and (config.early_stopping != "none" or config.wandb_sweep):
+        raise ValueError("--folds takes neither --early-stopping, which compares runs of one seed, nor --wandb-sweep")
     listed = all(each.values or each.count for each in planned.dimensions)
     kind = config.sampler if config.sampler != "auto" else "grid" if listed and not config.trials else "random"
     sampler = Sampler(kind, planned.dimensions, config.trials, config.seed)
@@ -125,7 +131,7 @@ def sweep(config: Config, more: Sequence[str] = ()) -> int:
             running = Sweep(
                 planned, sampler, executor, record, early, config.retries, config.minutes, table.say, table.show
             )
-            count = sampler.count * len(planned.studies) * len(seeds)
+            count = sampler.count * len(planned.studies) * len(planned.repeats)
             table.say(
                 f"sweep {planned.name}: {count} runs, {executor.jobs} at once with {executor.threads} threads each\n"
                 f"folder {record.folder}"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from runs.files import Diverged
 from runs.folder import differences
 from runs.sweep.asha import EarlyStopping
 from runs.sweep.local import Ended, Local
@@ -84,7 +85,8 @@ class Sweep:
             state.seconds = line.get("seconds", 0.0)
             state.progress.update(Path(self.plan.folder), state.trial)
             finished = line.get("status") == "finished" and state.progress.finished
-            if finished or (line.get("status") == "stopped" and self.early):
+            known = line.get("status") == "diverged" or (line.get("status") == "stopped" and self.early)
+            if finished or known:
                 state.status = line["status"]
                 self._queue.remove(state.trial)
 
@@ -118,7 +120,7 @@ class Sweep:
 
     def run(self) -> bool:
         """Run until all is done, the time is spent or a signal comes. Returns whether every run has finished, or was
-        stopped early."""
+        stopped early or diverged as a point of a search."""
         numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
         heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup ignores one
         before = {number: signal.signal(number, self._signal) for number in heard}
@@ -141,7 +143,7 @@ class Sweep:
                 signal.signal(number, handler)
             self.record.add("spent", seconds=round(time.monotonic() - self._began, 1))
         self.show(self)
-        return all(state.status in ("finished", "stopped") for state in self.states.values())
+        return all(state.status in ("finished", "stopped", "diverged") for state in self.states.values())
 
     def seconds(self) -> float:
         """Seconds spent by all commands of this sweep so far."""
@@ -245,6 +247,8 @@ class Sweep:
                 self._over(state, "stopped", peak=ended.peak)
             elif _signaled(ended.code):
                 self._killed(state, ended)
+            elif ended.code == Diverged.status and self.plan.dimensions:  # it would again: a result of the search
+                self._over(state, "diverged", peak=ended.peak)
             else:
                 why = last_line(self.record.log(ended.key), state.log_begin)
                 self._over(state, "failed", f"exit {ended.code}: {why}", ended.peak)

@@ -17,6 +17,7 @@ from runs.sweep.space import Dimension, Point
 
 ROOMS = ("agents", "vision")  # whose programs train
 SEPARATE = ("folder", "name", "seed")  # flags that the sweep gives to each run itself
+CROSS_VALIDATION = ("folds", "fold")  # and where it has folds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Study:
 class Trial:
     """One run of a sweep: a point of a study with one seed.
 
-    number: of the point in its study, from 1; 0 where nothing is searched. name: of its folder.
+    number: of the point in its study, from 1; 0 where nothing is searched. name: of its folder. fold: which of the
+    `folds` of cross-validation is left out of its training; None without.
     """
 
     study: Study
@@ -52,6 +54,8 @@ class Trial:
     seed: int
     name: str
     point: Point = dataclasses.field(default_factory=dict, compare=False)
+    fold: int | None = None
+    folds: int = 0
 
     @property
     def key(self) -> str:
@@ -63,6 +67,7 @@ class Trial:
         flag, world = self.study.world
         found = [f"--{flag}={world}"] if flag else []
         found += [*flags, *space.words(self.point, self.study.kinds), f"--seed={self.seed}"]
+        found += [] if self.fold is None else [f"--folds={self.folds}", f"--fold={self.fold}"]
         return [*found, f"--folder={folder}", f"--name={self.name}"]
 
 
@@ -71,7 +76,8 @@ class Plan:
     """A sweep: studies, seeds, dimensions of the search and flags of all runs.
 
     name: of the sweep, in its folder and in the names of a search's runs. configs: of the runs of a grid without a
-    search, by their keys, so that a run that is there already is recognized.
+    search, by their keys, so that a run that is there already is recognized. folds: of cross-validation, a run for
+    each; 0: none.
     """
 
     name: str
@@ -81,18 +87,29 @@ class Plan:
     flags: tuple[str, ...]
     folder: str
     configs: Mapping[str, Preview] = dataclasses.field(default_factory=dict)
+    folds: int = 0
+
+    @property
+    def repeats(self) -> list[tuple[int, int | None]]:
+        """Seed and fold of each run of a point."""
+        return [(seed, fold) for seed in self.seeds for fold in (range(self.folds) if self.folds else (None,))]
 
     def trials(self, study: Study, number: int = 0, point: Point | None = None) -> list[Trial]:
-        """The runs of a point, one for each seed."""
+        """The runs of a point, one for each seed and fold."""
         short = study.program.rpartition(".")[2]
-        names = {seed: f"{short}-{self.name}-{number}-{seed}" if number else f"{short}-{seed}" for seed in self.seeds}
-        return [Trial(study, number, seed, names[seed], point or {}) for seed in self.seeds]
+        searched = f"{self.name}-{number}-" if number else ""
+        found = []
+        for seed, fold in self.repeats:
+            name = f"{short}-{searched}{seed}" + ("" if fold is None else f"-fold{fold}")
+            found.append(Trial(study, number, seed, name, point or {}, fold, self.folds))
+        return found
 
     def state(self) -> dict[str, Any]:
         """What identifies it, as JSON values: the same command is the same sweep."""
         studies = [[study.program, *study.world] for study in self.studies]
         found = {"studies": studies, "seeds": list(self.seeds), "search": space.described(self.dimensions)}
-        return found | {"flags": list(self.flags), "folder": self.folder}
+        folds = {"folds": self.folds} if self.folds else {}
+        return found | folds | {"flags": list(self.flags), "folder": self.folder}
 
 
 def make(
@@ -103,21 +120,23 @@ def make(
     flags: Sequence[str],
     folder: str,
     name: str | None = None,
+    folds: int = 0,
 ) -> Plan:
     """The plan of a command line. Every program is asked for its flags once, by a process of its own.
 
     names: of programs, "dqn" or "agents.dqn". worlds: flags and values, (("env", "Pong"), ...); none: each program's
-    own. search: dimensions as text. flags: of all runs, behind `--`.
+    own. search: dimensions as text. flags: of all runs, behind `--`. folds: of cross-validation.
 
     Raises ValueError for an unknown program, world, flag or value, in the program's own words.
     """
     modules = list(dict.fromkeys(programs.named(each, ROOMS) for each in names))
-    if taken := [each for each in flags if re.match(rf"--({'|'.join(SEPARATE)})(=|$)", each)]:
+    own_flags = "|".join((*SEPARATE, *CROSS_VALIDATION) if folds else SEPARATE)
+    if taken := [each for each in flags if re.match(rf"--({own_flags})(=|$)", each)]:
         raise ValueError(f"{taken[0]} behind --: the sweep gives it to each run itself")
     studies, dimensions, configs = [], (), {}
     for module in modules:
         found = [Study(module, world) for world in worlds or [("", "")]]
-        trials = Plan("", tuple(found), tuple(seeds), (), tuple(flags), folder)
+        trials = Plan("", tuple(found), tuple(seeds), (), tuple(flags), folder, folds=folds)
         each = [trial for study in found for trial in trials.trials(study)]
         previews = _checked(module, [trial.arguments(flags, folder) for trial in each])
         configs |= {trial.key: shown for trial, shown in zip(each, previews, strict=True)}
@@ -126,12 +145,12 @@ def make(
             raise ValueError(f"--search: {module} takes other values than {modules[0]}: search each by itself")
         dimensions = own
         _distinct(own, flags)
-        for study, shown in zip(found, previews[:: len(seeds)], strict=True):
+        for study, shown in zip(found, previews[:: len(trials.repeats)], strict=True):
             studies.append(dataclasses.replace(study, kinds=shown.kinds, **_length(shown.config)))
         points = [{d.name: end for d, end in zip(own, ends, strict=True)} for ends in _ends(own)]
         more = [Trial(study, 1, seeds[0], "x", point) for study in studies[-len(found) :] for point in points]
         _checked(module, [trial.arguments(flags, folder) for trial in more])
-    plan = Plan(name or "", tuple(studies), tuple(seeds), dimensions, tuple(flags), folder, configs)
+    plan = Plan(name or "", tuple(studies), tuple(seeds), dimensions, tuple(flags), folder, configs, folds)
     return dataclasses.replace(plan, name=name or digest(plan.state()))
 
 

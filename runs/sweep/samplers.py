@@ -21,12 +21,12 @@ STARTING = 10  # random points before a Bayesian sampler has something to go by
 class Outcome:
     """What became of a point.
 
-    status: "finished" with a value; "stopped" early, with the values that it had reached by then; "failed" or
-    "running". values: score by step.
+    status: "finished" with a value; "stopped" early, with the values that it had reached by then; "diverged", which
+    is worse than any value; "failed" or "running". values: score by step.
     """
 
     point: Point
-    status: Literal["finished", "stopped", "failed", "running"]
+    status: Literal["finished", "stopped", "diverged", "failed", "running"]
     value: float | None = None
     values: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
@@ -118,7 +118,8 @@ def _distribution(library: Any, dimension: Dimension) -> Any:
 
 
 def _trial(library: Any, outcome: Outcome, spaces: Mapping[str, Any]) -> Any:
-    """A point as Optuna's record of a trial; one that failed is a pruned one without a value, the worst there is."""
+    """A point as Optuna's record of a trial; one that failed or diverged is a pruned one without a value, the worst
+    there is."""
     states = library.trial.TrialState
     state = {"finished": states.COMPLETE, "running": states.RUNNING}.get(outcome.status, states.PRUNED)
     return library.trial.create_trial(

@@ -102,8 +102,9 @@ def find(root: Path, trial: Trial) -> Path | None:
 class State:
     """What has become of a run.
 
-    status: "waiting", "running", "elsewhere" (another program runs it), "finished", "failed", "stopped" early, or
-    "saved", as the sweep was interrupted. reason: of a failure. killed: how often it was killed and started again.
+    status: "waiting", "running", "elsewhere" (another program runs it), "finished", "failed", "diverged" (a run of a
+    search whose loss became no number), "stopped" early, or "saved", as the sweep was interrupted. reason: of a
+    failure. killed: how often it was killed and started again.
     """
 
     trial: Trial
@@ -128,12 +129,14 @@ def better(states: Iterable[State]) -> str:
 
 
 def outcome(states: Sequence[State]) -> Outcome:
-    """What has become of a point, from the states of its seeds: the mean of their last evaluations once all have
+    """What has become of a point, from the states of its runs: the mean of their last evaluations once all have
     finished."""
     point, found = states[0].trial.point, {state.status for state in states}
     last = [state.progress.last for state in states]
     if "failed" in found or (found == {"finished"} and None in last):
         return Outcome(point, "failed")
+    if "diverged" in found:
+        return Outcome(point, "diverged")
     if found == {"finished"}:
         return Outcome(point, "finished", mean(last))
     if found <= {"finished", "stopped"}:

@@ -24,8 +24,9 @@ from runs.sweep.state import State, better
 EVERY = 0.5  # seconds between two pictures of the table
 PLAIN_EVERY = 60.0  # and between two lines where there is no terminal
 MARGIN = 8  # lines of the terminal that rows leave free
-ORDER = ("running", "elsewhere", "failed", "waiting", "saved", "stopped", "finished")  # of the rows
-COLORS = {"running": "green", "failed": "bold red", "finished": "cyan", "stopped": "dim", "waiting": "dim"}
+ORDER = ("running", "elsewhere", "failed", "waiting", "saved", "stopped", "diverged", "finished")  # of the rows
+COLORS = {"running": "green", "failed": "bold red", "finished": "cyan"}
+COLORS |= dict.fromkeys(("stopped", "diverged", "waiting"), "dim")
 BEST = 10  # points in the result of a search
 
 
@@ -121,13 +122,13 @@ def results(sweep: Sweep) -> list[Table]:
 
 def ranked(sweep: Sweep, study: Study) -> list[tuple[int, float | None, str]]:
     """The points of a study, the best first: number, score and status. Points whose runs have finished come before
-    those that were stopped early, these by how far they came, and failed ones last."""
+    those that were stopped early, these by how far they came, then those that diverged, and failed ones last."""
     sign = -1 if better(sweep.of(study)) == "max" else 1
     rows = []
     for number, found in enumerate(sweep.outcomes(study), 1):
         last = max(found.values, default=0)
         value = found.value if found.status == "finished" else found.values.get(last)
-        order = ("finished", "stopped", "running", "failed").index(found.status)
+        order = ("finished", "stopped", "running", "diverged", "failed").index(found.status)
         rows.append(((order, -last, 0.0 if value is None else sign * value), number, value, found.status))
     return [row[1:] for row in sorted(rows)]
 
@@ -135,7 +136,7 @@ def ranked(sweep: Sweep, study: Study) -> list[tuple[int, float | None, str]]:
 def _points(sweep: Sweep, study: Study) -> Table:
     names = [each.name for each in sweep.plan.dimensions]
     rows = ranked(sweep, study)
-    tried = sum(status in ("finished", "stopped") for *_, status in rows)
+    tried = sum(status in ("finished", "stopped", "diverged") for *_, status in rows)
     shown = Table("point", "score", *names, "state", title=f"{study.name}: {tried} points")
     for number, value, status in rows[:BEST]:
         state = sweep.of(study, number)[0]

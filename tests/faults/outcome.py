@@ -14,7 +14,7 @@ from tests.faults.process import Ended
 ASIDE = {"files", "saves", "sizes", "seconds", "clock.jsonl"}  # of a checkpoint: how often it was saved, and when
 ASIDE |= {"processor_seconds", "run", "about", "date", "command", "id", "folder", "bytes", "sha256", "frames"}
 ASIDE |= {"score", "out", "kept"}
-HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/)|\.(count|tmp)$")  # files that may be there or not
+HIDDEN = re.compile(r"(^|/)(\.lock|checkpoint/|sweeps/)|\.(count|tmp)$")  # that may be there or not, or tell times
 TOOK = re.compile(r"\b[\d.]+ s\b")  # how long it took, in a sentence
 WAYS_OUT = re.compile(
     r"--(name|folder|seed|capacity|wandb)"

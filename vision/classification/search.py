@@ -6,38 +6,37 @@ more values of each than a grid does. Rates and penalties are drawn log-uniforml
     python -m vision.classification.search --data shapes --learning-rate 1e-3 1 --weight-decay 1e-5 1e-2
     python -m vision.classification.search --data cifar10 --backbone resnet20 --runs 12 --rounds 3 --folds 5
 
-Each round keeps the best third of its runs; the next one draws from the interval which they span (a little wider, in
-the logarithm), and its runs are `--longer` times as long. With --folds every point is scored by cross-validation, as
-the mean over runs that each leave out another fold. Points are ranked by their errors on validation images; no run
-of a search uses the test images (--no-test).
-The runs lie in results/<data>/search-..., and a search that was stopped goes on where it was, by the same command.
+Each round is a sweep (runs.sweep). It keeps the best third of its points; the next one draws from the interval which
+they span (a little wider, in the logarithm), and its runs are `--longer` times as long. With --folds every point is
+scored by cross-validation, as the mean over runs that each leave out another fold. Points are ranked by their errors
+on validation images; no run of a search uses the test images (--no-test).
+The runs lie in results/<data>/classification-<sweep>-..., as many at once as there are cores or GPUs, and a search
+that was stopped goes on where it was, by the same command.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import random
 import shlex
 import sys
 from pathlib import Path
-from statistics import mean
 
-from rich.console import Console
 from rich.table import Table
 
 import runs
-from runs import output
 from runs.flag_types import Count, Positive, Whole
-from runs.flags import parse
-from runs.reader import read_run
-from vision.classification import train as classification
-from vision.data.sets import set_name
+from runs.sweep import local, plan
+from runs.sweep.engine import Sweep
+from runs.sweep.local import Local
+from runs.sweep.record import Record
+from runs.sweep.samplers import Sampler
+from runs.sweep.table import LiveTable, closing, ranked
 
 Range = tuple[float, float]
 SEARCHED = ("learning_rate", "weight_decay", "l1", "l2")  # drawn log-uniformly
 WIDER = 0.1  # of the best ones' range in the logarithm, added at both of its ends
+PROGRAM = "vision.classification"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,22 +53,14 @@ class Config:
     steps: Count = 20_000  # images shown to a run of the first round
     longer: Positive = 3.0  # times as many in each later round
     folds: Whole = 0  # of cross-validation; 0: the data's own validation images
-    seed: int = 1  # of the points, and of the runs
+    seed: Whole = 1  # of the points, and of the runs
     folder: Path = Path("results")  # where runs lie
     device: str = "auto"  # auto, cpu, cuda, mps
-    threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
+    jobs: Whole = 0  # runs at once; 0: one for every core, or GPU
+    threads: Whole = 0  # of torch on the CPU for each run; 0: its share of the cores
 
 
 Point = dict[str, float]
-
-
-def draw(intervals: dict[str, Range], count: int, generator: random.Random) -> list[Point]:
-    """`count` points, each number log-uniform. Raises ValueError for no range."""
-    for name, (low, high) in intervals.items():
-        if not 0 < low <= high:
-            raise ValueError(f"--{name.replace('_', '-')} {low:g} {high:g} is not a range above 0, low to high")
-    spans = {name: (math.log(low), math.log(high)) for name, (low, high) in intervals.items()}
-    return [{name: math.exp(generator.uniform(*span)) for name, span in spans.items()} for _ in range(count)]
 
 
 def narrow(intervals: dict[str, Range], best: list[Point]) -> dict[str, Range]:
@@ -85,46 +76,47 @@ def narrow(intervals: dict[str, Range], best: list[Point]) -> dict[str, Range]:
     return narrowed
 
 
-def trial(config: Config, point: Point, steps: int, name: str) -> float:
-    """The error on validation, in percent, of a run at a point; with folds the mean over them. Runs what is missing.
+def flags_of(config: Config, steps: int) -> list[str]:
+    """The flags of vision.classification for all runs of a round."""
+    found = [f"--backbone={config.backbone}"] if config.backbone else []
+    found += [*shlex.split(config.flags), f"--steps={steps}", f"--evaluate-every={steps}"]
+    found += ["--no-test", "--wandb=disabled"]
+    found += [f"--device={config.device}"] if config.device != "auto" else []
+    return found + ([f"--threads={config.threads}"] if config.threads else [])
 
-    A run that diverges (its loss becomes nan or infinite) has an error of 100.
+
+def search_round(
+    config: Config, number: int, intervals: dict[str, Range], count: int, steps: int
+) -> list[tuple[float, Point]]:
+    """A round as a sweep: errors in percent and points, the best first; at a point that diverged it is 100.
+
+    Raises ValueError for a wrong range or flag, RunError where a run fails, KeyboardInterrupt after a signal.
     """
-    program, flags = "vision.classification.search", shlex.split(config.flags)
-    asked = parse(classification.Config, program, args=flags)  # what decides on the recipe
-    asked = dataclasses.replace(asked, data=config.data, backbone=config.backbone or asked.backbone)
-    numbers = parse(classification.Config, program, None, classification.recipe(asked), flags)
-    errors = []
-    for fold in range(max(1, config.folds)):
-        own = f"{name}-fold{fold}" if config.folds else name
-        settings = dataclasses.replace(
-            numbers,
-            **point,
-            steps=steps,
-            evaluate_every=steps,
-            test=False,
-            folds=config.folds,
-            fold=fold,
-            seed=config.seed,
-            name=own,
-            wandb="disabled",
-            folder=config.folder,
-            device=config.device,
-            threads=config.threads,
-        )
-        folder = config.folder / set_name(settings.data) / own
-        if not (folder / "diverged.json").exists():
-            try:
-                classification.train(settings)
-            except runs.Finished:  # by the same flags: of a search that was stopped
-                pass
-            except runs.RunError as error:
-                if "became" not in str(error):  # loss/train became nan
-                    raise
-                output.write(folder / "diverged.json", json.dumps({"error": str(error)}), "--folder")
-        diverged = (folder / "diverged.json").exists()
-        errors.append(100.0 if diverged else read_run(folder).evaluations[-1]["eval/error"])
-    return mean(errors)
+    texts = [f"{name}={low:.6g}:{high:.6g}:log" for name, (low, high) in intervals.items()]
+    planned = plan.make(
+        [PROGRAM], [("data", config.data)], [config.seed], texts, flags_of(config, steps), str(config.folder),
+        folds=config.folds,
+    )  # fmt: skip
+    about = {key: value for key, value in planned.state().items() if key != "folder"}
+    planned = dataclasses.replace(planned, name=f"{plan.digest(about)}-{number}")  # the same in each folder
+    sampler = Sampler("random", planned.dimensions, count, 1000 * config.seed + number)
+    record = Record(config.folder / "sweeps" / planned.name, planned.state() | sampler.state())
+    table = LiveTable()
+    try:
+        executor = Local(config.jobs, 0.0, local.gpus() if config.device == "auto" else ())
+        sweep = Sweep(planned, sampler, executor, record, say=table.say, show=table.show)
+        with table.opened():
+            sweep.run()
+    finally:
+        record.close()
+    if sweep.interrupted:
+        raise KeyboardInterrupt
+    (study,) = planned.studies
+    rows = ranked(sweep, study)
+    if any(status == "failed" for *_, status in rows):
+        raise runs.RunError(next(line for line in closing(sweep) if line.startswith("failed: ")))
+    errors = {at: 100.0 if status == "diverged" else value for at, value, status in rows}
+    return [(error, sweep.of(study, at)[0].trial.point) for at, error in errors.items()]
 
 
 def search(config: Config) -> list[tuple[float, Point]]:
@@ -132,26 +124,26 @@ def search(config: Config) -> list[tuple[float, Point]]:
     intervals = {name: getattr(config, name) for name in SEARCHED if getattr(config, name) is not None}
     if not intervals:
         raise ValueError(f"nothing to search: give a range for {', '.join(SEARCHED)}")
-    generator, count, steps, ranked = random.Random(config.seed), config.runs, config.steps, []
+    for name, (low, high) in intervals.items():
+        if not 0 < low < high:
+            raise ValueError(f"--{name.replace('_', '-')} {low:g} {high:g} is not a range above 0, low to high")
+    terminal, count, steps, found = LiveTable().terminal, config.runs, float(config.steps), []
     for number in range(1, config.rounds + 1):
-        points, ranked = draw(intervals, count, generator), []
-        for i, point in enumerate(points, 1):
-            ranked.append((trial(config, point, round(steps), f"search-{config.seed}-{number}-{i}"), point))
-        ranked.sort(key=lambda found: found[0])
+        found = search_round(config, number, intervals, count, round(steps))
         words = ", ".join(f"{name} {low:.2g} to {high:.2g}" for name, (low, high) in intervals.items())
-        table = Table("error", *intervals, title=f"round {number}: {count} runs of {steps:,.0f} images, {words}")
-        for error, point in ranked:
+        said = f"round {number}: {count} points, {steps:,.0f} images a run, {words}"
+        terminal.print(said, highlight=False, soft_wrap=True)
+        table = Table("error", *intervals)
+        for error, point in found:
             table.add_row(f"{error:.2f}%", *(f"{value:.3g}" for value in point.values()))
-        Console().print(table)
-        intervals = narrow(intervals, [point for _, point in ranked[: max(2, count // 3)]])
+        terminal.print(table)
+        intervals = narrow(intervals, [point for _, point in found[: max(2, count // 3)]])
         count, steps = max(2, count * 2 // 3), steps * config.longer
-    flags = " ".join(f"--{name.replace('_', '-')} {value:.3g}" for name, value in ranked[0][1].items())
+    flags = " ".join(f"--{name.replace('_', '-')} {value:.3g}" for name, value in found[0][1].items())
     backbone = f" --backbone {config.backbone}" if config.backbone else ""
     own = f" {config.flags}" if config.flags else ""
-    Console().print(
-        f"best: python -m vision.classification --data {config.data}{backbone}{own} {flags}", soft_wrap=True
-    )
-    return ranked
+    terminal.print(f"best: python -m {PROGRAM} --data {config.data}{backbone}{own} {flags}", soft_wrap=True)
+    return found
 
 
 def joined(arguments: list[str]) -> list[str]:
