@@ -126,6 +126,9 @@ RECIPES: dict[str, dict] = {  # by model
     "pixelcnn": AUTOREGRESSIVE | dict(steps=700_000, learning_rate=1e-2, clip=1.0, warm_up=0.05),
     "pixelrnn": AUTOREGRESSIVE | dict(steps=500_000, layers=1),  # of the paper's 1 and 7 for MNIST the cheaper one
 }
+VAE_OF_GRAY = dict(  # MNIST, with --posterior iaf: 87.9 nats of test images
+    steps=1_500_000, blocks=1, learning_rate=3e-3, clip=10.0, warm_up=0.05, evaluate_every=100_000
+)  # fmt: skip
 PENALTY_WEIGHTS = {"wasserstein": 10.0, "relativistic": 1.0}  # by loss; the others have no penalty
 BINARY = ("vae", "pixelcnn", "pixelrnn")  # models that see GRAY sets binarized
 ABOUT = "images.json"  # shape of images and names of classes, in a run's folder
@@ -136,6 +139,7 @@ def recipe(asked: Config) -> Config:
     numbers = dict(RECIPES.get(asked.model, {}))
     if asked.model in BINARY and asked.data in GRAY:
         numbers["levels"] = 2
+        numbers |= VAE_OF_GRAY if asked.model == "vae" else {}
     if asked.data == "shapes":
         numbers |= dict(steps=200_000, evaluate_every=20_000, evaluate_images=1_000, log_every=2_000)
         if asked.model in ("pixelcnn", "pixelrnn"):
