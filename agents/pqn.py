@@ -7,7 +7,8 @@ Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407
 
 Deviations from the paper:
 1. On Atari half the channels, rollouts of 64 worlds x 32 steps, 4 epochs (3 in Pong) of 16 minibatches, lambda 0.8
-   and a rate that falls; the paper's are of 128 x 32, 2 epochs of 32, lambda 0.65 and a constant rate (--recipe paper).
+   and a rate that falls; the paper's are of 128 x 32, 2 epochs of 32, lambda 0.65 and a constant rate
+   (--recipe paper).
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
