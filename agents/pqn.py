@@ -6,9 +6,8 @@ Gallici et al. 2024, "Simplifying deep temporal difference learning" (arXiv 2407
     python -m agents.pqn --env CartPole --seed 3
 
 Deviations from the paper:
-1. On Atari half the channels, rollouts of 64 worlds x 32 steps, 4 epochs (3 in Pong) of 16 minibatches, lambda 0.8
-   and a rate that falls; the paper's are of 128 x 32, 2 epochs of 32, lambda 0.65 and a constant rate
-   (--recipe paper).
+1. On Atari half the channels, rollouts of 64 worlds x 32 steps, 4 epochs of 16 minibatches, lambda 0.8 and a rate
+   that falls; the paper's are of 128 x 32, 2 epochs of 32, lambda 0.65 and a constant rate (--recipe paper).
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
@@ -80,7 +79,7 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
             )
 
 
-ATARI = dict(  # Pong at the end: 19.3, 18.8, 19.8; in 560,000 steps 19.1, 15.0, 4.0; in 16 worlds 12.8
+ATARI = dict(  # Pong at the end: 19.3, 18.8, 19.8; with 3 epochs 19.6, 19.5, 13.4; in 560,000 steps 19.1, 15.0, 4.0
     steps=800_000,
     worlds=64,
     rollout=32,
@@ -127,8 +126,7 @@ LUNAR_LANDER = CONTROL | dict(steps=1_000_000, evaluate_every=50_000)
 PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": ATARI,
-    "Breakout": ATARI | dict(steps=2_000_000),  # 140.1 over 30 games, with 3 epochs 88.3; 20 after 800,000 steps
-    "Pong": ATARI | dict(epochs=3),  # XX
+    "Breakout": ATARI | dict(steps=2_000_000),  # it is at 20 after 800,000, where Pong is learned
     "control": CONTROL,
     "Acrobot-v1": ACROBOT,
     "LunarLander-v3": LUNAR_LANDER,

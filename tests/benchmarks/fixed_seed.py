@@ -38,7 +38,7 @@ PROGRAMS = {
     "r2d2-Catch": f"agents.r2d2 --env Catch {CONTROL}",
     "r2d2-CartPole": f"agents.r2d2 --env CartPole {CONTROL}",
     "pqn-Catch": f"agents.pqn --env Catch {CONTROL}",
-    "pqn-Pong": "agents.pqn --env Pong --steps 2048 --worlds 8 --rollout 64 --epochs 4 --minibatches 4",
+    "pqn-Pong": "agents.pqn --env Pong --steps 2048 --worlds 8 --rollout 64 --minibatches 4",
     "reinforce-CartPole": f"agents.reinforce --env CartPole {CONTROL}",
     "a2c-CartPole": f"agents.a2c --env CartPole {CONTROL}",
     "ppo-Catch": f"agents.ppo --env Catch {CONTROL}",
