@@ -94,7 +94,7 @@ class EvaluationFlags:
     GROUP: ClassVar[str] = "evaluation"
 
     evaluate_every: Whole = 100_000  # steps between evaluations, of which one is at the end; 0: never
-    evaluate_first: Whole = 10_000  # step of the first evaluation, if before --evaluate-every; 0: none of its own
+    evaluate_first: Whole = 10_000  # step of an evaluation before all others; 0: none
     evaluate_games: Count = 10  # whole games each
     evaluate_steps: Count = 27_000  # of each game at most; longer ones are truncated (27,000: Atari's limit)
     film_seconds: NonNegative = 20.0  # filmed of a game after each best evaluation; 0 for no films

@@ -38,7 +38,7 @@ class ReplayFlags:
     clip_reward: bool = True  # learn from the sign of the reward
     epsilon: Share = 0.01  # exploration rate at the end
     epsilon_steps: Whole = 250_000  # steps in which it falls from 1 to that
-    evaluate_first: Whole = 25_000  # step of the first evaluation, if before --evaluate-every; 0: none of its own
+    evaluate_first: Whole = 25_000  # step of an evaluation before all others; 0: none
     evaluate_epsilon: Share = 0.01  # exploration rate in evaluations
 
     @property

@@ -93,7 +93,7 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     anneal_importance: bool = False  # it rises to 1 at the end
     epsilon: Share = 0.4  # exploration of the first game; of game i it is epsilon^(1 + alpha i / (N - 1))
     epsilon_exponent: NonNegative = 7.0  # alpha
-    evaluate_first: Whole = 25_000  # step of the first evaluation, if before --evaluate-every; 0: none of its own
+    evaluate_first: Whole = 25_000  # step of an evaluation before all others; 0: none
     evaluate_epsilon: Share = 0.01  # exploration rate in evaluations
 
     @property
