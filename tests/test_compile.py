@@ -8,8 +8,9 @@ import pytest
 import torch._inductor.config
 
 from agents import dqn, optimization, q_learning
+from vision.backbones.layers.pooling import global_max_pool
 
-PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "soft_attention")
+PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "soft_attention", "hard_attention")
 
 
 @pytest.mark.slow
@@ -29,6 +30,26 @@ def test_compiled_losses_are_the_plain_ones(tmp_path, name):
         losses = [value for line in lines for key, value in json.loads(line).items() if key.startswith("loss/")]
         curves.append(losses[:4])  # later ones part: rounding decides between two actions in the end
     assert len(curves[0]) >= 2 and curves[0] == pytest.approx(curves[1], rel=0.02, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_compiled_global_max_pool_has_a_finite_gradient_in_bf16():
+    """Behind GELU: recomputed in float32 for the gradient, no place equals a maximum that was rounded to bf16."""
+    torch.manual_seed(1)
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.GELU())
+    images, gradients = torch.randn(16, 3, 12, 12), []
+
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        return global_max_pool(layers(x))
+
+    for call in (pooled, torch.compile(pooled)):
+        layers.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = call(images)
+        found.float().square().mean().backward()
+        gradients.append(layers[0].weight.grad.clone())
+    assert gradients[1].isfinite().all()
+    torch.testing.assert_close(*gradients, rtol=0.1, atol=0.1 * gradients[0].abs().max().item())
 
 
 def test_exploration_is_compiled_for_any_number_of_worlds():

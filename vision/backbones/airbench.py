@@ -8,6 +8,7 @@ from vision.backbones.backbone import Backbone, widths
 from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.layers.pooling import global_max_pool
 from vision.backbones.options import BackboneOptions
 
 
@@ -66,7 +67,7 @@ class Largest(nn.Module):
         self.fc = nn.Linear(channels, classes)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        return self.fc(self.dropout(maps[-1].amax((2, 3)))) / 9
+        return self.fc(self.dropout(global_max_pool(maps[-1]))) / 9
 
 
 def identity(inputs: int, outputs: int, norm: str) -> nn.Conv2d:

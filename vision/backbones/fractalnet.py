@@ -12,6 +12,7 @@ from vision.backbones.layers.activation import activation_layer, width_before
 from vision.backbones.layers.initialization import initialize
 from vision.backbones.layers.normalization import norm_layer
 from vision.backbones.layers.pixel_conv import PixelConv2d
+from vision.backbones.layers.pooling import global_max_pool
 from vision.backbones.options import BackboneOptions
 
 FRACTALNETS: dict[str, tuple[int, ...]] = {"fractalnet20": (64, 128, 256, 512, 512)}  # channels of each block
@@ -162,4 +163,4 @@ class Largest(nn.Module):
         initialize(self, "he")
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        return self.fc(self.dropout(maps[-1].amax((2, 3))))
+        return self.fc(self.dropout(global_max_pool(maps[-1])))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from vision.backbones import Backbone
+from vision.backbones.layers.pooling import global_max_pool
 from vision.captioning.captioner import nearest_map, places
 from vision.captioning.questions import ANSWERS, words
 from vision.sequences.recurrent import Recurrent
@@ -78,4 +79,4 @@ class Answerer(nn.Module):
         for block, modulation in zip(self.blocks, modulations, strict=True):
             gains, shifts = modulation.chunk(2, 1)
             maps = block(maps, 1 + gains, shifts)
-        return self.head(torch.cat([maps.amax((2, 3)), maps.mean((2, 3))], 1))
+        return self.head(torch.cat([global_max_pool(maps), maps.mean((2, 3))], 1))

@@ -22,6 +22,15 @@ FIXED = 0.5  # u of the regions in evaluation
 UNITS = 1 << 20  # that u is drawn in
 
 
+def global_max_pool(maps: Tensor) -> Tensor:
+    """Global max pooling: maps (B, C, H, W) -> (B, C), with the gradient to one place of each map.
+
+    Not by amax, whose gradient looks for the places that equal the maximum: compiled in bfloat16, where the map is
+    computed again with more digits, there are none, and the gradient is 0 / 0.
+    """
+    return maps.flatten(2).max(2).values
+
+
 class Window(NamedTuple):
     """The windows of a pool: all pixels, of one side of a square."""
 
