@@ -31,9 +31,9 @@ def device(request) -> torch.device:
         yield torch.device(request.param)
 
 
-def near(a: Tensor, b: Tensor, times: float = 1.0) -> None:
-    """Equal within what the order of a sum in float32 makes of it, times more for that many times more layers."""
-    torch.testing.assert_close(a.detach().cpu(), b.detach().cpu(), rtol=2e-3 * times, atol=2e-4 * times)
+def near(a: Tensor, b: Tensor) -> None:
+    """Equal within what the order of a sum in float32 makes of it."""
+    torch.testing.assert_close(a.detach().cpu(), b.detach().cpu(), rtol=2e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", backbones.BACKBONES)
@@ -46,13 +46,13 @@ def test_backbone(name, device):
     except ValueError:
         here = backbones.build(name, shape := (3, 224, 224)).eval()
     if name == "preact_resnet1001":  # its random weights overflow float32 unless batches are normalized
-        here.train()
+        here.train().double()  # its thousand layers make of a rounding in float32 0.01 of the maps
     images = torch.randint(256, (2, *shape), dtype=torch.uint8)
     there = copy.deepcopy(here).to(device, memory_format=torch.channels_last)
     with torch.no_grad():
         for one, other in zip(here(images), there(images.to(device)), strict=True):
             scale = one.abs().max().clamp(min=1e-6)
-            near(one / scale, other.cpu() / scale, times=8.0 if name == "preact_resnet1001" else 1.0)
+            near(one / scale, other.cpu() / scale)
 
 
 def world_of(env: str, count: int, device: torch.device) -> envs.World:
