@@ -17,7 +17,7 @@ GPU_RECIPE: dict[str, Any] = dict(
 SMALL = dict(worlds=4, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32, evaluate_games=1, capture=False)
 SMALL |= dict(evaluate_steps=200)
 GAMES = {"Pong": 0.36, "Breakout": 1.0}  # of the seconds that are left, at most
-STEPS_PER_SECOND = {"cuda": 10_000.0, "cpu": 100.0}  # of PQN, where the table did not find it
+STEPS_PER_SECOND = {"cuda": 7_500.0, "cpu": 100.0}  # of PQN, where the table did not find it
 SHARE = 0.9  # of a game's seconds are learning, the others evaluation
 EVALUATIONS = 6  # of a game
 RECIPE = "PQN, the games' recipe"  # the job of the table whose rate says how many steps there is time for
