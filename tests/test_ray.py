@@ -245,7 +245,9 @@ def test_runs_of_a_node_that_dies_go_on_elsewhere(tmp_path, cluster, nodes):
     for name in (first, second):
         assert found[f"Catch/{name}"] == ["lost", "finished"]
         assert re.search(rf"Catch/{name}: its node \S+ was lost; it is started again", said)
-    assert all(each == ["finished"] for key, each in found.items() if key[6:] not in (first, second))
+    for name in {key[6:] for key in found} - {first, second}:  # the fourth may have been on its way to a lost node
+        waiting = f"Catch/{name}: the node that it was to be on was lost" in said
+        assert found[f"Catch/{name}"] == (["lost", "finished"] if waiting else ["finished"])
     for number in range(1, 5):
         log = next(tmp_path.glob(f"sweeps/*/logs/Catch-dqn-{number}.log")).read_text()
         assert log.count("steps from the start") == 1  # none is done twice

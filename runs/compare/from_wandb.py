@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from runs.artifacts import PREFIX
 from runs.lines import Lines, is_number
 from runs.printing import one_line, printable
 from runs.reader import RunRecord, assemble
 from runs.wandb_process import CIRCUMSTANCES
 
-PREFIX = "wandb:"
 ANSWER = 30  # seconds that W&B has for an answer
 STATES = {"finished": "finished", "running": "running", "pending": "running"}  # of W&B; others are interrupted
 
