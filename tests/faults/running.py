@@ -58,7 +58,10 @@ def left(case: Case, folder: Path, ended: Ended, where: str, signals: tuple[int,
 
 
 def cut_short(case: Case, folder: Path, kind: str, number: int, draw: random.Random) -> tuple[str, str, str]:
-    """A write that ends in the middle of its bytes: by death, or by an error as that of a quota."""
+    """A write that ends in the middle of its bytes: by death, or by an error as that of a quota.
+
+    Python ignores SIGXFSZ when it starts: a program that has others write for it is told of an error, and lives.
+    """
     sizes = [path.stat().st_size for path in case.reference.rglob("*") if path.is_file()]
     largest = draw.randint(max(sizes) // 8, max(sizes) - 1)
     dies = kind == "killed within a write"
@@ -66,8 +69,9 @@ def cut_short(case: Case, folder: Path, kind: str, number: int, draw: random.Ran
     if ended.code == 0:
         case.identical(folder, ended)
         return "identical", f"files of {largest} bytes", ""
-    if dies and ended.code != -signal.SIGXFSZ or not dies and (lacks := unsaid(ended, {folder.name})):
-        raise Failed(f"files of {largest} bytes: {'' if dies else lacks}: {ended.code}, {last(ended)}")
+    died = dies and ended.code == -signal.SIGXFSZ
+    if not died and (lacks := unsaid(ended, {folder.name})):
+        raise Failed(f"files of {largest} bytes: {lacks}: {ended.code}, {last(ended)}")
     with locating(f"files of {largest} bytes"):
         case.identical(folder, case.run(folder))
     return "identical", f"files of {largest} bytes", "" if dies else last(ended)
