@@ -157,6 +157,12 @@ class Backbone(nn.Module):
         self.spec["standardization"] = standardization.spec()
 
     @property
+    def one_size(self) -> bool:
+        """Whether inputs have to be of exactly `shape`: of dense layers, or to subtract a picture from them."""
+        sized = isinstance(self.normalize, Standardization) and not self.normalize.any_size
+        return not self.any_size or self.subtracts_mean or sized
+
+    @property
     def subtracts_mean(self) -> bool:
         """Whether a mean observation is subtracted from every input."""
         return bool(self.spec.get("subtracts_mean"))
@@ -253,8 +259,7 @@ class Backbone(nn.Module):
 
     def _check(self, shape: tuple[int, ...]) -> None:
         name = self.spec["name"]
-        sized = isinstance(self.normalize, Standardization) and not self.normalize.any_size
-        if not self.any_size or self.subtracts_mean or sized:  # a mean observation has one size
+        if self.one_size:
             if shape != self.shape:
                 raise ValueError(f"{name} was built for inputs of shape {self.shape}, got {tuple(shape)}")
             return

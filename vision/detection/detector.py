@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
@@ -28,6 +29,13 @@ class Objects(NamedTuple):
     classes: int  # without background
     keypoints: int = 0  # of an object
     masks: bool = False  # whether objects have masks
+
+
+class Alignment(NamedTuple):
+    """What makes a backbone's maps grids over its image."""
+
+    border: tuple[int, int, int, int]  # zeros around the image: left, right, top, bottom
+    parts: list[tuple[slice, slice]]  # rows and columns of each map that are kept
 
 
 class Detector(nn.Module):
@@ -52,6 +60,20 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.autocast: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext
+        self._alignments: dict[Size, Alignment | None] = {}  # by the size of images
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The backbone's maps of images (B, C, H, W), each a grid over the image: place (i, j) sees what is around
+        the pixel stride * (i + 1/2), stride * (j + 1/2), to within half a stride, the same everywhere.
+        """
+        size = tuple(int(side) for side in images.shape[-2:])
+        if size not in self._alignments:
+            self._alignments[size] = align(self.backbone, size)
+        alignment = self._alignments[size]
+        if alignment is None:
+            return self.backbone(images)
+        maps = self.backbone(F.pad(images, alignment.border))
+        return [each[..., down, along] for each, (down, along) in zip(maps, alignment.parts, strict=True)]
 
     @classmethod
     def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
@@ -94,6 +116,31 @@ def pyramid_maps(backbone: Backbone, finest: int = 4, coarsest: int = 64) -> lis
     last = {stride: index for index, stride in enumerate(backbone.strides)}
     chosen = [index for stride, index in sorted(last.items()) if finest <= stride <= coarsest]
     return chosen or [len(backbone.strides) - 1]
+
+
+def align(backbone: Backbone, size: Size) -> Alignment | None:
+    """The border and the parts of maps with which a backbone's maps of images of `size` have one place a stride, or
+    None where they have, or where it does not take such images.
+
+    Convolutions without padding (DQN's network, AlexNet's first) leave out places at the edges, so that the grid of a
+    map is denser than its strides say: read as one over the whole image, each place is displaced, by more the further
+    it is from the middle, and by several pixels more than small objects have.
+    """
+    if backbone.one_size or min(size) < backbone.smallest:
+        return None
+    shapes = [tuple(each.shape[-2:]) for each in backbone.imagine((backbone.shape[0], *size))]
+    wanted = [tuple(max(1, side // stride) for side in size) for stride in backbone.strides]
+    places = list(zip(shapes, wanted, backbone.strides, strict=True))
+    tall, wide = (max(0, *((want[axis] - own[axis]) * stride for own, want, stride in places)) for axis in (0, 1))
+    if not tall and not wide:
+        return None
+    border = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)
+    padded = backbone.imagine((backbone.shape[0], size[0] + tall, size[1] + wide))
+    parts = []
+    for each, want in zip(padded, wanted, strict=True):
+        begins = [(own - side) // 2 for own, side in zip(each.shape[-2:], want, strict=True)]
+        parts.append(tuple(slice(begin, begin + side) for begin, side in zip(begins, want, strict=True)))
+    return Alignment(border, parts)
 
 
 def fix_norms(backbone: Backbone) -> None:

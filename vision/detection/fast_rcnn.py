@@ -68,7 +68,7 @@ class FastRCNN(Detector):
     def _predict(self, images: Tensor, found: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (N, K + 1), offsets (N, K + 1, 4) and the image (N,) of the regions (N_i, 4) of each image."""
         with self.autocast():
-            features = self.backbone(images)[self.chosen]
+            features = self.features(images)[self.chosen]
         counts = torch.tensor([len(each) for each in found], device=images.device)
         image = torch.arange(len(found), device=images.device).repeat_interleave(counts)
         pooled = roi.roi_pool(features.float(), torch.cat(list(found)), image, (POOLED, POOLED), 1 / self.stride)

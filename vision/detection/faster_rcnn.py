@@ -64,7 +64,7 @@ class FasterRCNN(Detector):
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, head_width=256, regions=64, proposals=200, anchor_scale=6.0),
         "recording": RECORDED
-        | dict(channels=32, head_width=128, regions=64, proposals=100, anchor_scale=1.5, size=160),
+        | dict(channels=32, head_width=128, regions=64, proposals=100, anchor_scale=1.5, size=320),
         "folder": dict(channels=128, head_width=512, regions=256, size=320, longest=533),
     }
 
@@ -87,7 +87,7 @@ class FasterRCNN(Detector):
     def maps(self, images: Tensor) -> list[Tensor]:
         """The pyramid's maps (B, C, H, W), fine to coarse: one more than those that regions are pooled from."""
         with self.autocast():
-            maps = self.backbone(images)
+            maps = self.features(images)
             found = self.fpn([maps[index] for index in self.chosen])
         return [features.float() for features in found]
 

@@ -81,7 +81,7 @@ class FCOS(Detector):
         distances (B, M, 4) to the left, top, right and bottom in pixels, and logits (B, M) of the centerness.
         """
         with self.autocast():
-            maps = self.backbone(images)
+            maps = self.features(images)
             maps = self.fpn([maps[index] for index in self.chosen])
             maps.append(self.further[0](maps[-1]))
             maps.append(self.further[1](F.relu(maps[-1])))

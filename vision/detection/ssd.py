@@ -87,7 +87,8 @@ class FurtherMaps(nn.Module):
 
     def __init__(self, backbone: Backbone, size: int, width: int) -> None:
         super().__init__()
-        sides = [features.shape[-1] for features in backbone.imagine((backbone.shape[0], size, size))]
+        maps = backbone.imagine((backbone.shape[0], size, size))
+        sides = [max(each.shape[-1], size // stride) for each, stride in zip(maps, backbone.strides, strict=True)]
         chosen = pyramid_maps(backbone, finest=8)
         self.chosen = [index for index in chosen if sides[index] >= COARSE] or chosen[:1]
         self.channels = [backbone.channels[index] for index in self.chosen]
@@ -134,7 +135,7 @@ class SSD(Detector):
     native = 300
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, size=128),
-        "recording": RECORDED | dict(channels=64, size=224, finest=0.05),
+        "recording": RECORDED | dict(channels=64, size=320, stretch=False, finest=0.02),
         "folder": dict(augment="ssd", size=300),
     }
 
@@ -175,10 +176,11 @@ class SSD(Detector):
             if self.as_paper:
                 maps = self.further(self.backbone.normalize(images))
             else:
-                maps = self.further(self.backbone(images))
+                maps = self.further(self.features(images))
             logits, offsets = self.head["classification_head"](maps), self.head["regression_head"](maps)
         shapes = [tuple(features.shape[-2:]) for features in maps]
-        strides = SSD300_STRIDES if self.as_paper else [size[0] / shape[0] for shape in shapes]
+        strides = [(size[0] / shape[0], size[1] / shape[1]) for shape in shapes]
+        strides = SSD300_STRIDES if self.as_paper else strides
         places = anchors.default_boxes(shapes, strides, size, self.scales, self.ratios, images.device)
         return places, logits, offsets
 

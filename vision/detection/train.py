@@ -57,6 +57,7 @@ class Config(runs.Options):
     width: Positive | None = None  # times a new backbone's channels; None: as published
     fix_norms: bool | None = None  # keep the backbone's batch norms as they are; None: those of a pretrained one
     size: Count | None = None  # pixels of the shorter side, or of both; None: the detector's own
+    stretch: bool = True  # images to squares (yolo, ssd, localization, overfeat); else their shapes are kept
     longest: Count | None = None  # pixels of the longer side, at most (faster_rcnn)
     channels: Count = (
         256  # of the pyramid (faster_rcnn, fcos), of further maps (ssd), of the last ones (yolo, overfeat)
@@ -128,7 +129,9 @@ def build(config: Config, objects: Objects) -> Detector:
     pretrained = config.backbone not in backbones.BACKBONES
     if pretrained if config.fix_norms is None else config.fix_norms:
         detector.fix_norms(backbone)
-    return model.of(config, backbone, objects, length)
+    found = model.of(config, backbone, objects, length)
+    found.fixed_size = model.fixed_size and config.stretch
+    return found
 
 
 def loader(

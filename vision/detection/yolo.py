@@ -66,7 +66,7 @@ class YOLO(Detector):
     native = 416
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=128, size=128, cell=16),
-        "recording": RECORDED | dict(channels=64, size=224, cell=8),
+        "recording": RECORDED | dict(channels=64, size=320, stretch=False, cell=8),
         "folder": dict(augment="ssd", size=320, channels=256),
     }
 
@@ -80,10 +80,10 @@ class YOLO(Detector):
         options = self.options
         chosen = pyramid_maps(backbone, finest=2, coarsest=options.stride)
         self.chosen = chosen[-2:] if options.anchors else chosen[-1:]
-        maps = backbone.imagine((backbone.shape[0], options.size, options.size))
         inputs = backbone.channels[self.chosen[-1]]
         if len(self.chosen) == 2:
-            self.fold = max(1, round(maps[self.chosen[0]].shape[-1] / maps[self.chosen[1]].shape[-1]))
+            finer, coarser = (backbone.strides[index] for index in self.chosen)
+            self.fold = max(1, round(coarser / finer))
             narrow = max(1, options.width // 16)
             self.passthrough = nn.Conv2d(backbone.channels[self.chosen[0]], narrow, 1)
             inputs += narrow * self.fold**2
@@ -116,7 +116,7 @@ class YOLO(Detector):
         logits but for the boxes. M is H W A, anchors of a cell beside each other.
         """
         with self.autocast():
-            maps = self.backbone(images)
+            maps = self.features(images)
             features = maps[self.chosen[-1]]
             if len(self.chosen) == 2:
                 finer = self.passthrough(maps[self.chosen[0]])

@@ -54,7 +54,7 @@ def pyramid_anchors(
 
 def default_boxes(
     maps: Sequence[Size],
-    strides: Sequence[float],
+    strides: Sequence[float | tuple[float, float]],
     size: Size,
     scales: Sequence[float],
     ratios: Sequence[Sequence[float]],
@@ -65,8 +65,8 @@ def default_boxes(
     Liu et al. 2015, arXiv 1512.02325, section 2.2. The squares of level k have the sides s_k and sqrt(s_k s_k+1), the
     others s_k sqrt(r) by s_k / sqrt(r) and upright. None is larger than the image, beyond whose edges they may reach.
 
-    strides: pixels to a step. size: of the image (height, width). scales: s_k, as parts of the image's sides, one
-        more than levels.
+    strides: pixels to a step, or those down and along. size: of the image (height, width). scales: s_k, as parts of
+        the image's sides, one more than levels.
     Raises ValueError where the levels do not agree in number.
     """
     if not len(maps) == len(strides) == len(scales) - 1 == len(ratios):
@@ -82,6 +82,7 @@ def default_boxes(
             root = math.sqrt(ratio)
             shapes += [(scale * root, scale / root), (scale / root, scale * root)]
         half = torch.tensor(shapes, device=device).clamp(max=1) * torch.tensor([size[1], size[0]], device=device) / 2
-        centers = grid(shape, (stride, stride), device)[:, None] + stride / 2
+        down, along = stride if isinstance(stride, tuple) else (stride, stride)
+        centers = grid(shape, (down, along), device)[:, None] + torch.tensor([along, down], device=device) / 2
         found.append(torch.cat([centers - half, centers + half], 2).view(-1, 4))
     return torch.cat(found)
