@@ -1,7 +1,6 @@
 """Pieces of the detectors by hand: selective search, windows, OverFeat's convolutions, FCOS, R-CNN's linear
 models."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -243,61 +242,6 @@ def test_recordings_have_recipes_of_their_own(tmp_path):
             and config.size == 320  # frames of 160 x 210, doubled: pixels fall on pixels
             and not (models.MODELS[name].fixed_size and config.stretch)
         )
-
-
-def test_maps_of_networks_without_padding_are_grids_over_the_image():
-    """DQN's network leaves 20, 9 and 7 places of 84 pixels in strides of 4, 8 and 8, of which 21, 10 and 10 would
-    fit: the last of them needs 3 more, a border of 12 pixels a side, with which there are 26, 12 and 10.
-    """
-    nature = backbones.build("nature", (3, 84, 84))
-    found = detector.align(nature, (84, 84))
-    assert found.border == (12, 12, 12, 12)
-    assert [down for down, _ in found.parts] == [slice(2, 23), slice(1, 11), slice(0, 10)]
-    assert [tuple(each.shape[2:]) for each in detector.Detector(nature).features(torch.zeros(1, 3, 84, 168))] == [
-        (21, 42), (10, 21), (10, 21),
-    ]  # fmt: skip
-    assert detector.align(backbones.build("resnet20", (3, 32, 32)), (96, 64)) is None
-    nature.set_mean_observation(torch.zeros(3, 84, 84, dtype=torch.uint8))  # takes no other size
-    assert detector.align(nature, (84, 84)) is None
-
-
-@pytest.mark.parametrize("name", ["nature", "alexnet", "resnet20", "impala"])
-def test_places_of_maps_see_the_pixels_of_their_strides(name):
-    """The places that a bright pixel changes are around the pixel, wherever it is, to within half a stride and the
-    rounding of a receptive field's ends.
-    """
-    torch.manual_seed(0)
-    model = detector.Detector(backbones.build(name, (3, 224, 224))).eval()
-    blank = torch.full((1, 3, 224, 320), 0.5)
-    for down, along in ((64, 71), (107, 160), (150, 250)):
-        changed = blank.clone()
-        changed[:, :, down, along] = 1
-        with torch.no_grad():
-            pairs = zip(model.features(blank), model.features(changed), model.backbone.strides, strict=True)
-        for before, after, stride in list(pairs)[:2]:
-            rows, columns = ((before - after).abs().amax((0, 1)) > 1e-7).nonzero(as_tuple=True)
-            for places, pixel in ((rows, down), (columns, along)):
-                middle = (places.min() + places.max() + 1) / 2 * stride
-                assert abs(middle - pixel - 0.5) <= stride
-
-
-def test_shapes_of_images_are_kept_where_they_are_not_stretched():
-    """YOLO's cells and SSD's default boxes of 64 x 96 pixels: centers are half a stride off the edges, along and
-    down, also of SSD's coarse maps, whose places are not square.
-    """
-    backbone = backbones.build("resnet20", (3, 64, 64), width=0.25)
-    images = torch.zeros(1, 3, 64, 96)
-    found, _, _ = yolo.YOLO(backbone, 2, yolo.Options(64, 16, 2, stride=4)).predict(images)
-    assert found.shape == (1, 16 * 24 * 2, 4)
-    places = ssd.SSD(backbone, 2, ssd.Options(64, 8)).predict(images)[0]
-    middles = (places[:, :2] + places[:, 2:]) / 2
-    assert middles.amin(0).tolist() == pytest.approx([2, 2]) and middles.amax(0).tolist() == pytest.approx([94, 62])
-    from vision.detection import train
-
-    for name in ("yolo", "ssd", "faster_rcnn"):
-        config = train.recipe(train.Config(model=name))
-        asked = dataclasses.replace(config, backbone="nature", width=None, size=64, stretch=False)
-        assert not train.build(asked, detector.Objects(2)).fixed_size
 
 
 def test_fcos_has_as_many_weights_as_torchvisions():

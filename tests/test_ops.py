@@ -249,3 +249,22 @@ def test_values_are_torchvisions(torchvision, monkeypatch):
     torch.testing.assert_close(
         boxes.encode(found[:30], other, (10, 10, 5, 5)), coder.encode_single(found[:30], other), atol=1e-4, rtol=1e-4
     )
+
+
+def test_coarser_maps_and_their_sum_by_hand():
+    """A stride of 8 goes on to 16 and 32, not beyond; a kernel of ones sums what is there, borders being zeros. Of
+    maps of 4, 2 and 1 places the finest gets its own number, that of its pair and that of all.
+    """
+    further = pyramid.CoarserMaps(1, 8, 1, coarsest=32)
+    assert further.strides == [16, 32] and further.channels == [1, 1]
+    assert pyramid.CoarserMaps(3, 32, 4, coarsest=32).strides == [] and not pyramid.CoarserMaps(3, 64, 4, 32).layers
+    with torch.no_grad():
+        for layer in further.layers:
+            layer.weight.fill_(1)
+        two, one = further(torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]))
+        assert two.tolist() == [[[[3.0, 9.0]]]] and one.tolist() == [[[[12.0]]]]
+        total = pyramid.TopDown((1, 1, 1), width=1)
+        for layer in total.inner_blocks:
+            layer.weight.fill_(1)
+        found = total([torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]]), torch.tensor([[[[10.0, 20.0]]]]), one * 0 + 100])
+    assert found.tolist() == [[[[111.0, 112.0, 123.0, 124.0]]]]

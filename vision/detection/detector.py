@@ -18,7 +18,7 @@ Size = tuple[int, int]  # height, width
 SMALL = dict(batch=4, learning_rate=1e-3, evaluate_every=4_000, log_every=400, steps=16_000)  # of drawn scenes
 
 RECORDED = dict(  # of recorded games: few colors, objects of some pixels, always upright; DQN's network
-    backbone="nature", batch=4, learning_rate=1e-3, augment="none", steps=8_000, evaluate_every=4_000,
+    backbone="nature", batch=4, learning_rate=1e-3, augment="none", steps=4_000, evaluate_every=4_000,
     evaluate_images=100, log_every=200,
 )  # fmt: skip
 

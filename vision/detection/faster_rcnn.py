@@ -3,7 +3,8 @@
 Ren et al. 2015, "Faster R-CNN: towards real-time object detection with region proposal networks", arXiv 1506.01497;
 Lin et al. 2016, "Feature pyramid networks for object detection", arXiv 1612.03144. Numbers are torchvision's, whose
 published weights load (torchvision_weights.py): they differ from the papers' in that anchors beyond the image's edge
-are not left out of the loss, and in what is sampled (256 anchors, 512 regions).
+are not left out of the loss, and in what is sampled (256 anchors, 512 regions). A backbone that ends before stride 32
+gets further maps, by convolutions.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from vision.data.samples import Target
 from vision.detection import detector, regions
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size
-from vision.ops.pyramid import FeaturePyramid
+from vision.ops.pyramid import CoarserMaps, FeaturePyramid
 
+COARSEST = 32  # pixels, stride of the pyramid's last map, a ResNet's
 POOLED = 7  # places, side of a pooled region
 
 
@@ -77,8 +79,10 @@ class FasterRCNN(Detector):
         self.classes, self.options = classes, options or Options()
         options = self.options
         self.chosen = detector.pyramid_maps(backbone)
-        self.strides = [backbone.strides[index] for index in self.chosen]
-        self.fpn = FeaturePyramid([backbone.channels[index] for index in self.chosen], options.width)
+        strides, channels = ([all[index] for index in self.chosen] for all in (backbone.strides, backbone.channels))
+        self.coarser = CoarserMaps(channels[-1], strides[-1], options.width, COARSEST)
+        self.strides = strides + self.coarser.strides
+        self.fpn = FeaturePyramid(channels + self.coarser.channels, options.width)
         levels = [*self.strides, 2 * self.strides[-1]]
         sides = [(options.anchor_scale * stride,) for stride in levels]
         self.rpn = regions.ProposalNetwork(options.width, levels, sides, options.proposals)
@@ -88,7 +92,8 @@ class FasterRCNN(Detector):
         """The pyramid's maps (B, C, H, W), fine to coarse: one more than those that regions are pooled from."""
         with self.autocast():
             maps = self.features(images)
-            found = self.fpn([maps[index] for index in self.chosen])
+            maps = [maps[index] for index in self.chosen]
+            found = self.fpn(maps + self.coarser(maps[-1]))
         return [features.float() for features in found]
 
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
