@@ -60,6 +60,22 @@ def test_what_is_predicted_depends_on_what_is_far_off(name):
     assert seen.min() < 40 and seen.max() > 120
 
 
+def test_ssd_reads_what_is_around_and_has_default_boxes_of_the_training_boxes_shapes():
+    """Rows of 48 x 4 and dots of 2 x 4 of 64 x 96 pixels: each place of the finest map has a box of either shape."""
+    backbone = backbones.build("nature", (3, 96, 96))
+    model = ssd.SSD(backbone, 2, ssd.Options(96, 8, clusters=2, top_down=True))
+    model.set_shapes(torch.tensor([[48 / 64, 4 / 96], [2 / 64, 4 / 96]]))
+    images = torch.rand(1, 3, 96, 64).requires_grad_()
+    places, logits, _ = model.predict(images)
+    sizes = (places[:, 2:] - places[:, :2])[: 12 * 8 * 6].view(12 * 8, 6, 2)
+    assert sizes[:, 4:].allclose(torch.tensor([[2.0, 4.0], [48.0, 4.0]]))
+    (gradient,) = torch.autograd.grad(logits[0, : 12 * 8 * 6].view(12, 8, -1)[6, 4].sum(), images)
+    seen = gradient.abs().amax((0, 1, 3)).nonzero()
+    assert seen.max() - seen.min() > 60  # its own map and the convolution behind it: 52
+    keys = ssd.SSD(backbone, 2, ssd.Options(96, 8)).state_dict()
+    assert not any("top_down" in key or "shapes" in key for key in keys)
+
+
 def test_shapes_of_images_are_kept_where_they_are_not_stretched():
     """YOLO's cells and SSD's default boxes of 64 x 96 pixels: centers are half a stride off the edges, along and
     down, also of SSD's coarse maps, whose places are not square.

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vision.backbones import Backbone
-from vision.data.samples import Target
+from vision.data.samples import Sample, Target
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import BOX_WEIGHTS, aside_crowds, present
+from vision.detection.yolo import cluster, shapes_of
 from vision.ops import anchors, boxes, matching, nms
+from vision.ops.pyramid import TopDown
 
 SSD300_SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)  # as torchvision's weights have them
 SSD300_STRIDES = (8, 16, 32, 64, 100, 300)
@@ -33,6 +35,8 @@ class Options(NamedTuple):
     size: int = 300  # pixels, side of the images
     width: int = 256  # channels of the further maps
     finest: float = 0.1  # scale of the finest map, half the second; 0.07 for small objects (section 3.4)
+    clusters: int = 0  # shapes of training boxes that the finest map's places have besides (Fu et al. 2017, table 2)
+    top_down: bool = False  # the finest map also gets what coarser ones see
     high: float = 0.5  # IoU of a default box that is an object
     negatives: int = 3  # for each positive, those with the largest loss
     least: float = 0.01  # score of a detection
@@ -83,9 +87,13 @@ class PaperMaps(nn.Module):
 
 
 class FurtherMaps(nn.Module):
-    """The maps (B, C, H, W) of a backbone from stride 8 on, then further ones, each half as large, down to one."""
+    """The maps (B, C, H, W) of a backbone from stride 8 on, then further ones, each half as large, down to one.
 
-    def __init__(self, backbone: Backbone, size: int, width: int) -> None:
+    top_down: the finest is the sum of all, behind a ReLU: where a backbone is shallow, its own sees little of what is
+    around.
+    """
+
+    def __init__(self, backbone: Backbone, size: int, width: int, top_down: bool = False) -> None:
         super().__init__()
         maps = backbone.imagine((backbone.shape[0], size, size))
         sides = [max(each.shape[-1], size // stride) for each, stride in zip(maps, backbone.strides, strict=True)]
@@ -98,11 +106,16 @@ class FurtherMaps(nn.Module):
             inputs, side = width, -(-side // 2)
             self.channels.append(width)
         self.extra = nn.ModuleList(stages)
+        self.top_down = TopDown(self.channels, width) if top_down else None
+        if top_down:
+            self.channels[0] = width
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         found = [maps[index] for index in self.chosen]
         for stage in self.extra:
             found.append(stage(found[-1]))
+        if self.top_down is not None:
+            found[0] = F.relu(self.top_down(found))
         return found
 
 
@@ -135,13 +148,16 @@ class SSD(Detector):
     native = 300
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, size=128),
-        "recording": RECORDED | dict(channels=64, size=320, stretch=False, finest=0.02),
+        "recording": RECORDED
+        | dict(channels=64, size=320, stretch=False, finest=0.02, clusters=4, top_down=True, batch=2),
         "folder": dict(augment="ssd", size=300),
     }
 
     @classmethod
     def of(cls, config: Any, backbone: Backbone, objects: Objects, size: int) -> Self:
-        return cls(backbone, objects.classes, Options(size, config.channels, config.finest))
+        return cls(
+            backbone, objects.classes, Options(size, config.channels, config.finest, config.clusters, config.top_down)
+        )
 
     def __init__(self, backbone: Backbone, classes: int, options: Options | None = None) -> None:
         super().__init__(backbone)
@@ -153,7 +169,7 @@ class SSD(Detector):
             self.further = PaperMaps(backbone)
             self.scales = SSD300_SCALES
         else:
-            self.further = FurtherMaps(backbone, options.size, options.width)
+            self.further = FurtherMaps(backbone, options.size, options.width, options.top_down)
             levels = len(self.further.channels)
             second = 2 * options.finest
             step = (LARGEST - second) / max(1, levels - 2)
@@ -162,12 +178,24 @@ class SSD(Detector):
         levels = len(self.further.channels)
         self.ratios = [(2,) if level == 0 or level >= levels - 2 else (2, 3) for level in range(levels)]
         counts = [2 + 2 * len(ratios) for ratios in self.ratios]
+        if options.clusters:
+            counts[0] += options.clusters
+            shapes = torch.linspace(0.1, 0.7, options.clusters)[:, None].expand(-1, 2)
+            self.register_buffer("shapes", shapes.clone())  # (A, 2) widths and heights, in parts of the image
         self.head = nn.ModuleDict(
             {
                 "classification_head": DenseHead(self.further.channels, counts, classes + 1),
                 "regression_head": DenseHead(self.further.channels, counts, 4),
             }
         )
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        if self.options.clusters:
+            self.set_shapes(shapes_of(samples).to(self.shapes.device))
+
+    def set_shapes(self, sizes: Tensor) -> None:
+        """Set the further default boxes to clusters of widths and heights (N, 2) of boxes, in parts of images."""
+        self.shapes.copy_(cluster(sizes, self.options.clusters))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Default boxes (M, 4), their logits (B, M, K + 1), of background first, and offsets (B, M, 4)."""
@@ -181,7 +209,8 @@ class SSD(Detector):
         shapes = [tuple(features.shape[-2:]) for features in maps]
         strides = [(size[0] / shape[0], size[1] / shape[1]) for shape in shapes]
         strides = SSD300_STRIDES if self.as_paper else strides
-        places = anchors.default_boxes(shapes, strides, size, self.scales, self.ratios, images.device)
+        more = self.shapes.tolist() if self.options.clusters else ()
+        places = anchors.default_boxes(shapes, strides, size, self.scales, self.ratios, images.device, more)
         return places, logits, offsets
 
     def losses(self, images: Tensor, sizes: Sequence[Size], targets: Sequence[Target]) -> dict[str, Tensor]:
