@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from vision import backbones
-from vision.detection import detector, faster_rcnn, ssd, train, yolo
+from vision.data import scenes
+from vision.data.samples import Target
+from vision.detection import detector, faster_rcnn, regions, ssd, train, yolo
+from vision.ops import anchors
 
 
 def test_maps_of_networks_without_padding_are_grids_over_the_image():
@@ -74,6 +77,37 @@ def test_ssd_reads_what_is_around_and_has_default_boxes_of_the_training_boxes_sh
     assert seen.max() - seen.min() > 60  # its own map and the convolution behind it: 52
     keys = ssd.SSD(backbone, 2, ssd.Options(96, 8)).state_dict()
     assert not any("top_down" in key or "shapes" in key for key in keys)
+
+
+def test_anchors_of_the_training_boxes_shapes_are_where_they_are_dense_enough():
+    """Sides of 6, 12 and 24 pixels at strides of 4, 8 and 16: a ball of 4 x 8 is on the first level, rows of 288 x 12
+    and cars of 16 x 16 are on the second, nothing is on the third; of an image of 32 x 64 there are 128 and 2 x 32.
+    """
+    sides, options = [(6.0,), (12.0,), (24.0,)], regions.ProposalOptions(before=(5, 5), after=(4, 4))
+    network = regions.ProposalNetwork(8, (4, 8, 16), sides, options, clusters=3).eval()
+    network.set_shapes(torch.tensor([[4.0, 8], [288, 12], [16, 16]]))
+    assert network.levels_of_shapes() == [[0], [1, 2], []]
+    maps = [torch.rand(2, 8, 32 // stride, 64 // stride) for stride in (4, 8, 16)]
+    target = Target(boxes=torch.tensor([[10.0, 4, 14, 12]]), labels=torch.zeros(1).long())
+    found, losses = network(maps, [(32, 64)] * 2, [target] * 2)
+    assert [len(each) <= 4 for each in found] == [True] * 2 and all(each.isfinite() for each in losses.values())
+    counts = []
+    network._losses = lambda places, scores, offsets, targets: counts.extend(
+        (len(places), scores.shape, offsets.shape)
+    )
+    network(maps, [(32, 64)] * 2, [target] * 2)
+    assert counts == [192, (2, 192), (2, 192, 4)]
+    (dense,) = anchors.at_places([(1, 2)], [8], [torch.tensor([[-2.0, -4, 2, 4]])])
+    assert dense.tolist() == [[-2, -4, 2, 4], [6, -4, 10, 4]]
+
+
+def test_clusters_differ_where_most_boxes_are_alike():
+    """Of 90 rows, five paddles and five balls three clusters are the three shapes. Pixels are those of resizing."""
+    sizes = torch.tensor([[288.0, 12]] * 90 + [[32, 8]] * 5 + [[4, 8]] * 5)
+    assert yolo.cluster(sizes, 3).tolist() == [[4, 8], [32, 8], [288, 12]]
+    few = scenes.Scenes(2, seed=1)
+    parts, pixels = yolo.shapes_of(few), yolo.shapes_of(few, lambda size: (2 * size[0], 3 * size[1]))
+    assert pixels.allclose(parts * torch.tensor([3 * 128.0, 2 * 128]))
 
 
 def test_shapes_of_images_are_kept_where_they_are_not_stretched():

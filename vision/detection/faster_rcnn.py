@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from vision.backbones import Backbone
-from vision.data.samples import Target
+from vision.data.samples import Sample, Target
+from vision.data.transforms import Resize
 from vision.detection import detector, regions
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size
+from vision.detection.yolo import cluster, shapes_of
 from vision.ops.pyramid import CoarserMaps, FeaturePyramid
 
 COARSEST = 32  # pixels, stride of the pyramid's last map, a ResNet's
@@ -38,13 +40,19 @@ class Options(NamedTuple):
     threshold: float = 0.5  # IoU of suppression
     most: int = 100  # detections of an image
     proposals: regions.ProposalOptions = regions.ProposalOptions()
+    clusters: int = 0  # shapes of training boxes that are the anchors instead
+    size: int | None = None  # pixels of images' shorter side; None: as they are
+    longest: int | None = None  # and of the longer one, at most
 
     @classmethod
     def of(cls, config: Any) -> Self:
         """The hyperparameters that a Config of train.py has."""
         limits = (config.proposals,) * 2
         proposals = regions.ProposalOptions(before=limits, after=limits)
-        return cls(config.channels, config.head_width, config.anchor_scale, config.regions, proposals=proposals)
+        return cls(
+            config.channels, config.head_width, config.anchor_scale, config.regions,
+            proposals=proposals, clusters=config.clusters, size=config.size, longest=config.longest,
+        )  # fmt: skip
 
 
 class RegionHeads(nn.Module):
@@ -66,7 +74,9 @@ class FasterRCNN(Detector):
     recipes = {
         "shapes": SMALL | dict(width=0.5, channels=64, head_width=256, regions=64, proposals=200, anchor_scale=6.0),
         "recording": RECORDED
-        | dict(channels=32, head_width=128, regions=64, proposals=100, anchor_scale=1.5, size=320),
+        | dict(
+            channels=32, head_width=128, regions=64, proposals=200, anchor_scale=1.5, clusters=5, size=320, batch=2
+        ),
         "folder": dict(channels=128, head_width=512, regions=256, size=320, longest=533),
     }
 
@@ -85,8 +95,14 @@ class FasterRCNN(Detector):
         self.fpn = FeaturePyramid(channels + self.coarser.channels, options.width)
         levels = [*self.strides, 2 * self.strides[-1]]
         sides = [(options.anchor_scale * stride,) for stride in levels]
-        self.rpn = regions.ProposalNetwork(options.width, levels, sides, options.proposals)
+        self.rpn = regions.ProposalNetwork(options.width, levels, sides, options.proposals, options.clusters)
         self.roi_heads = RegionHeads(options.width, options.head_width, classes)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        options = self.options
+        if options.clusters:
+            resized = Resize(options.size, options.longest).new_size if options.size else lambda size: size
+            self.rpn.set_shapes(cluster(shapes_of(samples, resized).to(self.rpn.shapes.device), options.clusters))
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The pyramid's maps (B, C, H, W), fine to coarse: one more than those that regions are pooled from."""

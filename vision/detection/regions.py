@@ -74,16 +74,26 @@ class ProposalHead(nn.Module):
 class ProposalNetwork(nn.Module):
     """Region proposal network on the levels of a pyramid.
 
-    strides: of the levels. sides: of the anchors of each, in pixels.
+    strides: of the levels. sides: of the anchors of each, in pixels. clusters: shapes of training boxes that are the
+        anchors instead, to be given to set_shapes; each is on the coarsest level whose anchors, a square of its first
+        side, are no larger than its shorter side, so that no two objects lie side by side within a stride.
     """
 
     def __init__(
-        self, channels: int, strides: Sequence[int], sides: Sequence[Sequence[float]], options: ProposalOptions
+        self,
+        channels: int,
+        strides: Sequence[int],
+        sides: Sequence[Sequence[float]],
+        options: ProposalOptions,
+        clusters: int = 0,
     ) -> None:
         super().__init__()
         self.strides, self.sides, self.options = list(strides), list(sides), options
         self.ratios = (0.5, 1.0, 2.0)
-        self.head = ProposalHead(channels, len(self.ratios) * len(sides[0]))
+        self.clusters = clusters
+        if clusters:
+            self.register_buffer("shapes", torch.full((clusters, 2), float(sides[0][0])))
+        self.head = ProposalHead(channels, clusters or len(self.ratios) * len(sides[0]))
 
     def forward(
         self, maps: Sequence[Tensor], sizes: Sequence[Size], targets: Sequence[Target] | None = None
@@ -94,12 +104,35 @@ class ProposalNetwork(nn.Module):
         """
         scores, offsets = self.head(maps)
         shapes = [tuple(features.shape[-2:]) for features in maps]
-        levels = anchors.pyramid_anchors(shapes, self.strides, self.sides, self.ratios, maps[0].device)
+        if self.clusters:
+            own = self.levels_of_shapes()
+            cells = torch.cat([-self.shapes, self.shapes], 1) / 2
+            levels = anchors.at_places(shapes, self.strides, [cells[each] for each in own])
+            scores = [
+                score.unflatten(1, (-1, self.clusters))[:, :, each].flatten(1)
+                for score, each in zip(scores, own, strict=True)
+            ]
+            offsets = [
+                offset.unflatten(1, (-1, self.clusters))[:, :, each].flatten(1, 2)
+                for offset, each in zip(offsets, own, strict=True)
+            ]
+        else:
+            levels = anchors.pyramid_anchors(shapes, self.strides, self.sides, self.ratios, maps[0].device)
         with torch.no_grad():
             proposals = self._propose(levels, scores, offsets, sizes)
         if targets is None:
             return proposals, {}
         return proposals, self._losses(torch.cat(levels), torch.cat(scores, 1), torch.cat(offsets, 1), targets)
+
+    def set_shapes(self, shapes: Tensor) -> None:
+        """Set the anchors' widths and heights (A, 2), in pixels."""
+        self.shapes.copy_(shapes)
+
+    def levels_of_shapes(self) -> list[list[int]]:
+        """The shapes of each level."""
+        first = torch.tensor([side[0] for side in self.sides], device=self.shapes.device)
+        level = ((self.shapes.amin(1)[:, None] >= first).sum(1) - 1).clamp(min=0).tolist()
+        return [[shape for shape, own in enumerate(level) if own == number] for number in range(len(self.sides))]
 
     def _propose(
         self, levels: list[Tensor], scores: list[Tensor], offsets: list[Tensor], sizes: Sequence[Size]

@@ -67,7 +67,7 @@ class Config(runs.Options):
     proposals: Count = 1000  # of an image (of two stages)
     anchor_scale: Positive = 8.0  # sides of anchors, in strides (faster_rcnn)
     finest: Positive = 0.1  # scale of the finest default boxes, in parts of the image's side (ssd)
-    clusters: Whole = 0  # shapes of training boxes that the finest default boxes have besides (ssd)
+    clusters: Whole = 0  # shapes of training boxes: as anchors instead (faster_rcnn), as default boxes besides (ssd)
     top_down: bool = False  # the finest map also gets what coarser ones see (ssd)
     anchors: Whole = 5  # shapes of boxes (yolo; 0: version 1), of windows (sliding_window)
     cell: Count = 32  # pixels, stride of the map that predicts, at most (yolo)

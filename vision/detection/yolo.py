@@ -10,7 +10,7 @@ its cells, summed top-down, where cells are finer than 32 pixels: else a large o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -241,15 +241,19 @@ def shape_overlap(one: Tensor, other: Tensor) -> Tensor:
     return shared / (one.prod(1)[:, None] + other.prod(1)[None] - shared).clamp(min=1e-12)
 
 
-def shapes_of(samples: Sequence[Sample]) -> Tensor:
-    """Widths and heights (N, 2) of boxes, in parts of their images. Raises ValueError where there are none."""
+def shapes_of(samples: Sequence[Sample], resized: Callable[[Size], Size] = lambda size: (1, 1)) -> Tensor:
+    """Widths and heights (N, 2) of boxes, in parts of their images, or in pixels of what their sizes are resized to.
+
+    Raises ValueError where there are no boxes.
+    """
     found = []
     for index in range(len(samples)):
         target = samples.target(index)
         tall, wide = (
             samples.annotations[index].size if hasattr(samples, "annotations") else samples[index].image.shape[1:]
         )
-        found.append((target.boxes[:, 2:] - target.boxes[:, :2]) / torch.tensor([wide, tall]))
+        down, along = resized((tall, wide))
+        found.append((target.boxes[:, 2:] - target.boxes[:, :2]) * torch.tensor([along / wide, down / tall]))
     sizes = torch.cat(found)
     if not len(sizes):
         raise ValueError("the training images have no objects")
@@ -258,8 +262,11 @@ def shapes_of(samples: Sequence[Sample]) -> Tensor:
 
 def cluster(sizes: Tensor, count: int) -> Tensor:
     """Dimension clusters (count, 2) of widths and heights (N, 2): k-means with the distance 1 - IoU (section 2)."""
-    order = sizes.prod(1).argsort()
-    middles = sizes[order[torch.linspace(0, len(sizes) - 1, count).long()]].clone()
+    different = sizes.unique(
+        dim=0
+    )  # where most boxes are of one shape, it would begin several clusters, and keep them
+    order = different.prod(1).argsort()
+    middles = different[order[torch.linspace(0, len(order) - 1, count).long()]].clone()
     for _ in range(CLUSTER_STEPS):
         nearest = shape_overlap(sizes, middles).argmax(1)
         moved = torch.stack(

@@ -45,10 +45,15 @@ def pyramid_anchors(
     """
     if not len(maps) == len(strides) == len(sides):
         raise ValueError(f"{len(maps)} maps, {len(strides)} strides and {len(sides)} levels of sides do not agree")
+    return at_places(maps, strides, [cell_anchors(side, ratios).to(device) for side in sides])
+
+
+def at_places(maps: Sequence[Size], strides: Sequence[int], cells: Sequence[Tensor]) -> list[Tensor]:
+    """Anchors (H * W * A, 4) of every map (H, W): at each place its level's of `cells`, (A, 4) about the origin."""
     found = []
-    for size, stride, side in zip(maps, strides, sides, strict=True):
-        cells, corners = cell_anchors(side, ratios).to(device), grid(size, (stride, stride), device)
-        found.append((corners.repeat(1, 2)[:, None] + cells).view(-1, 4))
+    for size, stride, own in zip(maps, strides, cells, strict=True):
+        corners = grid(size, (stride, stride), own.device)
+        found.append((corners.repeat(1, 2)[:, None] + own).view(-1, 4))
     return found
 
 
