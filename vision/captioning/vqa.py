@@ -48,13 +48,13 @@ class Config(runs.Options):
     channels: Count = 64  # of the modulated blocks
     hidden: Count = 64  # units of the question's LSTM, and of the head
     blocks: Count = 3  # that the question modulates
-    steps: Count = 240_000  # questions asked
+    steps: Count = 640_000  # questions asked
     batch: Count = 64  # questions an update
     learning_rate: NonNegative = 2e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 1e-4
     clip: NonNegative = 5.0  # norm of the gradient, at most; 0: not clipped
     schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
-    evaluate_every: Count = 40_000  # questions asked between evaluations
+    evaluate_every: Count = 80_000  # questions asked between evaluations
     pictures: Whole = 12  # validation scenes drawn at each evaluation
     log_every: Count = 2_000  # questions a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it
