@@ -4,8 +4,8 @@ Redmon & Farhadi 2016, "YOLO9000: better, faster, stronger", arXiv 1612.08242 (v
 training boxes, bounded offsets, and a passthrough of the finer map. anchors=0 is version 1 (Redmon et al. 2015,
 arXiv 1506.02640): two boxes a cell without anchors, of which the better one is responsible, and one class a cell; its
 dense layers are a convolution here, so that any backbone and size fit. The losses are the papers' sums of squares,
-but for the class of version 2, which is by cross-entropy. Deviation: version 2 also reads coarser maps than that of
-its cells, summed top-down, where cells are finer than 32 pixels: else a large object's cell would not see its ends.
+but for the class of version 2, which is by cross-entropy. Deviation: where a backbone ends before the paper's stride
+of 32, version 2 also reads coarser maps, summed top-down: else a large object's cell would not see its ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BOXES = 2  # a cell, of version 1
 # Logit of the first confidence, a prior of 10% (Lin et al. 2017, arXiv 1708.02002, section 3.3): most cells are
 # empty, and squared errors learn slowly nearer to 0.
 PRIOR = -2.2
-COARSEST = 128  # pixels, stride of the coarsest map that finer cells than the paper's, of 32, read
+DEEP, COARSEST = 32, 128  # pixels: a backbone that ends before the first stride gets maps up to the second
 CLUSTER_STEPS = 50  # of k-means, at most
 
 
@@ -90,8 +90,9 @@ class YOLO(Detector):
             narrow = max(1, options.width // 16)
             self.passthrough = nn.Conv2d(backbone.channels[self.chosen[0]], narrow, 1)
             inputs += narrow * self.fold**2
-        if options.anchors and options.stride < 32:
-            coarser = [index for index in pyramid_maps(backbone, 2) if backbone.strides[index] > options.stride]
+        coarser = pyramid_maps(backbone, finest=2)
+        if options.anchors and backbone.strides[coarser[-1]] < DEEP:
+            coarser = [index for index in coarser if backbone.strides[index] > options.stride]
             self.around = [self.chosen[-1], *coarser]
             channels = [backbone.channels[index] for index in self.around]
             self.coarser = CoarserMaps(channels[-1], backbone.strides[self.around[-1]], options.width // 2, COARSEST)
