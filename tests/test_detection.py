@@ -113,6 +113,24 @@ def test_networks_without_maps_are_refused():
         train.build(dataclasses.replace(small("faster_rcnn", backbone="mlp", size=32), width=None), OBJECTS)
 
 
+def test_a_frozen_backbone_stays_as_it_was():
+    """With --train head an update changes the detector's own weights, and none of the backbone's."""
+    torch.manual_seed(0)
+    model = train.build(small("yolo", train="head"), OBJECTS)
+    few = scenes.Scenes(2, seed=1)
+    model.prepare(few)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    train.optimizers.train_mode(model)
+    assert not model.backbone.training and model.training
+    batch = data.collate([few[0], few[1]])
+    sum(model.losses(batch.images, batch.sizes, batch.targets).values()).backward()
+    torch.optim.SGD([each for each in model.parameters() if each.requires_grad], 0.1).step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and not any(name.startswith("backbone.") for name in changed)
+    with pytest.raises(ValueError, match="no single layer"):
+        small("yolo", train="last").validate()
+
+
 def test_crowds_are_neither_objects_nor_background():
     target = Target(
         boxes=torch.tensor([[0.0, 0, 10, 10], [20, 20, 60, 60]]),

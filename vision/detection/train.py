@@ -55,6 +55,7 @@ class Config(runs.Options):
     model: str = "faster_rcnn"  # one of models.py, or module:Class
     backbone: str = "resnet18"  # a name, name:weights, or a run's folder
     width: Positive | None = None  # times a new backbone's channels; None: as published
+    train: str = "all"  # trainable weights: all, last-N (detector and last N stages), head (the detector)
     fix_norms: bool | None = None  # keep the backbone's batch norms as they are; None: those of a pretrained one
     size: Count | None = None  # pixels of the shorter side, or of both; None: the detector's own
     stretch: bool = True  # images to squares (yolo, ssd, localization, overfeat); else their shapes are kept
@@ -95,6 +96,8 @@ class Config(runs.Options):
         super().validate()
         backbones.check(self.backbone)
         models.find(self.model)
+        if self.train == "last":
+            raise ValueError("--train last: what detects is no single layer; choose all, last-N or head")
 
 
 TRIALS = 3  # updates by which the time is estimated
@@ -133,6 +136,7 @@ def build(config: Config, objects: Objects) -> Detector:
         detector.fix_norms(backbone)
     found = model.of(config, backbone, objects, length)
     found.fixed_size = model.fixed_size and config.stretch
+    optimizers.set_trainable(found, config.train)
     return found
 
 
