@@ -11,7 +11,17 @@ from vision.backbones.published import named
 from vision.data import scenes
 from vision.data.box_transforms import Expand, IoUCrop
 from vision.data.samples import Sample, Target
-from vision.detection import data, detector, faster_rcnn, predict, regions, ssd, torchvision_weights, train, yolo
+from vision.detection import (
+    clusters,
+    data,
+    detector,
+    faster_rcnn,
+    predict,
+    regions,
+    ssd,
+    torchvision_weights,
+    train,
+)
 from vision.detection.evaluation import evaluate, find
 from vision.detection.models import MODELS
 from vision.ops import boxes
@@ -148,7 +158,7 @@ def test_crowds_are_neither_objects_nor_background():
 def test_clusters_of_boxes():
     """Two kinds of boxes, wide and tall."""
     wide, tall = torch.tensor([[0.5, 0.1]]).repeat(30, 1), torch.tensor([[0.1, 0.4]]).repeat(20, 1)
-    found = yolo.cluster(torch.cat([wide, tall]) + torch.rand(50, 2) * 0.01, 2)
+    found = clusters.cluster(torch.cat([wide, tall]) + torch.rand(50, 2) * 0.01, 2)
     found = found[found[:, 0].argsort()]
     torch.testing.assert_close(found, torch.tensor([[0.105, 0.405], [0.505, 0.105]]), atol=0.01, rtol=0)
 

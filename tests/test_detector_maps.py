@@ -8,7 +8,7 @@ import torch
 from vision import backbones
 from vision.data import scenes
 from vision.data.samples import Target
-from vision.detection import detector, faster_rcnn, regions, ssd, train, yolo
+from vision.detection import clusters, detector, faster_rcnn, regions, ssd, train, yolo
 from vision.ops import anchors
 
 
@@ -104,9 +104,9 @@ def test_anchors_of_the_training_boxes_shapes_are_where_they_are_dense_enough():
 def test_clusters_differ_where_most_boxes_are_alike():
     """Of 90 rows, five paddles and five balls three clusters are the three shapes. Pixels are those of resizing."""
     sizes = torch.tensor([[288.0, 12]] * 90 + [[32, 8]] * 5 + [[4, 8]] * 5)
-    assert yolo.cluster(sizes, 3).tolist() == [[4, 8], [32, 8], [288, 12]]
+    assert clusters.cluster(sizes, 3).tolist() == [[4, 8], [32, 8], [288, 12]]
     few = scenes.Scenes(2, seed=1)
-    parts, pixels = yolo.shapes_of(few), yolo.shapes_of(few, lambda size: (2 * size[0], 3 * size[1]))
+    parts, pixels = clusters.shapes_of(few), clusters.shapes_of(few, lambda size: (2 * size[0], 3 * size[1]))
     assert pixels.allclose(parts * torch.tensor([3 * 128.0, 2 * 128]))
 
 

@@ -6,7 +6,7 @@ localization.py         one object an image; sliding_window.py, overfeat.py: win
 rcnn.py, fast_rcnn.py   regions of selective_search.py; crops.py: warped regions
 faster_rcnn.py          with a feature pyramid; regions.py: proposals, box head, losses of regions
 mask_rcnn.py            with masks; keypoint_rcnn.py: with keypoints
-ssd.py, yolo.py, fcos.py   detectors in one pass
+ssd.py, yolo.py, fcos.py   detectors in one pass; clusters.py: shapes of training boxes as anchors
 torchvision_weights.py  published detectors
 data.py                 scenes and annotated folders, resized, augmented and batched
 evaluation.py           a detector on samples; metrics/: average precision and kinds of errors

@@ -19,9 +19,9 @@ from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
 from vision.data.transforms import Resize
 from vision.detection import detector, regions
+from vision.detection.clusters import cluster, shapes_of
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size
-from vision.detection.yolo import cluster, shapes_of
 from vision.ops.pyramid import CoarserMaps, FeaturePyramid
 
 COARSEST = 32  # pixels, stride of the pyramid's last map, a ResNet's

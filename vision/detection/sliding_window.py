@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
 from vision.detection import crops
+from vision.detection.clusters import cluster, shapes_of
 from vision.detection.detections import Detections
 from vision.detection.detector import SMALL, Detector, Objects, Size
-from vision.detection.yolo import cluster, shapes_of
 from vision.ops import anchors, boxes, nms
 
 

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
+from vision.detection.clusters import cluster, shapes_of
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import BOX_WEIGHTS, aside_crowds, present
-from vision.detection.yolo import cluster, shapes_of
 from vision.ops import anchors, boxes, matching, nms
 from vision.ops.pyramid import TopDown
 

@@ -10,7 +10,7 @@ of 32, version 2 also reads coarser maps, summed top-down: else a large object's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from vision.backbones import Backbone
 from vision.data.samples import Sample, Target
+from vision.detection.clusters import cluster, shape_overlap, shapes_of
 from vision.detection.detections import Detections
 from vision.detection.detector import RECORDED, SMALL, Detector, Objects, Size, pyramid_maps
 from vision.detection.regions import present
@@ -30,7 +31,6 @@ BOXES = 2  # a cell, of version 1
 # empty, and squared errors learn slowly nearer to 0.
 PRIOR = -2.2
 DEEP, COARSEST = 32, 128  # pixels: a backbone that ends before the first stride gets maps up to the second
-CLUSTER_STEPS = 50  # of k-means, at most
 
 
 class LossWeights(NamedTuple):
@@ -90,6 +90,7 @@ class YOLO(Detector):
             narrow = max(1, options.width // 16)
             self.passthrough = nn.Conv2d(backbone.channels[self.chosen[0]], narrow, 1)
             inputs += narrow * self.fold**2
+        self.top_down: TopDown | None = None
         coarser = pyramid_maps(backbone, finest=2)
         if options.anchors and backbone.strides[coarser[-1]] < DEEP:
             coarser = [index for index in coarser if backbone.strides[index] > options.stride]
@@ -134,7 +135,7 @@ class YOLO(Detector):
                 tall, wide = (side * self.fold for side in features.shape[-2:])
                 finer = F.interpolate(finer, (tall, wide)) if finer.shape[-2:] != (tall, wide) else finer
                 features = torch.cat([features, F.pixel_unshuffle(finer, self.fold)], 1)
-            if hasattr(self, "top_down"):
+            if self.top_down is not None:
                 around = [maps[index] for index in self.around]
                 features = torch.cat([features, self.top_down(around + self.coarser(around[-1]))], 1)
             raw = self.last(self.hidden(features))
@@ -234,46 +235,3 @@ def _joined(parts: list[Tensor], scale: Tensor) -> tuple[Tensor, Tensor]:
 def _largest(values: Tensor, owner: Tensor, like: Tensor) -> Tensor:
     """The largest value (B, M) of the objects (G, M) of each image, 0 where it has none."""
     return torch.zeros_like(like).scatter_reduce_(0, owner[:, None].expand_as(values), values, "amax")
-
-
-def shape_overlap(one: Tensor, other: Tensor) -> Tensor:
-    """IoU (N, M) of widths and heights (N, 2) and (M, 2), as if boxes had one center."""
-    shared = torch.minimum(one[:, None], other[None]).prod(2)
-    return shared / (one.prod(1)[:, None] + other.prod(1)[None] - shared).clamp(min=1e-12)
-
-
-def shapes_of(samples: Sequence[Sample], resized: Callable[[Size], Size] = lambda size: (1, 1)) -> Tensor:
-    """Widths and heights (N, 2) of boxes, in parts of their images, or in pixels of what their sizes are resized to.
-
-    Raises ValueError where there are no boxes.
-    """
-    found = []
-    for index in range(len(samples)):
-        target = samples.target(index)
-        tall, wide = (
-            samples.annotations[index].size if hasattr(samples, "annotations") else samples[index].image.shape[1:]
-        )
-        down, along = resized((tall, wide))
-        found.append((target.boxes[:, 2:] - target.boxes[:, :2]) * torch.tensor([along / wide, down / tall]))
-    sizes = torch.cat(found)
-    if not len(sizes):
-        raise ValueError("the training images have no objects")
-    return sizes
-
-
-def cluster(sizes: Tensor, count: int) -> Tensor:
-    """Dimension clusters (count, 2) of widths and heights (N, 2): k-means with the distance 1 - IoU (section 2)."""
-    different = sizes.unique(
-        dim=0
-    )  # where most boxes are of one shape, it would begin several clusters, and keep them
-    order = different.prod(1).argsort()
-    middles = different[order[torch.linspace(0, len(order) - 1, count).long()]].clone()
-    for _ in range(CLUSTER_STEPS):
-        nearest = shape_overlap(sizes, middles).argmax(1)
-        moved = torch.stack(
-            [sizes[nearest == k].median(0).values if (nearest == k).any() else middles[k] for k in range(count)]
-        )
-        if torch.equal(moved, middles):
-            break
-        middles = moved
-    return middles
