@@ -86,7 +86,10 @@ def test_anchors_of_the_training_boxes_shapes_are_where_they_are_dense_enough():
     sides, options = [(6.0,), (12.0,), (24.0,)], regions.ProposalOptions(before=(5, 5), after=(4, 4))
     network = regions.ProposalNetwork(8, (4, 8, 16), sides, options, clusters=3).eval()
     network.set_shapes(torch.tensor([[4.0, 8], [288, 12], [16, 16]]))
-    assert network.levels_of_shapes() == [[0], [1, 2], []]
+    assert network.levels == [[0], [1, 2], []]
+    again = regions.ProposalNetwork(8, (4, 8, 16), sides, options, clusters=3)
+    again.load_state_dict(network.state_dict())
+    assert again.levels == network.levels
     maps = [torch.rand(2, 8, 32 // stride, 64 // stride) for stride in (4, 8, 16)]
     target = Target(boxes=torch.tensor([[10.0, 4, 14, 12]]), labels=torch.zeros(1).long())
     found, losses = network(maps, [(32, 64)] * 2, [target] * 2)

@@ -93,6 +93,8 @@ class ProposalNetwork(nn.Module):
         self.clusters = clusters
         if clusters:
             self.register_buffer("shapes", torch.full((clusters, 2), float(sides[0][0])))
+            self.register_load_state_dict_post_hook(lambda network, _: network.assign_levels())
+            self.assign_levels()
         self.head = ProposalHead(channels, clusters or len(self.ratios) * len(sides[0]))
 
     def forward(
@@ -105,7 +107,7 @@ class ProposalNetwork(nn.Module):
         scores, offsets = self.head(maps)
         shapes = [tuple(features.shape[-2:]) for features in maps]
         if self.clusters:
-            own = self.levels_of_shapes()
+            own = self.levels
             cells = torch.cat([-self.shapes, self.shapes], 1) / 2
             levels = anchors.at_places(shapes, self.strides, [cells[each] for each in own])
             scores = [
@@ -127,12 +129,13 @@ class ProposalNetwork(nn.Module):
     def set_shapes(self, shapes: Tensor) -> None:
         """Set the anchors' widths and heights (A, 2), in pixels."""
         self.shapes.copy_(shapes)
+        self.assign_levels()
 
-    def levels_of_shapes(self) -> list[list[int]]:
-        """The shapes of each level."""
-        first = torch.tensor([side[0] for side in self.sides], device=self.shapes.device)
-        level = ((self.shapes.amin(1)[:, None] >= first).sum(1) - 1).clamp(min=0).tolist()
-        return [[shape for shape, own in enumerate(level) if own == number] for number in range(len(self.sides))]
+    def assign_levels(self) -> None:
+        """Write down the shapes of each level: once, since reading them waits for the device."""
+        shorter, first = self.shapes.amin(1).tolist(), [side[0] for side in self.sides]
+        level = [max(0, sum(each >= side for side in first) - 1) for each in shorter]
+        self.levels = [[shape for shape, own in enumerate(level) if own == number] for number in range(len(first))]
 
     def _propose(
         self, levels: list[Tensor], scores: list[Tensor], offsets: list[Tensor], sizes: Sequence[Size]

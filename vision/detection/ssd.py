@@ -209,7 +209,7 @@ class SSD(Detector):
         shapes = [tuple(features.shape[-2:]) for features in maps]
         strides = [(size[0] / shape[0], size[1] / shape[1]) for shape in shapes]
         strides = SSD300_STRIDES if self.as_paper else strides
-        more = self.shapes.tolist() if self.options.clusters else ()
+        more = self.shapes if self.options.clusters else None
         places = anchors.default_boxes(shapes, strides, size, self.scales, self.ratios, images.device, more)
         return places, logits, offsets
 

@@ -64,7 +64,7 @@ def default_boxes(
     scales: Sequence[float],
     ratios: Sequence[Sequence[float]],
     device: torch.device | str = "cpu",
-    more: Sequence[Sequence[float]] = (),
+    more: Tensor | None = None,
 ) -> Tensor:
     """SSD's default boxes (M, 4) in pixels: at each place two squares, and two boxes a ratio of its level.
 
@@ -72,8 +72,8 @@ def default_boxes(
     others s_k sqrt(r) by s_k / sqrt(r) and upright. None is larger than the image, beyond whose edges they may reach.
 
     strides: pixels to a step, or those down and along. size: of the image (height, width). scales: s_k, as parts of
-        the image's sides, one more than levels. more: further widths and heights of the first level's boxes, behind
-        its own, as such parts.
+        the image's sides, one more than levels. more: (A, 2) further widths and heights of the first level's boxes,
+        behind its own, as such parts.
     Raises ValueError where the levels do not agree in number.
     """
     if not len(maps) == len(strides) == len(scales) - 1 == len(ratios):
@@ -88,8 +88,9 @@ def default_boxes(
         for ratio in ratios[level]:
             root = math.sqrt(ratio)
             shapes += [(scale * root, scale / root), (scale / root, scale * root)]
-        shapes += () if level else [tuple(each) for each in more]
-        half = torch.tensor(shapes, device=device).clamp(max=1) * torch.tensor([size[1], size[0]], device=device) / 2
+        own = torch.tensor(shapes, device=device)
+        own = own if level or more is None else torch.cat([own, more])
+        half = own.clamp(max=1) * torch.tensor([size[1], size[0]], device=device) / 2
         down, along = stride if isinstance(stride, tuple) else (stride, stride)
         centers = grid(shape, (down, along), device)[:, None] + torch.tensor([along, down], device=device) / 2
         found.append(torch.cat([centers - half, centers + half], 2).view(-1, 4))
