@@ -1,11 +1,11 @@
 """Operators of detection: values by hand and of torchvision 0.28, gradients, and a loop that says what NMS means."""
 
 import importlib
-import sys
 
 import pytest
 import torch
 from torch import nn
+from torchvision_oracle import import_torchvision
 
 from vision.ops import anchors, boxes, matching, nms, pyramid, roi
 
@@ -210,24 +210,13 @@ def test_pyramid_adds_the_coarser_map():
     assert list(network.state_dict())[:2] == ["inner_blocks.0.0.weight", "inner_blocks.0.0.bias"]
 
 
-LIBRARIES = []  # a declaration lives as long as its library
-
-
 @pytest.fixture(scope="module")
 def torchvision():
-    """torchvision.ops, whose wheels miss their compiled operators beside a torch without CUDA: see test_weights."""
+    """The test is skipped where torchvision is not installed."""
     try:
-        return importlib.import_module("torchvision")
+        return import_torchvision()
     except ImportError:
         pytest.skip("torchvision is not installed")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        LIBRARIES.append(library)
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]
-        return importlib.import_module("torchvision")
 
 
 def test_values_are_torchvisions(torchvision, monkeypatch):

@@ -1,14 +1,13 @@
 """Published weights: files, preprocessing and logits, against forward passes written here from state dicts alone."""
 
 import hashlib
-import importlib
 import json
-import sys
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision_oracle import import_torchvision
 
 from vision import backbones
 from vision.backbones import BACKBONES, Preprocessing, published
@@ -245,24 +244,12 @@ def test_logits_by_hand(name):
         torch.testing.assert_close(mine, hand, rtol=1e-4, atol=1e-4 * hand.abs().max().item())
 
 
-LIBRARIES = []  # a declaration lives as long as its library
-
-
 def oracle():
-    """torchvision. Its published wheels miss their compiled operators beside a torch without CUDA, and must know of
-    them before they can be imported; nothing here calls them."""
+    """torchvision; the test is skipped where it is not installed."""
     try:
-        return importlib.import_module("torchvision")
+        return import_torchvision()
     except ImportError:
         pytest.skip("torchvision is not installed")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        LIBRARIES.append(library)
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]  # what came of the first attempt
-        return importlib.import_module("torchvision")
 
 
 @pytest.mark.parametrize("name", published.PUBLISHED)

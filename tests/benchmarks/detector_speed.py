@@ -7,7 +7,7 @@ Images a second, one at a time, in turns: inference of one image from pixels to 
 (losses, gradients, a step of SGD) too. Weights are random, of the same values in both, and in float32.
 
 torchvision's published wheels miss their compiled operators beside a torch without CUDA. Suppression and RoIAlign are
-ours in both, then: what is compared is the network, the proposals, the matching and the sampling.
+ours in both: what is compared is the network, the proposals, the matching and the sampling.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from paired import alternate, circumstances, median, ratio, report
@@ -25,39 +26,30 @@ from vision.data.samples import Target
 from vision.detection import torchvision_weights
 from vision.ops import nms, roi
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from torchvision_oracle import import_torchvision
+
 SIDES = {"ssd300_vgg16": (300, 300), "fasterrcnn_resnet50_fpn": (320, 416)}  # pixels, high and wide
 LEAST = {"ssd300_vgg16": {}, "fasterrcnn_resnet50_fpn": {"min_size": 320}}  # so that images keep their size
 BOXES = 8  # objects of a training image
 CLASSES = 90
-LIBRARIES = []  # a library's operators live as long as it does
 
 
-def import_torchvision() -> object:
-    """torchvision with our suppression and RoIAlign where it lacks its own."""
-    try:
-        return importlib.import_module("torchvision.models.detection")
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        LIBRARIES.append(library)
-        for name in [name for name in sys.modules if name.startswith("torchvision")]:
-            del sys.modules[name]  # what came of the first attempt
-    detection = importlib.import_module("torchvision.models.detection")
+def torchvision_detection() -> ModuleType:
+    """torchvision.models.detection, with our suppression and RoIAlign, since its own may be missing."""
+    import_torchvision()
     boxes, poolers = (importlib.import_module(f"torchvision.ops.{name}") for name in ("boxes", "poolers"))
     boxes.nms = nms.nms
 
-    def roi_align(
-        maps: Tensor, rois: Tensor, output_size: tuple, spatial_scale: float, sampling_ratio: int
-    ) -> Tensor:
-        found = rois[:, 1:], rois[:, 0].long()
-        return roi.roi_align(maps, *found, tuple(output_size), spatial_scale, sampling_ratio)
+    def roi_align(maps: Tensor, rois: Tensor, *, output_size: tuple, spatial_scale: float, **given: int) -> Tensor:
+        regions, image = rois[:, 1:], rois[:, 0].long()
+        return roi.roi_align(maps, regions, image, tuple(output_size), spatial_scale, given["sampling_ratio"])
 
     poolers.roi_align = roi_align
-    return detection
+    return importlib.import_module("torchvision.models.detection")
 
 
-def calls(name: str, detection: object) -> dict[str, dict[str, Callable[[], int]]]:
+def calls(name: str, detection: ModuleType) -> dict[str, dict[str, Callable[[], int]]]:
     """What is timed, by kind of work and by whose it is: each call works on one image."""
     theirs = getattr(detection, name)(weights=None, weights_backbone=None, **LEAST[name])
     ours = torchvision_weights.from_torchvision(theirs.state_dict())
@@ -101,7 +93,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result there")
     options = parser.parse_args()
     runs.prepare("cpu", 1, options.threads)
-    configuration, detection = circumstances(), import_torchvision()
+    configuration, detection = circumstances(), torchvision_detection()
     version = importlib.import_module("torchvision").__version__
     rows, found = [], {}
     for name in SIDES:
