@@ -87,7 +87,8 @@ def loop_over_images(model, images, targets):
         corners = boxes.from_center(found[number]).detach()
         own, quiet = confidence[number].sigmoid(), torch.ones(found.shape[1], dtype=torch.bool)
         for crowd in crowds:
-            quiet &= boxes.intersection(corners, crowd[None])[:, 0] < 0.5 * boxes.area(corners)
+            inside, area = boxes.intersection(corners, crowd[None])[:, 0], boxes.area(corners)
+            quiet &= (inside < 0.5 * area) | (area == 0)  # a box without area lies in no crowd
         taken = {}
         for place, (cx, cy, w, h) in enumerate(boxes.to_center(objects).tolist()):
             overlap = boxes.iou(objects[place][None], corners)[0]
