@@ -50,7 +50,7 @@ def test_coco_by_hand():
     results = evaluator.results()
     assert results["map"] == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)
     assert results["mar_1"] == 0.5 and results["mar_100"] == 1 and results["map_large"] == -1
-    assert evaluator.by_class() == [results["map"]]
+    assert evaluator.by_class() == [results["map"]] and evaluator.by_class(at_50=True) == [results["map_50"]]
     assert CocoEvaluator(2).results()["map"] == -1
     near = CocoEvaluator(1)
     near.add(found([NEAR], [0.5], [0]), objects([SQUARE], [0]))

@@ -100,10 +100,11 @@ class CocoEvaluator:
         found |= {f"mar_{name}": _mean(recall[:, :, place, -1]) for place, name in enumerate(names) if name}
         return found
 
-    def by_class(self) -> list[float]:
-        """The average precision of each class (IoU 0.50 to 0.95), -1 where it has no objects."""
+    def by_class(self, at_50: bool = False) -> list[float]:
+        """The average precision of each class (IoU 0.50 to 0.95, or 0.50 alone), -1 where it has no objects."""
         precision, _ = self._curves()
-        return [_mean(precision[label, ..., 0]) for label in range(self.classes)]
+        thresholds = slice(1 if at_50 else None)
+        return [_mean(precision[label, thresholds, :, 0]) for label in range(self.classes)]
 
     def matches(self, threshold: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Every detection and every object at one threshold, areas aside, for count_errors.
