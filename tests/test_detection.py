@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+import runs
 from vision import backbones, detection
 from vision.backbones.published import named
 from vision.data import scenes
@@ -241,6 +242,11 @@ def test_a_run_learns_resumes_and_predicts(tmp_path, monkeypatch, stop_at):
 
     image = scenes.Scenes(1, seed=9, side=80)[0].image
     trained = detection.load(whole, "cpu")
+    with monkeypatch.context() as patch:  # a detector that has further layers now
+        build = train.build
+        patch.setattr(train, "build", lambda *given: torch.nn.ModuleList([build(*given)]))
+        with pytest.raises(runs.RunError, match="another version of the detector"):
+            detection.load(whole, "cpu")
     (found,) = trained.predict([image])
     assert (
         trained.classes == scenes.Scenes.classes

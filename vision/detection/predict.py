@@ -19,7 +19,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from runs import saved
+from runs import RunError, saved
 from runs.flag_types import Share
 from runs.machine import choose
 from runs.printing import printable
@@ -64,7 +64,7 @@ class Trained(NamedTuple):
 def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     """A run's config, class names and detector, that of the best evaluation.
 
-    Raises RunError where there is no such run, or nothing was saved yet.
+    Raises RunError where there is no such run, nothing was saved yet, or another version of the detector saved it.
     """
     device, folder = choose(str(device)), Path(folder)
     config, parts = saved.trained(train.Config, folder, "vision.detection", train.CLASSES)
@@ -75,7 +75,13 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     backbone = config.backbone if listed else str(folder)  # a pretrained one is saved here
     own = dataclasses.replace(config, backbone=backbone, fix_norms=config.fix_norms if listed else True)
     model = train.build(own, objects)
-    model.load_state_dict(parts["model"])
+    try:
+        model.load_state_dict(parts["model"])
+    except RuntimeError as error:
+        raise RunError(
+            f"the weights of {folder} are those of another version of the detector. Read them with the commit that "
+            "its config.json names, or train it again"
+        ) from error
     return Trained(config, classes, model.to(device, memory_format=torch.channels_last).eval())
 
 
