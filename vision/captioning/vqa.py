@@ -48,7 +48,7 @@ class Config(runs.Options):
     channels: Count = 64  # of the modulated blocks
     hidden: Count = 64  # units of the question's LSTM, and of the head
     blocks: Count = 3  # that the question modulates
-    steps: Count = 640_000  # questions asked
+    steps: Count = 960_000  # questions asked
     batch: Count = 64  # questions an update
     learning_rate: NonNegative = 2e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 1e-4
