@@ -3,9 +3,9 @@
     python tests/benchmarks/trained_detectors.py results/pong-coco/detection-yolo-1 results/pong-coco/detection-ssd-1
     python tests/benchmarks/trained_detectors.py results/*-coco/detection-*-1 --json detectors.json
 
-Accuracy is the average precision at an IoU of 0.5 of the run's test images, also class by class, by the weights of its
-best evaluation. Speed is that of `predict`, one test image at a time, from pixels in memory to boxes, on one thread:
-images a second of the processor, not of the clock.
+Accuracy is the average precision at an IoU of 0.5 of the run's test images, also class by class, by the weights of
+its best evaluation. Speed is that of `predict`, one test image at a time, from pixels in memory to boxes, on one
+thread: images a second of the processor, not of the clock.
 """
 
 import argparse
