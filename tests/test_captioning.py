@@ -48,28 +48,41 @@ def test_the_doubly_stochastic_penalty_by_hand():
 
 
 def test_reinforce_is_the_gradient_of_the_expected_likelihood():
-    """Its expectation over all places that may be drawn, with any baseline, is the gradient of sum p r."""
-    rewards, baseline = torch.tensor([-1.0, -0.2, -3.0]), torch.tensor(-0.7)
-    logits = torch.tensor([0.3, -0.4, 1.1], requires_grad=True)
-    (expected,) = torch.autograd.grad((logits.softmax(0) * rewards).sum(), logits)
-    total = torch.zeros(3)
-    for place, share in enumerate(logits.detach().softmax(0)):
-        weights = logits.softmax(0)[None, None]
-        loss = attention.reinforce(
-            weights[..., place],
-            rewards[place, None],
-            baseline,
-            attention.entropy(weights),
-            torch.ones(1, 1).bool(),
-            0.0,
-        )
-        total -= share * torch.autograd.grad(loss, logits)[0]
+    """Of two words whose places are drawn, where the second word's reward depends on both places.
+
+    The expectation over all places, with any baselines, is the gradient of the mean of the whole sentence's reward.
+    """
+    first, both = torch.tensor([-1.0, -0.2, -3.0]), torch.randn(3, 3)
+    logits = torch.tensor([[0.3, -0.4, 1.1], [-0.6, 0.2, 0.5]], requires_grad=True)
+    one, two = logits.softmax(1)
+    (expected,) = torch.autograd.grad((one * first).sum() + one @ both @ two, logits)
+    total, baseline, there = torch.zeros(2, 3), torch.tensor([-0.7, 0.4]), torch.ones(1, 2).bool()
+    shares = logits.detach().softmax(1)
+    for i, j in itertools.product(range(3), range(3)):
+        weights = logits.softmax(1)
+        rewards = attention.rewards_to_go(torch.stack([first[i], both[i, j]])[None])
+        chosen = torch.stack([weights[0, i], weights[1, j]])[None]
+        loss = attention.reinforce(chosen, rewards, baseline, attention.entropy(weights)[None], there, 0.0)
+        total -= shares[0, i] * shares[1, j] * torch.autograd.grad(loss, logits)[0]
     torch.testing.assert_close(total, expected)
-    weights = logits.softmax(0)[None, None]
-    loss = attention.reinforce(
-        torch.ones(1, 1), rewards[:1], baseline, attention.entropy(weights), torch.ones(1, 1).bool(), 0.5
-    )
-    assert loss.item() == pytest.approx(-0.5 * attention.entropy(weights).item())
+    entropies = attention.entropy(logits.softmax(1))[None]
+    ones = torch.ones(1, 2)
+    loss = attention.reinforce(ones, ones, baseline, entropies, torch.tensor([[True, False]]), 0.5)
+    assert loss.item() == pytest.approx(-0.5 * entropies[0, 0].item())
+
+
+def test_baselines_by_hand():
+    """Each word has its own; one that no sentence has keeps its value."""
+    assert attention.rewards_to_go(torch.tensor([[1.0, 2.0, 4.0]])).tolist() == [[7, 6, 4]]
+    baseline = attention.Baseline(3)
+    rewards, there = torch.tensor([[2.0, 4.0], [6.0, 9.0]]), torch.tensor([[True, False], [True, False]])
+    assert baseline.of(rewards).tolist() == [0, 0]
+    for _ in range(2):
+        baseline.update(rewards, there)
+    assert baseline.value.tolist() == pytest.approx([0.76, 0, 0, 0])
+    again = attention.Baseline(3)
+    again.load_state_dict(baseline.state_dict())
+    assert torch.equal(again.value, baseline.value)
 
 
 def test_film_by_hand():
@@ -192,7 +205,7 @@ def test_captioners_stand_on_any_backbone(name, backbone, few):
     model = train.build(config, vocabulary)
     images, words, targets = data.Batches(few, vocabulary, None, 4, 14, seed=1).training(0)
     assert words[:, 0].tolist() == [vocabulary.start] * 4 and torch.equal(words[:, 1:], targets[:, :-1].clamp(min=0))
-    found = model.losses(images, words, targets, torch.zeros(()), attention.Options())
+    found = model.losses(images, words, targets, attention.Baseline(14), attention.Options())
     assert {"plain": {"loss/words"}, "soft": {"loss/words", "loss/places"}}.get(
         name, {"loss/words", "loss/places", "loss/reinforce"}
     ) == {key for key in found if key.startswith("loss/")}
@@ -371,14 +384,13 @@ def test_sixteen_scenes_are_overfit(name, few):
     vocabulary = Vocabulary.of(data.load("shapes", count=16).captions())
     model = train.build(config, vocabulary)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    batches, baseline = data.Batches(few, vocabulary, None, 16, 14, seed=1), train.Baseline(torch.device("cpu"))
+    batches, baseline = data.Batches(few, vocabulary, None, 16, 14, seed=1), attention.Baseline(14)
     for step in range(0, 16 * 150, 16):
         optimizer.zero_grad()
         model.train()
-        found = model.losses(*batches.training(step), baseline.value, attention.Options(exploration=0.0))
+        found = model.losses(*batches.training(step), baseline, attention.Options(exploration=0.0))
         sum(value for key, value in found.items() if key.startswith("loss/")).backward()
         optimizer.step()
-        baseline.update(found["train/likelihood"])
     batches.close()
     found, _ = evaluate(model, vocabulary, few, few.classes, 16, (None, 3, 14, 16))
     assert found["exact"] > 90

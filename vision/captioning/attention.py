@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+DECAY = 0.9  # of the baseline of hard attention, an update: section 4.1
+
 
 class Options(NamedTuple):
     """Weights of the losses of attention."""
@@ -18,6 +20,32 @@ class Options(NamedTuple):
     doubly_stochastic: float = 1.0  # lambda of equation 14; 0: none
     reinforce: float = 1.0  # lambda_r of equation 11
     exploration: float = 0.01  # lambda_e: of the entropy, before the weight of the whole
+
+
+class Baseline:
+    """Moving averages of the rewards of words by their position in the sentence, part of a run's checkpoints.
+
+    longest: words of a sentence at most.
+    """
+
+    def __init__(self, longest: int, device: torch.device | str = "cpu") -> None:
+        self.value: Tensor = torch.zeros(longest + 1, device=device)  # and of the end
+
+    def of(self, rewards: Tensor) -> Tensor:
+        """The baseline (T,) of rewards (B, T)."""
+        return self.value[: rewards.shape[1]]
+
+    def update(self, rewards: Tensor, there: Tensor) -> None:
+        """b <- 0.9 b + 0.1 r, of the mean of rewards (B, T) over the sentences that have the word: there (B, T)."""
+        count, old = there.sum(0), self.of(rewards)
+        mean = torch.where(count > 0, (rewards * there).sum(0) / count.clamp(min=1), old)
+        self.value = torch.cat([mean.lerp(old, DECAY), self.value[len(old) :]])
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.value = state["value"].to(self.value.device)
 
 
 class AdditiveAttention(nn.Module):
@@ -62,18 +90,26 @@ def entropy(weights: Tensor) -> Tensor:
     return -(weights * weights.clamp(min=1e-12).log()).sum(-1)
 
 
-def reinforce(
-    chosen_weights: Tensor, reward: Tensor, baseline: Tensor, entropies: Tensor, there: Tensor, exploration: float
-) -> Tensor:
-    """Loss () whose gradient is that of equation 11's second and third term: REINFORCE with baseline and entropy.
+def rewards_to_go(likelihoods: Tensor) -> Tensor:
+    """The log-likelihood (B, T) of the rest of a sentence from each word on, of that of its words (B, T), in nats."""
+    return likelihoods.flip(1).cumsum(1).flip(1)
 
-    chosen_weights: (B, T), alpha of the places that were drawn. reward: (B,), the log-likelihood of each sentence in
-    nats, without gradient. baseline: (), its moving average. entropies: (B, T) of alpha. there: (B, T) bool.
-    exploration: weight of the entropy, lambda_e.
+
+def reinforce(
+    chosen_weights: Tensor, rewards: Tensor, baseline: Tensor, entropies: Tensor, there: Tensor, exploration: float
+) -> Tensor:
+    """Loss () of REINFORCE with baseline and entropy, the second and third term of equation 11.
+
+    A place is credited with the words from its own on, as earlier ones do not depend on it: the expected gradient is
+    that of the whole sentence's likelihood, with less variance.
+
+    chosen_weights: (B, T), alpha of the places that were drawn. rewards: (B, T), those to go, without gradient.
+    baseline: (T,), their moving averages. entropies: (B, T) of alpha. there: (B, T) bool, the words whose place was
+    drawn. exploration: weight of the entropy, lambda_e.
     """
-    score = (chosen_weights.clamp(min=1e-12).log() * there).sum(1)
-    advantage = reward.detach() - baseline
-    return -(advantage * score).mean() - exploration * (entropies * there).sum(1).mean()
+    score = chosen_weights.clamp(min=1e-12).log()
+    advantage = rewards.detach() - baseline
+    return -((advantage * score + exploration * entropies) * there).sum(1).mean()
 
 
 def word_losses(logits: Tensor, targets: Tensor, ignored: int) -> Tensor:

@@ -42,29 +42,29 @@ class Captioner(nn.Module):
         return self.project(found.flatten(2).transpose(1, 2)).relu(), size
 
     def losses(
-        self, images: Tensor, words: Tensor, targets: Tensor, baseline: Tensor, options: attention.Options
+        self, images: Tensor, words: Tensor, targets: Tensor, baseline: attention.Baseline, options: attention.Options
     ) -> dict[str, Tensor]:
         """Losses by their names, of which those under loss/ are added up and minimized.
 
-        words: (B, T), read; targets: (B, T), to be written, IGNORE behind the end. baseline: (), the mean
-        log-likelihood of sentences in the past, for hard attention.
+        words: (B, T), read; targets: (B, T), to be written, IGNORE behind the end. baseline: of hard attention, which
+        is updated.
         """
         logits, weights, drawn = self.decoder(self.features(images)[0], words)
         there = targets != IGNORE
-        share = (
-            len(images) / there.sum()
-        )  # of a word in a sentence: losses are a word's, the papers' are a sentence's
+        share = len(images) / there.sum()  # of a word in a sentence: losses are a word's, the papers' a sentence's
         nats = attention.word_losses(logits, targets, IGNORE)
-        found = {"loss/words": share * nats.sum(1).mean(), "train/likelihood": -nats.sum(1).mean().detach()}
+        found = {"loss/words": share * nats.sum(1).mean()}
         if weights is not None and options.doubly_stochastic:
             penalty = attention.doubly_stochastic(weights, there)
             found["loss/places"] = share * options.doubly_stochastic * penalty
         if drawn is not None:
-            chosen = weights.gather(2, drawn[..., None]).squeeze(2)
-            entropies = attention.entropy(weights)
-            scored = attention.reinforce(chosen, -nats.sum(1), baseline, entropies, there, options.exploration)
-            found["loss/reinforce"] = share * options.reinforce * scored
+            chosen = weights.gather(2, drawn.clamp(min=0)[..., None]).squeeze(2)
+            rewards, entropies = attention.rewards_to_go(-nats.detach()), attention.entropy(weights)
             found["train/entropy"] = entropies[there].mean().detach()
+            there = there & (drawn >= 0)
+            scored = attention.reinforce(chosen, rewards, baseline.of(rewards), entropies, there, options.exploration)
+            found["loss/reinforce"] = share * options.reinforce * scored
+            baseline.update(rewards, there)
         return found
 
     @torch.no_grad()

@@ -112,7 +112,8 @@ class HardAttention(SoftAttention):
 
     With a probability of a half a sentence's places are replaced by the expected value, against variance, as the
     paper does. `reinforce` of attention.py trains the weights. In evaluation the likeliest place is taken, so that
-    captions are the same every time. In training forward also gives the drawn places (B, T).
+    captions are the same every time. In training forward also gives the drawn places (B, T), -1 where the expected
+    value was seen.
     """
 
     def attend(self, weights: Tensor, features: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ class HardAttention(SoftAttention):
             place = torch.multinomial(weights.detach(), 1)[:, 0]
             seen = torch.where(soft, attention.expected(weights, features), attention.chosen(place, features))
             logits, state = self._write(word, self.gate(state[0]).sigmoid() * seen, state)
-            rows.append(logits), found.append(weights), places.append(place)
+            rows.append(logits), found.append(weights), places.append(torch.where(soft[:, 0], -1, place))
         return torch.stack(rows, 1), torch.stack(found, 1), torch.stack(places, 1)
 
 

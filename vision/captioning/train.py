@@ -48,8 +48,6 @@ from vision.data.sets import set_name
 from vision.training import optimizers, schedules
 from vision.training.losses import total_loss
 
-BASELINE_DECAY = 0.9  # of the baseline of hard attention, an update (Xu et al. 2015, section 4.1)
-
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
@@ -98,12 +96,12 @@ class Config(runs.Options):
 RECIPES: dict[str, dict] = {
     annotated.SHAPES: dict(
         backbone="vgg11_bn", width=0.25, size=None, map_stride=4, pool=2, features=64, hidden=64, dropout=0.0,
-        doubly_stochastic=0.0, longest=14, learning_rate=3e-3, schedule="cosine", steps=120_000,
-        evaluate_every=8_000, evaluate_images=200, log_every=640,
+        doubly_stochastic=0.0, reinforce=0.1, exploration=0.0, longest=14, learning_rate=3e-3, schedule="cosine",
+        steps=120_000, evaluate_every=8_000, evaluate_images=200, log_every=640,
     ),
     "recording": dict(
-        backbone="vgg11_bn", width=0.25, size=112, map_stride=8, features=64, hidden=128, dropout=0.0,
-        doubly_stochastic=0.0, longest=40, learning_rate=2e-3, schedule="cosine", steps=16_000,
+        backbone="vgg11_bn", width=0.25, size=160, map_stride=8, features=64, hidden=128, dropout=0.0,
+        doubly_stochastic=0.0, longest=40, learning_rate=2e-3, schedule="cosine", steps=24_000,
         evaluate_every=4_000, evaluate_images=200, log_every=640,
     ),
     "folder": {},
@@ -132,23 +130,6 @@ def build(config: Config, vocabulary: Vocabulary) -> Captioner:
     return model
 
 
-class Baseline:
-    """Moving average of the log-likelihood of sentences in nats, part of a run's checkpoints."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.value: Tensor = torch.zeros((), device=device)
-
-    def update(self, likelihood: Tensor) -> None:
-        """b <- 0.9 b + 0.1 log p(y | s), of the mean over a batch, a scalar."""
-        self.value = torch.lerp(likelihood, self.value, BASELINE_DECAY)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"value": self.value}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.value = state["value"].to(self.value.device)
-
-
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     sets = data.load(config.data, config.overfit, config.scenes)
@@ -164,11 +145,11 @@ def train(config: Config) -> None:
     )
     batches = data.Batches(sets.train, vocabulary, config.size, config.batch, config.longest, config.seed, device)
     options = attention.Options(config.doubly_stochastic, config.reinforce, config.exploration)
-    baseline, scaler = Baseline(device), LossScaler(config.fp16, device)
+    baseline, scaler = attention.Baseline(config.longest, device), LossScaler(config.fp16, device)
 
     def learn(images: Tensor, words: Tensor, targets: Tensor) -> dict[str, Tensor]:
         optimizer.zero_grad()
-        found = model.losses(images, words, targets, baseline.value, options)
+        found = model.losses(images, words, targets, baseline, options)
         total = total_loss(found)
         scaler.scale(total).backward()
         scaler.unscale_(optimizer)
@@ -188,9 +169,7 @@ def train(config: Config) -> None:
         for step in run.steps(config.steps, stride=config.batch):
             factor = schedules.at(config.schedule, step / config.steps)
             optimizers.set_learning_rate(optimizer, config.learning_rate * factor)
-            metrics = learn(*batches.training(step))
-            baseline.update(metrics["train/likelihood"])
-            run.log(metrics)
+            run.log(learn(*batches.training(step)))
             last = step + config.batch >= config.steps
             if run.due(config.evaluate_every) or last:
                 validate(run, model, vocabulary, sets)
@@ -212,7 +191,9 @@ def estimate(config: Config, model: Captioner, batches: data.Batches, sets: data
         for _ in range(2):
             began = time.monotonic()
             images, words, targets = batches.training(0)
-            found = trial.losses(images, words, targets, torch.zeros((), device=device), attention.Options())
+            found = trial.losses(
+                images, words, targets, attention.Baseline(config.longest, device), attention.Options()
+            )
             total_loss(found).backward()
         update = time.monotonic() - began
         began = time.monotonic()
