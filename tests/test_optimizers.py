@@ -5,6 +5,7 @@ import torch
 
 from vision.classification import classifier
 from vision.training import optimizers, schedules
+from vision.training.muon import orthogonalize
 
 SHAPE = (3, 16, 16)
 
@@ -46,6 +47,38 @@ def test_steps_by_hand():
             weight.grad = torch.ones(1)
             optimizer.step()
         assert weight.item() == pytest.approx(-distance, abs=1e-6), name
+
+
+def test_muon_orthogonalizes():
+    """Singular vectors stay, singular values come near 1; of wide, tall and square matrices, several at a time."""
+    for shape in ((3, 8, 20), (2, 20, 8), (1, 9, 9)):
+        matrices = torch.randn(shape)
+        found = orthogonalize(matrices)
+        assert 0.6 < torch.linalg.svdvals(found).min() and torch.linalg.svdvals(found).max() < 1.3
+        left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+        inner = left.mT @ found @ right.mT
+        torch.testing.assert_close(inner, torch.diag_embed(inner.diagonal(dim1=1, dim2=2)), atol=1e-4, rtol=0)
+
+
+def test_muon_equals_that_of_torch():
+    """A convolution's kernel as the matrix of its rows, where torch calculates in bfloat16; biases by AdamW."""
+    kernel, bias = torch.randn(12, 4, 3, 3), torch.randn(12)
+    matrix = torch.nn.Parameter(kernel.flatten(1).clone())
+    ours, theirs = [torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(bias.clone())], torch.nn.Parameter(bias)
+    muon = optimizers.build("muon", [{"params": ours, "weight_decay": 0.1}], 0.02, 0.9)
+    others = [
+        torch.optim.Muon([matrix], 0.02, 0.1, 0.9, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW([theirs], 0.02, (0.9, 0.99), weight_decay=0.1),
+    ]
+    for _ in range(4):
+        gradient = torch.randn_like(kernel)
+        ours[0].grad, matrix.grad = gradient, gradient.flatten(1)
+        ours[1].grad = theirs.grad = torch.randn(12)
+        for optimizer in (muon, *others):
+            optimizer.step()
+    moved = (matrix - kernel.flatten(1)).norm()
+    assert (ours[0].flatten(1) - matrix).norm() < 0.02 * moved
+    torch.testing.assert_close(ours[1], theirs)
 
 
 def test_unknown_optimizer():

@@ -50,9 +50,9 @@ from vision.training import augmentation, losses, optimizers, sampling, schedule
 class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Options):
     steps: Count = 400_000  # images shown
     batch: Count = 128  # images an update
-    optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, newton, bfgs, lbfgs
+    optimizer: str = "nesterov"  # sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, muon, newton, bfgs, lbfgs
     learning_rate: NonNegative = 0.1  # at its highest
-    momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
+    momentum: Share = 0.9  # of momentum, nesterov and muon; beta_1 of adam and adamw
     weight_decay: NonNegative = 5e-4  # of the optimizer
     decay_biases: bool = True  # weight decay of norms and biases too
     bias_scale: NonNegative = 1.0  # learning rate of norms and biases, times the others'

@@ -90,7 +90,9 @@ class GAN(Generator):
 
     # ---- learning ---------------------------------------------------------------------------------------
 
-    def optimizers(self, rate: float) -> dict[str, Optimizer]:
+    def optimizers(self, rate: float, name: str = "adam") -> dict[str, Optimizer]:
+        if name != "adam":
+            raise ValueError(f"--optimizer {name}: adversarial networks learn by adam, with --beta-1 and --beta-2")
         self.load_metrics()  # a classifier that is not there is named before anything is learned
         betas = (self.flags.beta_1, self.flags.beta_2)
         networks = {"generator_adam": self.network, "discriminator_adam": self.discriminator}

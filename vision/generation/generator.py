@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 import runs
 from runs.loss_scaling import LossScaler
+from vision.training import optimizers
 from vision.training.losses import total_loss
 
 NATS = runs.Score("eval/nats", "min", unit="nats")  # an image, of models with a likelihood
@@ -58,9 +59,11 @@ class Generator(nn.Module):
         minimized, the others are logged."""
         raise NotImplementedError
 
-    def optimizers(self, rate: float) -> dict[str, Optimizer]:
-        """What updates the weights, by name. A group's "scale" multiplies its learning rate."""
-        return {"optimizer": torch.optim.Adam(self.parameters(), rate)}
+    def optimizers(self, rate: float, name: str = "adam") -> dict[str, Optimizer]:
+        """What updates the weights, by what it is called in checkpoints. A group's "scale" multiplies its learning
+        rate. name: an optimizer of vision/training/optimizers.py; ValueError for what a model cannot learn by."""
+        groups = [{"params": list(self.parameters()), "weight_decay": 0.0}]
+        return {"optimizer": optimizers.build(name, groups, rate)}
 
     def update(self, images: Tensor, labels: Tensor, optimizers: dict[str, Optimizer]) -> dict[str, Tensor]:
         """Learn from a batch, images (B, C, H, W) and labels (B,). Returns scalars to log, without gradients."""

@@ -89,7 +89,8 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     binarization: Binarization = "dynamic"  # of 2 levels: dynamic, static, threshold
     steps: Count = 2_000_000  # images shown
     batch: Count = 128  # images an update
-    learning_rate: NonNegative = 1e-3  # of Adam, at its highest
+    optimizer: str = "adam"  # of vision/training/optimizers.py; gan, dcgan, r3gan: adam alone
+    learning_rate: NonNegative = 1e-3  # at its highest
     schedule: Literal[schedules.NAMES] = "cosine"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     clip: NonNegative = 0.0  # norm of the gradient, at most; 0: not clipped
@@ -106,6 +107,8 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
         backbones.check(self.backbone)
         if self.model not in MODELS:
             raise ValueError(f"unknown --model {self.model!r}: {suggestions.one_of(self.model, MODELS)}")
+        if self.optimizer not in FIRST_ORDER:
+            raise ValueError(f"--optimizer {self.optimizer}: {suggestions.one_of(self.optimizer, FIRST_ORDER)}")
         if not 2 <= self.levels <= 256:
             raise ValueError(f"--levels {self.levels}: pixels of 8 bits have 2 to 256")
         if self.kernel % 2 == 0:
@@ -114,6 +117,7 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
             )
 
 
+FIRST_ORDER = tuple(name for name in optimizers.OPTIMIZERS if name not in optimizers.SECOND_ORDER)
 GRAY = ("mnist", "fashion_mnist")  # sets that the field measures binarized
 ADVERSARIAL = dict(steps=1_200_000, ema_decay=0.995, schedule="constant", evaluate_every=60_000)
 AUTOREGRESSIVE = dict(batch=64, ema_decay=0.999, evaluate_images=500, samples=25, log_every=2_000)
@@ -123,7 +127,8 @@ RECIPES: dict[str, dict] = {  # by model
     "gan": ADVERSARIAL | dict(latents=64, hidden=256, learning_rate=2e-4),
     "dcgan": ADVERSARIAL | dict(latents=100, learning_rate=4e-4, batch=64),  # MNIST: digits of 98.0% confidence
     "r3gan": ADVERSARIAL | dict(latents=64, learning_rate=5e-4, loss="relativistic", beta_1=0.0, beta_2=0.99),
-    "pixelcnn": AUTOREGRESSIVE | dict(steps=700_000, learning_rate=1e-2, clip=1.0, warm_up=0.05),
+    "pixelcnn": AUTOREGRESSIVE
+    | dict(steps=700_000, kernel=7, layers=8, batch=16, optimizer="muon", learning_rate=1e-2, clip=1.0, warm_up=0.05),
     "pixelrnn": AUTOREGRESSIVE | dict(steps=500_000, layers=1),  # of the paper's 1 and 7 for MNIST the cheaper one
 }
 VAE_OF_GRAY = dict(  # MNIST, with --posterior iaf: 87.9 nats of test images
@@ -216,7 +221,7 @@ def train(config: Config) -> None:
     model = model.to(device, memory_format=model.memory_format)
     model.clip, model.autocast = config.clip, functools.partial(precision, config, device)
     model.scaler = LossScaler(config.fp16, device)
-    learners = model.optimizers(config.learning_rate)
+    learners = model.optimizers(config.learning_rate, config.optimizer)
     averaged = copy.deepcopy(model).requires_grad_(False) if config.ema_decay else None
     run = runs.Run(
         config, "vision.generation", set_name(config.data), note=described(config, model), score=model.score,

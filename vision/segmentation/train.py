@@ -70,7 +70,7 @@ class Config(runs.Options):
     batch: Count = 8  # images an update
     optimizer: str = "adamw"  # of vision/training/optimizers.py
     learning_rate: NonNegative = 5e-4  # at its highest
-    momentum: Share = 0.9  # of momentum and nesterov; beta_1 of adam and adamw
+    momentum: Share = 0.9  # of momentum, nesterov and muon; beta_1 of adam and adamw
     weight_decay: NonNegative = 0.05
     clip: NonNegative = 10.0  # norm of the gradient, at most; 0: not clipped
     schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from runs import suggestions
 from vision.backbones import Backbone
 from vision.training import second_order
+from vision.training.muon import Muon
 
 
 def _second_order(direction: type[second_order.Direction]) -> Callable[[list[dict], float, float], Optimizer]:
@@ -49,6 +50,8 @@ OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of
     "adam": lambda groups, rate, momentum: torch.optim.Adam(groups, rate, (momentum, 0.999)),
     # Loshchilov & Hutter 2017, arXiv 1711.05101
     "adamw": lambda groups, rate, momentum: torch.optim.AdamW(groups, rate, (momentum, 0.999)),
+    # Jordan et al. 2024: matrices by orthogonalized momentum, the other weights by AdamW
+    "muon": lambda groups, rate, momentum: Muon(groups, rate, momentum),
     # up to 10 iterations a batch with a strong-Wolfe line search, for large batches: second_order.py. The Hessian, an
     # estimate of its inverse, and one of the last 10 steps alone
     "newton": _second_order(second_order.Newton),
