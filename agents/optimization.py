@@ -16,6 +16,7 @@ from agents.config import ComputeFlags
 from runs import machine
 from vision.backbones.layers.normalization import SpectralNorm
 from vision.backbones.preprocessing import Normalize
+from vision.training.muon import Muon
 
 Optimizer = TypeVar("Optimizer", bound=torch.optim.Optimizer)
 
@@ -55,6 +56,16 @@ def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
             capturable=config.capture,
         )
     )
+
+
+def muon(config: Any, network: nn.Module) -> Muon:
+    """Muon over the weights that require gradients (vision/training/muon.py), with a momentum of 0.9.
+
+    config: with learning_rate, compile and capture.
+    """
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    rate = initial_learning_rate(config, next(network.parameters()).device)
+    return keep_on_device(Muon(weights, rate, momentum=0.9))
 
 
 def initial_learning_rate(config: Any, device: torch.device) -> float | Tensor:

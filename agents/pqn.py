@@ -41,7 +41,14 @@ from agents.config import (
 )
 from agents.evaluation import evaluate_and_save, open_run
 from agents.networks.q_network import build
-from agents.optimization import adam, compile_or_capture, compile_policy, frozen_copy, set_learning_rate
+from agents.optimization import (
+    adam,
+    compile_or_capture,
+    compile_policy,
+    frozen_copy,
+    muon,
+    set_learning_rate,
+)
 from agents.q_learning import epsilon_at, epsilon_greedy, make_policy
 from replay.rollout import Rollout, minibatches
 from runs import parallel
@@ -59,7 +66,8 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     minibatches: Count = 4  # updates a pass
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; a pretrained backbone keeps its own
     hidden: Whole = 512  # units between backbone and values; 0 for none
-    learning_rate: NonNegative = 2.5e-4  # RAdam
+    optimizer: Literal["radam", "muon"] = "radam"  # muon: orthogonalized momentum (vision/training/muon.py)
+    learning_rate: NonNegative = 2.5e-4
     anneal_lr: bool = True  # the learning rate falls linearly to 0 over the run
     adam_epsilon: NonNegative = 1e-8  # added to the root of squared gradients in RAdam; far below them
     discount: Share = 0.99  # of the return, per step
@@ -182,6 +190,9 @@ def q_lambda(reward: Tensor, discount: Tensor, next_value: Tensor, last: Tensor,
     return returns
 
 
+OPTIMIZERS = {"radam": adam, "muon": muon}
+
+
 def rectification(update: int, beta: float = 0.999) -> float:
     """What RAdam multiplies Adam's rate by at its update (1, 2, ...). Liu et al. 2020, arXiv 1908.03265, algorithm 2.
 
@@ -207,7 +218,8 @@ def train(config: Config) -> None:
     network = build(config, world)
     estimate_mean_observation(config, network, run)
     actor = frozen_copy(config, network)
-    optimizer, scaler = adam(config, network), LossScaler(config.fp16, device)
+    optimizer, scaler = OPTIMIZERS[config.optimizer](config, network), LossScaler(config.fp16, device)
+    rectified = config.optimizer == "radam"
     run.track(network=network, optimizer=optimizer, world=world, **scaler.parts)
     rollout = Rollout.empty(config.rollout, world.observation)
     count = world.count * parallel.ranks()
@@ -263,7 +275,7 @@ def train(config: Config) -> None:
         for _ in range(config.epochs):
             for observation, action, target in minibatches(experience, config.minibatches):
                 update += 1
-                set_learning_rate(optimizer, rate * rectification(update))
+                set_learning_rate(optimizer, rate * (rectification(update) if rectified else 1.0))
                 run.log(learn(observation, action, target))
         if run.evaluates():
             evaluate_and_save(run, lambda: make_policy(config, network, config.seed), network.backbone, **chosen)

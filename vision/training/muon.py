@@ -97,14 +97,14 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(weights, [update.view(weights[0].shape) for update in updates])
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> None:
-        """Update a weight by Adam (Kingma & Ba 2014). Its step is a tensor, for captured updates."""
+        """Update a weight by Adam (Kingma & Ba 2014). Their number is a tensor, for captured updates."""
         state, betas = self.state[weight], (group["momentum"], group["beta_2"])
         if not state:
-            state.update(step=weight.new_zeros(()), mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
-        state["step"] += 1
+            state.update(updates=weight.new_zeros(()), mean=torch.zeros_like(weight), square=torch.zeros_like(weight))
+        state["updates"] += 1
         state["mean"].lerp_(weight.grad, 1 - betas[0])
         state["square"].lerp_(weight.grad.square(), 1 - betas[1])
         mean, square = (
-            state[name] / (1 - beta ** state["step"]) for name, beta in zip(("mean", "square"), betas, strict=True)
+            state[name] / (1 - beta ** state["updates"]) for name, beta in zip(("mean", "square"), betas, strict=True)
         )
         weight.sub_(group["lr"] * mean / (square.sqrt() + group["eps"]))
