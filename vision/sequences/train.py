@@ -77,7 +77,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
     "hello": dict(hidden=3, batch=1, steps=300, evaluate_every=100, log_every=10, learning_rate=0.1, length=4),
     "order": dict(hidden=64, steps=100_000, batch=50),
-    "numerals": dict(hidden=128, steps=100_000),
+    "numerals": dict(hidden=128, steps=400_000, learning_rate=4e-3, evaluate_every=40_000, log_every=4_000),
     "sums": dict(hidden=128, length=3, batch=100, steps=800_000, evaluate_every=100_000, log_every=10_000),
     "films": dict(hidden=64, length=16, batch=16, steps=8_000, evaluate_every=1_600, log_every=160),
 }
