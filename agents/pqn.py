@@ -11,6 +11,7 @@ Deviations from the paper:
 2. Layer norm over channels and places, with a scale and a shift a channel; the paper's over channels alone,
    CleanRL's with a scale and a shift a pixel.
 3. RAdam as Adam whose rate is rectified. Its first five updates, plain momentum there, only gather moments here.
+   --optimizer muon has no counterpart in the paper.
 4. He initialization, and near-zero output initialization.
 5. A time limit is no end: the return goes on with the value of where it led.
 6. bf16 in the convolutions where the device is fast at it; weights, targets and the last layer stay fp32.

@@ -11,15 +11,17 @@ from agents import dqn, optimization, q_learning
 from vision.backbones.layers.pooling import global_max_pool
 
 PROGRAMS = ("dqn", "rainbow", "pqn", "r2d2", "reinforce", "a2c", "ppo", "soft_attention", "hard_attention")
+CASES = [pytest.param(name, {}, id=name) for name in PROGRAMS]
+CASES.append(pytest.param("pqn", {"optimizer": "muon"}, id="pqn, muon"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name, flags", CASES)
 @torch._inductor.config.patch(fallback_random=True)  # draws what eager mode draws
-def test_compiled_losses_are_the_plain_ones(tmp_path, name):
+def test_compiled_losses_are_the_plain_ones(tmp_path, name, flags):
     program = importlib.import_module(f"agents.{name}")
     asked = program.Config(env="Catch")
-    plain = program.recipe(asked)
+    plain = dataclasses.replace(program.recipe(asked), **flags)
     short = dict(steps=1_600, log_every=100, evaluate_every=100_000, wandb="disabled", film_seconds=0.0)
     short |= {"learn_start": 400} if hasattr(plain, "learn_start") else {}
     curves = []

@@ -43,6 +43,7 @@ AGENTS = {  # program, numbers
     "impala": ("rainbow", REPLAYED | dict(only="double", backbone="impala", width=0.25, spectral=True, steps=160)),
     "r2d2": ("r2d2", REPLAYED | dict(learn_start=128, batch=4)),
     "pqn": ("pqn", ROLLED),
+    "pqn, muon": ("pqn", ROLLED | dict(optimizer="muon")),
     "ppo": ("ppo", ROLLED),
     "ppo, LSTM": ("ppo", ROLLED | dict(lstm_units=16)),
     "a2c": ("a2c", ROLLED),

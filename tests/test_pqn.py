@@ -124,9 +124,10 @@ def test_learning_moves_every_weight(tmp_path):
     assert not still, f"not learned: {still}"
 
 
-def test_learns_catch_and_is_watched(tmp_path, capsys):
+@pytest.mark.parametrize("optimizer", ["radam", "muon"])
+def test_learns_catch_and_is_watched(optimizer, tmp_path, capsys):
     began = time.process_time()
-    pqn.train(quick(tmp_path))
+    pqn.train(quick(tmp_path, optimizer=optimizer))
     folder = tmp_path / "Catch/pqn-1"
     assert evaluations(folder)[-1] >= 0.95
     assert time.process_time() - began < 60
@@ -200,8 +201,10 @@ def test_a_time_limit_is_bootstrapped(tmp_path, forever):
     assert lines[-1]["value/mean"] == pytest.approx(2, abs=0.1)
 
 
-def test_killed_run_ends_as_if_it_had_not_been(tmp_path, kill, same_ends):
+@pytest.mark.parametrize("optimizer", ["radam", "muon"])
+def test_killed_run_ends_as_if_it_had_not_been(optimizer, tmp_path, kill, same_ends):
     changes = dict(steps=4096, evaluate_every=1024, save_every=0.2, log_every=100, film_seconds=0.0)
+    changes["optimizer"] = optimizer
     kill("agents.pqn", env="Catch", **changes)
     for name in ("killed", "whole"):
         pqn.train(quick(tmp_path, name=name, **changes))
