@@ -12,7 +12,7 @@ is BLEU-4 of the validation images; the best weights are tested once, at the end
 captions that equal a reference word by word, eval/pointing that of named objects on which attention lies.
 predictions/ has pictures of where the network looked at each word.
 
-Deviations: the backbone learns with the decoder, in the papers at first it does not; the places of a map carry their
+Deviations: the backbone learns with the decoder, where the papers freeze it at first; the places of a map carry their
 coordinates.
 """
 

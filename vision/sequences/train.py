@@ -188,7 +188,7 @@ def described(task: Task) -> str | None:
 @torch.no_grad()
 def measure(network: SequenceNetwork, task: Task, part: str) -> dict[str, float]:
     """Nats a symbol, accuracy in percent where the right symbols before are read, and, of networks that generate, the
-    percentage of sequences that they generate without a fault."""
+    exact-match accuracy in percent of the sequences that they generate."""
     network.eval()
     nats, right, count, exact, sequences, states = 0.0, 0, 0, 0, 0, None
     for batch in task.held_out(part):
