@@ -45,14 +45,16 @@ def recipe_key(data: str | Path) -> str:
     return "recording" if (Path(data) / RECORDING).is_file() else "folder"
 
 
-def load(folder: str | Path, format: str = "auto", whole: bool = False) -> AnnotatedSets:
+def load(folder: str | Path, format: str = "auto", whole: bool | None = None) -> AnnotatedSets:
     """The annotated images of a folder, in three parts.
 
     Parts are those that files or folders are named for (train, val, valid, test). Without a test part the validation
     images are the test, and a tenth of the training images, drawn by a fixed seed, is cut for validation; without any
     parts a tenth each.
     format: coco, voc, yolo, or auto, which takes the first that the folder looks like.
-    whole: decode every image before, as `check` does; else only those whose last bytes are not as they should be.
+    whole: decode every image before, as `check` does; False: only those whose last bytes are not as they should be.
+    None: every image where there are at most 5,000. Of more, one that is damaged in its middle alone is found when
+    training asks for it, which ends with an error that names it.
     Raises ValueError where there is no such folder, format, or nothing to learn from.
     """
     folder = Path(folder)

@@ -36,8 +36,8 @@ def segment_of(given: Any) -> Segment | None:
     if isinstance(given, dict) and "counts" in given and "size" in given:
         counts, size = given["counts"], tuple(int(side) for side in given["size"])
         runs = decode(counts) if isinstance(counts, str | bytes) else np.array(counts, dtype=np.int64)
-        if len(size) != 2 or runs.sum() != size[0] * size[1] or (runs < 0).any():
-            raise ValueError(f"runs of {runs.sum():,} pixels are not a mask of {size}")
+        if len(size) != 2 or (runs < 0).any() or sum(runs.tolist()) != size[0] * size[1]:
+            raise ValueError(f"runs of {sum(runs.tolist()):,} pixels are not a mask of {size}")
         return Segment(counts=runs, size=size)
     raise ValueError("a segmentation is a list of polygons, or run lengths with their size")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 SHOWN = 3  # names a kind in the summary
@@ -11,13 +12,22 @@ KINDS = {  # what each is called, and what is done about it
     "missing image": "left out",
     "unreadable image": "left out",
     "missing mask": "left out",
+    "unreadable mask": "left out",
+    "mask with pixels of an unknown class": "left out",
     "mask of another size than its image": "left out",
     "damaged annotation": "left out",
+    "duplicate annotation": "left out",
     "unknown image id": "left out",
     "unknown class": "left out",
     "box without area": "left out",
     "box outside of its image": "left out",
     "box partly outside of its image": "cut",
+    "polygon outside of its image": "its box is the mask",
+    "run lengths of another size than the image": "its box is the mask",
+    "damaged keypoints": "object without keypoints",
+    "keypoints outside of their image": "object without keypoints",
+    "area that makes no sense": "computed",
+    "image size that makes no sense": "that of the file is taken",
     "image of another size than annotated": "boxes kept as they are",
     "duplicate image": "annotations joined",
     "image turned by EXIF": "turned upright",
@@ -25,12 +35,20 @@ KINDS = {  # what each is called, and what is done about it
     "16-bit image": "read as 8 bits",
     "palette image": "read in its colors",
     "crowd region": "neither learned nor scored",
+    "class without a name": "named by its id",
+    "class id of two classes": "the first one's name is kept",
+    "class name of two classes": "one class",
+    "class id that is text": "read all the same",
     "class ids with gaps": "numbered from 0",
+    "image that no file lists": "not read",
     "image without objects": "kept",
     "class without objects": "kept",
 }
 NOTES = frozenset(  # nothing is wrong with these
-    ("16-bit image", "palette image", "crowd region", "class ids with gaps", "image without objects")
+    (
+        *("16-bit image", "palette image", "crowd region", "class ids with gaps", "image that no file lists"),
+        "image without objects",
+    )
 )
 
 
@@ -40,6 +58,7 @@ class Problem(NamedTuple):
     kind: str  # of KINDS
     where: str  # the file, and the object
     detail: str = ""
+    image: Path | None = None  # that it is about, where it is known
 
 
 def count(problems: Iterable[Problem]) -> dict[str, int]:

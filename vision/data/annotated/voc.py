@@ -2,7 +2,8 @@
 
 Annotations/*.xml beside JPEGImages/ and ImageSets/Main/{train,val,test}.txt; or .xml files beside their images.
 Pixels are counted from 1 there, and the last one belongs to the box: (xmin, ymin, xmax, ymax) is (xmin - 1, ymin - 1,
-xmax, ymax) here. Difficult objects are Target.crowd.
+xmax, ymax) here. Difficult objects are Target.crowd. Where there are no lists, images without an .xml are named; with
+lists, what they do not name is not read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from vision.data.annotated.images import PARTS, Annotation, Object, part_of
+from vision.data.annotated.images import PARTS, Annotation, Object, note_unlisted, part_of
 from vision.data.annotated.problems import Problem
 from vision.data.image_files import SUFFIXES
 
@@ -32,7 +33,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         for path in sorted(place.glob("*.xml")):
             try:
                 annotation, objects = _read(path, folder)
-            except (ElementTree.ParseError, ValueError) as error:
+            except (ElementTree.ParseError, ValueError, ArithmeticError, LookupError) as error:
                 problems.append(Problem("damaged annotation", path.name, str(error)))
                 continue
             part = listed.get(path.stem, None if listed else part_of(place.name if place != folder else ""))
@@ -46,7 +47,9 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         for number, (name, corners, difficult) in enumerate(objects, start=1):
             where = f"object {number}"
             if not name or corners is None:
-                problems.append(Problem("damaged annotation", f"{annotation.source} {where}", "no name or no box"))
+                source = f"{annotation.source} {where}"
+                problems.append(Problem("damaged annotation", source, "no name or no box", annotation.path))
+                annotation.left_out += [corners] if corners else []
                 continue
             left, top, right, bottom = corners
             degenerate = right <= left or bottom <= top  # one pixel by the rule, but nobody means that
@@ -56,6 +59,11 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         if not any(annotation.path.stem == stem for annotation in parts.get(part, ())):
             if not any((place / f"{stem}.xml").is_file() for place in _places(folder)):
                 problems.append(Problem("damaged annotation", f"{stem}.xml", f"named in {part}, and not there"))
+    if not listed:
+        used = [annotation.path for annotation, _ in raw]
+        stems = {path.stem for place in _places(folder) for path in place.glob("*.xml")}
+        beside = (folder / "JPEGImages", folder / "images", *_places(folder))
+        note_unlisted({*beside, *(path.parent for path in used)}, used, problems, lambda path: path.stem not in stems)
     return parts, classes
 
 

@@ -16,6 +16,8 @@ from vision.data.annotated.polygons import Segment
 from vision.data.annotated.problems import Problem
 from vision.data.image_files import SUFFIXES
 
+CLASSES = 100_000  # at most: a larger number is no class
+
 
 def fits(folder: Path) -> bool:
     """Whether there are labels beside images."""
@@ -34,7 +36,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
                 continue
             text = labels / path.relative_to(images).with_suffix(".txt")
             seen.add(text)
-            annotation = Annotation(path, text.name, _objects(text, problems, names), relative=True)
+            annotation = Annotation(path, text.name, _objects(text, path, problems, names), relative=True)
             largest = max([largest, *(each.label for each in annotation.objects)])
             parts.setdefault(part or part_of(path.parent.name), []).append(annotation)
         for text in sorted(labels.rglob("*.txt")):
@@ -43,7 +45,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
     return parts, names or tuple(str(label) for label in range(largest + 1))
 
 
-def _objects(path: Path, problems: list[Problem], names: tuple[str, ...]) -> list[Object]:
+def _objects(path: Path, image: Path, problems: list[Problem], names: tuple[str, ...]) -> list[Object]:
     found = []
     for number, line in enumerate(path.read_text(errors="replace").splitlines() if path.is_file() else (), start=1):
         if not line.strip():
@@ -51,13 +53,18 @@ def _objects(path: Path, problems: list[Problem], names: tuple[str, ...]) -> lis
         where = f"{path.name} line {number}"
         try:
             label, *values = (float(word) for word in line.split())
-            if label != int(label) or label < 0 or len(values) < 4 or (len(values) > 5 and len(values) % 2):
+            if (
+                label != int(label)
+                or not 0 <= label < CLASSES
+                or len(values) < 4
+                or (len(values) > 5 and len(values) % 2)
+            ):
                 raise ValueError
         except (ValueError, OverflowError):
-            problems.append(Problem("damaged annotation", where, line[:60]))
+            problems.append(Problem("damaged annotation", where, line[:60], image))
             continue
         if names and label >= len(names):
-            problems.append(Problem("unknown class", where, f"{label:g} of {len(names)}"))
+            problems.append(Problem("unknown class", where, f"{label:g} of {len(names)}", image))
             continue
         segment = None
         if len(values) > 5:
