@@ -269,14 +269,43 @@ def test_folders_of_masks(tmp_path):
     assert len(sets.classes) == 11 and (sets.test[0].target.semantic == IGNORE).all()
     sets = mask_folders.read(tmp_path / "voc")
     assert len(sets.classes) == 21 and sets.validation.pairs[0][0].stem == "val"
-    mask_file(tmp_path / "parts" / "semantic" / "train" / "a.png", square + 7)
-    with pytest.raises(ValueError, match="pixels of class 8, and there are 2 classes"):
-        _ = mask_folders.read(tmp_path / "parts").train[0]
-    mask_file(tmp_path / "parts" / "semantic" / "train" / "a.png", picture, "RGB")
-    with pytest.raises(ValueError, match="its pixels are RGB, not gray or of a palette"):
-        _ = mask_folders.read(tmp_path / "parts").train[0]
     with pytest.raises(ValueError, match="has no images with masks"):
         mask_folders.read(tmp_path)
+
+
+def test_masks_that_cannot_be_learned_are_named_before_training(tmp_path):
+    """Unknown classes, color, masks and images that are damaged, and masks without an image."""
+    picture, square = np.zeros((6, 8, 3)), np.zeros((6, 8))
+    folder, noise = tmp_path / "some", np.random.default_rng(0).integers(0, 256, (60, 80, 3))
+    for name in ("a", "b", "c", "unknown", "color", "cut", "turned"):
+        mask_file(folder / "images" / f"{name}.png", picture, "RGB")
+        mask_file(folder / "masks" / f"{name}.png", square + (7 if name == "unknown" else 1))
+    mask_file(folder / "masks" / "orphan.png", square)
+    mask_file(folder / "masks" / "color.png", picture, "RGB")
+    mask_file(folder / "masks" / "cut.png", noise[..., 0], "L")
+    cut = (folder / "masks" / "cut.png").read_bytes()
+    (folder / "masks" / "cut.png").write_bytes(cut[: len(cut) // 2])
+    mask_file(folder / "images" / "turned.png", noise, "RGB")
+    turned = bytearray((folder / "images" / "turned.png").read_bytes())
+    turned[len(turned) // 2] ^= 255  # its end is well
+    (folder / "images" / "turned.png").write_bytes(turned)
+    (folder / "classes.txt").write_text("ground\nball\n")
+    images = data.load(str(folder))
+    assert [len(part) for part in images[:3]] == [1, 1, 1]
+    assert all((sample.target.semantic == 1).all() for part in images[:3] for sample in part)
+    expected = (
+        "1 x missing image (left out): orphan.png (of a mask in masks/)",
+        "1 x unreadable image (left out): turned.png",
+        "2 x unreadable mask (left out): color.png (its pixels are RGB, not gray or of a palette",
+        "cut.png (",
+        "1 x mask with pixels of an unknown class (left out): unknown.png (7, and there are 2 classes)",
+    )
+    for words in expected:
+        assert words in "\n".join(images.notes), words
+    for name in "abc":
+        (folder / "masks" / f"{name}.png").unlink()
+    with pytest.raises(ValueError, match="no image with a mask that can be read: .*unknown.png"):
+        mask_folders.read(folder)
 
 
 def test_a_run_learns_resumes_and_predicts(tmp_path, few, stop_at):

@@ -5,12 +5,14 @@
 images/ and masks/, each with train/, val/, test/ or without; train/images/ and train/masks/; train/ and trainannot/
 (CamVid as SegNet has it: 11 classes, 11 is void); JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/ (Pascal
 VOC: 21 classes). Elsewhere classes.txt names the classes, one a line, in the order of their numbers. 255 is void
-everywhere.
+everywhere. Every mask is decoded before training, so that those with other numbers are named and left out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,8 @@ from PIL import Image
 from torch import Tensor
 
 from vision.data import image_files
-from vision.data.annotated.images import PARTS, SEED, TENTH
-from vision.data.annotated.problems import Problem
+from vision.data.annotated.images import DECODED, PARTS, SEED, TENTH
+from vision.data.annotated.problems import Problem, summary
 from vision.data.samples import IGNORE, Sample, Target
 
 MASKS = ("masks", "semantic", "mask", "labels", "annotations", "annot", "SegmentationClass")  # folders' names
@@ -34,6 +36,7 @@ CAMVID = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
 )
 Pair = tuple[Path, Path]  # an image and its mask
+Numbers = frozenset[int]  # of classes that a mask has
 
 
 class MaskedImages(Sequence):
@@ -86,30 +89,46 @@ def fits(folder: Path) -> bool:
     return bool(_found(folder))
 
 
-def read(folder: str | Path) -> MaskedSets:
+def read(folder: str | Path, whole: bool | None = None) -> MaskedSets:
     """The images with masks of a folder, in three parts.
 
     Without a test part the validation images are the test, and a tenth of the training images, drawn by a fixed
-    seed, is cut for validation; without any parts a tenth each. Images without a mask, and those that are damaged or
-    of another size than it, are left out and named in `problems`. Raises ValueError where there is nothing to learn
-    from.
+    seed, is cut for validation; without any parts a tenth each. Images without a mask and masks without an image,
+    those that are damaged or of another size than each other, and masks that are in color or have a number that is no
+    class are left out and named in `problems`.
+    whole: whether every image is decoded before, which finds damage in its middle; None: where there are at most
+    5,000. Of more, such an image ends the training with an error that names it. Masks are always decoded.
+    Raises ValueError where there is nothing to learn from.
     """
     folder = Path(folder)
     found = _found(folder)
     if not found:
         raise ValueError(f"{folder} has no images with masks: images/ and masks/, or train/ and trainannot/")
     problems: list[Problem] = []
-    parts = {name: _checked(images, masks, problems) for name, (images, masks) in found.items()}
+    parts = {name: _pairs(images, masks, problems) for name, (images, masks) in found.items()}
     if (folder / "SegmentationClass").is_dir():
         parts = _listed(folder, parts[""]) or parts
-    if not any(parts.values()):
-        raise ValueError(f"{folder} has no image with a mask that can be read")
-    camvid = (folder / "trainannot").is_dir()
-    classes, void = _classes(folder, [pair for part in parts.values() for pair in part], camvid)
+    every = dict.fromkeys(pair for part in parts.values() for pair in part)
+    whole = len(every) <= DECODED if whole is None else whole
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        checked = dict(zip(every, pool.map(lambda pair: _checked(*pair, whole), every), strict=True))
+    problems += [each for each in checked.values() if isinstance(each, Problem)]
+    numbers = {pair: each for pair, each in checked.items() if not isinstance(each, Problem)}
+    classes, void = _classes(folder, set().union(*numbers.values()), camvid=(folder / "trainannot").is_dir())
+    for pair, own in list(numbers.items()):
+        if wrong := sorted(number for number in own if number >= len(classes) and number not in (void, IGNORE)):
+            words = f"{', '.join(map(str, wrong[:3]))}, and there are {len(classes)} classes"
+            problems.append(Problem("mask with pixels of an unknown class", pair[1].name, words, pair[0]))
+            del numbers[pair]
+    parts = {name: [pair for pair in part if pair in numbers] for name, part in parts.items()}
+    named = "; ".join(summary(problems))
+    if not numbers:
+        raise ValueError(f"{folder} has no image with a mask that can be read{named and f': {named}'}")
     split = _split(parts)
     for name in ("train", "validation"):
         if not split[name]:
-            raise ValueError(f"{folder} has no images left for {name}: there are too few")
+            left = named and f" ({named})"
+            raise ValueError(f"{folder} has no images left for {name}: there are too few{left}")
     return MaskedSets(*(MaskedImages(split[name], len(classes), void) for name in PARTS), classes, problems)
 
 
@@ -136,30 +155,42 @@ def _has_images(folder: Path) -> bool:
     return folder.is_dir() and any(path.suffix.lower() in image_files.SUFFIXES for path in folder.iterdir())
 
 
-def _checked(images: Path, masks: Path, problems: list[Problem]) -> list[Pair]:
+def _pairs(images: Path, masks: Path, problems: list[Problem]) -> list[Pair]:
+    """The images of a folder with their masks."""
     pairs = []
-    for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in image_files.SUFFIXES:
-            continue
+    for path in _images(images):
         names = [f"{path.stem}{end}{suffix}" for end in ENDS for suffix in (".png", ".bmp", ".tif", ".gif")]
         mask = next((masks / name for name in names if (masks / name).is_file()), None)
-        if mask is None:
-            if (images.parent / "ImageSets").is_dir():
-                continue  # most of Pascal VOC's images have none
+        if mask is not None:
+            pairs.append((path, mask))
+        elif not (images.parent / "ImageSets").is_dir():  # most of Pascal VOC's images have none
             problems.append(Problem("missing mask", path.name, f"none in {masks.name}/"))
-            continue
-        try:
-            one, other = image_files.inspect(path), image_files.inspect(mask)
-        except ValueError as error:
-            problems.append(Problem("unreadable image", path.name, str(error.__cause__ or error)))
-            continue
-        size = one.size[::-1] if one.turns else one.size
-        if size != other.size:
-            words = "{1} x {0} pixels".format(*other.size) + ", its image {1} x {0}".format(*size)
-            problems.append(Problem("mask of another size than its image", path.name, words))
-            continue
-        pairs.append((path, mask))
+    used = {mask for _, mask in pairs}
+    for path in _images(masks):
+        if path not in used:
+            problems.append(Problem("missing image", path.name, f"of a mask in {masks.name}/"))
     return pairs
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in image_files.SUFFIXES]
+
+
+def _checked(image: Path, mask: Path, whole: bool) -> Numbers | Problem:
+    """The class numbers of a mask, or what is wrong with it or its image."""
+    try:
+        one = image_files.inspect(image, whole)
+    except ValueError as error:
+        return Problem("unreadable image", image.name, str(error.__cause__ or error))
+    try:
+        classes = read_mask(mask)
+    except ValueError as error:
+        return Problem("unreadable mask", mask.name, str(error.__cause__ or error), image)
+    size, other = one.size[::-1] if one.turns else one.size, tuple(classes.shape)
+    if size != other:
+        words = "{1} x {0} pixels".format(*other) + ", its image {1} x {0}".format(*size)
+        return Problem("mask of another size than its image", mask.name, words, image)
+    return frozenset(np.flatnonzero(np.bincount(classes.numpy().ravel(), minlength=256)).tolist())
 
 
 def _listed(folder: Path, pairs: list[Pair]) -> dict[str, list[Pair]]:
@@ -174,8 +205,8 @@ def _listed(folder: Path, pairs: list[Pair]) -> dict[str, list[Pair]]:
     return parts
 
 
-def _classes(folder: Path, pairs: list[Pair], camvid: bool) -> tuple[tuple[str, ...], int]:
-    """The classes' names, and the number that is void."""
+def _classes(folder: Path, numbers: set[int], camvid: bool) -> tuple[tuple[str, ...], int]:
+    """The classes' names, and the number that is void. numbers: all that masks have."""
     names = folder / "classes.txt"
     if names.is_file():
         return tuple(line.strip() for line in names.read_text().splitlines() if line.strip()), IGNORE
@@ -183,11 +214,7 @@ def _classes(folder: Path, pairs: list[Pair], camvid: bool) -> tuple[tuple[str, 
         return VOC, IGNORE
     if camvid:
         return CAMVID, len(CAMVID)
-    highest = 0
-    for _, mask in pairs:
-        classes = read_mask(mask)
-        highest = max(highest, int(classes[classes != IGNORE].amax()) if (classes != IGNORE).any() else 0)
-    return tuple(f"class {number}" for number in range(highest + 1)), IGNORE
+    return tuple(f"class {number}" for number in range(max(numbers - {IGNORE}, default=0) + 1)), IGNORE
 
 
 def _split(parts: dict[str, list[Pair]]) -> dict[str, list[Pair]]:
