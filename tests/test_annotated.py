@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vision.data import annotated, image_files
-from vision.data.annotated import polygons, problems, yolo
+from vision.data.annotated import check, polygons, problems, yolo
 
 ROOTS = [Path(os.environ.get("SACCADE_DATA", "/nowhere")), Path(__file__).parents[2] / "shared" / "data"]
 
@@ -408,7 +408,7 @@ def test_what_cannot_be_read_at_all(tmp_path):
     with pytest.raises(ValueError, match="unknown format 'vok': did you mean 'voc'"):
         annotated.load(tmp_path, "vok")
     coco(tmp_path, {0: "lost.png"}, [(0, 1, [0, 0, 9, 9])])
-    with pytest.raises(ValueError, match="has no image that can be read .*missing image: .*lost.png"):
+    with pytest.raises(ValueError, match="has no image that can be read: 1 x missing image .*lost.png"):
         annotated.load(tmp_path)
     (tmp_path / "annotations.json").write_text('{"annotations": [')
     with pytest.raises(ValueError, match="annotations.json is not JSON"):
@@ -425,6 +425,39 @@ def test_check_says_it_with_a_picture(tmp_path, monkeypatch, capsys):
     assert stopped.value.code == 1
     assert "1 x box without area (left out): a.xml object 2 (3, 3, 3, 3)" in capsys.readouterr().out
     assert Image.open(tmp_path / "check.png").size[0] > 300
+    for name in "def":  # masks of classes beside the boxes
+        picture(tmp_path / "SegmentationClass" / f"{name}.png", mode="L")
+        picture(tmp_path / "JPEGImages" / f"{name}.png")
+    for name in "abc":
+        path = tmp_path / "SegmentationClass" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 60), 5, np.uint8)).save(path)
+    monkeypatch.setattr(sys, "argv", ["vision.data", "check", str(tmp_path), "--out", str(tmp_path / "check.png")])
+    with pytest.raises(SystemExit):
+        runpy.run_module("vision.data", run_name="__main__", alter_sys=True)
+    said = capsys.readouterr().out
+    assert "3 x mask with pixels of an unknown class (left out): d.png" in said and "train: 1 images, 1" in said
+    assert "train: 1 images with masks of classes" in said and "3 x image that no file lists" in said
+
+
+def test_the_pictures_of_check_show_problems_first_and_what_is_left_out(tmp_path, monkeypatch, capsys):
+    for number in range(5):
+        picture(tmp_path / f"{number}.png", mode="L")
+    lines = [(n, 1, [5, 5, 20, 20]) for n in range(5)]
+    lines += [(3, 1, [70, 5, 10, 10]), (3, 9, [30, 5, 10, 10]), dict(id=9, image_id=0, caption="a dog")]
+    lines += [dict(id=10, image_id=4, category_id=1, bbox=[0, 0, 9, 9], keypoints=[1, 2, 2])]
+    coco(tmp_path, {number: f"{number}.png" for number in range(5)}, lines, (1,))
+    drawn, panel = [], check.panel
+    monkeypatch.setattr(check, "panel", lambda axis, *rest: (drawn.append(axis), panel(axis, *rest)))
+    with pytest.raises(SystemExit):
+        check.main(check.Config(tmp_path, out=tmp_path / "out" / "check.png", images=2))
+    titles = [axis.get_title() for axis in drawn]
+    assert titles[0] == "3.png\nunknown class\nbox outside of its image" and len(titles) == 2
+    left = [[p.get_bbox().bounds for p in axis.patches if p.get_linestyle() == "--"] for axis in drawn]
+    assert left == [[(28.5, 3.5, 12, 12), (58.5, 3.5, 2, 12)], []], "at the border"
+    said = capsys.readouterr().out
+    assert "annotation 6 of 3.png (70, 5, 80, 15 of 60 x 40 pixels)" in said
+    assert "1 captions" in said and "1 of them with keypoints" in said
 
 
 def test_real_blood_cells():

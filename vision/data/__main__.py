@@ -3,7 +3,7 @@
 python -m vision.data shapes
 python -m vision.data cifar10 --augment flip,crop,cutout --out cifar10.png
 python -m vision.data path/to/imagenette2 --size 64
-python -m vision.data check path/to/bccd       # what is wrong with boxes and masks: annotated/check.py
+python -m vision.data check path/to/bccd       # what is wrong with annotations or masks: annotated/check.py
 python -m vision.data export                   # drawn scenes as files in COCO's format: annotated/export.py
 """
 

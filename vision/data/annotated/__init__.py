@@ -8,7 +8,10 @@ images.py     what an annotated image is, and sets of them; problems.py: what is
 coco.py, voc.py, yolo.py   the formats; polygons.py: masks of polygons and of COCO's run lengths
 check.py      `python -m vision.data check FOLDER`: all that is wrong, with a picture
 
-Files that are damaged and boxes that make no sense are left out and listed in `problems`, never silently.
+Files that are damaged and entries that make no sense are left out and listed in `problems`; images that COCO's files,
+or VOC's without lists of parts, do not name are listed too. Errors end the reading where a whole file of annotations
+is not JSON, where parts have different classes, and where too few images are left. Damage that a decoder does not
+notice, such as wrong colors within a JPEG, is not found.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import torch
 
 from vision.data import image_files
 from vision.data.annotated.polygons import Segment, mask_of
-from vision.data.annotated.problems import Problem
+from vision.data.annotated.problems import Problem, summary
 from vision.data.samples import Sample, Target
 
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -129,8 +129,8 @@ def assemble(
         for annotation in part:
             _check_objects(annotation, problems)
     if not any(parts.values()):
-        listed = "; ".join(f"{each.kind}: {each.where}" for each in problems[:3])
-        raise ValueError(f"{folder} has no image that can be read{listed and f' ({listed}, ...)'}")
+        named = "; ".join(summary(problems))
+        raise ValueError(f"{folder} has no image that can be read{named and f': {named}'}")
     points = _check_keypoints([annotation for part in parts.values() for annotation in part], problems)
     objects = [each for part in parts.values() for annotation in part for each in annotation.objects]
     masks = any(each.segment is not None for each in objects)
@@ -139,7 +139,8 @@ def assemble(
     parts = _split(parts)
     for name in ("train", "validation"):
         if not parts[name]:
-            raise ValueError(f"{folder} has no images left for {name}: there are too few")
+            named = "; ".join(summary(problems))
+            raise ValueError(f"{folder} has no images left for {name}: there are too few{named and f' ({named})'}")
     made = (AnnotatedImages(parts[name], masks, points) for name in PARTS)
     return AnnotatedSets(*made, classes, problems)
 
