@@ -188,12 +188,30 @@ def test_keypoints_whose_number_no_class_tells(tmp_path):
     assert "annotation 2 of 2.png (3, and most have 2)" in problems.summary(sets.problems)[0]
 
 
+def test_files_of_a_part_that_are_not_read_are_named(tmp_path):
+    """Of two files with boxes one is read, instances'; captions are joined to it."""
+    names = {number: f"{number}.png" for number in range(3)}
+    for name in names.values():
+        picture(tmp_path / name)
+    lines = [(number, 1, [0, 0, 9, 9]) for number in names]
+    coco(tmp_path, names, lines, (1,), "instances.json")
+    coco(tmp_path, names, lines, (1,), "person_keypoints.json")
+    coco(tmp_path, names, [dict(id=1, image_id=0, caption="a dog")], (), "captions.json")
+    sets = annotated.load(tmp_path)
+    assert problems.summary(sets.problems) == [
+        "1 x annotation file beside another (not read): person_keypoints.json (instances.json is)"
+    ]
+    assert sum(bool(each.captions) for part in sets[:3] for each in part.annotations) == 1
+
+
 def test_voc_without_lists_names_images_without_annotations(tmp_path):
     for name in "abcd":
         voc(tmp_path, name, [("dog", False, (1, 1, 10, 20))])
     picture(tmp_path / "JPEGImages" / "lost.png")
     path = tmp_path / "Annotations" / "c.xml"
     path.write_text(path.read_text().replace("<width>60", "<width>inf"))
+    path = tmp_path / "Annotations" / "d.xml"
+    path.write_text(path.read_text().replace("d.png", "d" * 999))  # no file can be called that: d.png is found
     sets = annotated.load(tmp_path)
     assert kinds(sets) == {"damaged annotation": 1, "image that no file lists": 1}
     assert "lost.png (in JPEGImages/)" in "".join(problems.summary(sets.problems))

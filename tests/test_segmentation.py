@@ -289,7 +289,7 @@ def test_masks_that_cannot_be_learned_are_named_before_training(tmp_path):
     turned = bytearray((folder / "images" / "turned.png").read_bytes())
     turned[len(turned) // 2] ^= 255  # its end is well
     (folder / "images" / "turned.png").write_bytes(turned)
-    (folder / "classes.txt").write_text("ground\nball\n")
+    (folder / "classes.txt").write_bytes(b"ground\nb\xe4lle\n")  # not UTF-8
     images = data.load(str(folder))
     assert [len(part) for part in images[:3]] == [1, 1, 1]
     assert all((sample.target.semantic == 1).all() for part in images[:3] for sample in part)

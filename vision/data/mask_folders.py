@@ -200,7 +200,7 @@ def _listed(folder: Path, pairs: list[Pair]) -> dict[str, list[Pair]]:
         for name in names:
             path = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
             if path.is_file():
-                stems = set(path.read_text().split())
+                stems = set(path.read_text(errors="replace").split())
                 parts[part] = [pair for pair in pairs if pair[0].stem in stems]
     return parts
 
@@ -209,7 +209,7 @@ def _classes(folder: Path, numbers: set[int], camvid: bool) -> tuple[tuple[str, 
     """The classes' names, and the number that is void. numbers: all that masks have."""
     names = folder / "classes.txt"
     if names.is_file():
-        return tuple(line.strip() for line in names.read_text().splitlines() if line.strip()), IGNORE
+        return tuple(line.strip() for line in names.read_text(errors="replace").splitlines() if line.strip()), IGNORE
     if (folder / "SegmentationClass").is_dir():
         return VOC, IGNORE
     if camvid:

@@ -47,19 +47,25 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
     chosen: dict[str, tuple[Path, dict]] = {}
     captions: dict[str, list[dict]] = defaultdict(list)  # lines of files beside those with boxes
     listed: set[str] = set()  # names of images in any file
+    others: dict[Path, str] = {}  # files that have more than captions, and their parts
     for path in _files(folder):
         content = _content(path)
         if content is None:
             continue
         listed |= {Path(name).name for name in _names(content["images"])}
+        part = part_of(path.stem) or part_of(path.parent.name if path.parent != folder else "")
+        if content["annotations"] and not _is_caption(_first(content)):
+            others[path] = part
         if "segments_info" in _first(content) or not content["annotations"]:
             continue  # panoptic files, and those without annotations
-        part = part_of(path.stem) or part_of(path.parent.name if path.parent != folder else "")
         captions[part] += [line for line in content["annotations"] if isinstance(line, dict) and _is_caption(line)]
         if part not in chosen or _rank(path, content) > _rank(*chosen[part]):
             chosen[part] = (path, content)
     if not chosen:
         raise ValueError(f"{folder} has no .json with images and annotations")
+    for path in sorted(others.keys() - {path for path, _ in chosen.values()}):
+        words = f"{chosen[others[path]][0].name} is" if others[path] in chosen else "panoptic"
+        problems.append(Problem("annotation file beside another", path.name, words))
     classes = None
     parts = {}
     for part, (path, content) in chosen.items():

@@ -41,13 +41,14 @@ KINDS = {  # what each is called, and what is done about it
     "class id that is text": "read all the same",
     "class ids with gaps": "numbered from 0",
     "image that no file lists": "not read",
+    "annotation file beside another": "not read",
     "image without objects": "kept",
     "class without objects": "kept",
 }
 NOTES = frozenset(  # nothing is wrong with these
     (
         *("16-bit image", "palette image", "crowd region", "class ids with gaps", "image that no file lists"),
-        "image without objects",
+        *("annotation file beside another", "image without objects"),
     )
 )
 

@@ -8,6 +8,7 @@ lists, what they do not name is not read.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,7 +34,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         for path in sorted(place.glob("*.xml")):
             try:
                 annotation, objects = _read(path, folder)
-            except (ElementTree.ParseError, ValueError, ArithmeticError, LookupError) as error:
+            except (ElementTree.ParseError, ValueError, ArithmeticError, LookupError, OSError) as error:
                 problems.append(Problem("damaged annotation", path.name, str(error)))
                 continue
             part = listed.get(path.stem, None if listed else part_of(place.name if place != folder else ""))
@@ -57,7 +58,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
             annotation.objects.append(Object(box, classes.index(name), where, crowd=difficult))
     for stem, part in sorted(listed.items()):
         if not any(annotation.path.stem == stem for annotation in parts.get(part, ())):
-            if not any((place / f"{stem}.xml").is_file() for place in _places(folder)):
+            if not any(os.path.isfile(place / f"{stem}.xml") for place in _places(folder)):
                 problems.append(Problem("damaged annotation", f"{stem}.xml", f"named in {part}, and not there"))
     if not listed:
         used = [annotation.path for annotation, _ in raw]
@@ -93,7 +94,7 @@ def _image(path: Path, named: str, folder: Path) -> Path:
     names = [Path(named).name] if named else []
     for place in places:
         for name in names:
-            if (place / name).is_file():
+            if os.path.isfile(place / name):  # Path.is_file raises for names that are too long
                 return place / name
     for place in places:
         for suffix in sorted(SUFFIXES):
@@ -109,7 +110,9 @@ def _listed(folder: Path) -> dict[str, str]:
         for name in names:
             path = folder / "ImageSets" / "Main" / f"{name}.txt"
             if path.is_file():
-                found |= {line.split()[0]: part for line in path.read_text().splitlines() if line.strip()}
+                found |= {
+                    line.split()[0]: part for line in path.read_text(errors="replace").splitlines() if line.strip()
+                }
     return found
 
 
