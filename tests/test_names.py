@@ -22,6 +22,7 @@ IDENTIFIERS = {
 }
 OWN_WORDS = {  # where they are the words of a paper or a library
     "agents/pqn.py": {"beta"},  # Adam's beta_2
+    "vision/training/muon.py": {"beta"},  # an argument of torch's products
     "envs/console_memory.py": {"console"},  # a game console
     "replay/prioritized.py": {"units"},  # whole units of a priority
     "replay/sum_tree.py": {"units"},

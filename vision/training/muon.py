@@ -63,7 +63,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update by the gradients. closure: computes them, and returns the loss."""
+        """One update by the gradients. closure: computes them, and returns the loss, a scalar, as this does."""
         loss = None
         if closure:
             with torch.enable_grad():
