@@ -1,8 +1,9 @@
 """The process that uploads a run's folder to W&B: `runs.wandb_mirror` starts it, nothing waits for it.
 
-It reads metrics.jsonl, clock.jsonl, videos/ and pictures of samples/ as they grow, and at the end the best weights,
-which become versions of the artifacts `backbone` and `checkpoint`, with the run's name as an alias. It ends when its
-standard input is closed: the run has ended then, or was killed. Where W&B does not answer, or its service hangs, it
+It reads metrics.jsonl, clock.jsonl, videos/ and the pictures of samples/, reconstructions/ and predictions/ as they
+grow, and at the end films without a step in their names, and the best weights, which become versions of the artifacts
+`backbone` and `checkpoint`, with the run's name as an alias. It ends when its standard input is closed: the run has
+ended then, or was killed. Where W&B does not answer, or its service hangs, it
 starts again offline and copies the whole folder into one offline run. A resumed run is copied from its first line,
 and earlier offline runs are deleted: there is one offline run, and one curve after `wandb sync`. Online,
 wandb/handed.txt says what was handed to W&B in which order: what has arrived of it, by W&B's own count, is not sent
@@ -29,7 +30,8 @@ except ImportError:  # Windows: two of these processes are then not kept apart
     fcntl = None
 
 LOGS = ("metrics.jsonl", "clock.jsonl")
-FILM = re.compile(r"step-(\d+)\.(mp4|gif)")
+FILM = re.compile(r"(?:step-)?(\d+)\.(mp4|gif)")
+PICTURES = ("samples", "reconstructions", "predictions")  # folders of <step>.png, copied as eval/<folder>
 # Of config.json, beside the flags: by them runs.compare reads the run from W&B (compare/from_wandb.py).
 CIRCUMSTANCES = ("program", "command", "commit", "hardware", "versions", "world", "score", "unit")
 WEIGHTS = {"backbone": "backbone.safetensors", "checkpoint": "checkpoint/best.pt"}  # artifact -> file
@@ -72,7 +74,7 @@ class Copy:
 
     def __init__(self, folder: Path, run: Any, after: float = -1, handed: Handed | None = None) -> None:
         self.run, self.after, self.handed, self.folder = run, after, handed, folder
-        self.videos, self.samples = folder / "videos", folder / "samples"
+        self.videos = folder / "videos"
         self.tails = [Tail(folder / name) for name in LOGS]
         self.filmed: set[str] = set()
         self.drawn: set[str] = set()
@@ -92,24 +94,26 @@ class Copy:
                     self.run.log(line)
         for path in sorted(self.videos.glob("*")):
             step = int(found[1]) if (found := FILM.fullmatch(path.name)) else None
-            if step is None and last and path.suffix == ".gif":
+            if step is None and last and path.suffix in (".mp4", ".gif"):
                 step = self.step
             if step is None or path.name in self.filmed:
                 continue
             self.filmed.add(path.name)
             if self._new(f"videos/{path.name}", step):
                 self._film(path, step)
-        for path in sorted(self.samples.glob("*.png")):
-            if path.name not in self.drawn and path.stem.isdecimal():
-                self.drawn.add(path.name)
-                if self._new(f"samples/{path.name}", int(path.stem)):
-                    self._picture(path, int(path.stem))
+        for kind in PICTURES:
+            for path in sorted((self.folder / kind).glob("*.png")):
+                name = f"{kind}/{path.name}"
+                if name not in self.drawn and path.stem.isdecimal():
+                    self.drawn.add(name)
+                    if self._new(name, int(path.stem)):
+                        self._picture(kind, path, int(path.stem))
 
-    def _picture(self, path: Path, step: int) -> None:
+    def _picture(self, kind: str, path: Path, step: int) -> None:
         import wandb
 
         try:
-            self.run.log({"eval/samples": wandb.Image(str(path)), "step": step})
+            self.run.log({f"eval/{kind}": wandb.Image(str(path)), "step": step})
         except Exception as error:
             print(f"{path}: {error!r}", file=sys.stderr, flush=True)
 

@@ -247,7 +247,8 @@ def test_what_was_handed_over_and_has_not_arrived_is_sent_again(tmp_path):
 def test_films_are_copied_once_and_a_broken_one_stops_nothing(tmp_path, monkeypatch):
     pytest.importorskip("wandb")
     (tmp_path / "videos").mkdir()
-    for name in ("step-000000000010.mp4", "step-000000000020.mp4", "watch-best.mp4", "saccades.gif", "x.mp4.tmp"):
+    names = ("step-000000000010.mp4", "step-000000000020.mp4", "000000000025.mp4", "Freeway-seed-1.mp4")
+    for name in (*names, "saccades.gif", "x.mp4.tmp"):
         (tmp_path / "videos" / name).write_bytes(b"no film")
     (tmp_path / "metrics.jsonl").write_text('{"step": 30}\n')
     import wandb
@@ -261,16 +262,22 @@ def test_films_are_copied_once_and_a_broken_one_stops_nothing(tmp_path, monkeypa
     page = Page()
     copy = Copy(tmp_path, page)
     copy.update()
+    by_step = [(25, "000000000025.mp4"), (20, "step-000000000020.mp4")]
+
+    def films():
+        return [(line["step"], line["eval/film"]) for line in page.lines if "eval/film" in line]
+
+    assert films() == by_step
     copy.update(last=True)
-    films = [(line["step"], line["eval/film"]) for line in page.lines if "eval/film" in line]
-    assert films == [(20, "step-000000000020.mp4"), (30, "saccades.gif")]
+    assert films() == [*by_step, (30, "Freeway-seed-1.mp4"), (30, "saccades.gif")], "at the step that the run reached"
 
 
-def test_pictures_of_samples_are_copied_once(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["samples", "reconstructions", "predictions"])
+def test_pictures_are_copied_once(tmp_path, monkeypatch, kind):
     wandb = pytest.importorskip("wandb")
-    (tmp_path / "samples").mkdir()
+    (tmp_path / kind).mkdir()
     for name in ("000000000010.png", "000000000020.png", "000000000030.png", "000000000020.txt", "grid.png"):
-        (tmp_path / "samples" / name).write_bytes(b"no picture")
+        (tmp_path / kind / name).write_bytes(b"no picture")
 
     def image(path):
         if "20.png" in path:
@@ -282,7 +289,7 @@ def test_pictures_of_samples_are_copied_once(tmp_path, monkeypatch):
     copy = Copy(tmp_path, page, after=10)
     copy.update()
     copy.update(last=True)
-    assert page.lines == [{"step": 30, "eval/samples": "000000000030.png"}]
+    assert page.lines == [{"step": 30, f"eval/{kind}": "000000000030.png"}]
 
 
 def timed(config, **others):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from runs import Run, machine, wandb_mirror
 from runs.wandb_process import hold
@@ -98,7 +99,9 @@ def test_a_killed_run_goes_on_in_the_same_curve(server, tmp_path):
 
 
 def everything(config, die=None):
-    """A run with lines, evaluations, films and weights; it is killed at a step, when W&B has what there is."""
+    """A run with lines, evaluations, films, pictures and weights; it is killed at a step, when W&B has what there
+    is.
+    """
     machine.prepare("cpu", config.seed)
     torch.manual_seed(1)
     network = torch.nn.Linear(2, 1)
@@ -110,6 +113,8 @@ def everything(config, die=None):
             network.weight.data.fill_(step)
             with run.writing(f"videos/step-{step + 2:012d}.gif") as path:
                 path.write_bytes(b"film %d" % step)
+            with run.writing(f"predictions/{step + 2:012d}.png") as path:
+                Image.new("RGB", (4, 4), (step, 0, 0)).save(path, format="png")
             run.log_evaluation({"eval/return": float(step)})
             with run.writing("backbone.safetensors") as path:
                 path.write_bytes(b"weights %d" % step)
@@ -119,15 +124,15 @@ def everything(config, die=None):
 
 
 def check_everything(server, folder, page):
-    """Each line, film and config once, and the weights as artifacts, the last ones the latest."""
+    """Each line, film, picture and config once, and the weights as artifacts, the last ones the latest."""
     lines = page.lines()
-    numbers = [line for line in lines if "eval/film" not in line]
+    numbers = [line for line in lines if "eval/film" not in line and "eval/predictions" not in line]
     known = [line for line in logged(folder) if "loss/td" in line or "eval/return" in line]
     assert ordered(line for line in numbers if "seconds" not in line) == ordered(known)
-    films = [line["step"] for line in lines if "eval/film" in line]
-    assert films == [10, 20, 30, 40]
+    for kind in ("eval/film", "eval/predictions"):
+        assert [line["step"] for line in lines if kind in line] == [10, 20, 30, 40]
     sent = [name for name in page.files if name.startswith("media/")]
-    assert len(sent) == len(set(sent)) == 4
+    assert len(sent) == len(set(sent)) == 8
     assert json.loads(page.config)["steps"]["value"] == 40
     latest = {name: server.artifacts.find(f"{name}:latest") for name in ("backbone", "checkpoint")}
     assert latest["backbone"].files == {"backbone.safetensors": b"weights 38"}
