@@ -3,8 +3,11 @@
     python -m vision.detection predict results/shapes/detection-1 photo.jpg other.png
     python -m vision.detection predict results/bccd/detection-1 photo.jpg --least 0.5 --out found
 
-<out>/<name>.png is each image with its boxes; <out>/detections.json has them all, in COCO's form: a file's name, a
-class, a score, and (left, top, width, height) in pixels.
+<out>/<name>.png is each image with its boxes; <out>/detections.json is a list of all detections, like COCO's results
+but with names instead of numbers of images and classes: "file_name", "category", "score", and "bbox" (left, top,
+width, height) in pixels. Mask R-CNN adds "segmentation", the mask as COCO's run lengths, which
+pycocotools.mask.decode reads; Keypoint R-CNN adds "keypoints", a list x, y, 1, x, y, 1, ... (COCO's results have 1 as
+the visibility of each), and "keypoint_scores", a logit of each.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from runs.flag_types import Share
 from runs.machine import choose
 from runs.printing import printable
 from vision import backbones
+from vision.data.annotated.polygons import encode, runs_of
 from vision.data.image_files import read_whole
 from vision.detection import plots, train
 from vision.detection.detections import Detections
@@ -85,6 +89,24 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
     return Trained(config, classes, model.to(device, memory_format=torch.channels_last).eval())
 
 
+def described(found: Detections, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What the JSON holds of each detection of an image, without the file's name. names: the classes' of each."""
+    lines: list[dict[str, Any]] = []
+    for row, name in enumerate(names):
+        left, top, right, bottom = found.boxes[row].tolist()
+        box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
+        line = {"category": name, "score": round(found.scores[row].item(), 4), "bbox": box}
+        if found.masks is not None:
+            mask = found.masks[row].numpy()
+            line["segmentation"] = {"size": list(mask.shape), "counts": encode(runs_of(mask))}
+        if found.keypoints is not None:
+            points = found.keypoints[row].tolist()
+            line["keypoints"] = [value for x, y, _ in points for value in (round(x, 2), round(y, 2), 1)]
+            line["keypoint_scores"] = [round(score, 4) for _, _, score in points]
+        lines.append(line)
+    return lines
+
+
 def main(config: Config) -> list[dict[str, Any]]:
     """Write pictures and JSON, and print what was found. Returns what the JSON holds."""
     trained = load(config.run, config.device)
@@ -96,11 +118,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         image = read_whole(path)
         (found,) = trained.predict([image], config.least)
         plots.draw_predictions([(image, None, found)], trained.classes, config.out / f"{path.stem}.png", config.least)
-        for (left, top, right, bottom), score, name in zip(
-            found.boxes.tolist(), found.scores.tolist(), trained.names(found), strict=True
-        ):
-            box = [round(value, 2) for value in (left, top, right - left, bottom - top)]
-            lines.append({"file_name": str(path), "category": name, "score": round(score, 4), "bbox": box})
+        lines += [{"file_name": str(path)} | line for line in described(found, trained.names(found))]
         listed = ", ".join(
             f"{name} {score:.2f}" for name, score in zip(trained.names(found), found.scores, strict=True)
         )
