@@ -10,7 +10,7 @@ from tests.test_detection import small
 from vision import detection
 from vision.data import scenes
 from vision.data.annotated import polygons
-from vision.detection import data, predict, train
+from vision.detection import data, evaluation, predict, train
 
 
 def write_png(image, path):
@@ -49,3 +49,47 @@ def test_predict_writes_masks_and_keypoints(tmp_path, monkeypatch, kind):
         left, top, wide, tall = line["bbox"]
         rows, columns = polygons.mask_of(polygons.segment_of(line["segmentation"]), (0, 0, 0, 0), (80, 80)).nonzero()
         assert ((columns + 0.5 - left).round(1) >= 0).all() and ((rows + 0.5 - top - tall).round(1) <= 0).all()
+
+
+def voc_folder(folder, samples):
+    """Samples in VOC's format, which counts pixels from 1; the first object of each image is a difficult one."""
+    for row, sample in enumerate(samples):
+        lines = []
+        for number, (box, label) in enumerate(zip(sample.target.boxes, sample.target.labels, strict=True)):
+            left, top, right, bottom = box.round().int().tolist()
+            corners = dict(xmin=left + 1, ymin=top + 1, xmax=right, ymax=bottom)
+            inside = "".join(f"<{name}>{value}</{name}>" for name, value in corners.items())
+            about = f"<name>class {label}</name><difficult>{int(number == 0)}</difficult>"
+            lines.append(f"<object>{about}<bndbox>{inside}</bndbox></object>")
+        for place in ("Annotations", "JPEGImages"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / "Annotations" / f"{row}.xml").write_text(f"<annotation>{''.join(lines)}</annotation>")
+        write_png(sample.image, folder / "JPEGImages" / f"{row}.png")
+
+
+def test_data_in_vocs_format_are_also_scored_by_vocs_rule(tmp_path, monkeypatch):
+    """Found out by itself. Who finds every object but the difficult ones has 1; COCO's data have no such number."""
+    voc_folder(tmp_path / "voc", scenes.Scenes(8, seed=7, side=64))
+    sets = data.load(str(tmp_path / "voc"))
+    assert sets.format == "voc" and any(sample.target.crowd.any() for sample in sets.train)
+
+    def perfect(model, images, size, longest):
+        targets = [sample.target for image in images for sample in samples if torch.equal(sample.image, image)]
+        kept = [(target.boxes[~target.crowd], target.labels[~target.crowd]) for target in targets]
+        return [detection.Detections(boxes, torch.ones(len(boxes)), labels) for boxes, labels in kept]
+
+    samples, model = list(sets.train), train.build(small("ssd"), sets.objects)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "find", perfect)
+        scored, _ = evaluation.evaluate(small("ssd"), model, sets, samples, len(samples), None)
+        assert train.results(scored)["voc_map"] == 1
+        scored, _ = evaluation.evaluate(
+            small("ssd"), model, sets._replace(format="coco"), samples, len(samples), None
+        )
+        assert "map" in train.results(scored) and "voc_map" not in train.results(scored)
+    config = small(
+        "ssd", data=str(tmp_path / "voc"), folder=tmp_path, batch=4, steps=4, evaluate_every=4, size=64, pictures=0
+    )
+    train.train(config)
+    lines = (tmp_path / "voc" / "detection-1" / "metrics.jsonl").read_text()
+    assert '"eval/voc_map"' in lines and '"test/voc_map"' in lines

@@ -36,6 +36,7 @@ class Images(NamedTuple):
     notes: list[str]  # what is wrong with files and boxes, in sentences
     masks: bool = False  # whether objects have masks
     keypoints: int = 0  # of an object
+    format: str = ""  # of a folder's annotations: coco, voc, yolo
 
     @property
     def objects(self) -> Objects:
@@ -58,9 +59,10 @@ def load(name: str, format: str = "auto") -> Images:
         return _scenes(scenes.SIZES)
     if not Path(name).is_dir():
         raise ValueError(f"unknown data {name!r}: shapes, or a folder of annotated images (COCO, VOC or YOLO)")
+    format = annotated.format_of(name, format)
     sets = annotated.load(name, format)
     notes = annotated.summary(sets.problems)
-    return Images(*sets[:3], sets.classes, notes, sets.train.masks, sets.train.points)
+    return Images(*sets[:3], sets.classes, notes, sets.train.masks, sets.train.points, format)
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,5 @@
-"""Evaluation of a detector: what it finds in samples, in the pixels of their own images, scored by COCO's rules."""
+"""Evaluation of a detector: what it finds in samples, in the pixels of their own images, scored by COCO's rules,
+and by VOC's where the data are in its format."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from torch import Tensor
 from vision.data.samples import Sample, Target
 from vision.detection import data
 from vision.detection.detections import Detections
-from vision.detection.detector import Detector, Objects
-from vision.detection.metrics import CocoEvaluator
+from vision.detection.detector import Detector
+from vision.detection.metrics import CocoEvaluator, VocEvaluator
 from vision.detection.metrics.overlaps import COCO_SIGMAS
 from vision.ops import masks
 
 SIGMA = 0.05  # of keypoints that are not COCO's: between its noses and its elbows
+Scored = dict[str, CocoEvaluator | VocEvaluator]  # by the beginning of their metrics' names
 Shown = list[tuple[Tensor, Target, Detections]]  # images with what is in them and what was found
 
 
@@ -41,9 +43,13 @@ def find(model: Detector, images: Sequence[Tensor], size: int | None, longest: i
     return results
 
 
-def evaluators(model: Detector, objects: Objects) -> dict[str, CocoEvaluator]:
-    """The evaluators of what a detector finds, by the beginning of their metrics' names: that of boxes has none."""
-    found = {"": CocoEvaluator(objects.classes)}
+def evaluators(model: Detector, sets: data.Images) -> Scored:
+    """The evaluators of what a detector finds: that of boxes is "", and "voc_" has VOC's rule of 2010 to 2012, which
+    does not count difficult objects, at an IoU of 0.5."""
+    objects = sets.objects
+    found: Scored = {"": CocoEvaluator(objects.classes)}
+    if sets.format == "voc":
+        found["voc_"] = VocEvaluator(objects.classes)
     if model.kind == "masks" and objects.masks:
         found["mask_"] = CocoEvaluator(objects.classes, "masks")
     if model.kind == "keypoints" and objects.keypoints:
@@ -60,9 +66,9 @@ def evaluate(
     count: int,
     size: int | None,
     shown: int = 0,
-) -> tuple[dict[str, CocoEvaluator], Shown]:
+) -> tuple[Scored, Shown]:
     """Score the first `count` samples, and keep the first `shown` for pictures."""
-    scored, kept = evaluators(model, sets.objects), []
+    scored, kept = evaluators(model, sets), []
     for begin in range(0, count, config.batch):
         part = [samples[index] for index in range(begin, min(begin + config.batch, count))]
         found = find(model, [sample.image for sample in part], size, config.longest)

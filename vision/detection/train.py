@@ -8,9 +8,9 @@
 
 --model localization, sliding_window, overfeat, rcnn, fast_rcnn, faster_rcnn, mask_rcnn, keypoint_rcnn, yolo, ssd,
 fcos, or module:Class of one's own; each names its paper and its deviations in its file. The score is COCO's average
-precision of the validation images; the best weights are tested once, at the end. Before the first step the run says
-what is wrong with the data and about how long it will take. predictions/ has pictures of what was found at each
-evaluation.
+precision of the validation images; the best weights are tested once, at the end. Of data in VOC's format voc_map is
+VOC's mean average precision besides, by the rule of 2010 to 2012. Before the first step the run says what is wrong
+with the data and about how long it will take. predictions/ has pictures of what was found at each evaluation.
 
 Deviation: recipes train with AdamW and a one-cycle schedule, which on small data from scratch needs no warm-up of the
 regression; the papers have SGD with momentum.
@@ -42,8 +42,8 @@ from vision.data import annotated
 from vision.data.sets import set_name
 from vision.detection import data, detector, models, plots
 from vision.detection.detector import Detector, Objects
-from vision.detection.evaluation import evaluate
-from vision.detection.metrics import CocoEvaluator, count_errors
+from vision.detection.evaluation import Scored, evaluate
+from vision.detection.metrics import count_errors
 from vision.detection.models import MODELS
 from vision.training import optimizers, schedules
 
@@ -261,12 +261,12 @@ def test(run: runs.Run, model: Detector, sets: data.Images) -> None:
     found = results(scored)
     line = {f"test/{name}": value for name, value in found.items()}
     run.log_evaluation(line | {"test/images": len(sets.test), "test/of_step": step})
-    names = ("map", "map_50", "mask_map_50", "keypoint_map_50")
+    names = ("map", "map_50", "voc_map", "mask_map_50", "keypoint_map_50")
     words = ", ".join(f"{name} {found[name]:.3f}" for name in names if name in found)
     run.bar.say(f"test of {len(sets.test):,} images, weights of step {step:,}: {words}")
 
 
-def results(scored: dict[str, CocoEvaluator]) -> dict[str, float]:
+def results(scored: Scored) -> dict[str, float]:
     """The metrics of all evaluators; those without objects are left out."""
     found = {f"{kind}{name}": value for kind, each in scored.items() for name, value in each.results().items()}
     return {name: value for name, value in found.items() if value >= 0}

@@ -31,6 +31,7 @@ __all__ = [
     "AnnotatedSets",
     "Annotation",
     "Problem",
+    "format_of",
     "load",
     "recipe_key",
     "summary",
@@ -48,17 +49,10 @@ def recipe_key(data: str | Path) -> str:
     return "recording" if (Path(data) / RECORDING).is_file() else "folder"
 
 
-def load(folder: str | Path, format: str = "auto", whole: bool | None = None) -> AnnotatedSets:
-    """The annotated images of a folder, in three parts.
+def format_of(folder: str | Path, format: str = "auto") -> str:
+    """coco, voc or yolo: `format` itself, or for auto the first that the folder looks like.
 
-    Parts are those that files or folders are named for (train, val, valid, test). Without a test part the validation
-    images are the test, and a tenth of the training images, drawn by a fixed seed, is cut for validation; without any
-    parts a tenth each.
-    format: coco, voc, yolo, or auto, which takes the first that the folder looks like.
-    whole: decode every image before, as `check` does; False: only those whose last bytes are not as they should be.
-    None: every image where there are at most 5,000. Of more, one that is damaged in its middle alone is found when
-    training asks for it, which ends with an error that names it.
-    Raises ValueError where there is no such folder, format, or nothing to learn from.
+    Raises ValueError where there is no such folder or format, or the folder looks like none.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -72,6 +66,22 @@ def load(folder: str | Path, format: str = "auto", whole: bool | None = None) ->
             )
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: {suggestions.one_of(format, FORMATS)}")
+    return format
+
+
+def load(folder: str | Path, format: str = "auto", whole: bool | None = None) -> AnnotatedSets:
+    """The annotated images of a folder, in three parts.
+
+    Parts are those that files or folders are named for (train, val, valid, test). Without a test part the validation
+    images are the test, and a tenth of the training images, drawn by a fixed seed, is cut for validation; without any
+    parts a tenth each.
+    format: coco, voc, yolo, or auto, which takes the first that the folder looks like.
+    whole: decode every image before, as `check` does; False: only those whose last bytes are not as they should be.
+    None: every image where there are at most 5,000. Of more, one that is damaged in its middle alone is found when
+    training asks for it, which ends with an error that names it.
+    Raises ValueError where there is no such folder, format, or nothing to learn from.
+    """
+    folder, format = Path(folder), format_of(folder, format)
     problems: list[Problem] = []
     parts, classes = FORMATS[format].read(folder, problems)
     return assemble(folder, parts, classes, problems, whole)
