@@ -38,6 +38,7 @@ from vision.detection.data import Batches
 from vision.detection.faster_rcnn import Options
 from vision.detection.regions import ProposalOptions
 from vision.training import optimizers, schedules
+from vision.training.estimate import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,8 @@ def train(config: Config) -> None:
         losses = {name: value.detach() for name, value in losses.items()}
         return losses | {"loss/train": total.detach()} | scaler.metrics
 
-    run = runs.Run(config, "vision.captioning.dense", "shapes", score=SCORE, unit="images")
+    note = time_needed(config, model, batches, validation, len(test))
+    run = runs.Run(config, "vision.captioning.dense", "shapes", note=note, score=SCORE, unit="images")
     run.track(model=model, optimizer=optimizer, **scaler.parts)
     optimizers.train_mode(model)
     try:
@@ -133,6 +135,18 @@ def train(config: Config) -> None:
                 report(run, model, test)
     finally:
         batches.close()
+
+
+def time_needed(
+    config: Config, model: DenseCaptioner, batches: Batches, validation: Sequence[Sample], test: int
+) -> str:
+    """About how long a run takes, in a sentence. test: scenes of the test."""
+    few = [validation[index] for index in range(min(config.batch, len(validation)))]
+    return estimate(
+        config, model, lambda trial: sum(trial.losses(*batches.training(0)).values()).backward(),
+        lambda trial: evaluate(trial, few, config.beam),
+        tried=len(few), validation=len(validation), test=test,
+    )  # fmt: skip
 
 
 def evaluate(

@@ -18,11 +18,9 @@ coordinates.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import math
-import time
 from typing import Literal
 
 import torch
@@ -35,7 +33,6 @@ from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
-from runs.progress import duration
 from runs.saved import best_copy
 from vision import backbones
 from vision.captioning import attention, data, plots
@@ -46,6 +43,7 @@ from vision.captioning.vocabulary import Vocabulary
 from vision.data import annotated
 from vision.data.sets import set_name
 from vision.training import optimizers, schedules
+from vision.training.estimate import estimate
 from vision.training.losses import total_loss
 
 
@@ -158,7 +156,7 @@ def train(config: Config) -> None:
         found = {name: value.detach() for name, value in found.items()}
         return found | {"loss/train": total.detach()} | scaler.metrics
 
-    note = f"{len(vocabulary)} words; {estimate(config, model, batches, sets)}"
+    note = f"{len(vocabulary)} words; {time_needed(config, model, batches, sets)}"
     run = runs.Run(
         config, "vision.captioning", set_name(config.data), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.captioning predict",
@@ -180,29 +178,18 @@ def train(config: Config) -> None:
         batches.close()
 
 
-def estimate(config: Config, model: Captioner, batches: data.Batches, sets: data.Images) -> str:
-    """About how long a run takes, in a sentence: measured by two updates, whose gradients are thrown away, and one
-    batch of an evaluation. The generators are left as they were.
-    """
-    trial = copy.deepcopy(model)
-    device = next(trial.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        optimizers.train_mode(trial)
-        for _ in range(2):
-            began = time.monotonic()
-            images, words, targets = batches.training(0)
-            found = trial.losses(
-                images, words, targets, attention.Baseline(config.longest, device), attention.Options()
-            )
-            total_loss(found).backward()
-        update = time.monotonic() - began
-        began = time.monotonic()
-        trial.eval().write(images, config.beam, config.longest)
-        written = (time.monotonic() - began) / config.batch
-    count = min(len(sets.validation), config.evaluate_images) * math.ceil(config.steps / config.evaluate_every)
-    seconds = update * config.steps / config.batch + written * (count + len(sets.test))
-    speeds = f"{config.batch / update:.0f} training images/s, {1 / written:.0f} in evaluations"
-    return f"about {duration(seconds)}: {speeds}"
+def time_needed(config: Config, model: Captioner, batches: data.Batches, sets: data.Images) -> str:
+    """About how long a run takes, in a sentence."""
+    device, images = next(model.parameters()).device, batches.training(0)[0]
+
+    def update(trial: Captioner) -> None:
+        baseline = attention.Baseline(config.longest, device)
+        total_loss(trial.losses(*batches.training(0), baseline, attention.Options())).backward()
+
+    return estimate(
+        config, model, update, lambda trial: trial.eval().write(images, config.beam, config.longest),
+        tried=len(images), validation=min(len(sets.validation), config.evaluate_images), test=len(sets.test),
+    )  # fmt: skip
 
 
 def options_of(config: Config) -> tuple[int | None, int, int, int]:

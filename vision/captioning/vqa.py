@@ -36,6 +36,7 @@ from vision.captioning.questions import ANSWERS, Question, Thing, ask
 from vision.captioning.scenes import CLASSES, DescribedScenes
 from vision.data.sets import order
 from vision.training import optimizers, schedules
+from vision.training.estimate import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Config(runs.Options):
 SCORE = runs.Score("eval/accuracy", "max", unit="%")
 QUARTER = 0.25
 ASKED = 4  # questions of each scene of an evaluation
+TOGETHER = 250  # questions that are answered at once
 
 
 class Asked(NamedTuple):
@@ -125,7 +127,8 @@ def train(config: Config) -> None:
     optimizer = optimizers.build(
         "adamw", optimizers.groups(model, config.weight_decay, decay_biases=False), config.learning_rate
     )
-    run = runs.Run(config, "vision.captioning.vqa", "shapes", score=SCORE, unit="questions")
+    note = time_needed(config, model, train, held_out(validation), len(test) * ASKED)
+    run = runs.Run(config, "vision.captioning.vqa", "shapes", note=note, score=SCORE, unit="questions")
     scaler = LossScaler(config.fp16, device)
     run.track(model=model, optimizer=optimizer, **scaler.parts)
 
@@ -155,8 +158,28 @@ def train(config: Config) -> None:
             report(run, model, held_out(test))
 
 
+def time_needed(config: Config, model: Answerer, drawn: DescribedScenes, validation: Asked, test: int) -> str:
+    """About how long a run takes, in a sentence. test: questions of the test."""
+    device, count = next(model.parameters()).device, min(TOGETHER, len(validation.questions))
+    asked = training(drawn, 0, config.batch, config.seed)
+    texts = [each.text for each in validation.questions[:count]]
+
+    def update(trial: Answerer) -> None:
+        questions, answers = trial.encode([each.text for each in asked.questions]), answers_of(asked.questions)
+        with precision(config, device):
+            logits = trial(asked.images.to(device), questions.to(device))
+        F.cross_entropy(logits.float(), answers.to(device)).backward()
+
+    return estimate(
+        config, model, update, lambda trial: answer(config, trial, validation.images[:count], texts),
+        tried=count, validation=len(validation.questions), test=test, unit="questions",
+    )  # fmt: skip
+
+
 @torch.no_grad()
-def answer(config: Config, model: Answerer, images: Tensor, questions: Sequence[str], batch: int = 250) -> list[str]:
+def answer(
+    config: Config, model: Answerer, images: Tensor, questions: Sequence[str], batch: int = TOGETHER
+) -> list[str]:
     """The answers to N questions about images (N, 3, H, W) uint8."""
     device, found = next(model.parameters()).device, []
     model.eval()

@@ -17,12 +17,10 @@ Deviation: recipes train with AdamW and a one-cycle schedule; the papers have SG
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -36,7 +34,6 @@ from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
-from runs.progress import duration
 from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
@@ -46,6 +43,7 @@ from vision.segmentation import data, dilated_fcn, fcn, full_resolution, plots, 
 from vision.segmentation.evaluation import evaluate
 from vision.segmentation.segmenter import Segmenter
 from vision.training import optimizers, schedules
+from vision.training.estimate import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +171,7 @@ def train(config: Config) -> None:
         return losses | {"loss/train": total.detach()} | scaler.metrics
 
     try:
-        note = estimate(config, model, batches, sets)
+        note = time_needed(config, model, batches, sets)
         run = runs.Run(
             config, "vision.segmentation", set_name(config.data), note=note, score=SCORE, unit="images",
             follow_up="python -m vision.segmentation predict",
@@ -203,25 +201,13 @@ def shape_of(config: Config, sample: Sample) -> tuple[int, ...]:
     return (3, round(tall * scale), round(wide * scale))
 
 
-def estimate(config: Config, model: Segmenter, batches: data.Batches, sets: data.Images) -> str:
-    """About how long a run takes, in a sentence: measured by two updates, whose gradients are thrown away, and one
-    evaluated image. The generators are left as they were.
-    """
-    trial = copy.deepcopy(model)
-    device = next(trial.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        optimizers.train_mode(trial)
-        for _ in range(2):
-            began = time.monotonic()
-            sum(trial.losses(*batches.training(0)).values()).backward()
-        update = time.monotonic() - began
-        began = time.monotonic()
-        evaluate(trial, sets.validation, 1, len(sets.classes), config.size)
-        found = time.monotonic() - began
-    evaluations = math.ceil(config.steps / config.evaluate_every)
-    images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
-    seconds = update * config.steps / config.batch + found * images
-    return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
+def time_needed(config: Config, model: Segmenter, batches: data.Batches, sets: data.Images) -> str:
+    """About how long a run takes, in a sentence."""
+    return estimate(
+        config, model, lambda trial: sum(trial.losses(*batches.training(0)).values()).backward(),
+        lambda trial: evaluate(trial, sets.validation, 1, len(sets.classes), config.size),
+        tried=1, validation=min(len(sets.validation), config.evaluate_images), test=len(sets.test),
+    )  # fmt: skip
 
 
 def validate(run: runs.Run, model: Segmenter, sets: data.Images) -> None:

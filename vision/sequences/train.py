@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,8 +36,9 @@ from vision import backbones
 from vision.data.sets import set_name
 from vision.sequences.network import SequenceNetwork
 from vision.sequences.recurrent import States, detach
-from vision.sequences.tasks import IGNORE, TASKS, Task
+from vision.sequences.tasks import IGNORE, TASKS, Batch, Task
 from vision.training import schedules
+from vision.training.estimate import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +139,9 @@ def train(config: Config) -> None:
     network = build(config, task).to(device)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     carried = Carried(device, getattr(task, "digest", ""))
+    note = "; ".join(filter(None, (described(task), time_needed(config, network, task))))
     run = runs.Run(
-        config, "vision.sequences", world_name(config), note=described(task), score=SCORE, unit="sequences",
+        config, "vision.sequences", world_name(config), note=note, score=SCORE, unit="sequences",
         follow_up="python -m vision.sequences sample",
     )  # fmt: skip
     run.track(carried=carried, network=network, optimizer=optimizer)  # the text is compared first
@@ -185,13 +188,28 @@ def described(task: Task) -> str | None:
     return f"{len(task.inputs)} characters; {sizes}; SHA-256 {task.digest[:12]}"
 
 
+def time_needed(config: Config, network: SequenceNetwork, task: Task) -> str:
+    """About how long a run takes, in a sentence."""
+    batch, held_out = task.training(0), next(iter(task.held_out("validation")))
+    counts = {part: sum(len(each.inputs) for each in task.held_out(part)) for part in ("validation", "test")}
+
+    def update(trial: SequenceNetwork) -> None:
+        inputs, targets = batch.inputs.to(trial.device), batch.targets.to(trial.device)
+        loss_of(trial(inputs, targets, None)[0], targets).backward()
+
+    return estimate(
+        config, network, update, lambda trial: measure(trial, task, [held_out]),
+        tried=len(held_out.inputs), unit="sequences", **counts,
+    )  # fmt: skip
+
+
 @torch.no_grad()
-def measure(network: SequenceNetwork, task: Task, part: str) -> dict[str, float]:
+def measure(network: SequenceNetwork, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
     """Nats a symbol, accuracy in percent where the right symbols before are read, and, of networks that generate, the
     exact-match accuracy in percent of the sequences that they generate."""
     network.eval()
     nats, right, count, exact, sequences, states = 0.0, 0, 0, 0, 0, None
-    for batch in task.held_out(part):
+    for batch in batches:
         inputs, targets = batch.inputs.to(network.device), batch.targets.to(network.device)
         logits, states = network(inputs, targets, None if batch.begins or not task.streamed else states)
         asked = targets != IGNORE
@@ -210,7 +228,7 @@ def measure(network: SequenceNetwork, task: Task, part: str) -> dict[str, float]
 def evaluate(run: runs.Run, network: SequenceNetwork, task: Task) -> None:
     """Evaluate on the validation part, and write down what the network says."""
     with run.side_task("evaluation", needed=True):
-        found = measure(network, task, "validation")
+        found = measure(network, task, task.held_out("validation"))
     run.log_evaluation({f"eval/{name}": value for name, value in found.items()})
     with run.side_task("sample"), run.writing(f"samples/{run.step + run.stride:012d}.txt") as path:
         said = task.show(network.eval(), torch.Generator().manual_seed(run.config.seed))
@@ -221,7 +239,7 @@ def test(run: runs.Run, network: SequenceNetwork, task: Task) -> None:
     """Test the weights of the best evaluation, once."""
     network, step = best_copy(run, network, "network")
     with run.side_task("evaluation", needed=True):
-        found = measure(network, task, "test")
+        found = measure(network, task, task.held_out("test"))
     run.log_evaluation({f"test/{name}": value for name, value in found.items()} | {"test/of_step": step})
     words = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
     run.bar.say(f"test, weights of step {step:,}: {words}")

@@ -7,5 +7,6 @@ parameter_server.py  `python -m vision.training.parameter_server`: synchronous a
 schedules.py     learning-rate schedules, reduce on plateau, early stopping
 losses.py        cross-entropy, hinge, label smoothing, L1 and L2 penalties
 sampling.py      batch order, few-shot subsets, cross-validation folds
+estimate.py      how long a run takes, before it begins
 augmentation.py  data augmentation by name, mixup, normalization, test-time augmentation
 """
