@@ -1,11 +1,14 @@
 """What detectors write and report: JSON of predictions, VOC's scores, detectors of one's own."""
 
+import dataclasses
 import json
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
+import runs
 from tests.test_detection import small
 from vision import detection
 from vision.data import scenes
@@ -93,3 +96,70 @@ def test_data_in_vocs_format_are_also_scored_by_vocs_rule(tmp_path, monkeypatch)
     train.train(config)
     lines = (tmp_path / "voc" / "detection-1" / "metrics.jsonl").read_text()
     assert '"eval/voc_map"' in lines and '"test/voc_map"' in lines
+
+
+OWN = """
+import torch
+from torch import nn
+
+from vision.detection import Detections
+from vision.detection.detector import Detector
+
+
+class Corner(Detector):
+    keeps_scenes = True
+    recipes = {"shapes": dict(backbone="resnet20", width=0.25, batch=4, learning_rate=1e-2)}
+
+    @classmethod
+    def of(cls, config, backbone, objects, size):
+        return cls(backbone, objects.classes)
+
+    def __init__(self, backbone, classes):
+        super().__init__(backbone)
+        self.head = nn.Linear(backbone.channels[-1], classes)
+
+    def scores(self, images):
+        return self.head(self.features(images)[-1].mean((2, 3)))
+
+    def losses(self, images, sizes, targets):
+        first = torch.stack([target.labels[0] for target in targets])
+        return {"loss/first": nn.functional.cross_entropy(self.scores(images), first)}
+
+    def detect(self, images, sizes):
+        best = self.scores(images).softmax(1).max(1)
+        box = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+        return [Detections(box, score[None], label[None]) for score, label in zip(*best)]
+"""
+
+
+def test_a_detector_in_a_file_of_ones_own(tmp_path, monkeypatch):
+    """Trained, loaded, and shown an image; from another folder, the error says where to run it."""
+    monkeypatch.setattr(scenes, "SIZES", (8, 2, 2))
+    data._scenes.cache_clear()
+    (tmp_path / "my_file.py").write_text(OWN)
+    monkeypatch.delitem(sys.modules, "my_file", raising=False)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        asked = train.recipe(train.Config(model="my_file:Corner"))
+        assert asked.backbone == "resnet20" and asked.batch == 4
+        config = dataclasses.replace(
+            asked, folder=tmp_path, steps=8, evaluate_every=8, log_every=4, wandb="disabled", device="cpu"
+        )
+        train.train(config)
+        data._scenes.cache_clear()
+        run = tmp_path / "shapes" / "detection-1"
+        trained = detection.load(run, "cpu")
+        assert type(trained.model) is sys.modules["my_file"].Corner
+        (found,) = trained.predict([scenes.Scenes(1, seed=9, side=80)[0].image])
+        assert found.boxes.tolist() == [[0, 0, 8, 8]] and trained.names(found)[0] in scenes.Scenes.classes
+        sys.modules.pop("my_file")
+    with pytest.raises(
+        runs.RunError, match="from the folder that holds my_file.py, or put that folder on PYTHONPATH"
+    ):
+        detection.load(run, "cpu")
+    with pytest.raises(ValueError, match="there is no module 'no_package' here.* the folder that holds no_package,"):
+        train.Config(model="no_package.my_file:Corner").validate()
+    (tmp_path / "other_file.py").write_text("import no_such_library")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="cannot be imported: No module named 'no_such_library'"):
+        train.Config(model="other_file:Corner").validate()

@@ -36,15 +36,24 @@ MODELS: dict[str, type[Detector]] = {
 def find(name: str) -> type[Detector]:
     """The class of a detector: a name of MODELS, or `module:Class` of one that is not listed.
 
-    Raises ValueError, with near matches, for any other name.
+    Raises ValueError, with near matches or the way out, for any other name.
     """
     if ":" not in name:
         if name not in MODELS:
             raise ValueError(f"unknown --model {name!r}: {suggestions.one_of(name, MODELS)}")
         return MODELS[name]
     module, _, attribute = name.partition(":")
+    top = module.partition(".")[0]
     try:
         found = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name not in (top, module):  # what the file itself imports
+            raise ValueError(f"--model {name} cannot be imported: {error}") from error
+        there = f"{module.replace('.', '/')}.py" if error.name == module else top
+        raise ValueError(
+            f"--model {name}: there is no module {error.name!r} here. Run the command from the folder that holds "
+            f"{there}, or put that folder on PYTHONPATH"
+        ) from error
     except (ImportError, AttributeError) as error:
         raise ValueError(f"--model {name} is no class of a module that can be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Detector)):
