@@ -9,11 +9,14 @@ import torch
 from PIL import Image
 
 import runs
+from tests import test_detection_metrics as metrics
 from tests.test_detection import small
 from vision import detection
 from vision.data import scenes
 from vision.data.annotated import polygons
+from vision.data.samples import Target
 from vision.detection import data, evaluation, predict, train
+from vision.detection.metrics import CocoEvaluator, libraries
 
 
 def write_png(image, path):
@@ -163,3 +166,35 @@ def test_a_detector_in_a_file_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="cannot be imported: No module named 'no_such_library'"):
         train.Config(model="other_file:Corner").validate()
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks"])
+@pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
+def test_a_library_scores_what_is_asked_for(library, kind):
+    """Equal to our own figures, whose matches by kinds of errors it has; without detections too."""
+    pytest.importorskip(library)
+    own, theirs = CocoEvaluator(metrics.CLASSES, kind), libraries.LibraryEvaluator(metrics.CLASSES, kind, library)
+    assert theirs.results() == own.results()
+    for (guess, names, scores), (rows, labels, crowd) in zip(*metrics.scenes(0, images=5), strict=True):
+        fields, masks = [], [{"masks": torch.from_numpy(metrics.masks_of(each))} for each in (guess, rows)]
+        for each in (guess, scores, names, rows, labels, crowd):
+            fields.append(torch.from_numpy(each))
+        found = detection.Detections(*fields[:3], **masks[0])
+        for evaluator in (own, theirs):
+            evaluator.add(found, Target(boxes=fields[3], labels=fields[4], crowd=fields[5], **masks[1]))
+    assert own.results()["map"] > 0.1 and theirs.results() == pytest.approx(own.results(), abs=1e-6)
+    assert train.count_errors(theirs) == train.count_errors(own)
+
+
+def test_the_library_of_a_run(tmp_path, monkeypatch):
+    """Named where it is not installed, before anything is read; else asked for boxes and masks."""
+    config = small("mask_rcnn", evaluator="hotcoco", folder=tmp_path, data="nowhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(libraries.importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(ValueError, match="--evaluator hotcoco: it is not installed. pip install hotcoco"):
+            train.train(config)
+    few = scenes.Scenes(1, seed=7, side=64)
+    sets = data.Images(few, few, few, few.classes, [], True)
+    found = evaluation.evaluators(train.build(config, sets.objects), sets, "hotcoco")
+    kinds = {name: (type(each), each.kind) for name, each in found.items()}
+    assert kinds == {"": (libraries.LibraryEvaluator, "boxes"), "mask_": (libraries.LibraryEvaluator, "masks")}

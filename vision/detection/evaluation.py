@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from vision.detection import data
 from vision.detection.detections import Detections
 from vision.detection.detector import Detector
 from vision.detection.metrics import CocoEvaluator, VocEvaluator
+from vision.detection.metrics.libraries import Library, LibraryEvaluator
 from vision.detection.metrics.overlaps import COCO_SIGMAS
 from vision.ops import masks
 
@@ -43,15 +44,21 @@ def find(model: Detector, images: Sequence[Tensor], size: int | None, longest: i
     return results
 
 
-def evaluators(model: Detector, sets: data.Images) -> Scored:
+def evaluators(model: Detector, sets: data.Images, library: Library = "own") -> Scored:
     """The evaluators of what a detector finds: that of boxes is "", and "voc_" has VOC's rule of 2010 to 2012, which
-    does not count difficult objects, at an IoU of 0.5."""
+    does not count difficult objects, at an IoU of 0.5. library: by which boxes and masks are scored."""
     objects = sets.objects
-    found: Scored = {"": CocoEvaluator(objects.classes)}
+
+    def coco(kind: Literal["boxes", "masks"]) -> CocoEvaluator:
+        if library == "own":
+            return CocoEvaluator(objects.classes, kind)
+        return LibraryEvaluator(objects.classes, kind, library)
+
+    found: Scored = {"": coco("boxes")}
     if sets.format == "voc":
         found["voc_"] = VocEvaluator(objects.classes)
     if model.kind == "masks" and objects.masks:
-        found["mask_"] = CocoEvaluator(objects.classes, "masks")
+        found["mask_"] = coco("masks")
     if model.kind == "keypoints" and objects.keypoints:
         sigmas = COCO_SIGMAS if objects.keypoints == len(COCO_SIGMAS) else (SIGMA,) * objects.keypoints
         found["keypoint_"] = CocoEvaluator(objects.classes, "keypoints", sigmas)
@@ -68,7 +75,7 @@ def evaluate(
     shown: int = 0,
 ) -> tuple[Scored, Shown]:
     """Score the first `count` samples, and keep the first `shown` for pictures."""
-    scored, kept = evaluators(model, sets), []
+    scored, kept = evaluators(model, sets, config.evaluator), []
     for begin in range(0, count, config.batch):
         part = [samples[index] for index in range(begin, min(begin + config.batch, count))]
         found = find(model, [sample.image for sample in part], size, config.longest)

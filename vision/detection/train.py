@@ -43,7 +43,8 @@ from vision.data.sets import set_name
 from vision.detection import data, detector, models, plots
 from vision.detection.detector import Detector, Objects
 from vision.detection.evaluation import Scored, evaluate
-from vision.detection.metrics import count_errors
+from vision.detection.metrics import count_errors, libraries
+from vision.detection.metrics.libraries import Library
 from vision.detection.models import MODELS
 from vision.training import optimizers, schedules
 
@@ -87,6 +88,7 @@ class Config(runs.Options):
     )
     evaluate_every: Count = 5_000  # images shown between evaluations
     evaluate_images: Count = 500  # validation images at most, the first
+    evaluator: Library = "own"  # of boxes and masks; hotcoco and pycocotools, to compare, have to be installed
     pictures: Whole = 8  # validation images drawn with what was found at each evaluation
     log_every: Count = 500  # images shown a line of metrics.jsonl
     bf16: bool = True  # maps in bfloat16 where CPU or GPU is fast at it; boxes and weights stay float32
@@ -152,6 +154,7 @@ def loader(
 
 def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
+    libraries.check(config.evaluator)
     sets = data.load(config.data, config.format)
     for note in sets.notes:
         Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@
 
 coco.py      average precision and recall by COCO's rules; greedy.py: its matching, of all images at once
 voc.py       average precision by the rules of Pascal VOC 2007, and of 2010 and later
+libraries.py the same by pycocotools or hotcoco, where they are installed
 errors.py    errors by kind: classification, localization, duplicate, background, missed
 overlaps.py  IoU of boxes, IoU of masks, similarity of keypoints
 """
