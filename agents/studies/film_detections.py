@@ -8,7 +8,8 @@
 The game is played at random, as in recordings, or by an agent, from a seed that neither recordings nor training use.
 What is drawn are the boxes, and masks where the detector finds them, of --least score, on the console's own screens,
 which are what recordings hold. The film is in videos/ of the detector's run, and the time of a frame is printed. It
-goes on over lost lives and, where a game ends before the film does, with another one.
+goes on over lost lives and, where a game ends before the film does, with another one. Films of a run that still
+trains are copied to W&B at the run's end; those of a finished run are in its folder only.
 """
 
 from __future__ import annotations
