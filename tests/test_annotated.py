@@ -112,6 +112,32 @@ def test_voc(tmp_path):
     assert kinds(sets) == expected | {"image without objects": 1}
 
 
+def test_masks_of_vocs_objects(tmp_path):
+    """By the objects' numbers in the order of the .xml; the box of those without one, and without a file."""
+    for name in "abcdef":
+        voc(
+            tmp_path,
+            name,
+            [("dog", False, (1, 1, 10, 20)), ("", False, (1, 1, 5, 5)), ("cat", False, (21, 1, 30, 10))],
+        )
+    numbers = np.zeros((40, 60), dtype=np.uint8)
+    numbers[2:18, 3:9], numbers[1, 1], numbers[0:4, 20:24] = 1, 255, 3
+    folder = tmp_path / "SegmentationObject"
+    folder.mkdir()
+    odd = np.where(numbers == 3, 9, numbers)
+    for name, image in {"a": numbers, "b": odd, "c": numbers[:30], "d": np.dstack([numbers] * 3)}.items():
+        Image.fromarray(image).save(folder / f"{name}.png")
+    sets = annotated.load(tmp_path)
+    found = {sample.path.stem: part.target(row) for part in sets[:3] for row, sample in enumerate(part.annotations)}
+    assert np.array_equal(found["a"].masks[0], numbers == 1) and np.array_equal(found["a"].masks[1], numbers == 3)
+    assert np.array_equal(found["b"].masks[0], numbers == 1)
+    assert found["b"].masks[1].sum() == 10 * 10
+    assert all(found[name].masks[0].sum() == 10 * 20 for name in "cdef")
+    expected = {"mask of no object": 1, "object without a mask": 1, "unreadable mask of objects": 1}
+    expected |= {"run lengths of another size than the image": 2, "damaged annotation": 6}
+    assert kinds(sets) == expected
+
+
 def test_yolo(tmp_path):
     for number in range(6):
         part = "train" if number < 4 else "val"

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from vision import backbones, segmentation
-from vision.data import mask_folders, scenes
+from vision.data import image_files, mask_folders, scenes
 from vision.data.annotated import problems
 from vision.data.annotated.coco_writer import CocoWriter, Instance
 from vision.data.samples import IGNORE, Sample, Target
@@ -329,7 +329,7 @@ def test_a_run_learns_resumes_and_predicts(tmp_path, few, stop_at):
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
     (again,) = predict.main(predict.Config(whole, (tmp_path / "a.png",), tmp_path / "out", "cpu"))
     assert torch.equal(again, found) and (tmp_path / "out" / "a.png").exists()
-    assert torch.equal(mask_folders.read_mask(tmp_path / "out" / "a-mask.png").long(), found)
+    assert torch.equal(image_files.read_mask(tmp_path / "out" / "a-mask.png").long(), found)
 
 
 # Mean IoU on scenes of 48 pixels, by what strides allow: scores lie 16, 8, 4 and 8 pixels apart, patches 2.

@@ -70,6 +70,21 @@ def read_whole(path: str | Path, upright: bool = True) -> Tensor:
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
+def read_mask(path: str | Path) -> Tensor:
+    """The numbers (H, W) uint8 of a mask's pixels, of classes or objects, gray or of a palette.
+
+    Raises ValueError that names the file for other images.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            check_size(image)
+            if image.mode not in ("P", "L", "1"):
+                raise ValueError(f"its pixels are {image.mode}, not gray or of a palette, which numbers are")
+            return torch.from_numpy(np.array(image).astype(np.uint8))
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot be read as a mask: {error}") from error
+
+
 class Inspection(NamedTuple):
     """What an image file says of itself."""
 

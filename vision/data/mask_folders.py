@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from vision.data import image_files
 from vision.data.annotated.images import DECODED, PARTS, SEED, TENTH
@@ -51,7 +49,7 @@ class MaskedImages(Sequence):
     def __getitem__(self, index: int) -> Sample:
         """Raises ValueError that names a file that cannot be read, or whose mask has a number that is no class."""
         image, mask = self.pairs[index]
-        classes = read_mask(mask).long()
+        classes = image_files.read_mask(mask).long()
         classes[classes == self.void] = IGNORE
         wrong = classes[(classes >= self.classes) & (classes != IGNORE)]
         if len(wrong):
@@ -70,18 +68,6 @@ class MaskedSets(NamedTuple):
     test: MaskedImages
     classes: tuple[str, ...]  # names, in the order of their numbers
     problems: list[Problem]
-
-
-def read_mask(path: Path) -> Tensor:
-    """The class numbers (H, W) uint8 of a mask's pixels. Raises ValueError that names the file for other images."""
-    try:
-        with Image.open(path, formats=image_files.FORMATS) as image:
-            image_files.check_size(image)
-            if image.mode not in ("P", "L", "1"):
-                raise ValueError(f"its pixels are {image.mode}, not gray or of a palette, which class numbers are")
-            return torch.from_numpy(np.array(image).astype(np.uint8))
-    except Exception as error:  # Pillow's plugins may raise anything
-        raise ValueError(f"{path} cannot be read as a mask: {error}") from error
 
 
 def fits(folder: Path) -> bool:
@@ -183,7 +169,7 @@ def _checked(image: Path, mask: Path, whole: bool) -> Numbers | Problem:
     except ValueError as error:
         return Problem("unreadable image", image.name, str(error.__cause__ or error))
     try:
-        classes = read_mask(mask)
+        classes = image_files.read_mask(mask)
     except ValueError as error:
         return Problem("unreadable mask", mask.name, str(error.__cause__ or error), image)
     size, other = one.size[::-1] if one.turns else one.size, tuple(classes.shape)

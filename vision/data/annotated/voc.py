@@ -1,6 +1,8 @@
-"""Pascal VOC's XML: boxes and difficult objects (Everingham et al. 2010).
+"""Pascal VOC's XML: boxes, difficult objects and masks (Everingham et al. 2010).
 
 Annotations/*.xml beside JPEGImages/ and ImageSets/Main/{train,val,test}.txt; or .xml files beside their images.
+SegmentationObject/*.png, for some of the images, number the pixels of the objects, from 1 in the order of the .xml; 0
+is background, 255 void.
 Pixels are counted from 1 there, and the last one belongs to the box: (xmin, ymin, xmax, ymax) is (xmin - 1, ymin - 1,
 xmax, ymax) here. Difficult objects are Target.crowd. Where there are no lists, images without an .xml are named; with
 lists, what they do not name is not read.
@@ -12,11 +14,16 @@ import os
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
+from vision.data import image_files
 from vision.data.annotated.images import PARTS, Annotation, Object, note_unlisted, part_of
+from vision.data.annotated.polygons import Segment, runs_of
 from vision.data.annotated.problems import Problem
 from vision.data.image_files import SUFFIXES
 
 LARGEST = 1 << 24  # bytes of a file
+VOID = 255  # number of the pixels of no object in particular: borders, and what is hard to tell
 
 
 def fits(folder: Path) -> bool:
@@ -56,6 +63,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
             degenerate = right <= left or bottom <= top  # one pixel by the rule, but nobody means that
             box = corners if degenerate else (left - 1, top - 1, right, bottom)
             annotation.objects.append(Object(box, classes.index(name), where, crowd=difficult))
+        _add_masks(annotation, len(objects), folder, problems)
     for stem, part in sorted(listed.items()):
         if not any(annotation.path.stem == stem for annotation in parts.get(part, ())):
             if not any(os.path.isfile(place / f"{stem}.xml") for place in _places(folder)):
@@ -66,6 +74,30 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
         beside = (folder / "JPEGImages", folder / "images", *_places(folder))
         note_unlisted({*beside, *(path.parent for path in used)}, used, problems, lambda path: path.stem not in stems)
     return parts, classes
+
+
+def _add_masks(annotation: Annotation, count: int, folder: Path, problems: list[Problem]) -> None:
+    """Give an image's objects their masks, if it has a file of them. count: of objects in its .xml."""
+    path = folder / "SegmentationObject" / f"{annotation.path.stem}.png"
+    if not os.path.isfile(path):
+        return
+    try:
+        numbers = image_files.read_mask(path).numpy()
+    except ValueError as error:
+        problems.append(
+            Problem("unreadable mask of objects", path.name, str(error.__cause__ or error), annotation.path)
+        )
+        return
+    unknown = sorted(set(np.unique(numbers).tolist()) - {*range(count + 1), VOID})
+    if unknown:
+        words = f"{', '.join(map(str, unknown))}, and there are {count} objects"
+        problems.append(Problem("mask of no object", path.name, words, annotation.path))
+    for row, each in enumerate(annotation.objects):
+        mask = numbers == int(each.name.split()[-1])
+        if mask.any():
+            annotation.objects[row] = each._replace(segment=Segment(counts=runs_of(mask), size=mask.shape))
+        else:
+            problems.append(Problem("object without a mask", f"{path.name} {each.name}", "", annotation.path))
 
 
 def _read(path: Path, folder: Path) -> tuple[Annotation, list[tuple]]:
