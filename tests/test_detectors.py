@@ -256,7 +256,7 @@ def test_a_detector_of_ones_own_is_a_file_and_a_class():
     assert models.find("vision.detection.fcos:FCOS") is fcos.FCOS
     for name, words in {
         "vision.detection.fcos:Missing": "no class of a module",
-        "no_such_module:Detector": "no class of a module",
+        "no_such_module:Detector": "there is no module",
         "vision.detection.fcos:Options": "no subclass",
         "fcoz": "did you mean 'fcos'",
     }.items():
