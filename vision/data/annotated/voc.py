@@ -52,6 +52,7 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
             names |= {name for name, *_ in objects if name}
     classes = tuple(sorted(names))
     for annotation, objects in raw:
+        numbers = _numbered(annotation, len(objects), folder, problems)
         for number, (name, corners, difficult) in enumerate(objects, start=1):
             where = f"object {number}"
             if not name or corners is None:
@@ -62,8 +63,12 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
             left, top, right, bottom = corners
             degenerate = right <= left or bottom <= top  # one pixel by the rule, but nobody means that
             box = corners if degenerate else (left - 1, top - 1, right, bottom)
-            annotation.objects.append(Object(box, classes.index(name), where, crowd=difficult))
-        _add_masks(annotation, len(objects), folder, problems)
+            segment = None
+            if numbers is not None and (mask := numbers == number).any():
+                segment = Segment(counts=runs_of(mask), size=mask.shape)
+            elif numbers is not None:
+                problems.append(Problem("object without a mask", f"{annotation.source} {where}", "", annotation.path))
+            annotation.objects.append(Object(box, classes.index(name), where, crowd=difficult, segment=segment))
     for stem, part in sorted(listed.items()):
         if not any(annotation.path.stem == stem for annotation in parts.get(part, ())):
             if not any(os.path.isfile(place / f"{stem}.xml") for place in _places(folder)):
@@ -76,28 +81,21 @@ def read(folder: Path, problems: list[Problem]) -> tuple[dict[str, list[Annotati
     return parts, classes
 
 
-def _add_masks(annotation: Annotation, count: int, folder: Path, problems: list[Problem]) -> None:
-    """Give an image's objects their masks, if it has a file of them. count: of objects in its .xml."""
+def _numbered(annotation: Annotation, count: int, folder: Path, problems: list[Problem]) -> np.ndarray | None:
+    """The objects' numbers (H, W) uint8 of an image's pixels, if it has a file of them. count: of objects."""
     path = folder / "SegmentationObject" / f"{annotation.path.stem}.png"
     if not os.path.isfile(path):
-        return
+        return None
     try:
         numbers = image_files.read_mask(path).numpy()
     except ValueError as error:
-        problems.append(
-            Problem("unreadable mask of objects", path.name, str(error.__cause__ or error), annotation.path)
-        )
-        return
-    unknown = sorted(set(np.unique(numbers).tolist()) - {*range(count + 1), VOID})
-    if unknown:
+        words = str(error.__cause__ or error)
+        problems.append(Problem("unreadable mask of objects", path.name, words, annotation.path))
+        return None
+    if unknown := sorted(set(np.unique(numbers).tolist()) - {*range(count + 1), VOID}):
         words = f"{', '.join(map(str, unknown))}, and there are {count} objects"
         problems.append(Problem("mask of no object", path.name, words, annotation.path))
-    for row, each in enumerate(annotation.objects):
-        mask = numbers == int(each.name.split()[-1])
-        if mask.any():
-            annotation.objects[row] = each._replace(segment=Segment(counts=runs_of(mask), size=mask.shape))
-        else:
-            problems.append(Problem("object without a mask", f"{path.name} {each.name}", "", annotation.path))
+    return numbers
 
 
 def _read(path: Path, folder: Path) -> tuple[Annotation, list[tuple]]:
