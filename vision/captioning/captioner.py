@@ -60,7 +60,7 @@ class Captioner(nn.Module):
         if drawn is not None:
             chosen = weights.gather(2, drawn.clamp(min=0)[..., None]).squeeze(2)
             rewards, entropies = attention.rewards_to_go(-nats.detach()), attention.entropy(weights)
-            found["train/entropy"] = entropies[there].mean().detach()
+            found["train/entropy"] = ((entropies * there).sum() / there.sum()).detach()
             there = there & (drawn >= 0)
             scored = attention.reinforce(chosen, rewards, baseline.of(rewards), entropies, there, options.exploration)
             found["loss/reinforce"] = share * options.reinforce * scored
