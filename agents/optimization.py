@@ -59,7 +59,7 @@ def adam(config: Any, network: nn.Module) -> torch.optim.Adam:
 
 
 def muon(config: Any, network: nn.Module) -> Muon:
-    """Muon over the weights that require gradients (vision/training/muon.py), with a momentum of 0.9.
+    """Muon (vision/training/muon.py), with a momentum of 0.9, over the weights that require gradients.
 
     config: with learning_rate, compile and capture.
     """

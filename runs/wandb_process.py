@@ -3,9 +3,9 @@
 It reads metrics.jsonl, clock.jsonl, videos/ and the pictures of samples/, reconstructions/ and predictions/ as they
 grow, and at the end films without a step in their names, and the best weights, which become versions of the artifacts
 `backbone` and `checkpoint`, with the run's name as an alias. It ends when its standard input is closed: the run has
-ended then, or was killed. Where W&B does not answer, or its service hangs, it
-starts again offline and copies the whole folder into one offline run. A resumed run is copied from its first line,
-and earlier offline runs are deleted: there is one offline run, and one curve after `wandb sync`. Online,
+ended then, or was killed. Where W&B does not answer, or its service hangs, it starts again offline and copies the
+whole folder into one offline run. A resumed run is copied from its first line, and earlier offline runs are deleted:
+there is one offline run, and one curve after `wandb sync`. Online,
 wandb/handed.txt says what was handed to W&B in which order: what has arrived of it, by W&B's own count, is not sent
 again.
 """

@@ -46,7 +46,7 @@ def find(model: Detector, images: Sequence[Tensor], size: int | None, longest: i
 
 def evaluators(model: Detector, sets: data.Images, library: Library = "own") -> Scored:
     """The evaluators of what a detector finds: that of boxes is "", and "voc_" has VOC's rule of 2010 to 2012, which
-    does not count difficult objects, at an IoU of 0.5. library: by which boxes and masks are scored."""
+    does not count difficult objects, at an IoU of 0.5. library: that scores boxes and masks by COCO's rules."""
     objects = sets.objects
 
     def coco(kind: Literal["boxes", "masks"]) -> CocoEvaluator:

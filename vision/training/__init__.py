@@ -1,6 +1,7 @@
 """Training of every vision task: what tasks share beside backbones and data.
 
 optimizers.py    optimizers by name, frozen layers, parameter groups, weight averaging, max-norm constraint
+muon.py          Muon: orthogonalized momentum
 second_order.py  Newton, BFGS, L-BFGS; line_search.py: strong Wolfe conditions
 optimizer_paths.py   `python -m vision.training.optimizer_paths`: their paths as a film
 parameter_server.py  `python -m vision.training.parameter_server`: synchronous against asynchronous SGD, a picture

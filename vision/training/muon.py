@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are orthogonalized.
+"""Muon: an optimizer that orthogonalizes the momentum of weight matrices.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The update of a weight matrix is its
 Nesterov momentum with all singular values near 1, by five Newton-Schulz iterations; a convolution's kernel (out, in,
@@ -97,7 +97,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(weights, [update.view(weights[0].shape) for update in updates])
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> None:
-        """Update a weight by Adam (Kingma & Ba 2014). Their number is a tensor, for captured updates."""
+        """Update a weight by Adam (Kingma & Ba 2014). The count of updates is a tensor, for CUDA graphs."""
         state, betas = self.state[weight], (group["momentum"], group["beta_2"])
         if not state:
             state.update(updates=weight.new_zeros(()), mean=torch.zeros_like(weight), square=torch.zeros_like(weight))

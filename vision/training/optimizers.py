@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, Callable[[list[dict], float, float], Optimizer]] = {  # of
     "adam": lambda groups, rate, momentum: torch.optim.Adam(groups, rate, (momentum, 0.999)),
     # Loshchilov & Hutter 2017, arXiv 1711.05101
     "adamw": lambda groups, rate, momentum: torch.optim.AdamW(groups, rate, (momentum, 0.999)),
-    # Jordan et al. 2024: matrices by orthogonalized momentum, the other weights by AdamW
+    # Jordan et al. 2024; weights that are no matrices by AdamW. momentum is beta_1 there: muon.py
     "muon": lambda groups, rate, momentum: Muon(groups, rate, momentum),
     # up to 10 iterations a batch with a strong-Wolfe line search, for large batches: second_order.py. The Hessian, an
     # estimate of its inverse, and one of the last 10 steps alone
