@@ -21,7 +21,7 @@ from vision.data.samples import Sample, Target
 PARTS = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 TENTH = 10  # one image of so many is cut
 SEED = 0  # of what is cut
-DECODED = 5_000  # images at most that are all decoded before training: 8 seconds of a core at 640 x 480
+DECODED = 5_000  # images at most that are all decoded before training, which takes seconds
 TOLERATED = 1.0  # pixels that a box may reach beyond its image without being named: annotations count from 0 or 1
 
 
