@@ -1,10 +1,10 @@
 """Explanations of agents: which pixels an action's value or probability depends on, as a film beside the values.
 
-Saliency (Simonyan et al. 2013), Grad-CAM (Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013), and perturbation
-saliency as Greydanus et al. 2018 define it, of the score of the action with the highest one: Huber et al. 2022 show
-that the sum over all actions hardly depends on the output layer. For soft attention (Mott et al. 2019) there is also
-the attention itself. A policy with `network` and `scores` can be explained, see agents/evaluation.py; films of hard
-attention show its glimpses anyway.
+Saliency (Simonyan et al. 2013), Grad-CAM (Selvaraju et al. 2016), HiResCAM (Draelos & Carin 2020), occlusion (Zeiler
+& Fergus 2013), and perturbation saliency as Greydanus et al. 2018 define it, of the score of the action with the
+highest one: Huber et al. 2022 show that the sum over all actions hardly depends on the output layer. For soft
+attention (Mott et al. 2019) there is also the attention itself. A policy with `network` and `scores` can be
+explained, see agents/evaluation.py; films of hard attention show its glimpses anyway.
 """
 
 from __future__ import annotations
@@ -67,20 +67,31 @@ def _attention(model: ActionScores, observation: Tensor, action: Tensor) -> Tens
     return found.clone()  # of inference mode
 
 
-EXPLANATIONS: dict[str, Callable[[ActionScores, Tensor, Tensor], Tensor]] = {  # -> maps (B, H, W), not negative
+EXPLANATIONS: dict[str, Callable[..., Tensor]] = {  # -> maps (B, H, W), not negative
     "saliency": _saliency,
     "gradcam": class_activation.grad_cam,
+    "hirescam": class_activation.hires_cam,
     "perturbation": _perturbation,
     "occlusion": _occlusion,
     "attention": _attention,
 }
+OF_A_MAP = ("gradcam", "hirescam")  # of one of the backbone's maps
 
 
-def explain(method: str, policy: Policy, observation: Tensor) -> tuple[Tensor, Tensor]:
+def attribute(method: str, model: ActionScores, observation: Tensor, action: Tensor, stage: int = -1) -> Tensor:
+    """A method's maps (N, H, W), not negative, of observations (N, C, H, W) for actions (N,).
+
+    stage: whose map the methods of OF_A_MAP weight, from 0 or from the end: -1 is the coarsest.
+    """
+    options = {"layer": stage} if method in OF_A_MAP else {}
+    return EXPLANATIONS[method](model, observation, action, **options)
+
+
+def explain(method: str, policy: Policy, observation: Tensor, stage: int = -1) -> tuple[Tensor, Tensor]:
     """The map (N, H, W) of each observation (N, C, H, W) for its best action, and the scores (N, A) of all.
 
-    Call it after the policy has acted on the observation. Raises ValueError for observations that are no pictures,
-    policies without scores, and attention where there is none.
+    Call it after the policy has acted on the observation. stage: as of attribute. Raises ValueError for observations
+    that are no pictures, policies without scores, and attention where there is none.
     """
     if observation.dim() != 4 or observation.dtype != torch.uint8:
         seen = tuple(observation.shape[1:])
@@ -88,7 +99,7 @@ def explain(method: str, policy: Policy, observation: Tensor) -> tuple[Tensor, T
     model = ActionScores(policy)
     with torch.no_grad():
         scores = model(observation)
-    return EXPLANATIONS[method](model, observation, scores.argmax(1)).detach(), scores.detach()
+    return attribute(method, model, observation, scores.argmax(1), stage).detach(), scores.detach()
 
 
 class Explained:
@@ -97,12 +108,12 @@ class Explained:
     The brightness of maps is comparable within the film: it is relative to the highest value of the last seconds.
     """
 
-    def __init__(self, method: str, policy: Policy) -> None:
-        self.method, self.policy, self.highest = method, policy, 0.0
+    def __init__(self, method: str, policy: Policy, stage: int = -1) -> None:
+        self.method, self.policy, self.stage, self.highest = method, policy, stage, 0.0
 
     def __call__(self, frame: np.ndarray, observation: Tensor) -> np.ndarray:
         """The frame (H, W, 3) uint8 with map and values, (H', W', 3), of an observation (1, C, H, W)."""
-        found, scores = explain(self.method, self.policy, observation)
+        found, scores = explain(self.method, self.policy, observation, self.stage)
         high = torch.quantile(found.float().flatten(), pictures.PERCENTILE / 100).item()
         self.highest = max(high, 0.95 * self.highest, 1e-30)
         level = (found[0] / self.highest).clamp(0, 1).float().cpu().numpy()

@@ -42,6 +42,8 @@ from runs.log import finite
 from runs.printing import printable
 from runs.progress import Bar
 
+Explanation = Literal["saliency", "gradcam", "hirescam", "perturbation", "occlusion", "attention"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -53,7 +55,8 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda, mps
     film: bool = True  # write a game as mp4, from the same seed as the first one
     film_seconds: NonNegative = 120.0  # at most, of film; 0 for none
-    explain: Literal["saliency", "gradcam", "perturbation", "occlusion", "attention"] | None = None  # in the film
+    explain: Explanation | None = None  # drawn into the film
+    stage: int = -1  # whose map gradcam and hirescam weight, from 0 or from the end
     import_world: bool = False  # import the package of a world "package:Id" that the folder names: this runs its code
     out: Path | None = None  # folder for watch.jsonl and videos/; None: the run's own
     export_coco: Path | None = None  # folder for labeled images of its games, recorded instead of scores
@@ -115,7 +118,7 @@ def main(config: Config) -> None:
             if config.explain:
                 from agents.explanations import Explained  # here: most calls would only start more slowly by it
 
-                draw = Explained(config.explain, policy)
+                draw = Explained(config.explain, policy, config.stage)
             print(f"filming a game, at most {config.film_seconds:g} s of it", file=sys.stderr, flush=True)
             with optional("film", place):
                 total, ended = film(

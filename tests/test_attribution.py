@@ -21,6 +21,7 @@ METHODS = {
     "deconvnet": deconvnet,
     "cam": class_activation.cam,
     "grad_cam": class_activation.grad_cam,
+    "hires_cam": class_activation.hires_cam,
     "guided_grad_cam": class_activation.guided_grad_cam,
     "occlusion": lambda *arguments: occlusion.occlusion(*arguments, window=8, stride=8),
 }
@@ -166,6 +167,38 @@ def test_cam_is_grad_cam_of_a_pooled_head(model):
     torch.testing.assert_close(cam.mean((1, 2)), logits)
     with pytest.raises(ValueError, match="Grad-CAM"):
         class_activation.cam(classifier("lenet5", (3, 32, 32)), pictures(2, (3, 32, 32)))
+
+
+class TwoPlaces(nn.Module):
+    """A map of the image itself, (B, 1, 1, 2), and a linear layer with a weight a place: score = 3 x1 - 2 x2."""
+
+    def __init__(self):
+        super().__init__()
+        self.map = nn.Identity()
+
+    def forward(self, images):
+        return (self.map(images) * torch.tensor([3.0, -2.0])).sum((2, 3))
+
+
+def test_hires_cam_by_hand():
+    """Each place has its own weight; Grad-CAM gives both the mean of the two, 0.5, and points at x2."""
+    model, images = TwoPlaces(), torch.tensor([[[[1.0, 4.0]]]])
+    assert class_activation.hires_cam_map(model, images, 0, model.map).tolist() == [[[3.0, -8.0]]]
+    assert class_activation.hires_cam(model, images, 0, model.map).tolist() == [[[3.0, 0.0]]]
+    assert class_activation.grad_cam_map(model, images, 0, model.map).tolist() == [[[0.5, 2.0]]]
+    with pytest.raises(ValueError, match="has no places"):
+        hand = Hand()
+        class_activation.hires_cam_map(hand, torch.ones(1, 1, 1, 2), 0, hand.relu)
+
+
+def test_hires_cam_is_grad_cam_of_a_pooled_head(model):
+    images, classes = pictures(), torch.tensor([1, 2, 3])
+    maps = (method(model, images, classes) for method in (class_activation.hires_cam, class_activation.grad_cam))
+    torch.testing.assert_close(*maps)
+    earlier = (
+        method(model, images, classes, 0) for method in (class_activation.hires_cam, class_activation.grad_cam)
+    )
+    assert not torch.allclose(*earlier)
 
 
 def test_occlusion_by_hand():

@@ -13,6 +13,7 @@ import envs
 from agents import a2c, dqn, explanations, ppo, r2d2, soft_attention, watch
 from agents.networks import actor_critic, q_network, recurrent_q
 from agents.q_learning import make_policy
+from vision.interpretation import class_activation
 
 WORLDS = 2
 
@@ -55,8 +56,20 @@ def test_every_policy_is_explained_by_every_method(kind):
         with torch.inference_mode():
             found, scores = explanations.explain(method, policy, world.observation[:1])
         assert found.shape == (1, *size) and found.isfinite().all() and (found >= 0).all(), method
-        assert scores.shape == (1, world.actions) and found.max() > 0 or method == "gradcam"
+        assert scores.shape == (1, world.actions) and found.max() > 0 or method in explanations.OF_A_MAP
     assert all(weight.grad is None for weight in policy.network.parameters())
+    world.close()
+
+
+def test_class_activation_maps_are_of_the_stage_asked_for():
+    policy, world = policy_of("values")
+    model, observation, action = explanations.ActionScores(policy), world.observation[:1], torch.tensor([0])
+    for method, function in (("gradcam", class_activation.grad_cam), ("hirescam", class_activation.hires_cam)):
+        fine = explanations.attribute(method, model, observation, action, 0)
+        torch.testing.assert_close(fine, function(model, observation, action, 0))
+        best, scores = explanations.explain(method, policy, observation, 0)
+        torch.testing.assert_close(best, function(model, observation, scores.argmax(1), 0))
+        assert not torch.equal(fine, explanations.attribute(method, model, observation, action))
     world.close()
 
 

@@ -2,7 +2,7 @@
 
 gradients.py            gradients of a class score by pixels or a layer's output
 attribution.py          saliency, gradient x input, guided backpropagation, deconvnet
-class_activation.py     CAM, Grad-CAM, guided Grad-CAM
+class_activation.py     CAM, Grad-CAM, HiResCAM, guided Grad-CAM
 occlusion.py            occlusion maps, perturbation saliency
 localization.py         pointing game, relevance mass and rank accuracy
 sanity_check.py         do the maps depend on the weights

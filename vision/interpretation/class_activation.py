@@ -1,9 +1,10 @@
-"""Class activation maps: CAM, Grad-CAM and guided Grad-CAM.
+"""Class activation maps: CAM, Grad-CAM, HiResCAM and guided Grad-CAM.
 
     map = grad_cam(model, images, classes)                  # (B, H, W), where in the image a class is
 
-Zhou et al. 2015 (arXiv 1512.04150), Selvaraju et al. 2016 (arXiv 1610.02391). A model, its images and classes are
-those of gradients.py. `layer` is a module, or the number of the backbone's map: -1, the coarsest, unless given.
+Zhou et al. 2015 (arXiv 1512.04150), Selvaraju et al. 2016 (arXiv 1610.02391), Draelos & Carin 2020 (arXiv
+2011.08891). A model, its images and classes are those of gradients.py. `layer` is a module, or the number of the
+backbone's map: -1, the coarsest, unless given.
 """
 
 from __future__ import annotations
@@ -48,15 +49,30 @@ def grad_cam_map(model: Model, images: Tensor, classes: Classes = None, layer: L
     Selvaraju et al. 2016, equations 1 and 2, before its ReLU: channels weighted by the mean over places of the
     gradient of the class score. Raises ValueError for a layer whose output has no places.
     """
-    output, gradient = layer_gradients(model, images, classes, layer)
-    if output.dim() != 4:
-        raise ValueError(f"the layer's output {tuple(output.shape)} has no places: choose a convolutional layer")
+    output, gradient = _places(model, images, classes, layer)
     return (output * gradient.mean((2, 3), keepdim=True)).sum(1)
 
 
 def grad_cam(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
     """Grad-CAM (B, H, W), not negative, enlarged to the images (B, C, H, W)."""
     return resize(grad_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:])
+
+
+def hires_cam_map(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
+    """HiResCAM (B, h, w), signed, at the layer's resolution, of images (B, C, H, W).
+
+    Draelos & Carin 2020: the layer's output times the gradient of the class score, place by place, summed over
+    channels. Where one linear layer follows the map, its sum is the score without the bias. With global average
+    pooling it equals Grad-CAM, whose mean over places loses what a layer with weights for each place has learned.
+    Raises ValueError for a layer whose output has no places.
+    """
+    output, gradient = _places(model, images, classes, layer)
+    return (output * gradient).sum(1)
+
+
+def hires_cam(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
+    """HiResCAM (B, H, W), not negative, enlarged to the images (B, C, H, W)."""
+    return resize(hires_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:])
 
 
 def guided_grad_cam(
@@ -76,3 +92,11 @@ def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str = "biline
     """Maps (B, h, w) enlarged to (B, *size)."""
     options = {} if mode == "nearest" else {"align_corners": False}
     return F.interpolate(maps[:, None], tuple(size), mode=mode, **options)[:, 0]
+
+
+def _places(model: Model, images: Tensor, classes: Classes, layer: Layer) -> tuple[Tensor, Tensor]:
+    """A layer's output (B, N, h, w), and the gradient of each class score by it."""
+    output, gradient = layer_gradients(model, images, classes, layer)
+    if output.dim() != 4:
+        raise ValueError(f"the layer's output {tuple(output.shape)} has no places: choose a convolutional layer")
+    return output, gradient

@@ -1,4 +1,4 @@
-"""Attribution maps: which pixels a classifier's decisions depend on, by eight methods side by side.
+"""Attribution maps: which pixels a classifier's decisions depend on, by nine methods side by side.
 
     python -m vision.interpretation results/shapes/classification-1                 # ten test images
     python -m vision.interpretation results/cifar10/classification-1 cat.jpg --methods grad_cam guided_grad_cam
@@ -7,8 +7,9 @@
 
 Saliency (Simonyan et al. 2013), gradient x input (Shrikumar et al. 2016), guided backpropagation (Springenberg et al.
 2014), the deconvolutional network (Zeiler & Fergus 2013), CAM (Zhou et al. 2015), Grad-CAM and guided Grad-CAM
-(Selvaraju et al. 2016), occlusion (Zeiler & Fergus 2013). The class explained is the predicted one, or --of. A row is
-an image, a column a method; guided Grad-CAM and guided backpropagation are drawn as images around gray.
+(Selvaraju et al. 2016), HiResCAM (Draelos & Carin 2020), occlusion (Zeiler & Fergus 2013). The class explained is the
+predicted one, or --of. A row is an image, a column a method; guided Grad-CAM and guided backpropagation are drawn as
+images around gray.
 
 --report writes one HTML page that needs no network, with these maps, filters, activation maps and strongest patches
 of every stage, images that excite each class, fooling images, neighbors, a map of features, inversions, and the
@@ -56,9 +57,11 @@ METHODS: dict[str, Callable[..., Tensor]] = {  # (model, images, classes) -> (B,
     "deconvnet": attribution.deconvnet,
     "cam": enlarged_cam,
     "grad_cam": class_activation.grad_cam,
+    "hires_cam": class_activation.hires_cam,
     "guided_grad_cam": class_activation.guided_grad_cam,
     "occlusion": occluded,
 }
+OF_A_MAP = ("grad_cam", "hires_cam", "guided_grad_cam")  # of one of the backbone's maps: --stage
 AS_IMAGES = ("guided_backpropagation", "deconvnet", "guided_grad_cam")  # drawn around gray
 
 
@@ -66,7 +69,7 @@ AS_IMAGES = ("guided_backpropagation", "deconvnet", "guided_grad_cam")  # drawn 
 class Config(subject.SubjectFlags):
     files: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()  # image files; none: test images of the run's data
     methods: tuple[str, ...] = ()  # of those above; none: all that the network can be explained by
-    stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
+    stage: int = -1  # whose map Grad-CAM and HiResCAM weight, from 0 or from the end
     of: str = ""  # the class that is explained; "": of each image the predicted one
     images: Count = 10  # test images, where there are no files
     report: bool = False  # write a page with everything about the classifier instead of this picture
@@ -74,8 +77,8 @@ class Config(subject.SubjectFlags):
 
 
 def attribute(method: str, model: subject.Classifier, images: Tensor, classes: Tensor | None, stage: int) -> Tensor:
-    """A method's attribution (B, C, H, W) or (B, H, W) for images (B, C, H, W). stage: whose map Grad-CAM weights."""
-    options = {"layer": stage} if method in ("grad_cam", "guided_grad_cam") else {}
+    """A method's attribution (B, C, H, W) or (B, H, W) for images (B, C, H, W). stage: that of OF_A_MAP."""
+    options = {"layer": stage} if method in OF_A_MAP else {}
     return METHODS[method](model, images, classes, **options)
 
 
