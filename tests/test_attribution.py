@@ -273,15 +273,47 @@ def test_rank_correlation_is_scipys():
     assert sanity_check.rank_correlation(one, other).tolist() == pytest.approx(theirs)
 
 
-def test_cascading_randomization(model):
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    classes = torch.tensor([1, 2, 3])
-    steps = list(sanity_check.cascading_randomization(model, saliency, pictures(), classes))
-    assert steps[0].layer == "head.fc" and steps[-1].layer.startswith("backbone.stages.0")
-    assert abs(steps[-1].rank_correlation) < 0.6 < 0.999 > steps[0].rank_correlation
+def test_randomization_goes_from_the_output_to_the_input(model):
+    before = {key: value.clone() for key, value in model.eval().state_dict().items()}
+    names = []
+    for name, changed in sanity_check.randomized(model):
+        names.append(name)
+        if name == "head.fc":
+            assert not torch.equal(changed.head.fc.weight, model.head.fc.weight)
+            assert torch.equal(changed.head.fc.weight.flatten().sort()[0], model.head.fc.weight.flatten().sort()[0])
+            assert torch.equal(changed.backbone(pictures())[-1], model.backbone(pictures())[-1])
+    assert names[0] == "head.fc" and names[-1].startswith("backbone.stages.0")
+    assert next(sanity_check.randomized(model, without=["head.fc"]))[0] == names[1]
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    constant = list(sanity_check.cascading_randomization(model, lambda _, images, __: images, pictures(), classes))
-    assert all(step.rank_correlation == pytest.approx(1) for step in constant)  # of the image alone
+
+
+def test_randomization_test(model):
+    images, classes = pictures(6), torch.arange(6)
+    found = sanity_check.randomization_test(model, saliency, images, classes)
+    assert abs(found["all layers"].mean) < 0.6 < 0.999 > found["output layer"].mean
+    assert all(each.low < each.mean < each.high for each in found.values())
+    assert sanity_check.randomization_test(model, saliency, images, classes) == found
+    of_images = sanity_check.randomization_test(model, lambda _, images, __: images, images, classes)
+    assert not sanity_check.passes(of_images) and of_images["all layers"].mean == pytest.approx(1)
+    nothing = sanity_check.randomization_test(model, lambda _, images, __: 0 * images, images, classes)
+    assert not sanity_check.passes(nothing) and np.isnan(nothing["output layer"].mean)  # a map of zeros shows nothing
+
+
+def test_verdicts_by_hand():
+    """Means over draws 0.3 and 0.5, over images too: variances of 0.02 / 2 each; 2 degrees of freedom, t = 4.303."""
+    found = sanity_check.verdict(torch.tensor([[0.2, 0.4], [0.4, 0.6]]))
+    half = 4.302653 * 0.02**0.5
+    assert found[:3] == pytest.approx((0.4, 0.4 - half, 0.4 + half)) and not found.passes
+    draws = torch.tensor([[0.1], [0.2], [0.3]]).repeat(1, 100)  # images do not differ: Student's t of three draws
+    low, high = stats.t.interval(0.95, 2, 0.2, stats.sem([0.1, 0.2, 0.3]))
+    found = sanity_check.verdict(draws)
+    assert found[:3] == pytest.approx((0.2, low, high)) and found.passes
+    assert not sanity_check.verdict(draws, limit=0.4).passes
+    images = torch.linspace(0, 1, 100).repeat(3, 1)  # draws do not differ: of a hundred images
+    assert sanity_check.verdict(images)[1:3] == pytest.approx(stats.t.interval(0.95, 99, 0.5, stats.sem(images[0])))
+    assert sanity_check.verdict(torch.full((3, 9), 0.4)) == (pytest.approx(0.4),) * 3 + (True,)
+    with pytest.raises(ValueError, match="at least two"):
+        sanity_check.verdict(torch.zeros(1, 5))
 
 
 def test_models_are_functions_too():

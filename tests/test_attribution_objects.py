@@ -59,17 +59,19 @@ def test_a_run_is_scored(module, changes, tmp_path):
     run = trained(module, tmp_path, **changes)
     out = tmp_path / "scores.json"
     asked = attribution_objects.Config(
-        run, methods=("saliency", "gradcam"), states=3, every=12, sanity_states=1, threads=1, out=out
+        run, methods=("saliency", "hirescam"), states=3, every=12, sanity_states=2, threads=1, stage=0, out=out
     )
     scores = attribution_objects.main(asked)
-    assert set(scores) == {"saliency", "gradcam"}
+    assert set(scores) == {"saliency", "hirescam"}
     for classes in scores.values():
         assert classes["player"]["states"] > 0 and set(classes) <= {*objects.GAMES["Pong"].classes, "any object"}
         whole = classes["any object"]
-        assert 0 < whole["chance"] < 0.2 and 0 <= whole["pointing"] <= 1 and -1 <= whole["output layer"] <= 1
+        assert 0 < whole["chance"] < 0.2 and 0 <= whole["pointing"] <= 1 and -1 <= whole["output layer"].mean <= 1
         assert whole["mass"] >= classes["player"]["mass"] * classes["player"]["states"] / whole["states"] - 1e-6
     record = json.loads(out.read_text(encoding="utf-8"))
     assert len(record["trials"]) == sum(len(classes) for classes in scores.values())
+    whole = next(trial for trial in record["trials"] if trial["objects"] == "any object")
+    assert whole["output layer"].keys() == {"mean", "low", "high", "passes"} and whole["passes"] in (True, False)
     assert "| saliency | any object |" in out.with_suffix(".md").read_text(encoding="utf-8")
 
 
@@ -81,8 +83,8 @@ def test_random_weights_are_put_back(tmp_path):
     before = {name: value.clone() for name, value in agent.policy.network.state_dict().items()}
     model = attribution_objects.ScoresOf(agent.policy)
     torch.testing.assert_close(model(observation), agent.policy.scores(observation))
-    checked = attribution_objects.sanity("saliency", agent.policy, [observation], 1)
-    assert set(checked) == {"output layer", "all layers"} and checked["all layers"] < 0.99
+    checked = attribution_objects.sanity("saliency", agent.policy, [observation, observation], 2, 1)
+    assert set(checked) == {"output layer", "all layers"} and checked["all layers"].mean < 0.99
     for name, value in agent.policy.network.state_dict().items():
         assert torch.equal(value, before[name]), name
 

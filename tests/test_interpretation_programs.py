@@ -2,11 +2,15 @@
 
 import dataclasses
 import importlib
+import json
 
 import pytest
+import torch
 from PIL import Image
 
+from tests.test_multi_label import squares, trained
 from vision import classification
+from vision.data.samples import Target
 from vision.interpretation import (
     activations,
     attribution_scores,
@@ -14,6 +18,7 @@ from vision.interpretation import (
     explain,
     feature_visualization,
     layer_table,
+    located,
     neighbors,
     report,
     subject,
@@ -72,15 +77,54 @@ def test_methods_that_do_not_apply_are_left_out(run):
 
 
 def test_scores_of_attributions(run, tmp_path):
-    config = attribution_scores.Config(
-        run=run, device="cpu", images=60, sanity_images=2, out=tmp_path / "scores.json"
-    )
-    about = subject.load(config)
-    found = attribution_scores.scores(config, about)
-    share = found.pop("the shape's share")
+    out = tmp_path / "scores.json"
+    config = attribution_scores.Config(run=run, device="cpu", images=60, sanity_images=4, sanity_draws=2, out=out)
+    found = attribution_scores.main(config)
+    share = found.pop("chance")["mean"]
     assert share["pointing"] == share["mass"] == share["rank"] and 0.05 < share["mass"] < 0.5
-    assert all(0 <= line[key] <= 1 for line in found.values() for key in ("pointing", "mass", "rank", "zeros"))
-    assert all(-1 <= line["all layers"] <= 1 for line in found.values())
+    assert all(0 <= found[method]["mean"][key] <= 1 for method in found for key in attribution_scores.SCORES)
+    record = json.loads(out.read_text())
+    line = next(trial for trial in record["trials"] if trial["method"] == "saliency")
+    assert line["output layer"].keys() == {"mean", "low", "high", "passes"} and line["passes"] in (True, False)
+    with pytest.raises(ValueError, match="unknown method 'gradcam'"):
+        attribution_scores.main(dataclasses.replace(config, methods=("gradcam",)))
+
+
+@pytest.fixture(scope="module")
+def multi_label_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("multi_label")
+    return trained(folder / "runs", squares(folder / "squares"), learning_rate=5e-3, pooling="max")
+
+
+def test_annotated_images_are_explained_class_by_class(multi_label_run, tmp_path):
+    """Squares of 8 x 8 pixels in 24 x 24; images 0 to 15 of the test, whose bits say which squares are there."""
+    flags = subject.SubjectFlags(str(multi_label_run), device="cpu", threads=1)
+    about = located.load(flags, 100)
+    assert about.names == ("light", "dark") and len(about.images) == 16 and about.classes.sum() == 8
+    assert (about.masks.sum((1, 2)) == 64).all() and about.images.shape == (16, 3, 24, 24)
+    for image, output, mask in zip(about.images, about.classes.tolist(), about.masks, strict=True):
+        inside = image[:, mask].float()
+        assert (inside == 0).float().mean() > 0.3 if output else (inside > 200).float().mean() > 0.3
+    assert about.frequency.shape == (2, 24, 24) and about.frequency.sum((1, 2)).tolist() == [30 * 64] * 2
+    assert len(located.load(flags, 4).images) == 4  # images 0, 5, 10, 15: none, light, dark, both
+    out = tmp_path / "scores.json"
+    config = attribution_scores.Config(
+        str(multi_label_run), device="cpu", threads=1, methods=("grad_cam",), sanity_images=4, out=out
+    )
+    scores = attribution_scores.main(config)
+    assert set(scores) == {"chance", "training boxes", "grad_cam"}
+    assert set(scores["grad_cam"]) == {"mean", "light", "dark"}
+    halves = [scores["grad_cam"][name]["mass"] for name in ("light", "dark")]
+    assert scores["grad_cam"]["mean"]["mass"] == pytest.approx(sum(halves) / 2)
+    assert scores["chance"]["mean"]["mass"] == pytest.approx(64 / 24**2)
+    assert "light (8), dark (8)" in out.with_suffix(".md").read_text()
+
+
+def test_difficult_boxes_are_no_place_of_a_class():
+    boxes = torch.tensor([[0.0, 0, 2, 2], [2, 2, 4, 4], [0, 2, 2, 4]])
+    target = Target(boxes=boxes, labels=torch.tensor([1, 1, 0]), crowd=torch.tensor([False, True, False]))
+    assert located.mask_of(target, 1, (4, 4)).nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert not located.mask_of(target, 2, (4, 4)).any()
 
 
 def test_other_pictures(run, tmp_path, capsys):

@@ -11,8 +11,9 @@ pixels (Arras et al. 2022). "chance" is the share of the picture inside of the o
 map that knows nothing. Boxes are taken to the pixels of the agent's picture and made larger by --margin, because a
 ball is one pixel there, the picture is the maximum of two frames, and the agent sees where the ball was too.
 
-The sanity check (Adebayo et al. 2018) permutes weights from the output to the input: rank correlations with the
-original maps, after the output layer and after all, which should be small.
+The sanity check replaces weights by permutations of themselves (Adebayo et al. 2018): the mean rank correlation with
+the original maps of the same actions (Huber et al. 2022) and its 95% interval, after the output layer alone and after
+all layers. A method passes if both intervals end below 0.5 (vision/interpretation/sanity_check.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
@@ -33,7 +34,7 @@ import agents
 import envs
 import runs
 from agents.evaluation import Policy
-from agents.explanations import EXPLANATIONS, ActionScores, explain
+from agents.explanations import EXPLANATIONS, ActionScores, attribute, explain
 from envs import objects
 from runs import study_report
 from runs.flag_types import Count, NonNegative, Whole
@@ -45,17 +46,20 @@ PROGRAM = "agents.studies.attribution_objects"
 ANY = "any object"
 SCORES = ("pointing", "mass", "rank", "chance")
 CHECKS = ("output layer", "all layers")
+CRITICS = ("network.value",)  # layers beside the output, which do not choose actions
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     run: Annotated[Path, tyro.conf.Positional]  # folder of a run of an agent that plays a game of envs.objects.GAMES
     checkpoint: Literal["best", "last"] = "best"
-    methods: tuple[str, ...] = ("saliency", "gradcam", "occlusion", "perturbation")  # of agents.watch --explain
+    methods: tuple[str, ...] = ("saliency", "gradcam", "hirescam", "occlusion", "perturbation")  # of agents.watch
+    stage: int = -1  # whose map gradcam and hirescam weight, from 0 or from the end
     states: Count = 200  # whose decisions are explained
     every: Count = 8  # agent steps between two of them
     margin: NonNegative = 1.0  # pixels of the agent's picture by which boxes are made larger on each side
-    sanity_states: Whole = 20  # for the sanity check, the first; 0: it is left out
+    sanity_states: Whole = 100  # for the sanity check, the first; 0: it is left out
+    sanity_draws: Count = 3  # of random weights, at least two
     seed: Whole = 1  # of the games and the random weights
     device: str = "cpu"
     threads: Whole = 0  # of torch; 0: as many as cores are free
@@ -142,29 +146,35 @@ class ScoresOf(nn.Module):
             return torch.cat([policy.scores(each[None]) for each in observations])
 
 
-def sanity(method: str, policy: Policy, observations: list[Tensor], seed: int) -> dict[str, float]:
-    """Rank correlations of a policy's maps with those after the output layer's and all layers' randomization.
+def sanity(
+    method: str, policy: Policy, observations: list[Tensor], draws: int, seed: int, stage: int = -1
+) -> dict[str, sanity_check.Verdict]:
+    """The verdicts of the sanity check on a policy's maps: of the output layer's and of all layers' random weights.
 
     observations: (1, C, H, W) each. A recurrent policy keeps its present state.
     """
 
-    def attribute(model: ScoresOf, images: Tensor, actions: Tensor) -> Tensor:
+    def maps(model: ScoresOf, images: Tensor, actions: Tensor) -> Tensor:
         with model.playing() as playing:
             of = ActionScores(playing)
-            maps = [EXPLANATIONS[method](of, *each) for each in zip(images[:, None], actions[:, None], strict=True)]
-        return torch.cat(maps).detach()
+            found = [
+                attribute(method, of, *each, stage) for each in zip(images[:, None], actions[:, None], strict=True)
+            ]
+        return torch.cat(found).detach()
 
     model, images = ScoresOf(policy), torch.cat(observations)
     with torch.no_grad():
         actions = model(images).argmax(1)
-    steps = list(sanity_check.cascading_randomization(model, attribute, images, actions, seed))
-    output = next(step for step in steps if step.layer != "network.value")  # a critic does not choose actions
-    return dict(zip(CHECKS, (output.rank_correlation, steps[-1].rank_correlation), strict=True))
+    critics = CRITICS if policy.score_kind == "logits" else ()
+    return sanity_check.randomization_test(model, maps, images, actions, draws, seed, without=critics)
 
 
-def measure(config: Config, policy: Policy, world: envs.World) -> dict[str, dict[str, dict[str, float]]]:
-    """For each method and class: mean scores over the states where the class is visible, and their number."""
-    sums: dict[str, dict[str, dict[str, float]]] = {method: {} for method in config.methods}
+def measure(config: Config, policy: Policy, world: envs.World) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each method and class: mean scores over the states where the class is visible, and their number.
+
+    Of any object the verdicts of the sanity check too, and whether the method passes.
+    """
+    sums: dict[str, dict[str, dict[str, Any]]] = {method: {} for method in config.methods}
     kept: list[Tensor] = []
     bar = Bar(config.states, 0, unit="states")
     try:
@@ -173,7 +183,7 @@ def measure(config: Config, policy: Policy, world: envs.World) -> dict[str, dict
             if number <= config.sanity_states:
                 kept.append(observation.clone())
             for method in config.methods:
-                found = explain(method, policy, observation)[0][0].float().cpu()
+                found = explain(method, policy, observation, config.stage)[0][0].float().cpu()
                 for name, values in score(found, masks).items():
                     total = sums[method].setdefault(name, dict.fromkeys((*SCORES, "states"), 0))
                     for key, value in values.items():
@@ -186,11 +196,12 @@ def measure(config: Config, policy: Policy, world: envs.World) -> dict[str, dict
         for total in classes.values():
             total |= {key: total[key] / total["states"] for key in SCORES}
     for method in config.methods if kept else ():
-        sums[method].setdefault(ANY, {}).update(sanity(method, policy, kept, config.seed))
+        found = sanity(method, policy, kept, config.sanity_draws, config.seed, config.stage)
+        sums[method].setdefault(ANY, {}).update(found, passes=sanity_check.passes(found))
     return sums
 
 
-def main(config: Config) -> dict[str, dict[str, dict[str, float]]]:
+def main(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
     """Play, explain, score, print and write. Returns the scores of each method by class."""
     config.validate()
     device = runs.prepare(config.device, config.seed, config.threads)
@@ -203,17 +214,18 @@ def main(config: Config) -> dict[str, dict[str, dict[str, float]]]:
         found = measure(config, agent.policy, world)
     finally:
         world.close()
-    head = ["method", "objects", "states", *SCORES, *CHECKS]
-    trials = [
-        {"method": method, "objects": name} | values
-        for method, classes in found.items()
-        for name, values in sorted(classes.items(), key=lambda item: item[0] != ANY)
-    ]
-    rows = [
-        [trial["method"], trial["objects"], f"{trial.get('states', 0):,}"]
-        + [f"{trial[key]:.3f}" if key in trial else "" for key in (*SCORES, *CHECKS)]
-        for trial in trials
-    ]
+    head = ["method", "objects", "states", *SCORES, *CHECKS, "passes"]
+    trials, rows = [], []
+    for method, classes in found.items():
+        for name, values in sorted(classes.items(), key=lambda item: item[0] != ANY):
+            row = [method, name, f"{values.get('states', 0):,}"]
+            row += [f"{values[key]:.3f}" if key in values else "" for key in SCORES]
+            verdicts = {key: values[key] for key in CHECKS if key in values}
+            row += [f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]" for each in verdicts.values()]
+            row += [("yes" if values["passes"] else "no")] if verdicts else [""] * (len(CHECKS) + 1)
+            rows.append(row)
+            named = {key: each._asdict() for key, each in verdicts.items()}
+            trials.append({"method": method, "objects": name} | values | named)
     title = f"Attribution on the objects of {game}: {config.run.name}, step {agent.step:,}"
     table = Table(*head, title=printable(title))
     for row in rows:
@@ -222,8 +234,11 @@ def main(config: Config) -> dict[str, dict[str, dict[str, float]]]:
     note = (
         f"Of {config.states} states of one agent's play, every {config.every} steps, those in which the objects are "
         f"visible: a map's largest value inside of their boxes (made {config.margin:g} pixel larger), shares of its "
-        "sum and of its largest values there, the share of the picture that they cover, and the rank correlation "
-        "with the map once the output layer's and all layers' weights are random."
+        "sum and of its largest values there, and the share of the picture that they cover. Output layer, all "
+        "layers: the rank correlation with the map once their weights are random, mean and 95% interval of the first "
+        f"{min(config.sanity_states, config.states)} states and {config.sanity_draws} draws of weights. A method "
+        f"passes if both intervals end below {sanity_check.LIMIT}. Grad-CAM and HiResCAM weight map {config.stage} "
+        "of the backbone (-1: the last)."
     )
     study_report.write(config.out, PROGRAM, device, printable(title), head, rows, note, trials)
     return found

@@ -36,6 +36,8 @@ SCENES = (*RUN, "--data={annotated}", "--backbone=lenet5", "--width=0.5", "--cha
 SCENES += ("--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
 PIXELS = (*RUN, "--data={annotated}", "--backbone=small", "--width=0.25", "--hidden=8", "--steps=24", "--batch=2")
 PIXELS += ("--size=32", "--evaluate-every=8", "--evaluate-images=4", "--pictures=1", "--log-every=4", "--no-bf16")
+LABELS = (*RUN, "--data={annotated}", "--backbone=small", "--width=0.25", "--steps=24", "--batch=2", "--size=32")
+LABELS += ("--evaluate-every=8", "--log-every=4", "--no-bf16")
 SHORT = ("--data={data}", "--size=16", "--steps=16", "--batch=4", "--no-bf16", "--device=cpu", "--threads=1")
 SHORT += ("--out={folder}/picture.png",)
 SEQUENCES = (*RUN, "--hidden=8", "--steps=96", "--batch=8", "--evaluate-every=32", "--log-every=8")
@@ -166,6 +168,7 @@ TRAINED = {
         "agents.tabular", (*RUN, "--env=FrozenLake", "--method=value_iteration", "--evaluate-games=2"), steps=False
     ),
     "classification": Program("vision.classification", PICTURES, steps=False),
+    "multi_label": Program("vision.classification.multi_label", LABELS, steps=False),
     "detection": Program("vision.detection", (*SCENES, "--model=ssd", "--size=64"), steps=False),
     "detection, two stages": Program(
         "vision.detection",

@@ -10,6 +10,7 @@ search.py               coarse-to-fine random search of hyperparameters
 ensembles.py            averaged probabilities of several runs or snapshots
 torchvision_weights.py  state dicts with torchvision's keys, both ways
 classical.py            nearest neighbors, linear classifiers and two-layer nets on pixels or features
+multi_label/            which classes are in an image: `python -m vision.classification.multi_label`
 linear/                 linear models: losses, exact solvers, perceptron; `python -m vision.classification.linear`
 nearest_neighbors.py    distances and votes; features.py: HOG and hue histograms; plots.py: their pictures
 activation_study.py     activation histograms by initialization

@@ -8,7 +8,8 @@ localization.py         pointing game, relevance mass and rank accuracy
 sanity_check.py         do the maps depend on the weights
 explain.py              maps of a run's classifier: `python -m vision.interpretation RUN IMAGE...`
 report.py               all of it on one page: `python -m vision.interpretation RUN --report`
-attribution_scores.py   localization and sanity check of every method, on drawn shapes
+attribution_scores.py   localization and sanity check of every method, on drawn shapes or boxes
+located.py              images in which the pixels of the explained class are known
 receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic of every layer
 activations.py          filters, maps and strongest patches; neighbors.py, embedding.py: features against pixels
 gradient_ascent.py      images climbed by regularized steps; feature_visualization.py: of classes and neurons

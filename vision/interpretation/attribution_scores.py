@@ -1,99 +1,174 @@
-"""Scores of attribution methods: pointing game, relevance mass and rank on drawn shapes, and the sanity check.
+"""Scores of attribution methods: pointing game, relevance mass and rank on shapes or boxes, and the sanity check.
 
     python -m vision.interpretation.attribution_scores results/shapes/classification-1 --images 1000
+    python -m vision.interpretation.attribution_scores results/seaquest-coco/multi_label-1
 
-Shapes are drawn anew, with the pixels of each known, and those that the classifier recognizes are explained. A map
-points right if its largest value is inside of the shape (Zhang et al. 2016); relevance mass is the part of the map's
-sum that is inside, relevance rank the part of as many largest values as the shape has pixels (Arras et al. 2022).
-Maps of zeros, whose share is given too, have found nothing in all three; a map that knows nothing has the shape's
-share of the image, the first line. The sanity check (Adebayo et al. 2018) replaces weights by permutations of
-themselves from the output to the input: rank correlations with the original map, after the output layer and after
-all, which should be small.
+Of a run on shapes, shapes are drawn anew, with the pixels of each known, and those that the classifier recognizes are
+explained. Of a run of vision.classification.multi_label every learned class in its test images is explained, and is
+to be found in its boxes. A map points right if its largest value is inside (Zhang et al. 2016); relevance mass is the
+part of the map's sum that is inside, relevance rank the part of as many largest values as there are pixels inside
+(Arras et al. 2022). Where there are several classes the scores are means over classes, as in the paper, and the
+record has each class. Maps of zeros, whose share is given too, have found nothing in all three.
+
+The first lines need no network. "chance" is the share of the image inside, the pointing and mass of a map that knows
+nothing. "training boxes" is one map a class, how many training images have the class at a pixel: it knows where a
+class mostly is.
+
+The sanity check replaces weights by permutations of themselves (Adebayo et al. 2018): the mean rank correlation with
+the original map and its 95% interval, after the output layer alone and after all layers. A method passes if both
+intervals end below 0.5 (sanity_check.py).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import runs
-from runs import study_report
+from runs import study_report, suggestions
 from runs.flag_types import Count, Whole
-from vision.data import shapes
-from vision.interpretation import explain, localization, sanity_check, subject
+from vision.interpretation import explain, localization, located, sanity_check, subject
 
 PROGRAM = "vision.interpretation.attribution_scores"
-DRAWN_SEED = 1_000  # of shapes that no training and no test has seen
-CHUNK = 100  # images at a time
-WIDTH = 110  # columns, where the table is not printed on a terminal
+PIXELS = 1 << 18  # of images at a time
+WIDTH = 130  # columns, where the table is not printed on a terminal
+SCORES = ("pointing", "mass", "rank", "zeros")
+CHECKS = ("output layer", "all layers")
+Scores = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(subject.SubjectFlags):
-    images: Count = 500  # drawn shapes
-    stage: int = -1  # whose map Grad-CAM weights, from 0 or from the end
-    sanity_images: Whole = 20  # of them, for the sanity check; 0: it is left out
+    images: Count = 500  # drawn shapes, or test images at most
+    methods: tuple[str, ...] = ()  # of vision.interpretation; none: all that the network can be explained by
+    stage: int = -1  # whose map Grad-CAM and HiResCAM weight, from 0 or from the end
+    sanity_images: Whole = 100  # for the sanity check, evenly spaced; 0: it is left out
+    sanity_draws: Count = 3  # of random weights, at least two
     out: Path = Path("attribution_scores.json")  # where the scores go, and as .md their page
 
 
-def scores(config: Config, about: subject.Subject) -> dict[str, dict[str, float]]:
-    """For each method that the network can be explained by: pointing, mass, rank, the share of maps of zeros, and the
-    correlations after the output layer's and all layers' randomization."""
-    (images, labels), masks = shapes.draw_with_masks(config.images, about.shape[1], DRAWN_SEED + config.seed)
-    images, labels, masks = (each.to(about.device) for each in (images, labels, masks))
-    right = (about.model(images).argmax(1) == labels).nonzero()[:, 0]
-    if not len(right):
-        raise ValueError(f"the classifier recognizes none of {config.images} drawn shapes: nothing can be explained")
-    images, labels, masks = images[right], labels[right], masks[right]
-    share = masks.float().mean().item()
-    found = {"the shape's share": {"pointing": share, "mass": share, "rank": share}}
-    for method in explain.applicable(about.model, images):
-        sums = {"pointing": 0.0, "mass": 0.0, "rank": 0.0, "zeros": 0.0}
-        for rows in right.new_tensor(range(len(images))).split(CHUNK):
-            maps = explain.maps(method, about.model, images[rows], labels[rows], config.stage)
-            points = maps.amax((1, 2)) > 0  # a map of zeros finds nothing, though all its values are the largest
-            sums["pointing"] += (localization.pointing_game(maps, masks[rows]) & points).sum().item()
-            mass = localization.relevance_mass_accuracy(maps, masks[rows])
-            sums["mass"] += mass.nan_to_num(0).sum().item()
-            sums["rank"] += (localization.relevance_rank_accuracy(maps, masks[rows]) * points).sum().item()
-            sums["zeros"] += (~points).sum().item()
-        found[method] = {key: value / len(images) for key, value in sums.items()}
-        if some := min(config.sanity_images, len(images)):
-            steps = list(
-                sanity_check.cascading_randomization(
-                    about.model,
-                    lambda *given, method=method: explain.attribute(method, *given, config.stage),
-                    images[:some],
-                    labels[:some],
-                    config.seed,
-                )
-            )
-            found[method] |= {"output layer": steps[0].rank_correlation, "all layers": steps[-1].rank_correlation}
+def main(config: Config) -> dict[str, dict[str, Scores]]:
+    """Explain, score, print and write. Returns the scores of each method and class, and of the mean over classes."""
+    if unknown := [name for name in config.methods if name not in explain.METHODS]:
+        raise ValueError(f"unknown method {unknown[0]!r}: {suggestions.one_of(unknown[0], explain.METHODS)}")
+    about = located.load(config, config.images)
+    found = measure(config, about)
+    checks = check(config, about) if config.sanity_images else {}
+    head = ["method", *SCORES, *CHECKS, "passes"]
+    rows, trials = [], []
+    for method, scores in found.items():
+        line = {"method": method} | scores["mean"]
+        row = [method, *(f"{line[key]:.3f}" if key in line else "" for key in SCORES)]
+        if method in checks:
+            line |= {name: each._asdict() for name, each in checks[method].items()}
+            line["passes"] = sanity_check.passes(checks[method])
+            row += [f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]" for each in checks[method].values()]
+            row.append("yes" if line["passes"] else "no")
+        classes = {name: each for name, each in scores.items() if name != "mean"}
+        rows.append(row + [""] * (len(head) - len(row)) + [f"{each['pointing']:.3f}" for each in classes.values()])
+        trials.append(line | ({"classes": classes} if classes else {}))
+    table = Table(*head, title="found inside, and rank correlation once weights are random")
+    for row in rows:
+        table.add_row(*row[: len(head)])
+    Console(width=None if Console().is_terminal else WIDTH).print(table)
+    there = [name for name in about.names if name in found["chance"]]
+    title = f"Attribution scores of {about.model.backbone.spec['name']}"
+    title += f" on {Path(config.run).resolve().parent.name}" if there else ""
+    note = described(config, about, there)
+    study_report.write(config.out, PROGRAM, about.device, title, [*head, *there], rows, note, trials)
     return found
 
 
-def main(config: Config) -> None:
-    about = subject.load(config)
-    if about.sets.classes != tuple(shapes.SHAPES):
-        raise ValueError("only of drawn shapes the pixels are known: give a run with --data shapes")
-    found = scores(config, about)
-    keys = ("pointing", "mass", "rank", "zeros", "output layer", "all layers")
-    table = Table("method", *keys, title="share inside of the shape, and rank correlation once weights are random")
-    for method, line in found.items():
-        table.add_row(method, *(f"{line[key]:.3f}" if key in line else "" for key in keys))
-    Console(width=None if Console().is_terminal else WIDTH).print(table)
-    rows = [[method, *(f"{line[key]:.3f}" if key in line else "" for key in keys)] for method, line in found.items()]
-    note = (
-        f"Of {config.images} drawn shapes those that are classified rightly, one seed: a map's largest value inside "
-        "of the shape, shares of its sum and of its largest values there, maps of zeros, and the rank correlation "
-        "with the map once the output layer's and all layers' weights are random."
+def described(config: Config, about: located.Located, classes: Sequence[str]) -> str:
+    """What the figures are, in sentences. classes: those with columns of their own."""
+    words = (
+        f"Of {about.about}, one network: how often a map's largest value is inside, shares of its sum and of its "
+        "largest values there, and maps of zeros."
     )
-    title = f"Attribution scores of {about.model.backbone.spec['name']}"
-    trials = [{"method": method} | line for method, line in found.items()]
-    study_report.write(config.out, PROGRAM, about.device, title, ["method", *keys], rows, note, trials)
+    if config.sanity_images:
+        words += (
+            " Output layer, all layers: the rank correlation with the map once their weights are random, mean and "
+            f"95% interval of {min(config.sanity_images, len(about.images))} maps and {config.sanity_draws} draws of "
+            f"weights. A method passes if both intervals end below {sanity_check.LIMIT}."
+        )
+    if classes:
+        counts = {name: int((about.classes == about.names.index(name)).sum()) for name in classes}
+        listed = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        words += f" Means are over classes, whose pointing is in the last columns: {listed}."
+    return words
+
+
+def measure(config: Config, about: located.Located) -> dict[str, dict[str, Scores]]:
+    """For each method: the scores of each class, and their mean over classes. Of drawn shapes all are one class."""
+    share = about.masks.float().mean((1, 2))
+    rows: dict[str, dict[str, Tensor]] = {"chance": dict.fromkeys(SCORES[:3], share)}
+    if about.frequency is not None:
+        rows["training boxes"] = scores_of(about, lambda images, classes: about.frequency[classes])
+    for method in config.methods or explain.applicable(about.model, about.images):
+        maps = functools.partial(explain.maps, method, about.model, stage=config.stage)
+        rows[method] = scores_of(about, maps)
+    found = {}
+    for method, values in rows.items():
+        groups = {"mean": torch.ones_like(about.classes, dtype=torch.bool)}
+        if about.frequency is not None:
+            there = about.classes.unique().tolist()
+            groups = {about.names[output]: about.classes == output for output in there}
+        means = {
+            name: {key: value[chosen].mean().item() for key, value in values.items()}
+            for name, chosen in groups.items()
+        }
+        mean = {key: sum(each[key] for each in means.values()) / len(means) for key in values}
+        found[method] = means | {"mean": mean}
+    return found
+
+
+def scores_of(about: located.Located, maps: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+    """Pointing, mass, rank and whether all is zero, (N,) floats each, of the maps (B, H, W) of images and classes."""
+    found: dict[str, list[Tensor]] = {key: [] for key in SCORES}
+    for rows in chunks(about):
+        made, masks = maps(about.images[rows], about.classes[rows]), about.masks[rows]
+        points = made.amax((1, 2)) > 0  # a map of zeros finds nothing, though all its values are the largest
+        found["pointing"].append(localization.pointing_game(made, masks) & points)
+        found["mass"].append(localization.relevance_mass_accuracy(made, masks).nan_to_num(0))
+        found["rank"].append(localization.relevance_rank_accuracy(made, masks) * points)
+        found["zeros"].append(~points)
+    return {key: torch.cat(value).float() for key, value in found.items()}
+
+
+def check(config: Config, about: located.Located) -> dict[str, dict[str, sanity_check.Verdict]]:
+    """The verdicts of the sanity check of each method."""
+    count = min(config.sanity_images, len(about.images))
+    chosen = torch.linspace(0, len(about.images) - 1, count).round().long()
+    some = about._replace(images=about.images[chosen], classes=about.classes[chosen])
+
+    def attribute(method: str, model: torch.nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+        found = [explain.attribute(method, model, images[rows], classes[rows], config.stage) for rows in chunks(some)]
+        return torch.cat(found)
+
+    return {
+        method: sanity_check.randomization_test(
+            about.model,
+            functools.partial(attribute, method),
+            some.images,
+            some.classes,
+            config.sanity_draws,
+            config.seed,
+        )
+        for method in config.methods or explain.applicable(about.model, about.images)
+    }
+
+
+def chunks(about: located.Located) -> tuple[Tensor, ...]:
+    """The rows of the images, as many at a time as fit into a cache."""
+    at_once = max(1, PIXELS // about.images[0, 0].numel())
+    return torch.arange(len(about.images), device=about.device).split(at_once)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from vision.interpretation.gradients import (
 def cam(model: nn.Module, images: Tensor, classes: Classes = None) -> Tensor:
     """Class activation map (B, h, w) of the last map: its channels, weighted by the class's row of the last layer.
 
-    Zhou et al. 2015, equation 2: its mean over places is the class's logit without the bias. Signed, at the map's own
-    resolution: `resize` enlarges it. Raises ValueError for a model whose head is not global average pooling and one
+    Zhou et al. 2015, equation 2: its mean over places is the class's logit without the bias (with global max pooling,
+    its maximum is). Signed, at the map's own resolution: `resize` enlarges it. Raises ValueError for a model whose head is not global average pooling and one
     linear layer.
     """
     head = getattr(model, "head", None)
