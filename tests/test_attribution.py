@@ -201,6 +201,23 @@ def test_hires_cam_is_grad_cam_of_a_pooled_head(model):
     assert not torch.allclose(*earlier)
 
 
+def test_maps_are_enlarged_around_receptive_fields():
+    """Of one pixel that differs: the place with the largest change is enlarged around it, not near it."""
+    model = classifier("nature", (3, 84, 84), norm="batch").eval()
+    assert class_activation.fields_of(model.backbone)[-1] == (36, 8, 0)  # middles at 17.5, 25.5, ..., 65.5
+    places = torch.zeros(1, 7, 7)
+    places[0, 0, 6] = 1.0
+    found = class_activation.enlarge(places, (84, 84), model)[0]
+    assert found.argmax() in (17 * 84 + 65, 17 * 84 + 66, 18 * 84 + 65, 18 * 84 + 66)
+    assert found.max() == (1 - 0.5 / 8) ** 2 and not found[:10].any() and not found[:, :58].any()
+    stretched = class_activation.resize(places, (84, 84))[0]
+    assert stretched.argmax() < 6 * 84  # 12 pixels higher
+    whole = torch.ones(1, 7, 7)
+    assert torch.allclose(class_activation.enlarge(whole, (84, 84), model)[0, 18:66, 18:66], torch.ones(48, 48))
+    module = model.backbone.stages[0]
+    assert torch.equal(class_activation.enlarge(places, (84, 84), model, module)[0], stretched)
+
+
 def test_occlusion_by_hand():
     """The score is the sum of pixels: a window of zeros takes away its own, the cut last one its single column."""
     image = torch.arange(9.0).view(1, 1, 3, 3)

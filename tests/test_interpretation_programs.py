@@ -105,6 +105,7 @@ def test_annotated_images_are_explained_class_by_class(multi_label_run, tmp_path
     for image, output, mask in zip(about.images, about.classes.tolist(), about.masks, strict=True):
         inside = image[:, mask].float()
         assert (inside == 0).float().mean() > 0.3 if output else (inside > 200).float().mean() > 0.3
+    assert about.dependent.sum() >= 8  # it finds squares by nothing else
     assert about.frequency.shape == (2, 24, 24) and about.frequency.sum((1, 2)).tolist() == [30 * 64] * 2
     assert len(located.load(flags, 4).images) == 4  # images 0, 5, 10, 15: none, light, dark, both
     out = tmp_path / "scores.json"
@@ -117,7 +118,23 @@ def test_annotated_images_are_explained_class_by_class(multi_label_run, tmp_path
     halves = [scores["grad_cam"][name]["mass"] for name in ("light", "dark")]
     assert scores["grad_cam"]["mean"]["mass"] == pytest.approx(sum(halves) / 2)
     assert scores["chance"]["mean"]["mass"] == pytest.approx(64 / 24**2)
+    assert {"dependent"} < set(scores["grad_cam"]["mean"]) and "| dependent |" in out.with_suffix(".md").read_text()
     assert "light (8), dark (8)" in out.with_suffix(".md").read_text()
+
+
+def test_classes_found_by_their_objects_by_hand():
+    """Class 0 is found where pixel 0 is bright, class 1 always; the object is pixel 0, the background dark."""
+    images = torch.tensor([200, 200, 10], dtype=torch.uint8).view(3, 1, 1, 1).repeat(1, 3, 1, 2)
+
+    def model(x):
+        bright = x[:, 0, 0, 0].float() - 100
+        return torch.stack([bright, torch.ones_like(bright)], 1)
+
+    masks = torch.tensor([[[True, False]]]).repeat(3, 1, 1)
+    background = torch.zeros(3, 1, 2, dtype=torch.uint8)
+    found = located.found_by_objects(model, images, torch.tensor([0, 1, 0]), masks, background)
+    assert found.tolist() == [True, False, False]  # by its object; by something else; not found at all
+    assert attribution_scores.average([1.0, 2.0]) == 1.5 and attribution_scores.average([]) is None
 
 
 def test_difficult_boxes_are_no_place_of_a_class():

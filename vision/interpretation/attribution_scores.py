@@ -10,6 +10,9 @@ part of the map's sum that is inside, relevance rank the part of as many largest
 (Arras et al. 2022). Where there are several classes the scores are means over classes, as in the paper, and the
 record has each class. Maps of zeros, whose share is given too, have found nothing in all three.
 
+A classifier may find a class by something else, which a good map then shows: "dependent" is the pointing where it
+does not find the class any more once the median of training images stands in the place of the class's boxes.
+
 The first lines need no network. "chance" is the share of the image inside, the pointing and mass of a map that knows
 nothing. "training boxes" is one map a class, how many training images have the class at a pixel: it knows where a
 class mostly is.
@@ -40,6 +43,7 @@ PROGRAM = "vision.interpretation.attribution_scores"
 PIXELS = 1 << 18  # of images at a time
 WIDTH = 130  # columns, where the table is not printed on a terminal
 SCORES = ("pointing", "mass", "rank", "zeros")
+DEPENDENT = "dependent"  # pointing where the class is found by its objects
 CHECKS = ("output layer", "all layers")
 Scores = dict[str, float]
 
@@ -61,11 +65,12 @@ def main(config: Config) -> dict[str, dict[str, Scores]]:
     about = located.load(config, config.images)
     found = measure(config, about)
     checks = check(config, about) if config.sanity_images else {}
-    head = ["method", *SCORES, *CHECKS, "passes"]
+    keys = SCORES if about.dependent is None else (SCORES[0], DEPENDENT, *SCORES[1:])
+    head = ["method", *keys, *CHECKS, "passes"]
     rows, trials = [], []
     for method, scores in found.items():
         line = {"method": method} | scores["mean"]
-        row = [method, *(f"{line[key]:.3f}" if key in line else "" for key in SCORES)]
+        row = [method, *(f"{line[key]:.3f}" if key in line else "" for key in keys)]
         if method in checks:
             line |= {name: each._asdict() for name, each in checks[method].items()}
             line["passes"] = sanity_check.passes(checks[method])
@@ -102,6 +107,9 @@ def described(config: Config, about: located.Located, classes: Sequence[str]) ->
         counts = {name: int((about.classes == about.names.index(name)).sum()) for name in classes}
         listed = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
         words += f" Means are over classes, whose pointing is in the last columns: {listed}."
+        by = {name: int(about.dependent[about.classes == about.names.index(name)].sum()) for name in classes}
+        listed = ", ".join(f"{name} ({count:,})" for name, count in by.items())
+        words += f" Dependent: those of them that the network finds, and does not without their objects: {listed}."
     return words
 
 
@@ -124,9 +132,18 @@ def measure(config: Config, about: located.Located) -> dict[str, dict[str, Score
             name: {key: value[chosen].mean().item() for key, value in values.items()}
             for name, chosen in groups.items()
         }
-        mean = {key: sum(each[key] for each in means.values()) / len(means) for key in values}
-        found[method] = means | {"mean": mean}
+        if about.dependent is not None:
+            for name, chosen in groups.items():
+                if (chosen & about.dependent).any():
+                    means[name][DEPENDENT] = values["pointing"][chosen & about.dependent].mean().item()
+        mean = {key: average([each[key] for each in means.values() if key in each]) for key in (*values, DEPENDENT)}
+        found[method] = means | {"mean": {key: value for key, value in mean.items() if value is not None}}
     return found
+
+
+def average(values: Sequence[float]) -> float | None:
+    """The mean of some values; None of no values."""
+    return sum(values) / len(values) if values else None
 
 
 def scores_of(about: located.Located, maps: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:

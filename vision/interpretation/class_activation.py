@@ -9,11 +9,13 @@ backbone's map: -1, the coarsest, unless given.
 
 from __future__ import annotations
 
+import json
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vision.backbones.backbone import PooledHead
+from vision.backbones.backbone import Backbone, PooledHead
 from vision.interpretation.attribution import guided_backpropagation
 from vision.interpretation.gradients import (
     Classes,
@@ -25,14 +27,17 @@ from vision.interpretation.gradients import (
     layer_gradients,
     recorded,
 )
+from vision.interpretation.receptive_field import ReceptiveField, receptive_fields
+
+_FIELDS: dict[str, list[ReceptiveField]] = {}  # by architecture
 
 
 def cam(model: nn.Module, images: Tensor, classes: Classes = None) -> Tensor:
     """Class activation map (B, h, w) of the last map: its channels, weighted by the class's row of the last layer.
 
     Zhou et al. 2015, equation 2: its mean over places is the class's logit without the bias (with global max pooling,
-    its maximum is). Signed, at the map's own resolution: `resize` enlarges it. Raises ValueError for a model whose head is not global average pooling and one
-    linear layer.
+    its maximum is). Signed, at the map's own resolution: `enlarge` brings it to that of the images. Raises ValueError
+    for a model whose head is not global pooling and one linear layer.
     """
     head = getattr(model, "head", None)
     if not isinstance(head, PooledHead):
@@ -55,7 +60,7 @@ def grad_cam_map(model: Model, images: Tensor, classes: Classes = None, layer: L
 
 def grad_cam(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
     """Grad-CAM (B, H, W), not negative, enlarged to the images (B, C, H, W)."""
-    return resize(grad_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:])
+    return enlarge(grad_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:], model, layer)
 
 
 def hires_cam_map(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
@@ -72,7 +77,7 @@ def hires_cam_map(model: Model, images: Tensor, classes: Classes = None, layer: 
 
 def hires_cam(model: Model, images: Tensor, classes: Classes = None, layer: Layer = -1) -> Tensor:
     """HiResCAM (B, H, W), not negative, enlarged to the images (B, C, H, W)."""
-    return resize(hires_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:])
+    return enlarge(hires_cam_map(model, images, classes, layer).clamp(min=0), images.shape[2:], model, layer)
 
 
 def guided_grad_cam(
@@ -86,6 +91,37 @@ def guided_grad_cam(
     """
     where = grad_cam_map(model, images, classes, layer).clamp(min=0)
     return guided_backpropagation(model, images, classes) * resize(where, images.shape[2:], mode)[:, None]
+
+
+def enlarge(maps: Tensor, size: tuple[int, int] | torch.Size, model: Model, layer: Layer = -1) -> Tensor:
+    """A layer's maps (B, h, w) at its images' size, (B, *size): each value in the middle of its receptive field.
+
+    Between these middles the values are linear, and beyond the outer ones they fall to zero within a step. Stretching
+    a map to the image, as `resize` does, moves values of networks without borders towards the image's edges: those of
+    the Nature DQN's last map, 7 x 7 of 84 x 84, by up to 12 pixels. Where a receptive field is not known, because it
+    is the whole image or the layer is a module, maps are stretched.
+    """
+    backbone = getattr(model, "backbone", model)
+    field = fields_of(backbone)[layer] if isinstance(layer, int) and isinstance(backbone, Backbone) else None
+    if field is None or field.size is None:
+        return resize(maps, size)
+    down, across = (_linear(short, side, field).to(maps) for short, side in zip(maps.shape[1:], size, strict=True))
+    return torch.einsum("yh,bhw,xw->byx", down, maps, across)
+
+
+def fields_of(backbone: Backbone) -> list[ReceptiveField]:
+    """The receptive field of each map of a backbone, calculated once for an architecture."""
+    architecture = json.dumps(backbone.spec)
+    if architecture not in _FIELDS:
+        with torch.inference_mode(False):
+            _FIELDS[architecture] = receptive_fields(backbone)
+    return _FIELDS[architecture]
+
+
+def _linear(count: int, side: int, field: ReceptiveField) -> Tensor:
+    """Weights (side, count) by which the values of `count` places are interpolated at each pixel of a side."""
+    places = (torch.arange(side) - field.first - (field.size - 1) / 2) / field.step
+    return (1 - (places[:, None] - torch.arange(count)).abs()).clamp(min=0)
 
 
 def resize(maps: Tensor, size: tuple[int, int] | torch.Size, mode: str = "bilinear") -> Tensor:

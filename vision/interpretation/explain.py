@@ -47,7 +47,9 @@ def occluded(model: subject.Classifier, images: Tensor, classes: Tensor | None) 
 
 def enlarged_cam(model: subject.Classifier, images: Tensor, classes: Tensor | None) -> Tensor:
     """The positive part of CAM, enlarged to (B, H, W) of images (B, C, H, W)."""
-    return class_activation.resize(class_activation.cam(model, images, classes).clamp(min=0), images.shape[2:])
+    return class_activation.enlarge(
+        class_activation.cam(model, images, classes).clamp(min=0), images.shape[2:], model
+    )
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {  # (model, images, classes) -> (B, C, H, W) or (B, H, W)

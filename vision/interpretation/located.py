@@ -17,6 +17,8 @@ from vision.data import shapes
 from vision.data.samples import Target
 from vision.interpretation import localization, subject
 
+MEDIAN = 200  # training images whose median stands in the place of objects
+AT_ONCE = 32  # images
 DRAWN_SEED = 1_000  # of shapes that no training and no test has seen
 
 
@@ -29,6 +31,7 @@ class Located(NamedTuple):
     masks: Tensor  # (N, H, W) bool
     names: tuple[str, ...]  # of the model's outputs
     frequency: Tensor | None  # (K, H, W), how many training images have the class at a pixel; None: not known
+    dependent: Tensor | None  # (N,) bool, whether the model finds the class by its objects; None: not known
     device: torch.device
     about: str  # what the images are, in a sentence
 
@@ -60,13 +63,15 @@ def drawn(config: subject.SubjectFlags, count: int) -> Located:
         raise ValueError(f"the classifier recognizes none of {count} drawn shapes: nothing can be explained")
     words = f"{len(right)} of {count} drawn shapes, those that are classified rightly"
     found = (images[right], labels[right], masks[right])
-    return Located(about.model, *found, about.sets.classes, None, about.device, words)
+    return Located(about.model, *found, about.sets.classes, None, None, about.device, words)
 
 
 def boxes(config: subject.SubjectFlags, count: int) -> Located:
     """Test images of a multi-label classifier, evenly spaced, each as often as learned classes are in it.
 
-    Every class that is in the image is explained, whether the classifier finds it or not (Zhang et al. 2016).
+    Every class that is in the image is explained, whether the classifier finds it or not (Zhang et al. 2016). A class
+    is dependent on its objects where the classifier finds it, and does not without the pixels in their boxes, in
+    whose place are the medians of the training images.
     """
     device = runs.prepare(config.device, config.seed, config.threads)
     trained = multi_label.load(config.run, device)
@@ -91,12 +96,27 @@ def boxes(config: subject.SubjectFlags, count: int) -> Located:
         scale = torch.tensor([size[1] / wide, size[0] / tall] * 2)
         scaled = Target(boxes=target.boxes * scale, labels=target.labels, crowd=target.crowd)
         frequency += torch.stack([mask_of(scaled, label, size) for label in labels])
+    few = torch.linspace(0, len(sets.train) - 1, min(MEDIAN, len(sets.train))).round().long().unique().tolist()
+    background = multi_label_data.stack([resize(sets.train[row]).image for row in few]).median(0).values
     words = f"{len(images)} classes in test images of {size[1]} x {size[0]} pixels"
-    stacked = (multi_label_data.stack(images).to(device), torch.tensor(outputs, device=device))
-    model = trained.model.requires_grad_(False)
-    return Located(
-        model, *stacked, torch.stack(masks).to(device), trained.classes, frequency.to(device), device, words
-    )
+    chosen, inside = torch.tensor(outputs, device=device), torch.stack(masks).to(device)
+    model, stacked = trained.model.requires_grad_(False), multi_label_data.stack(images).to(device)
+    dependent = found_by_objects(model, stacked, chosen, inside, background.to(device))
+    return Located(model, stacked, chosen, inside, trained.classes, frequency.to(device), dependent, device, words)
+
+
+@torch.inference_mode()
+def found_by_objects(model: Classifier, images: Tensor, classes: Tensor, masks: Tensor, background: Tensor) -> Tensor:
+    """Whether a multi-label classifier finds the class of each image (N, C, H, W), and not without its objects, (N,).
+
+    classes: (N,). masks: (N, H, W) bool, of the objects, in whose place is the background (C, H, W).
+    """
+    found = []
+    for rows in torch.arange(len(images), device=images.device).split(AT_ONCE):
+        without = torch.where(masks[rows, None], background, images[rows])
+        there, hidden = (model(each).gather(1, classes[rows, None])[:, 0] for each in (images[rows], without))
+        found.append((there > 0) & (hidden <= 0))
+    return torch.cat(found).clone()
 
 
 def mask_of(target: Target, label: int, size: tuple[int, int] | torch.Size) -> Tensor:

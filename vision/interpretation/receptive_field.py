@@ -128,8 +128,11 @@ def spans(network: Callable[[Tensor], Sequence[Tensor]], shape: Sequence[int]) -
 
 
 def receptive_fields(backbone: Backbone) -> list[ReceptiveField]:
-    """The receptive field of each map of a backbone, along the width, on images as large as it takes."""
-    if not backbone.any_size:
+    """The receptive field of each map of a backbone, along the width, on images as large as it takes.
+
+    Of a backbone that takes images of one size alone they are those on images of this size.
+    """
+    if backbone.one_size:
         return [field(columns, backbone.shape[-1]) for _, columns in spans(backbone, backbone.shape)]
     found: list[ReceptiveField] = []
     for side in SIDES:
