@@ -149,9 +149,10 @@ def test_recipes_are_of_the_data(tmp_path):
     assert multi_label.recipe(multi_label.Config()).backbone == "resnet20"
     assert multi_label.recipe(multi_label.Config(data=str(folder))).size == 224
     (folder / "recording.json").write_text("{}")
-    assert multi_label.recipe(multi_label.Config(data=str(folder))).augment == "none"
+    games = multi_label.recipe(multi_label.Config(data=str(folder)))
+    assert games.augment == "none" and games.pooling == "max" and games.stem == "cifar"
     other = multi_label.recipe(multi_label.Config(data=str(folder), backbone="small"))
-    assert other.backbone == "small" and other.width == 0.5
+    assert other.backbone == "small" and other.width is None and other.stem is None and other.augment == "none"
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path):

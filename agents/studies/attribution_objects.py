@@ -59,7 +59,7 @@ class Config:
     every: Count = 8  # agent steps between two of them
     margin: NonNegative = 1.0  # pixels of the agent's picture by which boxes are made larger on each side
     sanity_states: Whole = 100  # for the sanity check, the first; 0: it is left out
-    sanity_draws: Count = 3  # of random weights, at least two
+    sanity_draws: Count = 5  # of random weights, at least two
     seed: Whole = 1  # of the games and the random weights
     device: str = "cpu"
     threads: Whole = 0  # of torch; 0: as many as cores are free

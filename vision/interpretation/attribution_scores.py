@@ -54,7 +54,7 @@ class Config(subject.SubjectFlags):
     methods: tuple[str, ...] = ()  # of vision.interpretation; none: all that the network can be explained by
     stage: int = -1  # whose map Grad-CAM and HiResCAM weight, from 0 or from the end
     sanity_images: Whole = 100  # for the sanity check, evenly spaced; 0: it is left out
-    sanity_draws: Count = 3  # of random weights, at least two
+    sanity_draws: Count = 5  # of random weights, at least two
     out: Path = Path("attribution_scores.json")  # where the scores go, and as .md their page
 
 

@@ -40,7 +40,7 @@ def randomization_test(
     attribute: Callable[[nn.Module, Tensor, Tensor], Tensor],
     images: Tensor,
     classes: Tensor,
-    draws: int = 3,
+    draws: int = 5,
     seed: int = 0,
     without: Collection[str] = (),
 ) -> dict[str, Verdict]:
