@@ -266,6 +266,8 @@ def test_localization_by_hand():
     assert localization.relevance_rank_accuracy(maps, masks).tolist() == [0.5, 0.0, 1.0]
     found = localization.box_masks(torch.tensor([[1.0, 0.0, 3.0, 2.0]]), (3, 4))
     assert found.int().tolist() == [[[0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]]]
+    assert localization.widened(found, 1)[0].int().tolist() == [[1] * 4] * 3
+    assert localization.widened(found, 0).equal(found)
     with pytest.raises(ValueError, match="bool"):
         localization.pointing_game(maps, masks.float())
 

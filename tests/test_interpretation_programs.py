@@ -110,15 +110,18 @@ def test_annotated_images_are_explained_class_by_class(multi_label_run, tmp_path
     assert len(located.load(flags, 4).images) == 4  # images 0, 5, 10, 15: none, light, dark, both
     out = tmp_path / "scores.json"
     config = attribution_scores.Config(
-        str(multi_label_run), device="cpu", threads=1, methods=("grad_cam",), sanity_images=4, out=out
+        str(multi_label_run), device="cpu", threads=1, methods=("grad_cam",), sanity_images=4, tolerance=2, out=out
     )
     scores = attribution_scores.main(config)
     assert set(scores) == {"chance", "training boxes", "grad_cam"}
     assert set(scores["grad_cam"]) == {"mean", "light", "dark"}
+    assert scores["grad_cam"]["mean"]["near"] >= scores["grad_cam"]["mean"]["pointing"]
     halves = [scores["grad_cam"][name]["mass"] for name in ("light", "dark")]
     assert scores["grad_cam"]["mean"]["mass"] == pytest.approx(sum(halves) / 2)
     assert scores["chance"]["mean"]["mass"] == pytest.approx(64 / 24**2)
-    assert {"dependent"} < set(scores["grad_cam"]["mean"]) and "| dependent |" in out.with_suffix(".md").read_text()
+    assert {"dependent"} < set(scores["grad_cam"]["mean"]) and "| dependent | near |" in out.with_suffix(
+        ".md"
+    ).read_text()
     assert "light (8), dark (8)" in out.with_suffix(".md").read_text()
 
 

@@ -12,6 +12,7 @@ record has each class. Maps of zeros, whose share is given too, have found nothi
 
 A classifier may find a class by something else, which a good map then shows: "dependent" is the pointing where it
 does not find the class any more once the median of training images stands in the place of the class's boxes.
+"near" is the pointing within --tolerance pixels, for objects that are thinner than a map's step.
 
 The first lines need no network. "chance" is the share of the image inside, the pointing and mass of a map that knows
 nothing. "training boxes" is one map a class, how many training images have the class at a pixel: it knows where a
@@ -44,6 +45,7 @@ PIXELS = 1 << 18  # of images at a time
 WIDTH = 130  # columns, where the table is not printed on a terminal
 SCORES = ("pointing", "mass", "rank", "zeros")
 DEPENDENT = "dependent"  # pointing where the class is found by its objects
+NEAR = "near"  # pointing, with a tolerance
 CHECKS = ("output layer", "all layers")
 Scores = dict[str, float]
 
@@ -53,6 +55,7 @@ class Config(subject.SubjectFlags):
     images: Count = 500  # drawn shapes, or test images at most
     methods: tuple[str, ...] = ()  # of vision.interpretation; none: all that the network can be explained by
     stage: int = -1  # whose map Grad-CAM and HiResCAM weight, from 0 or from the end
+    tolerance: Whole = 0  # pixels from the object within which a map's largest value points right too; 0: not scored
     sanity_images: Whole = 100  # for the sanity check, evenly spaced; 0: it is left out
     sanity_draws: Count = 5  # of random weights, at least two
     out: Path = Path("attribution_scores.json")  # where the scores go, and as .md their page
@@ -65,7 +68,8 @@ def main(config: Config) -> dict[str, dict[str, Scores]]:
     about = located.load(config, config.images)
     found = measure(config, about)
     checks = check(config, about) if config.sanity_images else {}
-    keys = SCORES if about.dependent is None else (SCORES[0], DEPENDENT, *SCORES[1:])
+    known = [key for key in (DEPENDENT, NEAR) if any(key in scores["mean"] for scores in found.values())]
+    keys = (SCORES[0], *known, *SCORES[1:])
     head = ["method", *keys, *CHECKS, "passes"]
     rows, trials = [], []
     for method, scores in found.items():
@@ -97,6 +101,8 @@ def described(config: Config, about: located.Located, classes: Sequence[str]) ->
         f"Of {about.about}, one network: how often a map's largest value is inside, shares of its sum and of its "
         "largest values there, and maps of zeros."
     )
+    if config.tolerance:
+        words += f" Near: how often the largest value is inside or at most {config.tolerance} pixels away."
     if config.sanity_images:
         words += (
             " Output layer, all layers: the rank correlation with the map once their weights are random, mean and "
@@ -118,10 +124,10 @@ def measure(config: Config, about: located.Located) -> dict[str, dict[str, Score
     share = about.masks.float().mean((1, 2))
     rows: dict[str, dict[str, Tensor]] = {"chance": dict.fromkeys(SCORES[:3], share)}
     if about.frequency is not None:
-        rows["training boxes"] = scores_of(about, lambda images, classes: about.frequency[classes])
+        rows["training boxes"] = scores_of(about, lambda images, classes: about.frequency[classes], config.tolerance)
     for method in config.methods or explain.applicable(about.model, about.images):
         maps = functools.partial(explain.maps, method, about.model, stage=config.stage)
-        rows[method] = scores_of(about, maps)
+        rows[method] = scores_of(about, maps, config.tolerance)
     found = {}
     for method, values in rows.items():
         groups = {"mean": torch.ones_like(about.classes, dtype=torch.bool)}
@@ -146,9 +152,14 @@ def average(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def scores_of(about: located.Located, maps: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-    """Pointing, mass, rank and whether all is zero, (N,) floats each, of the maps (B, H, W) of images and classes."""
-    found: dict[str, list[Tensor]] = {key: [] for key in SCORES}
+def scores_of(
+    about: located.Located, maps: Callable[[Tensor, Tensor], Tensor], tolerance: int = 0
+) -> dict[str, Tensor]:
+    """Pointing, mass, rank and whether all is zero, (N,) floats each, of the maps (B, H, W) of images and classes.
+
+    tolerance: pixels; not 0: pointing within them too.
+    """
+    found: dict[str, list[Tensor]] = {key: [] for key in (*SCORES, *[NEAR] * bool(tolerance))}
     for rows in chunks(about):
         made, masks = maps(about.images[rows], about.classes[rows]), about.masks[rows]
         points = made.amax((1, 2)) > 0  # a map of zeros finds nothing, though all its values are the largest
@@ -156,6 +167,8 @@ def scores_of(about: located.Located, maps: Callable[[Tensor, Tensor], Tensor]) 
         found["mass"].append(localization.relevance_mass_accuracy(made, masks).nan_to_num(0))
         found["rank"].append(localization.relevance_rank_accuracy(made, masks) * points)
         found["zeros"].append(~points)
+        if tolerance:
+            found[NEAR].append(localization.pointing_game(made, localization.widened(masks, tolerance)) & points)
     return {key: torch.cat(value).float() for key, value in found.items()}
 
 

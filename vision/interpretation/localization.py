@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
@@ -47,6 +48,14 @@ def box_masks(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     x1, y1, x2, y2 = boxes[:, :, None].unbind(1)
     tall, wide = (rows >= y1) & (rows < y2), (columns >= x1) & (columns < x2)
     return tall[:, :, None] & wide[:, None]
+
+
+def widened(masks: Tensor, pixels: int) -> Tensor:
+    """Masks (B, H, W) bool with all places that are at most so many rows and columns away from them.
+
+    Zhang et al. 2016 count a hit within 15 pixels of an object, of photographs.
+    """
+    return F.max_pool2d(masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] > 0
 
 
 def _check(maps: Tensor, masks: Tensor) -> None:
