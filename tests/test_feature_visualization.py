@@ -1,4 +1,4 @@
-"""Pictures by gradient ascent, DeepDream, inversion, textures and style transfer, on tiny networks."""
+"""Pictures by gradient ascent, DeepDream, inversion and style transfer, on tiny networks."""
 
 import dataclasses
 
@@ -21,7 +21,6 @@ from vision.interpretation import (
     gram,
     pictures,
     style_transfer,
-    texture_synthesis,
 )
 
 FLAGS = gradient_ascent.AscentFlags(ascent_steps=20)
@@ -139,27 +138,6 @@ def test_colors_are_kept():
     torch.testing.assert_close(image_ops.with_colors_of(picture, picture), picture, rtol=0, atol=1e-5)
     gray = style_transfer.luminance(picture)
     torch.testing.assert_close(image_ops.with_colors_of(gray, picture), picture, rtol=0, atol=2e-3)
-
-
-def test_a_texture_grows_from_the_pixels_of_the_sample():
-    """A checkerboard has one continuation, which a window of 5 finds."""
-    sample = ((torch.arange(12)[:, None] + torch.arange(12)) % 2).float()[None].repeat(3, 1, 1)
-    found = texture_synthesis.grow(sample, 16, 5, generator())
-    first = found[0, 0, 0]
-    checkers = ((torch.arange(16)[:, None] + torch.arange(16)) % 2).float()
-    assert torch.equal(found[0], checkers if first == 0 else 1 - checkers)
-    colors = noise(3, 10, 10)
-    grown = texture_synthesis.grow(colors, 9, 3, generator())
-    known = {tuple(pixel) for pixel in colors.flatten(1).T.tolist()}
-    assert {tuple(pixel) for pixel in grown.flatten(1).T.tolist()} <= known
-    with pytest.raises(ValueError, match="odd"):
-        texture_synthesis.grow(colors, 9, 4, generator())
-
-
-def test_a_texture_by_gram_matrices(model):
-    sample = texture_synthesis.bricks(24, 0)[None]
-    found, left = texture_synthesis.from_gram(model.backbone, sample, 20, (0, 1), 60, 1)
-    assert found.shape == (1, 3, 20, 20) and left < 0.2
 
 
 def test_patches_are_what_a_place_reads():

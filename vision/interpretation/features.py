@@ -53,6 +53,11 @@ def frozen(name: str) -> backbones.Backbone:
     return backbone
 
 
+def fitted(picture: Tensor, backbone: backbones.Backbone) -> Tensor:
+    """A picture (B, 3, H, W) of floats with the channels that a backbone takes: (B, 1, H, W), the mean, for gray."""
+    return picture.mean(1, keepdim=True) if backbone.shape[0] == 1 else picture
+
+
 def read(path: Path, config: FeatureFlags, backbone: backbones.Backbone, square: bool = False) -> Tensor:
     """A picture file as floats (1, C, H, W) from 0 to 1, its shorter side `size` pixels.
 
@@ -69,8 +74,7 @@ def read(path: Path, config: FeatureFlags, backbone: backbones.Backbone, square:
         raise ValueError(
             f"--size {config.size}: the smallest image of {backbone.spec['name']} is {backbone.smallest}"
         )
-    picture = picture.mean(1, keepdim=True) if backbone.shape[0] == 1 else picture
-    return picture.to(next(backbone.parameters()).device)
+    return fitted(picture, backbone).to(next(backbone.parameters()).device)
 
 
 def stages(chosen: tuple[int, ...], backbone: backbones.Backbone) -> tuple[int, ...]:
