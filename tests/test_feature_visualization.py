@@ -1,6 +1,7 @@
 """Pictures by gradient ascent, DeepDream, inversion and style transfer, on tiny networks."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -116,17 +117,38 @@ def test_gram_matrices_and_losses_by_hand():
 def test_style_transfer_lowers_both_losses(model):
     content, styles = noise(1, 3, 16, 20), [noise(1, 3, 24, 16, seed=1).round(), noise(1, 3, 16, 16, seed=2) ** 4]
     config = style_transfer.Config(content_stages=(0,), evaluations=60, start="noise", style_shares=(0.7, 0.3))
-    found, left = style_transfer.transfer(model.backbone, content, styles, config)
+    found, losses = style_transfer.transfer(model.backbone, content, styles, config)
+    left = losses["end"]
     assert found.shape == content.shape and left["content"] < 0.8 and left["style"] < 0.8  # they contend
+    assert all(losses["start"][part] > left[part] for part in ("content", "style"))
     alone = dataclasses.replace(config, style_shares=(), evaluations=100)
     for part in ("content", "style"):  # each without the other
         weights = {"content_weight": float(part == "content"), "style_weight": float(part == "style")}
-        found, left = style_transfer.transfer(
+        found, losses = style_transfer.transfer(
             model.backbone, content, styles[:1], dataclasses.replace(alone, **weights)
         )
-        assert left[part] < 0.1 and found.min() >= 0 and found.max() <= 1
+        assert losses["end"][part] < 0.1 and found.min() >= 0 and found.max() <= 1
     with pytest.raises(ValueError, match="style-shares"):
         style_transfer.transfer(model.backbone, content, styles[:1], config)
+
+
+def test_style_transfer_leaves_a_record(tmp_path):
+    backbones.save(backbones.build("small", (3, 16, 16), width=0.5), tmp_path / "small.safetensors")
+    for name, seed in (("photograph", 0), ("painting", 1)):
+        pictures.save(noise(3, 20, 24, seed=seed), tmp_path / f"{name}.png")
+    asked = dict(content=tmp_path / "photograph.png", styles=(tmp_path / "painting.png",), size=16, threads=1)
+    config = style_transfer.Config(str(tmp_path / "small.safetensors"), **asked, device="cpu", evaluations=5)
+    for start in ("content", "noise"):
+        style_transfer.main(dataclasses.replace(config, start=start, out=tmp_path / f"{start}.jpg"))
+        assert (tmp_path / f"{start}_sheet.jpg").exists()
+        (trial,) = json.loads((tmp_path / f"{start}.json").read_text())["trials"]
+        losses, left = trial["losses"], trial["left"]
+        assert left["style"] == pytest.approx(losses["end"]["style"] / losses["start"]["style"])
+        if start == "content":
+            assert losses["start"]["content"] == 0 and left["content"] is None
+            assert losses["start"]["style"] == pytest.approx(1, rel=1e-4)
+        else:
+            assert 0 < left["content"] < 1 and "Start: noise" in (tmp_path / "noise.md").read_text()
 
 
 def test_colors_are_kept():
