@@ -15,6 +15,6 @@ gradient_ascent.py      images climbed by regularized steps; feature_visualizati
 deepdream.py            DeepDream; feature_inversion.py: images with the same maps
 gram.py                 Gram matrices; style_transfer.py: pictures made by them
 texture_synthesis.py    textures by Gram matrices and by neighborhoods.py; tree_quantizer.py: their fast search
-features.py             the backbone that they compare pictures by
+features.py             the backbone that they compare pictures by; examples.py: any run's, with images for it
 subject.py              the classifier that a program is about; pictures.py: heat maps and sheets
 """
