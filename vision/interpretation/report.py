@@ -171,9 +171,7 @@ def _dreamed(config: explain.Config, about: subject.Subject, folder: Path) -> Se
         rows.append(row)
     titles = [["image", *(f"stage {stage}" for stage in stages)]] * len(rows)
     draw_sheet(rows, titles, folder / "deepdream.png", side=1.8)
-    text = (
-        "Images in which a stage's map is amplified: early stages add edges, late ones parts of what is classified."
-    )
+    text = "Images in which a stage's map is amplified: what the stage responds to is added."
     return Section("DeepDream", text, (folder / "deepdream.png",))
 
 
@@ -189,7 +187,8 @@ def _textures(config: explain.Config, about: subject.Subject, folder: Path) -> S
         left.append(f"texture: {100 * (end / start).mean():.1f}% of noise's loss")
     draw_sheet(rows, [["sample", words] for words in left], folder / "textures.png", side=2.5)
     text = (
-        "Pictures made from noise, with the Gram matrices that all stages have for drawn bricks and for a test image."
+        "Pictures made from noise, with the Gram matrices that all stages have for drawn bricks and a test image. "
+        "Colors that the network ignores stay those of the noise."
     )
     return Section("Textures by Gram matrices", text, (folder / "textures.png",))
 
@@ -206,7 +205,8 @@ def _styled(config: explain.Config, about: subject.Subject, folder: Path) -> Sec
         titles.append(["content", "style", f"style loss: {100 * losses['end']['style']:.1f}% of the content's"])
     draw_sheet(rows, titles, folder / "style_transfer.png", side=2.5)
     text = (
-        "A test image changed until its Gram matrices are near those of another picture, and its last maps its own."
+        "A test image changed until its Gram matrices are near those of another picture, while the maps of the stage "
+        "before the last stay near its own. Colors that the network ignores stay those of the test image."
     )
     return Section("Style transfer", text, (folder / "style_transfer.png",))
 
@@ -223,7 +223,11 @@ def _inverted(config: explain.Config, about: subject.Subject, folder: Path) -> S
             backbone=config.run, files=tuple(files), updates=INVERTED_UPDATES, out=out, **options
         )
     )
-    return Section("Inversion", "Images with the same map, stage by stage: what each stage has kept.", (out,))
+    text = (
+        "Images with nearly the same map, stage by stage: what each stage has kept. Percentages are what is left of "
+        "the squared distance."
+    )
+    return Section("Inversion", text, (out,))
 
 
 def layers(about: subject.Subject) -> str:
