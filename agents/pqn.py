@@ -88,7 +88,7 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
             )
 
 
-ATARI = dict(  # Pong at the end: 19.3, 18.8, 19.8; with 3 epochs 19.6, 19.5, 13.4; in 560,000 steps 19.1, 15.0, 4.0
+ATARI = dict(  # Pong: 18.2, 18.9 and 19.7 over 30 games, 8 minutes of two cores (runs/published/atari)
     steps=800_000,
     worlds=64,
     rollout=32,

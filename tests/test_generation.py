@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import time
 
@@ -346,7 +347,12 @@ def test_a_run_learns_resumes_and_samples(model, tmp_path, few, stop_at):
                 predict.main(asked)
             continue
         found = predict.main(asked)
-        assert found.isfinite().all() and (command == "log_prob" or asked.out.exists())
+        assert found.isfinite().all()
+        if command == "log_prob":
+            figures = json.loads(asked.out.with_suffix(".json").read_text())["trials"][0]
+            assert figures["nats"] == pytest.approx(found.mean().item()) and figures["images"] == 4
+        else:
+            assert asked.out.exists()
     with pytest.raises(ValueError, match="this model has 0 classes"):
         predict.main(predict.Config("sample", whole, label=1, device="cpu"))
 

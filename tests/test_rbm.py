@@ -1,6 +1,7 @@
 """Restricted Boltzmann machines: energies enumerated, contrastive divergence by hand, pre-training."""
 
 import itertools
+import json
 
 import pytest
 import torch
@@ -107,3 +108,5 @@ def test_pre_training_is_compared_with_none(tmp_path, monkeypatch):
     assert list(pretrained.values())[0] < list(none.values())[0]  # it begins with less of an error
     assert all(list(curve.values())[-1] < list(none.values())[0] for curve in curves.values())
     assert Image.open(tmp_path / "a.png").size[0] > 800
+    trials = json.loads((tmp_path / "a.json").read_text())["trials"]
+    assert [trial["last_error"] for trial in trials] == [list(curve.values())[-1] for curve in curves.values()]

@@ -22,7 +22,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from runs import output, saved
+from runs import output, saved, study_report
 from runs.flag_types import Count, Positive, Share, Whole
 from runs.machine import choose
 from runs.printing import printable
@@ -45,7 +45,7 @@ class Config:
     steps: Count = 10  # interpolate, traverse: images a row
     reach: Positive = 3.0  # traverse: values of a latent, from -reach to reach deviations (of a VAE: of its prior)
     importance: Whole = 0  # log_prob of a VAE: samples of the importance-weighted bound; 0: the ELBO
-    out: Path | None = None  # the picture; None: <command>.png
+    out: Path | None = None  # picture, <command>.png if not given; of log_prob .md and .json, if given
     seed: Whole = 1
     batch: Count = 100  # images at once
     device: str = "auto"  # auto, cpu, cuda, mps
@@ -173,6 +173,15 @@ def nats(config: Config, trained: Trained) -> Tensor:
     error = found.std().item() / math.sqrt(len(found)) if len(found) > 1 else 0.0
     bits = mean / dims / math.log(2)
     print(f"{mean:.2f} ± {error:.2f} nats, {bits:.4f} bits/dim ({kind}), {len(found):,} test images")
+    if config.out:
+        title = f"Log-likelihood of {trained.config.model} on {trained.config.data}"
+        row = [kind, f"{len(found):,}", f"{mean:.2f} ± {error:.2f}", f"{bits:.4f}"]
+        figures = dict(nats=mean, standard_error=error, bits_per_dim=bits, images=len(found), kind=kind)
+        study_report.write(
+            config.out.with_suffix(".json"), "vision.generation", trained.model.device, printable(title),
+            ["likelihood", "test images", "nats, with the standard error", "bits/dim"], [row],
+            f"Of {train.described(trained.config, trained.model)}.", [figures],
+        )  # fmt: skip
     return found
 
 

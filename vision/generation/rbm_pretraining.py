@@ -8,6 +8,8 @@ backpropagation of the cross-entropy. The other autoencoder has the same layers,
 picture has the squared error of test images, summed over pixels, against the images shown, the pre-training's
 included (an update of an RBM counts as one of its images, though it is cheaper), and both reconstructions.
 
+The figures stand beside the picture, .md and .json.
+
 Deviation: fine-tuning is by --optimizer with batches, the paper has conjugate gradients.
 """
 
@@ -23,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import runs
-from runs import output, suggestions
+from runs import output, study_report, suggestions
 from runs.flag_types import Count, NonNegative, Positive, Whole
 from runs.printing import printable
 from vision import data
@@ -32,6 +34,7 @@ from vision.generation.rbm import LINEAR_RATE, MOMENTUM, RATE, RBM, DeepAutoenco
 from vision.training import optimizers
 from vision.training.sampling import batch_indices
 
+PROGRAM = "vision.generation.rbm_pretraining"
 SHOWN = 10  # test images in the picture
 
 
@@ -140,7 +143,7 @@ def main(config: Config) -> dict[str, dict[int, float]]:
     unseen = (sets.test.images[: config.test_images].to(device) / 255).flatten(1)
     sizes = [images.shape[1], *config.layers, config.code]
     shown = sets.test.images[:SHOWN].to(device) / 255
-    curves, rows = {}, [shown]
+    curves, rows, trials = {}, [shown], []
     for name in ("pre-trained by RBMs", "random weights"):
         torch.manual_seed(config.seed)
         began, before = time.monotonic(), 0
@@ -153,12 +156,30 @@ def main(config: Config) -> dict[str, dict[int, float]]:
         with torch.no_grad():
             rows.append(network(shown.flatten(1)).sigmoid().view(shown.shape))
         first, last = list(curve.values())[0], list(curve.values())[-1]
-        times = f"{pretrained:.0f} s and {time.monotonic() - began - pretrained:.0f} s"
+        tuned = time.monotonic() - began - pretrained
+        times = f"{pretrained:.0f} s and {tuned:.0f} s"
         print(f"{name}: squared error {first:.2f} at first, {last:.2f} at the end ({times})", flush=True)
+        trials.append(
+            {"weights": name, "first_error": first, "last_error": last}
+            | {"pretraining_seconds": pretrained, "tuning_seconds": tuned}
+            | {"images": list(curve), "squared_error": list(curve.values())}
+        )
     draw(config, curves, rows)
+    title = f"RBM pre-training of an autoencoder {' - '.join(map(str, sizes))}, {config.data}"
+    head = ["weights at first", "squared error after pre-training", "at the end", "pre-training, s", "fine-tuning, s"]
+    columns = ("first_error", "last_error", "pretraining_seconds", "tuning_seconds")
+    table = [
+        [trial["weights"], *(f"{trial[name]:.{2 if 'error' in name else 0}f}" for name in columns)]
+        for trial in trials
+    ]
+    note = (
+        f"The squared error of the first {len(unseen):,} test images, summed over pixels; {config.steps:,} images of "
+        f"fine-tuning by {config.optimizer}, {config.pretraining:,} for each RBM. One seed."
+    )
+    study_report.write(config.out, PROGRAM, device, printable(title), head, table, note, trials)
     print(printable(f"written to {config.out}"))
     return curves
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.generation.rbm_pretraining", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)
