@@ -1,6 +1,7 @@
-"""Pictures by gradient ascent, DeepDream, inversion, textures and style transfer, on tiny networks."""
+"""Pictures by gradient ascent, DeepDream, inversion and style transfer, on tiny networks."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -21,7 +22,6 @@ from vision.interpretation import (
     gram,
     pictures,
     style_transfer,
-    texture_synthesis,
 )
 
 FLAGS = gradient_ascent.AscentFlags(ascent_steps=20)
@@ -117,17 +117,38 @@ def test_gram_matrices_and_losses_by_hand():
 def test_style_transfer_lowers_both_losses(model):
     content, styles = noise(1, 3, 16, 20), [noise(1, 3, 24, 16, seed=1).round(), noise(1, 3, 16, 16, seed=2) ** 4]
     config = style_transfer.Config(content_stages=(0,), evaluations=60, start="noise", style_shares=(0.7, 0.3))
-    found, left = style_transfer.transfer(model.backbone, content, styles, config)
+    found, losses = style_transfer.transfer(model.backbone, content, styles, config)
+    left = losses["end"]
     assert found.shape == content.shape and left["content"] < 0.8 and left["style"] < 0.8  # they contend
+    assert all(losses["start"][part] > left[part] for part in ("content", "style"))
     alone = dataclasses.replace(config, style_shares=(), evaluations=100)
     for part in ("content", "style"):  # each without the other
         weights = {"content_weight": float(part == "content"), "style_weight": float(part == "style")}
-        found, left = style_transfer.transfer(
+        found, losses = style_transfer.transfer(
             model.backbone, content, styles[:1], dataclasses.replace(alone, **weights)
         )
-        assert left[part] < 0.1 and found.min() >= 0 and found.max() <= 1
+        assert losses["end"][part] < 0.1 and found.min() >= 0 and found.max() <= 1
     with pytest.raises(ValueError, match="style-shares"):
         style_transfer.transfer(model.backbone, content, styles[:1], config)
+
+
+def test_style_transfer_leaves_a_record(tmp_path):
+    backbones.save(backbones.build("small", (3, 16, 16), width=0.5), tmp_path / "small.safetensors")
+    for name, seed in (("photograph", 0), ("painting", 1)):
+        pictures.save(noise(3, 20, 24, seed=seed), tmp_path / f"{name}.png")
+    asked = dict(content=tmp_path / "photograph.png", styles=(tmp_path / "painting.png",), size=16, threads=1)
+    config = style_transfer.Config(str(tmp_path / "small.safetensors"), **asked, device="cpu", evaluations=5)
+    for start in ("content", "noise"):
+        style_transfer.main(dataclasses.replace(config, start=start, out=tmp_path / f"{start}.jpg"))
+        assert (tmp_path / f"{start}_sheet.jpg").exists()
+        (trial,) = json.loads((tmp_path / f"{start}.json").read_text())["trials"]
+        losses, left = trial["losses"], trial["left"]
+        assert left["style"] == pytest.approx(losses["end"]["style"] / losses["start"]["style"])
+        if start == "content":
+            assert losses["start"]["content"] == 0 and left["content"] is None
+            assert losses["start"]["style"] == pytest.approx(1, rel=1e-4)
+        else:
+            assert 0 < left["content"] < 1 and "Start: noise" in (tmp_path / "noise.md").read_text()
 
 
 def test_colors_are_kept():
@@ -139,27 +160,6 @@ def test_colors_are_kept():
     torch.testing.assert_close(image_ops.with_colors_of(picture, picture), picture, rtol=0, atol=1e-5)
     gray = style_transfer.luminance(picture)
     torch.testing.assert_close(image_ops.with_colors_of(gray, picture), picture, rtol=0, atol=2e-3)
-
-
-def test_a_texture_grows_from_the_pixels_of_the_sample():
-    """A checkerboard has one continuation, which a window of 5 finds."""
-    sample = ((torch.arange(12)[:, None] + torch.arange(12)) % 2).float()[None].repeat(3, 1, 1)
-    found = texture_synthesis.grow(sample, 16, 5, generator())
-    first = found[0, 0, 0]
-    checkers = ((torch.arange(16)[:, None] + torch.arange(16)) % 2).float()
-    assert torch.equal(found[0], checkers if first == 0 else 1 - checkers)
-    colors = noise(3, 10, 10)
-    grown = texture_synthesis.grow(colors, 9, 3, generator())
-    known = {tuple(pixel) for pixel in colors.flatten(1).T.tolist()}
-    assert {tuple(pixel) for pixel in grown.flatten(1).T.tolist()} <= known
-    with pytest.raises(ValueError, match="odd"):
-        texture_synthesis.grow(colors, 9, 4, generator())
-
-
-def test_a_texture_by_gram_matrices(model):
-    sample = texture_synthesis.bricks(24, 0)[None]
-    found, left = texture_synthesis.from_gram(model.backbone, sample, 20, (0, 1), 60, 1)
-    assert found.shape == (1, 3, 20, 20) and left < 0.2
 
 
 def test_patches_are_what_a_place_reads():

@@ -1,4 +1,4 @@
-"""Speed of interpretation methods: perturbation saliency, fast style transfer, t-SNE.
+"""Speed of interpretation methods: perturbation saliency, fast style transfer, t-SNE, texture synthesis.
 
     python tests/benchmarks/interpretation_speed.py
     python tests/benchmarks/interpretation_speed.py --only saliency style --json speed.json
@@ -7,7 +7,9 @@
 Perturbation saliency is of DQN's network (Nature) for four frames of 84 x 84: a place every 5 pixels makes 289
 forward passes a frame, all of them one at a time, or several at a time. Style transfer is of 256 x 256 pixels, by the
 published network of Johnson et al. 2016 and by ours of half its width. t-SNE is of 10,000 points of 512 features in
-ten clusters (openTSNE, perplexity 30).
+ten clusters (openTSNE, perplexity 30). Textures of 72 x 72 pixels are synthesized from drawn bricks of several sizes,
+in windows of 11; those by trees include building them, and the share of neighborhoods that a tree finds as an
+exhaustive search does is printed.
 
 Rates of one thread are a second of the processor's time: what else a machine does counts little. Those of several
 threads are a second by the clock.
@@ -28,10 +30,13 @@ import runs
 from runs.machine import precision
 from vision import backbones
 from vision.image_to_image import train
-from vision.interpretation import embedding
+from vision.interpretation import embedding, neighborhoods, texture_synthesis, tree_quantizer
 from vision.interpretation.occlusion import perturbation_saliency
 
 POINTS, CLUSTERS = 10_000, 10
+SAMPLES = (48, 96, 192)  # pixels, sides of the samples of textures
+WINDOW = 11  # pixels, of their neighborhoods
+TEXTURE = 72  # pixels, side of a texture
 SIDE = 256  # pixels of pictures to transform
 CPU = torch.device("cpu")
 
@@ -98,7 +103,33 @@ def tsne(rounds: int) -> dict[str, list[float]]:
     return {f"{POINTS:,} points": [1 / taken]}
 
 
-WHAT = {"saliency": saliency, "style": style, "tsne": tsne}
+def texture(rounds: int) -> dict[str, list[float]]:
+    """Textures a second, one a round; Efros & Leung of the smallest sample alone, for it is the slowest."""
+    found = {}
+    for side in SAMPLES:
+        sample = texture_synthesis.bricks(side, 1)
+
+        def wei_levoy(levels: int, tree: bool, sample: torch.Tensor = sample) -> None:
+            neighborhoods.wei_levoy(sample, TEXTURE, WINDOW, levels, torch.Generator().manual_seed(1), tree)
+
+        for levels in (1, 2):
+            for tree in (False, True):
+                name = f"Wei & Levoy, {levels} levels{', tree' if tree else ''}, sample of {side}"
+                found[name] = rates(functools.partial(wei_levoy, levels, tree), rounds, 1)
+        vectors = neighborhoods.neighborhoods(sample, None, WINDOW).vectors
+        wanted = (vectors + 0.1 * torch.randn(vectors.shape))[:: max(len(vectors) // 1_000, 1)]
+        near, exact = tree_quantizer.search(vectors), neighborhoods.exhaustive(vectors)
+        same = sum(near(each) == exact(each) for each in wanted) / len(wanted)
+        print(f"sample of {side}: the tree finds the nearest of {len(vectors):,} in {same:.1%}", flush=True)
+
+    def efros_leung() -> None:
+        generator = torch.Generator().manual_seed(1)
+        neighborhoods.efros_leung(texture_synthesis.bricks(SAMPLES[0], 1), TEXTURE, WINDOW, generator)
+
+    return found | {f"Efros & Leung, sample of {SAMPLES[0]}": rates(efros_leung, rounds, 1)}
+
+
+WHAT = {"saliency": saliency, "style": style, "tsne": tsne, "texture": texture}
 
 
 def main() -> None:

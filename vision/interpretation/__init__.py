@@ -14,7 +14,8 @@ receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic
 activations.py          filters, maps and strongest patches; neighbors.py, embedding.py: features against pixels
 gradient_ascent.py      images climbed by regularized steps; feature_visualization.py: of classes and neurons
 deepdream.py            DeepDream; feature_inversion.py: images with the same maps
-gram.py                 Gram matrices; texture_synthesis.py, style_transfer.py: pictures made by them
-features.py             the backbone that they compare pictures by
+gram.py                 Gram matrices; style_transfer.py: pictures made by them
+texture_synthesis.py    textures by Gram matrices and by neighborhoods.py; tree_quantizer.py: their fast search
+features.py             the backbone that they compare pictures by; examples.py: any run's, with images for it
 subject.py              the classifier that a program is about; pictures.py: heat maps and sheets
 """

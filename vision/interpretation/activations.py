@@ -2,10 +2,12 @@
 
     python -m vision.interpretation.activations results/shapes/classification-1                    # three pictures
     python -m vision.interpretation.activations results/cifar10/classification-1 --stage 1 --patches 12
+    python -m vision.interpretation.activations results/Pong/dqn-1 --files observations/observations.npy
 
 filters.png has the weights of the first convolution (Krizhevsky et al. 2012, figure 3), maps.png every channel of a
 stage for a few test images, patches.png the test images' patches that activate channels most (Zeiler & Fergus 2013,
-figure 2; Girshick et al. 2014): a patch is what the place of the map reads, its receptive field, exactly.
+figure 2; Girshick et al. 2014): a patch is what the place of the map reads, its receptive field, exactly. Any run
+with a backbone will do, and any images: see vision/interpretation/examples.py.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from runs.flag_types import Count, Whole
 from runs.printing import printable
 from vision import backbones
 from vision.classification.plots import visible
-from vision.interpretation import pictures, receptive_field, subject
+from vision.interpretation import examples, pictures, receptive_field
 
 CHUNK = 250  # images at a time
 PATCH = 64  # pixels, side to which patches are enlarged
@@ -32,7 +34,7 @@ BORDER = 1  # pixels between tiles
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(subject.SubjectFlags):
+class Config(examples.ExampleFlags):
     stage: int = 0  # of the backbone, from 0 or from the end: -1 is the last
     channels: Count = 8  # rows of patches, the first channels
     patches: Count = 10  # of each channel
@@ -118,8 +120,8 @@ def cut(images: Tensor, patch: Patch) -> Tensor:
 
 
 def main(config: Config) -> None:
-    about = subject.load(config)
-    backbone = about.model.backbone
+    about = examples.load(config)
+    backbone = about.backbone
     count = len(backbone.channels)
     if not -count <= config.stage < count:
         raise ValueError(f"there is no --stage {config.stage} of {count}: from 0 to {count - 1}, or -1, the last")
@@ -128,9 +130,9 @@ def main(config: Config) -> None:
     title = f"{len(weight)} filters of {weight.shape[2]} x {weight.shape[3]}"
     pictures.draw_sheet([[filter_tiles(weight)]], [[title]], config.folder / "filters.png", "--folder", side=5)
 
-    images, _ = about.examples(config.images)
+    images = about.images[about.chosen(config.images)]
     with torch.no_grad():
-        maps = backbone(images)[stage].float().cpu()
+        maps = backbone(images.to(about.device))[stage].float().cpu()
     flat = maps.flatten(2)
     low, high = flat.amin(2), flat.amax(2)
     shown = (maps - low[..., None, None]) / (high - low).clamp(min=1e-12)[..., None, None]
@@ -138,7 +140,7 @@ def main(config: Config) -> None:
     words = [["", f"stage {stage}: {maps.shape[1]} channels of {maps.shape[2]} x {maps.shape[3]}"]] * len(rows)
     pictures.draw_sheet(rows, words, config.folder / "maps.png", "--folder", side=3.5)
 
-    searched = about.sets.test.images[: config.searched or None]
+    searched = about.images[: config.searched or None]
     found = strongest_patches(backbone, searched, stage, config.channels, config.patches)
     rows = [
         [F.interpolate(cut(searched, each)[None] / 255, (PATCH, PATCH), mode="nearest")[0] for each in line]

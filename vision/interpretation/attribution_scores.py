@@ -29,6 +29,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -61,16 +62,28 @@ class Config(subject.SubjectFlags):
     out: Path = Path("attribution_scores.json")  # where the scores go, and as .md their page
 
 
-def main(config: Config) -> dict[str, dict[str, Scores]]:
-    """Explain, score, print and write. Returns the scores of each method and class, and of the mean over classes."""
+class Scored(NamedTuple):
+    """What was found, and as a table."""
+
+    found: dict[str, dict[str, Scores]]  # by method, then by class, and "mean"
+    head: list[str]
+    rows: list[list[str]]
+    trials: list[dict[str, Any]]  # of the record
+    classes: list[str]  # whose pointing is in the last columns
+
+
+def scored(config: Config, about: located.Located) -> Scored:
+    """Explain and score images of which it is known where the explained class is.
+
+    Raises ValueError for a method that is not known.
+    """
     if unknown := [name for name in config.methods if name not in explain.METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}: {suggestions.one_of(unknown[0], explain.METHODS)}")
-    about = located.load(config, config.images)
     found = measure(config, about)
     checks = check(config, about) if config.sanity_images else {}
     known = [key for key in (DEPENDENT, NEAR) if any(key in scores["mean"] for scores in found.values())]
     keys = (SCORES[0], *known, *SCORES[1:])
-    head = ["method", *keys, *CHECKS, "passes"]
+    head = ["method", *keys, *(CHECKS if checks else ()), *(["passes"] if checks else ())]
     rows, trials = [], []
     for method, scores in found.items():
         line = {"method": method} | scores["mean"]
@@ -83,11 +96,18 @@ def main(config: Config) -> dict[str, dict[str, Scores]]:
         classes = {name: each for name, each in scores.items() if name != "mean"}
         rows.append(row + [""] * (len(head) - len(row)) + [f"{each['pointing']:.3f}" for each in classes.values()])
         trials.append(line | ({"classes": classes} if classes else {}))
+    there = [name for name in about.names if name in found["chance"]]
+    return Scored(found, head, rows, trials, there)
+
+
+def main(config: Config) -> dict[str, dict[str, Scores]]:
+    """Explain, score, print and write. Returns the scores of each method and class, and of the mean over classes."""
+    about = located.load(config, config.images)
+    found, head, rows, trials, there = scored(config, about)
     table = Table(*head, title="found inside, and rank correlation once weights are random")
     for row in rows:
         table.add_row(*row[: len(head)])
     Console(width=None if Console().is_terminal else WIDTH).print(table)
-    there = [name for name in about.names if name in found["chance"]]
     title = f"Attribution scores of {about.model.backbone.spec['name']}"
     title += f" on {Path(config.run).resolve().parent.name}" if there else ""
     note = described(config, about, there)

@@ -1,6 +1,7 @@
 """DeepDream: a picture in which a network's maps are amplified, from coarse to fine octaves.
 
     python -m vision.interpretation.deepdream results/cifar10/classification-1 clouds.jpg --stage 2
+    python -m vision.interpretation.deepdream results/Pong/dqn-1 observations/frame-0000.png --stage 1    # an agent
     python -m vision.interpretation.deepdream googlenet:imagenet clouds.jpg --octaves 6 --film
 
 Mordvintsev, Olah & Tyka 2015, "Inceptionism: going deeper into neural networks", and their notebook: gradient ascent
@@ -51,7 +52,7 @@ class Config(features.FeatureFlags):
 def dream(backbone: backbones.Backbone, picture: Tensor, config: Config, generator: torch.Generator) -> Tensor:
     """A picture (1, C, H, W), floats from 0 to 1, with a stage's map amplified in every octave.
 
-    Octaves smaller than the backbone takes are left out.
+    Octaves of sizes that the backbone does not take are left out.
     """
     (stage,) = features.stages((config.stage,), backbone)
 
@@ -63,7 +64,7 @@ def dream(backbone: backbones.Backbone, picture: Tensor, config: Config, generat
     full, detail = picture, None
     for octave in reversed(range(config.octaves)):
         size = [round(side / config.octave_factor**octave) for side in full.shape[2:]]
-        if min(size) < backbone.smallest:
+        if min(size) < backbone.smallest or (backbone.one_size and octave):
             continue
         base = resized(full, size)
         image = base if detail is None else (base + resized(detail, size)).clamp(0, 1)
@@ -103,7 +104,8 @@ def main(config: Config) -> None:
     if config.picture:
         picture = features.read(config.picture, config, backbone)
     else:
-        noise = torch.rand(1, backbone.shape[0], config.size, config.size, generator=generator)
+        size = backbone.shape[1:] if backbone.one_size else (config.size, config.size)
+        noise = torch.rand(1, backbone.shape[0], *size, generator=generator)
         picture = (0.5 + 0.2 * (noise - 0.5)).to(device)
     (stage,) = features.stages((config.stage,), backbone)
     if config.channel is not None and not 0 <= config.channel < backbone.channels[stage]:

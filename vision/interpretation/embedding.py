@@ -2,18 +2,20 @@
 
     python -m vision.interpretation.embedding results/cifar10/classification-1
     python -m vision.interpretation.embedding results/cifar10/classification-1 --method pca --of pixels
+    python -m vision.interpretation.embedding results/Pong/dqn-1 --files observations/observations.npy
 
 van der Maaten & Hinton 2008 (t-SNE, by openTSNE: pip install saccade[embedding]); CS231n, lecture 12. Features are
 the mean over places of a stage's map. Thumbnails are laid on a grid of places, each the image nearest to its place.
-Beside them the same points colored by class, and, as a figure, how often a point's nearest neighbor in the map is of
-its class.
+Beside them the same points colored by class, or by their order where images have none, and, as a figure, how often a
+point's nearest neighbor in the map is of its class. Any run with a backbone will do, and any images: see
+vision/interpretation/examples.py; for states by value see agents.studies.state_embedding.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -24,11 +26,14 @@ from runs import output
 from runs.flag_types import Count, Positive
 from runs.printing import printable
 from vision.classification import nearest_neighbors, stage_features
-from vision.interpretation import pictures, subject
+from vision.interpretation import examples, pictures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(subject.SubjectFlags):
+class Config(examples.ExampleFlags):
     method: Literal["tsne", "pca"] = "tsne"
     of: Literal["features", "pixels"] = "features"  # what is placed
     stage: int = -1  # of the backbone, from 0 or from the end
@@ -91,14 +96,15 @@ def neighbor_accuracy(points: Tensor, labels: Tensor) -> float:
     return 100 * (labels[neighbor] == labels).float().mean().item()
 
 
-def main(config: Config) -> float:
-    """Place, draw and measure. Returns the nearest neighbor's accuracy in percent."""
-    about = subject.load(config)
-    images, labels = (field[: config.images].cpu() for field in about.sets.test)
+def main(config: Config) -> float | None:
+    """Place, draw and measure. Returns the nearest neighbor's accuracy in percent; None of images without classes."""
+    about = examples.load(config)
+    images = about.images[: config.images]
+    labels = None if about.labels is None else about.labels[: config.images]
     if config.of == "pixels":
         found = images.flatten(1).float() / 255
     else:
-        backbone = about.model.backbone
+        backbone = about.backbone
         count = len(backbone.channels)
         if not -count <= config.stage < count:
             raise ValueError(f"there is no --stage {config.stage} of {count}: from 0 to {count - 1}, or -1, the last")
@@ -108,27 +114,39 @@ def main(config: Config) -> float:
         points = pca(found.cpu())
     else:
         points = tsne(found.cpu(), config.perplexity, config.seed, torch.get_num_threads())
-    accuracy = neighbor_accuracy(points, labels)
+    accuracy = None if labels is None else neighbor_accuracy(points, labels)
 
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 7), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.imshow(thumbnails(images, points, config.grid))
     left.axis("off")
-    colors = colormaps["tab10" if len(about.sets.classes) <= 10 else "tab20"]
-    for label, name in enumerate(about.sets.classes[:20]):
-        own = labels == label
-        right.scatter(*points[own].T.numpy(), s=6, color=colors(label), label=printable(name))
-    right.set_xticks([])
-    right.set_yticks([])
-    right.legend(fontsize=8, markerscale=2)
+    _scatter(right, points, labels, about.classes)
     what = f"{'t-SNE' if config.method == 'tsne' else 'PCA'} of {config.of}"
-    figure.suptitle(f"{what}: the nearest neighbor of {accuracy:.1f}% of {len(images):,} points is of their class")
+    said = f"{what} of {len(images):,} images, from the first (dark) to the last"
+    if accuracy is not None:
+        said = f"{what}: the nearest neighbor of {accuracy:.1f}% of {len(images):,} points is of their class"
+    figure.suptitle(said)
     output.draw(config.out, figure, "--out", dpi=110)
-    print(printable(f"{what}: nearest neighbors are right in {accuracy:.1f}%; written to {config.out}"))
+    print(printable(f"{said}; written to {config.out}"))
     return accuracy
+
+
+def _scatter(axes: Axes, points: Tensor, labels: Tensor | None, classes: tuple[str, ...]) -> None:
+    """Points (N, 2) colored by labels (N,), or by their order."""
+    from matplotlib import colormaps
+
+    if labels is None:
+        axes.scatter(*points.T.numpy(), s=6, c=np.arange(len(points)), cmap="viridis")
+    else:
+        colors = colormaps["tab10" if len(classes) <= 10 else "tab20"]
+        for label, name in enumerate(classes[:20]):
+            own = labels == label
+            axes.scatter(*points[own].T.numpy(), s=6, color=colors(label), label=printable(name))
+        axes.legend(fontsize=8, markerscale=2)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 if __name__ == "__main__":

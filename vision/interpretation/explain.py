@@ -12,8 +12,9 @@ predicted one, or --of. A row is an image, a column a method; guided Grad-CAM an
 images around gray.
 
 --report writes one HTML page that needs no network, with these maps, filters, activation maps and strongest patches
-of every stage, images that excite each class, fooling images, neighbors, a map of features, inversions, and the
-layers.
+of every stage, images that excite each class, fooling images, neighbors, a map of features, inversions, dreams,
+textures, style transfers and the layers; of drawn shapes the scores of the maps, and, with OpenCV, what GrabCut cuts
+out by saliency.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class FeatureFlags:
 
 
 def load(config: FeatureFlags) -> tuple[backbones.Backbone, torch.device]:
-    """The frozen backbone for pictures of any size, in color or gray as its weights are, and its device.
+    """The frozen backbone for pictures, in color, in gray or for stacks of frames as its weights are, and its device.
 
     Raises ValueError as `frozen`.
     """
@@ -36,9 +36,9 @@ def load(config: FeatureFlags) -> tuple[backbones.Backbone, torch.device]:
 
 
 def frozen(name: str) -> backbones.Backbone:
-    """The frozen backbone of a run's folder, or of name:weights, for pictures of any size, in color or gray.
+    """The frozen backbone of a run's folder, or of name:weights, for pictures.
 
-    Raises ValueError where it takes images of one size only, or other channels, and for random weights.
+    Raises ValueError where dense layers in it fix the images' size, where it takes vectors, and for random weights.
     """
     if name in backbones.BACKBONES:
         raise ValueError(f"{name} has random weights: name a run's folder, or {name}:FILE")
@@ -48,29 +48,40 @@ def frozen(name: str) -> backbones.Backbone:
         backbone = stage_features.load(name, (3, 224, 224))
     if not backbone.any_size:
         raise ValueError(f"{backbone.spec['name']} takes images of {backbone.shape} only: choose a convolutional one")
-    if len(backbone.shape) != 3 or backbone.shape[0] not in (1, 3):
-        raise ValueError(f"pictures are in gray or color, and this backbone takes {backbone.shape}")
     return backbone
+
+
+def fitted(picture: Tensor, backbone: backbones.Backbone) -> Tensor:
+    """A picture (B, 3, H, W) of floats with the channels that a backbone takes: their mean, repeated, unless it is 3.
+
+    A stack of frames, as agents see them, is one in which nothing moves.
+    """
+    channels = backbone.shape[0]
+    return picture if channels == 3 else picture.mean(1, keepdim=True).repeat(1, channels, 1, 1)
 
 
 def read(path: Path, config: FeatureFlags, backbone: backbones.Backbone, square: bool = False) -> Tensor:
     """A picture file as floats (1, C, H, W) from 0 to 1, its shorter side `size` pixels.
 
-    square: cut to its middle. Raises ValueError where it is no image, or smaller than the backbone needs.
+    square: cut to its middle. Of a backbone that takes one size alone (Backbone.one_size) it has that size.
+    Raises ValueError where it is no image, or smaller than the backbone needs.
     """
-    if square:
+    if backbone.one_size:
+        picture = read_whole(path)[None] / 255
+        sides = list(backbone.shape[1:])
+        picture = torch.nn.functional.interpolate(picture, sides, mode="bilinear", antialias=True)
+    elif square:
         picture = read_image(path, config.size)[None] / 255
     else:
         picture = read_whole(path)[None] / 255
         least = config.size / min(picture.shape[2:])
         sides = [max(round(side * least), 1) for side in picture.shape[2:]]
         picture = torch.nn.functional.interpolate(picture, sides, mode="bilinear", antialias=True)
-    if config.size < backbone.smallest:
+    if config.size < backbone.smallest and not backbone.one_size:
         raise ValueError(
             f"--size {config.size}: the smallest image of {backbone.spec['name']} is {backbone.smallest}"
         )
-    picture = picture.mean(1, keepdim=True) if backbone.shape[0] == 1 else picture
-    return picture.to(next(backbone.parameters()).device)
+    return fitted(picture, backbone).to(next(backbone.parameters()).device)
 
 
 def stages(chosen: tuple[int, ...], backbone: backbones.Backbone) -> tuple[int, ...]:

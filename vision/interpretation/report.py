@@ -9,23 +9,36 @@ from __future__ import annotations
 import base64
 import html
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch.nn import functional as F
+
 from runs import output
 from runs.printing import printable
+from vision.data import shapes
 from vision.interpretation import (
     activations,
+    attribution_scores,
+    deepdream,
     embedding,
     explain,
     feature_inversion,
     feature_visualization,
+    features,
     layer_table,
+    located,
     neighbors,
+    saliency_segmentation,
+    sanity_check,
+    style_transfer,
     subject,
+    texture_synthesis,
 )
-from vision.interpretation.pictures import save
+from vision.interpretation.gradients import as_floats
+from vision.interpretation.pictures import draw_sheet, save
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}"
@@ -34,14 +47,20 @@ STYLE = (
 )
 INVERTED = 4  # images
 INVERTED_UPDATES = 200
+SCORED, SANITY, DRAWS = 100, 20, 3  # drawn shapes that maps are scored by, of the sanity check, random weights
+SEGMENTED = 50  # drawn shapes that GrabCut cuts out
+DREAMED = 3  # images
+ENLARGED = 3  # times the side of the run's images: that of dreams, textures and style transfers
+EVALUATIONS = 100  # of the loss of textures and style transfers
 
 
 class Section(NamedTuple):
-    """A heading, what the pictures show, and their files."""
+    """A heading, what is seen, the files of its pictures, and a table in HTML."""
 
     title: str
     text: str
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
+    table: str = ""
 
 
 def write(config: explain.Config) -> Path:
@@ -52,10 +71,9 @@ def write(config: explain.Config) -> Path:
     about = subject.load(config)
     page = config.out.with_suffix(".html")
     parts = [f"<h1>{html.escape(printable(config.run))}</h1>"]
-    for title, text, files in sections(config, about, page.with_suffix("")):
-        parts += [f"<h2>{html.escape(title)}</h2>", f"<p>{html.escape(text)}</p>"]
+    for title, text, files, cells in sections(config, about, page.with_suffix("")):
+        parts += [f"<h2>{html.escape(title)}</h2>", f"<p>{html.escape(text)}</p>", cells]
         parts += [f'<img alt="{html.escape(title)}" src="data:image/png;base64,{encoded(file)}">' for file in files]
-    parts += ["<h2>Layers</h2>", table(about)]
     body = "\n".join(parts)
     whole = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,">'
@@ -73,6 +91,9 @@ def sections(config: explain.Config, about: subject.Subject, folder: Path) -> It
     asked = dict(files=config.files, images=config.images, stage=config.stage, of=config.of, methods=config.methods)
     explain.main(explain.Config(**common, **asked, out=explain_out))
     yield Section("Attribution", "Which pixels the predicted class's score depends on, by method.", (explain_out,))
+    if about.sets.classes == tuple(shapes.SHAPES):
+        yield _scored(config)
+    yield _segmented(config, common, folder)
     convolutional = about.model.backbone.any_size and about.shape[0] in (1, 3)
     for stage in range(len(about.model.backbone.channels) if convolutional else 0):
         place = folder / f"stage-{stage}"
@@ -98,6 +119,96 @@ def sections(config: explain.Config, about: subject.Subject, folder: Path) -> It
     yield Section("Map of features", f"Test images by {name} of the last features.", (out,))
     if convolutional:
         yield _inverted(config, about, folder)
+        yield _dreamed(config, about, folder)
+        yield _textures(config, about, folder)
+        yield _styled(config, about, folder)
+    text = "The backbone's layers: sizes, parameters, multiply-adds of an image, and the receptive field in pixels."
+    yield Section("Layers", text, table=layers(about))
+
+
+def _scored(config: explain.Config) -> Section:
+    asked = attribution_scores.Config(
+        run=config.run, images=SCORED, sanity_images=SANITY, sanity_draws=DRAWS, stage=config.stage, seed=config.seed,
+        device=config.device, threads=config.threads,
+    )  # fmt: skip
+    found = attribution_scores.scored(asked, located.drawn(asked, SCORED))
+    text = (
+        f"How often a map's largest value is inside of one of {SCORED} drawn shapes (pointing), the share of its sum "
+        "and of its largest values there (mass, rank), of maps of zeros, and the sanity check: the rank correlation "
+        "with the map once the weights of the output layer, or of all layers, are random, and its 95% interval of "
+        f"{SANITY} images and {DRAWS} draws. A method passes if both intervals end below {sanity_check.LIMIT}."
+    )
+    return Section("Attribution scores", text, table=table(found.head, found.rows))
+
+
+def _segmented(config: explain.Config, common: dict[str, object], folder: Path) -> Section:
+    title = "GrabCut by saliency"
+    if not importlib.util.find_spec("cv2"):
+        return Section(title, "Left out, for OpenCV is not installed: pip install saccade[grabcut]")
+    out = folder / "grabcut.png"
+    found = saliency_segmentation.main(saliency_segmentation.Config(**common, images=SEGMENTED, out=out))
+    text = "The object that a graph cut finds from colors where the saliency is high and where it is low."
+    if found:
+        text += f" Its mean intersection over union with {SEGMENTED} drawn shapes is {found['grabcut']:.2f}."
+    return Section(title, text, (out,))
+
+
+def _enlarged(about: subject.Subject, count: int) -> torch.Tensor:
+    """Test images (count, C, H, W), floats from 0 to 1, ENLARGED times as large as the run's."""
+    images = as_floats(about.examples(count)[0])
+    return F.interpolate(images, scale_factor=ENLARGED, mode="bilinear").clamp(0, 1)
+
+
+def _dreamed(config: explain.Config, about: subject.Subject, folder: Path) -> Section:
+    images, backbone = _enlarged(about, DREAMED), about.model.backbone
+    stages = range(len(backbone.channels))
+    rows = []
+    for image in images:
+        row = [image]
+        for stage in stages:
+            generator = torch.Generator().manual_seed(config.seed)
+            row.append(deepdream.dream(backbone, image[None], deepdream.Config(stage=stage), generator)[0])
+        rows.append(row)
+    titles = [["image", *(f"stage {stage}" for stage in stages)]] * len(rows)
+    draw_sheet(rows, titles, folder / "deepdream.png", side=1.8)
+    text = "Images in which a stage's map is amplified: what the stage responds to is added."
+    return Section("DeepDream", text, (folder / "deepdream.png",))
+
+
+def _textures(config: explain.Config, about: subject.Subject, folder: Path) -> Section:
+    backbone = about.model.backbone
+    stages, side = tuple(range(len(backbone.channels))), ENLARGED * about.shape[1]
+    bricks = features.fitted(texture_synthesis.bricks(side // 2, config.seed)[None], backbone).to(about.device)
+    rows, left = [], []
+    for sample in (bricks, _enlarged(about, 1)):
+        found, losses = texture_synthesis.from_gram(backbone, sample, side, stages, EVALUATIONS, config.seed)
+        rows.append([sample[0], found[0]])
+        start, end = (torch.tensor(losses[when]) for when in ("start", "end"))
+        left.append(f"texture: {100 * (end / start).mean():.1f}% of noise's loss")
+    draw_sheet(rows, [["sample", words] for words in left], folder / "textures.png", side=2.5)
+    text = (
+        "Pictures made from noise, with the Gram matrices that all stages have for drawn bricks and a test image. "
+        "Colors that the network ignores stay those of the noise."
+    )
+    return Section("Textures by Gram matrices", text, (folder / "textures.png",))
+
+
+def _styled(config: explain.Config, about: subject.Subject, folder: Path) -> Section:
+    images, backbone = _enlarged(about, 4), about.model.backbone
+    side = images.shape[2]
+    bricks = features.fitted(texture_synthesis.bricks(side, config.seed)[None], backbone).to(about.device)
+    asked = style_transfer.Config(evaluations=EVALUATIONS, style_weight=100.0, seed=config.seed)
+    rows, titles = [], []
+    for content, style in ((images[:1], bricks), (images[1:2], images[2:3])):
+        found, losses = style_transfer.transfer(backbone, content, [style], asked)
+        rows.append([content[0], style[0], found[0]])
+        titles.append(["content", "style", f"style loss: {100 * losses['end']['style']:.1f}% of the content's"])
+    draw_sheet(rows, titles, folder / "style_transfer.png", side=2.5)
+    text = (
+        "A test image changed until its Gram matrices are near those of another picture, while the maps of the stage "
+        "before the last stay near its own. Colors that the network ignores stay those of the test image."
+    )
+    return Section("Style transfer", text, (folder / "style_transfer.png",))
 
 
 def _inverted(config: explain.Config, about: subject.Subject, folder: Path) -> Section:
@@ -112,18 +223,28 @@ def _inverted(config: explain.Config, about: subject.Subject, folder: Path) -> S
             backbone=config.run, files=tuple(files), updates=INVERTED_UPDATES, out=out, **options
         )
     )
-    return Section("Inversion", "Images with the same map, stage by stage: what each stage has kept.", (out,))
+    text = (
+        "Images with nearly the same map, stage by stage: what each stage has kept. Percentages are what is left of "
+        "the squared distance."
+    )
+    return Section("Inversion", text, (out,))
 
 
-def table(about: subject.Subject) -> str:
+def layers(about: subject.Subject) -> str:
     """The layers of a classifier's backbone as an HTML table, see layer_table."""
     head = ("layer", "kind", "window", "before", "after", "width", "parameters", "multiply-adds", "field")
-    lines = ["".join(f"<th>{name}</th>" for name in head)]
+    rows = []
     for row in layer_table.rows(about.model.backbone, about.shape):
         sizes = (" x ".join(map(str, each)) for each in (row.before, row.after))
         cells = (row.name, row.kind, row.window, *sizes, row.formula, f"{row.parameters:,}", f"{row.multiply_adds:,}")
-        field = "all" if row.field is None else row.field
-        lines.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in (*cells, field)))
+        rows.append((*cells, "all" if row.field is None else row.field))
+    return table(head, rows)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in HTML, its cells escaped."""
+    lines = ["".join(f"<th>{html.escape(name)}</th>" for name in head)]
+    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 

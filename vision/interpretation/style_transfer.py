@@ -7,7 +7,8 @@
 Gatys et al. 2015 (arXiv 1508.06576): the picture whose maps are near those of the content, and whose Gram matrices
 are near those of the styles, found by L-BFGS on its pixels. Several styles are mixed by their shares. --keep-color
 keeps the photograph's colors (Gatys et al. 2016, arXiv 1606.05897): by transferring the luminance alone, or by giving
-the style the mean and covariance of the photograph's colors first.
+the style the mean and covariance of the photograph's colors first. Beside the picture lie a sheet, and a page and a
+record with the losses at the start and at the end.
 
 Deviations from the paper:
 1. Any backbone's stages take the place of VGG-19's layers, with its own pools; the paper's features are
@@ -20,6 +21,7 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,11 +31,20 @@ import tyro
 from torch import Tensor
 
 import runs
+from runs import study_report
 from runs.flag_types import Count, NonNegative
 from runs.printing import printable
 from vision import backbones
 from vision.data.image_ops import GRAY, with_colors_of
 from vision.interpretation import features, gram, pictures
+
+PROGRAM = "vision.interpretation.style_transfer"
+PARTS = ("content", "style")
+NOTE = (
+    "Losses at the start and at the end: of the content in percent of half the squared length of the photograph's "
+    "maps, of the style in percent of the photograph's own style loss, means over stages. What is left is in percent "
+    "of the start. One seed."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +69,11 @@ def transfer(
     styles: Sequence[Tensor],
     config: Config,
     say: Callable[[int, float], None] = lambda *_: None,
-) -> tuple[Tensor, dict[str, float]]:
-    """A picture (1, C, H, W) with the content of one and the styles of others, and its losses by part.
+) -> tuple[Tensor, dict[str, dict[str, float]]]:
+    """A picture (1, C, H, W) with the content of one and the styles of others, and its losses, by part, at the
+    "start" and at the "end".
 
-    content: (1, C, H, W), and styles (1, C, h, w), floats from 0 to 1. The losses: "content", as a part of the
+    content: (1, C, H, W), and styles (1, C, h, w), floats from 0 to 1. The losses: "content", as a part of half the
     squared length of the content's maps, and "style", as a part of the content's own style loss, means over stages.
     Raises ValueError where the shares are not as many as the styles.
     """
@@ -99,8 +111,11 @@ def transfer(
     start = content if config.start == "content" else noise
     found, _ = gram.optimize(weighted, start, config.evaluations, say)
     with torch.no_grad():
-        content_part, style_part = (loss.item() for loss in losses(found))
-    return found, {"content": content_part, "style": style_part}
+        parts = {
+            when: dict(zip(PARTS, [loss.item() for loss in losses(picture)], strict=True))
+            for when, picture in (("start", start), ("end", found))
+        }
+    return found, parts
 
 
 def luminance(picture: Tensor) -> Tensor:
@@ -127,7 +142,8 @@ def match_colors(style: Tensor, content: Tensor) -> Tensor:
 def main(config: Config) -> None:
     if config.content is None or not config.styles:
         raise ValueError("name a backbone, the picture of the content, and one picture or more of a style")
-    backbone, _ = features.load(config)
+    backbone, device = features.load(config)
+    began = time.process_time()
     content = features.read(config.content, config, backbone)
     styles = [features.read(path, config, backbone) for path in config.styles]
     if config.keep_color != "no" and backbone.shape[0] != 3:
@@ -137,24 +153,53 @@ def main(config: Config) -> None:
         seen, seen_styles = luminance(content), [luminance(style) for style in styles]
     elif config.keep_color == "covariance":
         seen_styles = [match_colors(style, content).clamp(0, 1) for style in styles]
-    found, left = transfer(
+    found, losses = transfer(
         backbone,
         seen,
         seen_styles,
         config,
         lambda step, loss: print(f"{step} evaluations: loss {loss:.4f}", flush=True),
     )
+    seconds = time.process_time() - began
     found = with_colors_of(found, content) if config.keep_color == "luminance" else found
     print(
-        f"distance of the content: {100 * left['content']:.1f}% of its squared length; "
-        f"style loss: {100 * left['style']:.2f}% of the photograph's"
+        f"distance of the content: {100 * losses['end']['content']:.1f}% of its squared length; "
+        f"style loss: {100 * losses['end']['style']:.2f}% of the photograph's"
     )
     pictures.save(found[0], config.out)
-    sheet = config.out.with_name(f"{config.out.stem}_sheet.png")
+    sheet = config.out.with_name(f"{config.out.stem}_sheet{config.out.suffix}")
     titles = [["content", *(f"style {path.stem}" for path in config.styles), f"by {Path(config.backbone).name}"]]
     pictures.draw_sheet([[content[0], *(style[0] for style in styles), found[0]]], titles, sheet, side=3)
+    write_record(config, device, backbone.spec["name"], content.shape[2:], losses, seconds)
     print(printable(f"written to {config.out} and {sheet}"))
 
 
+def write_record(
+    config: Config,
+    device: torch.device,
+    backbone: str,
+    size: Sequence[int],
+    losses: dict[str, dict[str, float]],
+    seconds: float,
+) -> None:
+    """Write the page and the record beside the picture: losses of `transfer`, settings, seconds of the processor."""
+    left = {part: losses["end"][part] / max(losses["start"][part], 1e-12) for part in PARTS}
+    rows = []
+    for part in PARTS:  # from the photograph the content's loss can only rise from 0
+        start, end = (losses[when][part] for when in ("start", "end"))
+        rows.append([part, f"{100 * start:.2f}%", f"{100 * end:.2f}%", f"{100 * left[part]:.2f}%" if start else "–"])
+    names = ("content_weight", "style_weight", "start", "keep_color", "evaluations", "seed")
+    settings = {name: getattr(config, name) for name in names}
+    files = {"content": config.content.name, "styles": [path.name for path in config.styles]}
+    record = files | {"backbone": backbone, "size": list(size)} | settings
+    record |= {"losses": losses, "left": {p: left[p] if losses["start"][p] else None for p in PARTS}}
+    record |= {"seconds": round(seconds, 1)}
+    title = f"Style transfer: {config.content.stem} in the style of {', '.join(path.stem for path in config.styles)}"
+    head = ["loss", "start", "end", "left"]
+    start = "noise" if config.start == "noise" else "the photograph"
+    note = f"{NOTE} Start: {start}; features of {backbone}; {seconds:.0f} s of the processor."
+    study_report.write(config.out, PROGRAM, device, printable(title), head, rows, note, [record])
+
+
 if __name__ == "__main__":
-    runs.launch(main, Config, None, "vision.interpretation.style_transfer", __doc__)
+    runs.launch(main, Config, None, PROGRAM, __doc__)
