@@ -216,7 +216,7 @@ def check(config: Config, about: located.Located) -> dict[str, dict[str, sanity_
 
 
 def chunks(about: located.Located) -> tuple[Tensor, ...]:
-    """The rows of the images, as many at a time as fit into a cache."""
+    """The rows (n,) of the images, as many at a time as fit into a cache."""
     at_once = max(1, PIXELS // about.images[0, 0].numel())
     return torch.arange(len(about.images), device=about.device).split(at_once)
 

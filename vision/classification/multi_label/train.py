@@ -210,7 +210,10 @@ def evaluate(
     names: Sequence[str],
     shape: Sequence[int],
 ) -> None:
-    """Evaluate on the validation images, and save the best backbone so far."""
+    """Evaluate on N validation images, of which present (N, K) says which classes are there; save the best backbone.
+
+    shape: (C, H, W) of an image.
+    """
     with run.side_task("evaluation", needed=True):
         line = measure(run.config, model, samples, present, names, "eval")
     if run.log_evaluation(line | {"eval/images": len(samples)}):
@@ -221,7 +224,7 @@ def evaluate(
 
 
 def test(run: runs.Run, model: Classifier, samples: Sequence[Sample], present: Tensor, names: Sequence[str]) -> None:
-    """Test the weights of the best evaluation, once."""
+    """Test the weights of the best evaluation, once, on N images whose classes are present (N, K)."""
     model, step = best_copy(run, model, "model")
     with run.side_task("evaluation", needed=True):
         line = measure(run.config, model, samples, present, names, "test")
