@@ -58,26 +58,27 @@ class Config(runs.Options):
     noise: Share = (
         1.0  # share of the agent's actions that are random, at most: each world draws its own, now and then
     )
-    frames: Count = 30_000  # recorded in all worlds together
+    frames: Count = 20_000  # recorded in all worlds together
     worlds: Count = 8  # games side by side, of which an eighth is for evaluation
     backbone: str = "nature"  # the encoder's convolutions: nature, small or impala
     width: Positive = 0.5  # channels of the encoder, times its family's
     decoder_width: Count = 2  # channels of the decoder, times the encoder's
     channels: Count = 8  # of the map of latents
     levels: Count = 5  # that a latent can have, an odd number
+    sparsity: NonNegative = 0.1  # weight of the sum of the latents' absolute values
     hidden: Count = 48  # channels of the LSTM
-    steps: Count = 5_000  # updates
-    frame_share: Share = 0.4  # of the updates that teach the autoencoder; the others teach the LSTM
+    steps: Count = 4_000  # updates
+    frame_share: Share = 0.25  # of the updates that teach the autoencoder; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
     batch: Count = 16  # windows an update
-    length: Count = 24  # steps of a window
-    context: Count = 8  # frames seen before a dream
+    length: Count = 12  # steps of a window
+    context: Count = 6  # frames seen before a dream
     dreamed: Share = 0.5  # of the windows, in which the LSTM reads what it predicted once it has seen the context
     optimizer: Literal["muon", "adam"] = "muon"
     learning_rate: NonNegative = 2e-2  # at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 100.0  # norm of the gradient, at most
     evaluate_every: Count = 1_000  # updates between evaluations
-    evaluate_places: Count = 256  # places in recorded games from which frames are predicted
+    evaluate_places: Count = 128  # places in recorded games from which frames are predicted
     horizons: tuple[int, ...] = (1, 5, 10, 20)  # steps ahead, of the errors
     dream_steps: Count = 100  # of a film's dream
     temperature: NonNegative = 0.0  # of a film's dream; 0: what is most probable
@@ -134,7 +135,8 @@ def main(config: Config) -> None:
         optimizers.set_learning_rate(optimizer, config.learning_rate * (end - step) / (end - begun))
         if step < first:
             with precision(config, device):
-                losses = model.autoencoder.losses(frames[torch.randint(len(frames), (config.frame_batch,))])
+                some = frames[torch.randint(len(frames), (config.frame_batch,))]
+                losses = model.autoencoder.losses(some, config.sparsity)
         else:
             if latents is None:  # of all frames, once the autoencoder has learned
                 latents = encode(model, train)

@@ -63,10 +63,20 @@ class FrameAutoencoder(nn.Module):
         """Frames (B, C, H, W) from 0 to 1 of latents (B, L, h, w)."""
         return self.pixels.mean(self.decoder(z))
 
-    def losses(self, frames: Tensor) -> dict[str, Tensor]:
-        """The loss, a scalar, of frames (B, C, H, W) uint8: the negative log-likelihood of their pixels."""
-        found = self.pixels.log_prob(self.decoder(self.encoder(frames)[-1]), frames.float() / 255)
-        return {"loss/reconstruction": -found.sum((1, 2, 3)).mean()}
+    def losses(self, frames: Tensor, sparsity: float) -> dict[str, Tensor]:
+        """Scalars of frames (B, C, H, W) uint8: the sum of those called loss/... is minimized.
+
+        They are the negative log-likelihood of pixels, and `sparsity` times the sum of the latents' absolute values,
+        so that latents are 0 where they are not needed: each cell sees more of a frame than it has to tell.
+        """
+        z = self.encoder(frames)[-1]
+        found = self.pixels.log_prob(self.decoder(z), frames.float() / 255)
+        size = z.abs().sum((1, 2, 3)).mean()
+        return {
+            "loss/reconstruction": -found.sum((1, 2, 3)).mean(),
+            "loss/sparsity": sparsity * size,
+            "train/latents_size": size,
+        }
 
 
 def mirror(encoder: backbones.FrameEncoder, width: int) -> nn.Sequential:
