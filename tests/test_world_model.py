@@ -193,7 +193,7 @@ def catch(tmp_path_factory):
     """A finished run on Catch."""
     folder = tmp_path_factory.mktemp("world_model")
     asked = program.recipe(program.Config(env="Catch"))
-    numbers = dict(steps=700, frames=4_000, evaluate_every=700, folder=folder, wandb="disabled", threads=1)
+    numbers = dict(steps=900, evaluate_every=900, folder=folder, wandb="disabled", threads=1)
     program.main(program.dataclasses.replace(asked, **numbers))
     return folder / "Catch" / "world_model-1"
 
@@ -206,7 +206,7 @@ def test_catch_is_dreamed(catch):
 
 
 def test_planning_in_the_dream_of_catch_wins(catch, tmp_path):
-    config = plan.Config(catch, games=16, horizon=9, samples=48, threads=1, out=tmp_path / "planning.json")
+    config = plan.Config(catch, games=8, horizon=9, samples=40, threads=1, out=tmp_path / "planning.json")
     found = plan.main(config)
     assert found["planning in the dream"]["mean"] > 0.6 > 0 > found["random"]["mean"]
     record = json.loads((tmp_path / "planning.json").read_text())
