@@ -1,11 +1,13 @@
 """World models: recordings, the convolutional LSTM, dreams, ball and score of Pong, planning, and the program."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
 import agents
+from agents import pqn
 from agents.studies.world_model import __main__ as program
 from agents.studies.world_model import dream, plan, pong
 from agents.studies.world_model.autoencoder import StandardizedPixels, mirror
@@ -193,8 +195,8 @@ def catch(tmp_path_factory):
     """A finished run on Catch."""
     folder = tmp_path_factory.mktemp("world_model")
     asked = program.recipe(program.Config(env="Catch"))
-    numbers = dict(steps=900, evaluate_every=900, folder=folder, wandb="disabled", threads=1)
-    program.main(program.dataclasses.replace(asked, **numbers))
+    numbers = dict(steps=700, evaluate_every=700, folder=folder, wandb="disabled", threads=1)
+    program.main(dataclasses.replace(asked, **numbers))
     return folder / "Catch" / "world_model-1"
 
 
@@ -227,12 +229,11 @@ def test_agents_see_the_latents(catch):
 
 
 def test_an_agent_on_the_latents(catch, tmp_path):
-    agent = agents.pqn
-    config = agent.recipe(agent.Config(env="Catch"))
-    config = program.dataclasses.replace(
+    config = pqn.recipe(pqn.Config(env="Catch"))
+    config = dataclasses.replace(
         config, backbone=str(catch), frozen=True, steps=512, evaluate_every=0, folder=tmp_path, wandb="disabled"
     )
-    agent.train(config)
+    pqn.train(config)
     loaded = agents.load(tmp_path / "Catch" / "pqn-1", device="cpu")
     _, model, world = plan.load(catch, CPU)
     seen = loaded.policy.network.backbone(world.observation)[-1]

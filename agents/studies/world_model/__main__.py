@@ -67,13 +67,14 @@ class Config(runs.Options):
     levels: Count = 5  # that a latent can have, an odd number
     sparsity: NonNegative = 0.1  # weight of the sum of the latents' absolute values
     hidden: Count = 48  # channels of the LSTM
-    steps: Count = 4_000  # updates
-    frame_share: Share = 0.25  # of the updates that teach the autoencoder; the others teach the LSTM
+    steps: Count = 8_000  # updates
+    frame_share: Share = 0.2  # of the updates that teach the autoencoder; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
     batch: Count = 16  # windows an update
     length: Count = 12  # steps of a window
     context: Count = 6  # frames seen before a dream
     dreamed: Share = 0.5  # of the windows, in which the LSTM reads what it predicted once it has seen the context
+    outcome_weight: NonNegative = 10.0  # of the losses of reward and end, which are rare, beside that of all latents
     optimizer: Literal["muon", "adam"] = "muon"
     learning_rate: NonNegative = 2e-2  # at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 100.0  # norm of the gradient, at most
@@ -94,7 +95,7 @@ class Config(runs.Options):
 
 
 CATCH = dict(  # a game has nine steps
-    backbone="small", width=1.0, decoder_width=1, channels=4, hidden=16, frames=8_000, steps=1_200,
+    backbone="small", width=1.0, decoder_width=1, channels=4, hidden=16, steps=1_200,
     frame_share=0.3, frame_batch=32, length=7, context=1, evaluate_every=600, horizons=(1, 3, 7), dream_steps=8,
 )  # fmt: skip
 
@@ -142,7 +143,7 @@ def main(config: Config) -> None:
                 latents = encode(model, train)
             window = starts[torch.randint(len(starts), (config.batch,))]
             with precision(config, device):
-                losses = model.dynamics_losses(*windows(train, latents, window, config))
+                losses = model.dynamics_losses(*windows(train, latents, window, config), config.outcome_weight)
         optimizer.zero_grad()
         total_loss(losses).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)

@@ -133,7 +133,7 @@ class WorldModel(nn.Module):
         return Prediction(level.float().unflatten(1, (self.levels, -1)), outcome[:, :3], outcome[:, 3]), state
 
     def dynamics_losses(
-        self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor, given: Tensor
+        self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor, given: Tensor, outcome_weight: float = 1.0
     ) -> dict[str, Tensor]:
         """The LSTM's losses of levels z (T + 1, B, L, h, w), scalars: nats of a frame, of the reward and of
         the end.
@@ -153,6 +153,6 @@ class WorldModel(nn.Module):
         going = ~last
         return {
             "loss/latents": (torch.stack(nats) * going).sum() / going.sum().clamp(min=1),
-            "loss/reward": torch.stack(sign).mean(),
-            "loss/end": torch.stack(end).mean(),
+            "loss/reward": outcome_weight * torch.stack(sign).mean(),
+            "loss/end": outcome_weight * torch.stack(end).mean(),
         }
