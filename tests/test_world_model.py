@@ -10,7 +10,7 @@ import agents
 from agents import pqn
 from agents.studies.world_model import __main__ as program
 from agents.studies.world_model import dream, plan, pong
-from agents.studies.world_model.autoencoder import StandardizedPixels, mirror
+from agents.studies.world_model.autoencoder import StandardizedPixels, build_decoder
 from agents.studies.world_model.model import ConvLSTM, Prediction
 from agents.studies.world_model.planner import Planner
 from agents.studies.world_model.recording import Recording, record
@@ -62,12 +62,14 @@ def test_standardized_pixels_by_hand():
 def test_the_decoder_meets_every_size(body, shape):
     encoder = backbones.build("frame_encoder", shape, body=body, width=0.25, levels=3, frame=shape[0])
     z = encoder(torch.zeros(2, *shape))[-1]
-    assert mirror(encoder, 2)(z).shape == (2, *shape)
+    assert build_decoder(encoder, 2)(z).shape == (2, *shape)
 
 
 def test_the_decoder_of_nature_has_its_kernels():
     encoder = backbones.build("frame_encoder", (1, 84, 84), levels=5)
-    kernels = [layer.kernel_size for layer in mirror(encoder, 1) if isinstance(layer, torch.nn.ConvTranspose2d)]
+    kernels = [
+        layer.kernel_size for layer in build_decoder(encoder, 1) if isinstance(layer, torch.nn.ConvTranspose2d)
+    ]
     assert kernels == [(3, 3), (4, 4), (8, 8)], "neither padded nor cropped"
 
 

@@ -57,7 +57,7 @@ class FrameAutoencoder(nn.Module):
         super().__init__()
         self.encoder, self.pixels = encoder, StandardizedPixels(encoder.shape)
         self.shape = tuple(encoder.imagine(encoder.shape)[-1].shape[1:])  # L, h, w
-        self.decoder = mirror(encoder, width)
+        self.decoder = build_decoder(encoder, width)
 
     def decode(self, z: Tensor) -> Tensor:
         """Frames (B, C, H, W) from 0 to 1 of latents (B, L, h, w)."""
@@ -79,7 +79,7 @@ class FrameAutoencoder(nn.Module):
         }
 
 
-def mirror(encoder: backbones.FrameEncoder, width: int) -> nn.Sequential:
+def build_decoder(encoder: backbones.FrameEncoder, width: int) -> nn.Sequential:
     """Layers from latents (B, L, h, w) back to (B, C, H, W): a transposed convolution for each map of the body.
 
     Kernel and padding are such that every size is met exactly: behind convolutions without padding they are the

@@ -26,9 +26,9 @@ class FiniteScalarQuantization(nn.Module):
         return bounded + (rounded - bounded.detach())
 
     def index(self, values: Tensor) -> Tensor:
-        """The level of each value, int64 from 0 to levels - 1."""
+        """The level of each value (...), int64 from 0 to levels - 1."""
         return (values * self.half).round().long() + self.half
 
     def value(self, index: Tensor) -> Tensor:
-        """The value from -1 to 1 of each level's index."""
+        """The value (...) from -1 to 1 of each level's index (...)."""
         return (index - self.half).float() / self.half
