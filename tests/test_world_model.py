@@ -233,7 +233,15 @@ def test_agents_see_the_latents(catch):
 def test_an_agent_on_the_latents(catch, tmp_path):
     config = pqn.recipe(pqn.Config(env="Catch"))
     config = dataclasses.replace(
-        config, backbone=str(catch), frozen=True, steps=512, evaluate_every=0, folder=tmp_path, wandb="disabled"
+        config,
+        backbone=str(catch),
+        frozen=True,
+        steps=512,
+        evaluate_every=512,
+        evaluate_games=2,
+        film_seconds=0.0,
+        folder=tmp_path,
+        wandb="disabled",
     )
     pqn.train(config)
     loaded = agents.load(tmp_path / "Catch" / "pqn-1", device="cpu")
