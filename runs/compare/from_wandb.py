@@ -18,7 +18,6 @@ from runs.artifacts import PREFIX
 from runs.lines import Lines, is_number
 from runs.printing import one_line, printable
 from runs.reader import RunRecord, assemble
-from runs.wandb_process import CIRCUMSTANCES
 
 ANSWER = 30  # seconds that W&B has for an answer
 STATES = {"finished": "finished", "running": "running", "pending": "running"}  # of W&B; others are interrupted
@@ -54,6 +53,8 @@ def read_project(name: Path | str) -> list[RunRecord]:
 
 
 def _read(run: Any) -> RunRecord | None:
+    from runs.wandb_process import CIRCUMSTANCES  # a program: no package imports it
+
     where = Path(f"{PREFIX}{run.entity}/{run.project}/{run.id}")
     config = {key: value for key, value in run.config.items() if not key.startswith("_")}
     about: dict[str, Any] = {key: config.pop(key) for key in CIRCUMSTANCES if key in config}

@@ -194,7 +194,16 @@ TRAINED = {
     "image_to_image": Program("vision.image_to_image", TRANSFORMED, steps=False),
     "world_model": Program(
         "agents.studies.world_model",
-        (*RUN, "--frames=160", "--worlds=2", "--steps=24", "--frame-batch=4", "--batch=2", "--length=8")
+        (
+            *RUN,
+            "--frames=160",
+            "--worlds=2",
+            "--steps=24",
+            "--frame-batch=4",
+            "--batch=2",
+            "--length=8",
+            "--context=2",
+        )
         + ("--width=0.25", "--channels=2", "--hidden=8", "--evaluate-every=8", "--evaluate-places=2")
         + ("--dream-steps=4", "--log-every=4"),
         steps=False,

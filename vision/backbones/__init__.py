@@ -8,7 +8,7 @@
 
     nature  Mnih et al. 2015, deep Q-learning      impala  Espeholt et al. 2018, residual
     small   pictures of 10 x 10 to 40 x 40           hadamax Kooi et al. 2025, products of convolutions
-    mlp     vectors
+    mlp     vectors                                  frame_encoder Ha & Schmidhuber 2018, latents of single frames
     lenet300_100, lenet5, lenet5_1998, lenet5_1998_rbf
     alexnet, alexnet_2012, alexnet_ungrouped
     zfnet, zfnet_wide, overfeat_fast, overfeat_accurate   nin
@@ -53,6 +53,7 @@ from vision.backbones.checkpoints import FILENAME, load_weights, misfit, read, s
 from vision.backbones.cifar_resnet import CIFAR_RESNETS, CifarResNet
 from vision.backbones.densenet import DENSENETS, DenseNet
 from vision.backbones.fractalnet import FRACTALNETS, FractalNet
+from vision.backbones.frame_encoder import FrameEncoder
 from vision.backbones.googlenet import GOOGLENETS, GoogLeNet
 from vision.backbones.hadamax import Hadamax
 from vision.backbones.highway import DENSE_HIGHWAYS, HIGHWAYS, DenseHighway, Highway
@@ -82,6 +83,7 @@ __all__ = [
     "Backbone",
     "BackboneOptions",
     "Checkpoint",
+    "FrameEncoder",
     "Preprocessing",
     "Standardization",
     "build",
@@ -98,6 +100,7 @@ BACKBONES: dict[str, type[Backbone]] = {
     "impala": Impala,
     "hadamax": Hadamax,
     "small": Small,
+    "frame_encoder": FrameEncoder,
     **dict.fromkeys(MLPS, MLP),
     **dict.fromkeys(LENETS, LeNet5),
     **dict.fromkeys(ALEXNETS, AlexNet),

@@ -107,11 +107,12 @@ def load_weights(backbone: Backbone, weights: dict[str, Tensor]) -> None:
     """
     name, conv = next(((k, m) for k, m in backbone.named_modules() if isinstance(m, nn.Conv2d)), ("", None))
     first = f"{name}.weight"
-    if conv is not None and conv.groups == 1 and first in weights and weights[first].shape[1] != backbone.shape[0]:
-        weights = {**weights, first: adapt_channels(weights[first], backbone.shape[0])}
+    if conv is not None and conv.groups == 1 and first in weights and weights[first].shape[1] != conv.in_channels:
+        weights = {**weights, first: adapt_channels(weights[first], conv.in_channels)}
+    one = (conv.in_channels, *backbone.shape[1:]) if conv is not None else backbone.shape  # of a stack, one frame
     for key, weight in weights.items():
-        if key.endswith(".mean_observation") and tuple(weight.shape) != backbone.shape:
-            weights = {**weights, key: adapt_mean_observation(weight, backbone.shape)}
+        if key.endswith(".mean_observation") and tuple(weight.shape) != one:
+            weights = {**weights, key: adapt_mean_observation(weight, one)}
         if key in ("normalize.mean", "normalize.inverse") and weight.dim() == 3:
             weights = {**weights, key: adapt_statistic(weight, backbone.shape)}
     try:

@@ -1,29 +1,43 @@
-"""World model of an Atari game: a VAE of its frames and an LSTM of the latents learn to dream it.
+"""World model of a game: an autoencoder of its frames and a recurrent network of its latents learn to dream it.
 
     python -m agents.studies.world_model --env Pong --agent results/Pong/pqn-1
     python -m agents.studies.world_model --env Breakout
-    python -m agents.ppo --env Pong --stack 1 --lstm-units 256 --backbone results/Pong/world_model-1 --frozen
+    python -m agents.studies.world_model.plan results/Pong/world_model-1
+    python -m agents.ppo --env Pong --backbone results/Pong/world_model-1 --frozen
 
-Ha & Schmidhuber 2018, arXiv 1803.10122. Games are played by an agent's run, with some random actions, or at random.
-The first updates teach the VAE single frames, the others the LSTM windows of latents; worlds of the recording that
-neither saw are for evaluation. The score is the squared error of the next frame, beside which stand that of copying
-the last frame (`copy`) and that of the frame's own reconstruction, the least that a prediction can have. videos/ has
-a game and its dream side by side: same first frames, same actions. The encoder is a backbone for agents.
+Ha & Schmidhuber 2018, arXiv 1803.10122. Games are played at random, or by an agent's run with random actions among
+its own. The first updates teach the autoencoder single frames, the others the LSTM windows of latents; worlds of the
+recording that neither saw are for evaluation. The score is the squared error of the next frame, beside which stand
+that of copying the last frame (`copy`) and that of the frame's own reconstruction, the least that a prediction can
+have; of Pong also how often the ball and the score are the game's (pong.py). videos/ has a game and its dream side by
+side: same first frames, same actions. The encoder is a backbone for agents, whose features are then the latents.
 
-Deviations from the paper: frames of 84 x 84 gray pixels as agents see them; latents are a map, and errors of pixels
-are in units of their deviations, so that a small ball counts and is found; the LSTM keeps a share of each latent that
-it chooses, and predicts the sign of rewards.
+Deviations from the paper:
+1. Frames of 84 x 84 gray pixels, as agents see them; errors of pixels are in units of their deviations, so that a
+   small ball counts and is found.
+2. Latents are a map, each one of a few levels (finite scalar quantization, Mentzer et al. 2023, arXiv 2309.15505), in
+   place of a vector with a Gaussian posterior: a dream's small errors are rounded away, where they would add up. The
+   LSTM therefore gives a categorical distribution for each latent, as DreamerV2's (Hafner et al. 2021, arXiv
+   2010.02193), in place of a mixture of Gaussians.
+3. The LSTM is convolutional (Shi et al. 2015, arXiv 1506.04214): a ball moves by the same rule everywhere.
+4. It learns from its own predictions too: in a share of the windows it reads the most probable latents that it
+   predicted in place of the recorded ones (Bengio et al. 2015, arXiv 1506.03099).
+5. It predicts the sign of rewards, so that agents can plan in the dream (plan.py); the paper's controller, learned by
+   evolution, is left to the programs that take the encoder.
+6. --optimizer muon (vision/training/muon.py) in place of Adam.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+import envs
 import runs
-from agents import film
+from agents import film, loading
 from agents.studies.world_model import dream
 from agents.studies.world_model.model import WorldModel
 from agents.studies.world_model.recording import Recording, record
@@ -39,29 +53,36 @@ ENCODED = 256  # frames encoded at once
 
 @dataclasses.dataclass(frozen=True)
 class Config(runs.Options):
-    env: str = "Pong"  # an Atari game; that of the agent, if there is one
+    env: str = "Pong"  # a world of pictures with discrete actions; that of the agent, if there is one
     agent: Path | None = None  # a run's folder whose agent plays; None: random play
-    noise: Share = 0.1  # share of the agent's actions that are random
+    noise: Share = (
+        1.0  # share of the agent's actions that are random, at most: each world draws its own, now and then
+    )
     frames: Count = 20_000  # recorded in all worlds together
     worlds: Count = 8  # games side by side, of which an eighth is for evaluation
-    backbone: str = "nature"  # the encoder: a name of python -m vision.backbones
-    width: Positive = 1.0  # channels of the backbone, times its family's
+    backbone: str = "nature"  # the encoder's convolutions: nature, small or impala
+    width: Positive = 0.5  # channels of the encoder, times its family's
+    decoder_width: Count = 2  # channels of the decoder, times the encoder's
     channels: Count = 8  # of the map of latents
-    hidden: Count = 256  # units of the LSTM
-    components: Count = 3  # Gaussians of a latent's mixture
-    kl_weight: NonNegative = 0.1  # of the VAE's KL, which rises from 0 between a fifth and four fifths of its updates
-    steps: Count = 10_000  # updates
-    frame_share: Share = 0.35  # of the updates that teach the VAE; the others teach the LSTM
+    levels: Count = 5  # that a latent can have, an odd number
+    sparsity: NonNegative = 0.1  # weight of the sum of the latents' absolute values
+    hidden: Count = 48  # channels of the LSTM
+    steps: Count = 8_000  # updates
+    frame_share: Share = 0.2  # of the updates that teach the autoencoder; the others teach the LSTM
     frame_batch: Count = 64  # frames an update
     batch: Count = 16  # windows an update
-    length: Count = 32  # steps of a window
-    learning_rate: NonNegative = 3e-3  # of Adam at the start of either part; falls linearly to 0 over it
+    length: Count = 12  # steps of a window
+    context: Count = 6  # frames seen before a dream
+    dreamed: Share = 0.5  # of the windows, in which the LSTM reads what it predicted once it has seen the context
+    outcome_weight: NonNegative = 10.0  # of the losses of reward and end, which are rare, beside that of all latents
+    optimizer: Literal["muon", "adam"] = "muon"
+    learning_rate: NonNegative = 2e-2  # at the start of either part; falls linearly to 0 over it
     clip: NonNegative = 100.0  # norm of the gradient, at most
     evaluate_every: Count = 1_000  # updates between evaluations
-    evaluate_places: Count = 64  # places in recorded games from which frames are predicted
-    context: Count = 8  # frames seen before a dream
+    evaluate_places: Count = 128  # places in recorded games from which frames are predicted
+    horizons: tuple[int, ...] = (1, 5, 10, 20)  # steps ahead, of the errors
     dream_steps: Count = 100  # of a film's dream
-    temperature: NonNegative = 0.5  # of a film's dream; 0: what is expected
+    temperature: NonNegative = 0.0  # of a film's dream; 0: what is most probable
     log_every: Count = 100
     bf16: bool = True  # learn in bfloat16 where the device is fast at it
 
@@ -69,9 +90,20 @@ class Config(runs.Options):
         super().validate()
         if self.worlds < 2:
             raise ValueError("--worlds 1: one more is needed for evaluation")
+        if self.context > self.length:
+            raise ValueError(f"--context {self.context}: a window has only --length {self.length} steps")
 
 
-HORIZONS = (1, 5, 20)  # steps ahead, of the errors
+CATCH = dict(  # a game has nine steps
+    backbone="small", width=1.0, decoder_width=1, channels=4, hidden=16, steps=1_200,
+    frame_share=0.3, frame_batch=32, length=7, context=1, evaluate_every=600, horizons=(1, 3, 7), dream_steps=8,
+)  # fmt: skip
+
+
+def recipe(asked: Config) -> Config:
+    """The config that suits the world asked for. Raises ValueError on an unknown world."""
+    env = loading.load_config(asked.agent)[1].env if asked.agent else asked.env
+    return Config(**{"env": env, "agent": asked.agent} | (CATCH if envs.describe(env).family == "catch" else {}))
 
 
 def main(config: Config) -> None:
@@ -87,31 +119,31 @@ def main(config: Config) -> None:
         for part in (slice(held_out, None), slice(held_out))
     )
     starts = train.starts(config.length, may_end=True)
-    backbone = backbones.build(config.backbone, (1, 84, 84), width=config.width)
-    model = WorldModel(backbone, actions, config.channels, config.hidden, config.components).to(device)
     frames = train.frame.flatten(0, 1)
+    model = build(config, tuple(frames.shape[1:]), actions).to(device)
     model.fit_pixels(frames)
-    optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
+    kind = {"muon": optimizers.Muon, "adam": torch.optim.Adam}[config.optimizer]
+    optimizer = kind(model.parameters(), config.learning_rate)
     run = runs.Run(
         config, PROGRAM, game, score=runs.Score("eval/next_frame_error", "min"), unit="updates",
         note=f"{len(recording.frame) * config.worlds:,} frames of {config.worlds} worlds, {held_out} for evaluation",
     )  # fmt: skip
     run.track(model=model, optimizer=optimizer)
     first = round(config.frame_share * config.steps)  # update of the LSTM
-    latents: tuple[torch.Tensor, torch.Tensor] | None = None
+    latents: torch.Tensor | None = None
     for step in run.steps(config.steps):
         begun, end = (0, first) if step < first else (first, config.steps)
         optimizers.set_learning_rate(optimizer, config.learning_rate * (end - step) / (end - begun))
         if step < first:
-            chosen = frames[torch.randint(len(frames), (config.frame_batch,))]
-            weight = config.kl_weight * min(max((step / first - 0.2) / 0.6, 0.0), 1.0)
             with precision(config, device):
-                losses = model.vae.losses(chosen, weight)
+                some = frames[torch.randint(len(frames), (config.frame_batch,))]
+                losses = model.autoencoder.losses(some, config.sparsity)
         else:
-            if latents is None:  # of all frames, once the VAE has learned
+            if latents is None:  # of all frames, once the autoencoder has learned
                 latents = encode(model, train)
             window = starts[torch.randint(len(starts), (config.batch,))]
-            losses = model.dynamics_losses(*windows(train, latents, window, config.length))
+            with precision(config, device):
+                losses = model.dynamics_losses(*windows(train, latents, window, config), config.outcome_weight)
         optimizer.zero_grad()
         total_loss(losses).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -121,23 +153,32 @@ def main(config: Config) -> None:
             evaluate(run, model, test)
 
 
+def build(config: Config, shape: tuple[int, ...], actions: int) -> WorldModel:
+    """The untrained model of a world whose frames have this shape (C, H, W)."""
+    encoder = backbones.build(
+        "frame_encoder", shape, body=config.backbone, width=config.width, latents=config.channels,
+        levels=config.levels, frame=shape[0],
+    )  # fmt: skip
+    return WorldModel(encoder, actions, config.hidden, config.decoder_width)
+
+
 @torch.no_grad()
-def encode(model: WorldModel, part: Recording) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means and deviations (T, N, L) of the latents of all frames."""
-    found = [model.encode(some) for some in part.frame.flatten(0, 1).split(ENCODED)]
-    mean, deviation = (torch.cat(each).view(*part.last.shape, -1) for each in zip(*found, strict=True))
-    return mean, deviation
+def encode(model: WorldModel, part: Recording) -> torch.Tensor:
+    """Levels (T, N, L, h, w) uint8 of the latents of all frames."""
+    found = [model.encode(some).byte() for some in part.frame.flatten(0, 1).split(ENCODED)]
+    return torch.cat(found).unflatten(0, part.last.shape)
 
 
 def windows(
-    part: Recording, latents: tuple[torch.Tensor, torch.Tensor], starts: torch.Tensor, length: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Drawn latents (B, length + 1, L), actions, rewards and ends (B, length) of windows from starts (B, 2)."""
-    time, world = starts[:, :1] + torch.arange(length + 1, device=starts.device), starts[:, 1:]
-    mean, deviation = (each[time, world] for each in latents)
-    z = mean + deviation * torch.randn_like(mean)
-    action, reward, last = (field[time, world][:, :-1] for field in part[1:])
-    return z, action, reward, last
+    part: Recording, latents: torch.Tensor, starts: torch.Tensor, config: Config
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What WorldModel.dynamics_losses takes of windows from starts (B, 2): levels (T + 1, B, L, h, w), actions,
+    rewards and ends (T, B), and which steps read recorded latents (T, B)."""
+    time, world = starts[:, 0] + torch.arange(config.length + 1, device=starts.device)[:, None], starts[:, 1]
+    action, reward, last = (field[time, world][:-1] for field in part[1:])
+    recorded = torch.rand(len(starts), device=starts.device) >= config.dreamed
+    given = recorded | (torch.arange(config.length, device=starts.device)[:, None] < config.context)
+    return latents[time, world].long(), action, reward, last, given
 
 
 def evaluate(run: runs.Run, model: WorldModel, test: Recording) -> None:
@@ -145,11 +186,11 @@ def evaluate(run: runs.Run, model: WorldModel, test: Recording) -> None:
     config = run.config
     model.eval()
     with run.side_task("evaluation", needed=True):
-        found = dream.errors(model, test, HORIZONS, config.context, config.evaluate_places)
+        found = dream.errors(model, test, config.horizons, config.context, config.evaluate_places, run.world)
     line = {"eval/next_frame_error": found.pop("dream/1")} | {f"eval/{name}": value for name, value in found.items()}
     if run.log_evaluation(line):
         with run.writing(backbones.FILENAME) as path:
-            backbones.save(model.backbone, path)
+            backbones.save(model.encoder, path)
         with run.side_task("film"):
             pictures = dream.film(model, test, config.context, config.dream_steps, config.temperature, config.seed)
             with run.writing(f"videos/{run.step + run.stride:012d}.mp4") as path:
@@ -158,4 +199,4 @@ def evaluate(run: runs.Run, model: WorldModel, test: Recording) -> None:
 
 
 if __name__ == "__main__":
-    runs.launch(main, Config, None, PROGRAM, __doc__)
+    runs.launch(main, Config, recipe, PROGRAM, __doc__)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from agents.studies.world_model import pong
 from agents.studies.world_model.model import WorldModel
 from agents.studies.world_model.recording import Recording
+
+GAMES: dict[str, Callable[[Tensor, Tensor, Tensor], dict[str, float]]] = {"Pong": pong.measure}  # besides errors
+PIXELS = 336  # height of a film's frames, about
 
 
 @torch.no_grad()
@@ -19,31 +25,32 @@ def dream(
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Frames (steps, B, 1, 84, 84) from 0 to 1 that follow C frames (C, B, 1, 84, 84) uint8 of games, as dreamed.
+    """Frames (steps, B, C, H, W) from 0 to 1 that follow those of games (context, B, C, H, W) uint8, as dreamed.
 
-    action: (C - 1 + steps, B), of each step from the first frame on. temperature: of the draws; 0: what is expected.
+    action: (context - 1 + steps, B), of each step from the first frame on. temperature: of the draws; 0: what is most
+    probable.
     """
-    context = len(frames)
-    z = torch.stack([model.encode(each)[0] for each in frames], 1)  # (B, C, L)
-    found, state = model.predict(z, action[:context].T)
+    state = None
+    for frame, chosen in zip(frames, action, strict=False):
+        found, state = model.predict(model.encode(frame), chosen, state)
     shown = []
     for step in range(steps):
-        z = found.draw(temperature, generator)[:, -1]
+        z = found.draw(temperature, generator)
         shown.append(model.decode(z))
         if step + 1 < steps:
-            found, state = model.predict(z[:, None], action[context + step][:, None], state)
+            found, state = model.predict(z, action[len(frames) + step], state)
     return torch.stack(shown)
 
 
 @torch.no_grad()
 def errors(
-    model: WorldModel, part: Recording, horizons: tuple[int, ...], context: int, count: int
+    model: WorldModel, part: Recording, horizons: tuple[int, ...], context: int, count: int, game: str
 ) -> dict[str, float]:
     """Squared errors of frames, summed over pixels from 0 to 1 and averaged over `count` places in recorded games.
 
     Returns by name: "reconstruction" of the frame one step ahead from its own latents, the least that a prediction
     through latents can have; for each horizon h "dream/h", h steps ahead by the recorded actions after `context`
-    frames, and "copy/h" of the last frame that was seen.
+    frames, and "copy/h" of the last frame that was seen; and what GAMES has for the game, as "ball_near/h".
     """
     starts = part.starts(context + max(horizons) - 1)
     chosen = starts[torch.linspace(0, len(starts) - 1, min(count, len(starts))).long()]
@@ -55,10 +62,13 @@ def errors(
     def error(frames: Tensor, others: Tensor) -> float:
         return float((frames - others).square().sum((1, 2, 3)).mean())
 
-    found = {"reconstruction": error(model.decode(model.encode(window.frame[context])[0]), real[0])}
+    found = {"reconstruction": error(model.decode(model.encode(window.frame[context])), real[0])}
     for horizon in horizons:
         found[f"dream/{horizon}"] = error(dreamed[horizon - 1], real[horizon - 1])
         found[f"copy/{horizon}"] = error(seen, real[horizon - 1])
+        if game in GAMES:
+            more = GAMES[game](dreamed[horizon - 1], real[horizon - 1], seen)
+            found |= {f"{name}/{horizon}": value for name, value in more.items()}
     return found
 
 
@@ -73,13 +83,12 @@ def film(
     starts = part.starts(context + steps - 1)
     one = starts[torch.randint(len(starts), (1,), generator=generator)]
     window = part.windows(one, context + steps - 1)
-    device = next(model.parameters()).device
-    frames, action = window.frame.to(device), window.action.to(device)
     with torch.no_grad():
-        begun = torch.stack([model.decode(model.encode(each)[0]) for each in frames[:context]])
-        dreamed = dream(model, frames[:context], action, steps, temperature, generator)
-    made = torch.cat([begun, dreamed])[:, 0, 0].cpu()
-    pairs = torch.cat([frames[:, 0, 0].cpu().float() / 255, torch.ones(len(made), 84, 4), made], 2)
-    pixels = (pairs.clamp(0, 1) * 255).round().byte().numpy()
-    large = pixels.repeat(4, 1).repeat(4, 2)
-    return [np.repeat(each[:, :, None], 3, 2) for each in large]
+        begun = torch.stack([model.decode(model.encode(each)) for each in window.frame[:context]])
+        dreamed = dream(model, window.frame[:context], window.action, steps, temperature, generator)
+    made, real = (each[:, 0].cpu() for each in (torch.cat([begun, dreamed]), window.frame.float() / 255))
+    pairs = torch.cat([real, torch.ones(*real.shape[:3], 4), made], 3)
+    pixels = (pairs.clamp(0, 1) * 255).round().byte()
+    scale = max(1, PIXELS // pixels.shape[2])
+    large = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3).expand(-1, 3, -1, -1)
+    return list(large.permute(0, 2, 3, 1).numpy())

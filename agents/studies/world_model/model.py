@@ -1,205 +1,158 @@
-"""WorldModel: frames as latents by a VAE, and an LSTM that predicts the next ones.
+"""WorldModel: frames as latents by an autoencoder, and a convolutional LSTM that predicts the next ones.
 
-Ha & Schmidhuber 2018, "World models" (arXiv 1803.10122): z_t are latents of frame t, and an LSTM that reads z_t and
-action a_t gives a mixture of Gaussians over z_t+1 for each latent (Graves 2013, arXiv 1308.0850, equations 21 to 25)
-and, as in their game of Doom, whether the game ends. Here a share of z_t, which the LSTM chooses, is added to the
-means, so that what stands still need not be learned, and the sign of the reward is predicted, too.
+The LSTM reads the latents z_t of frame t and action a_t and gives, as a categorical distribution for every latent,
+z_t+1, the sign of the reward and, as in Ha & Schmidhuber's game of Doom, whether the game ends.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from agents.studies.world_model.autoencoder import FrameAutoencoder
 from vision import backbones
-from vision.generation.coders import mirrored
-from vision.generation.posteriors import gaussian_kl
 
-FEW = 1_000  # frames of which float copies are made at once
-LEAST_DEVIATION = 0.05  # of a pixel from 0 to 1: that of a still background
-FIRST_LOG_VARIANCE = -4.0  # of a latent: with more noise the decoder learns to ignore it
-NARROWEST = -5.0  # log of a component's least deviation; latents of the prior have 1
+State = tuple[Tensor, Tensor]  # hidden and cell (B, H, h, w) of a ConvLSTM
+
+
+class ConvLSTM(nn.Module):
+    """Convolutional LSTM of maps (B, C, h, w). Shi et al. 2015, arXiv 1506.04214, equation 3, without peepholes.
+
+    What the whole map shows (mean and maximum of the hidden map: pool-and-inject of Guez et al. 2019, arXiv
+    1901.03559) and a vector, as an action, are added to the gates everywhere, and a learned bias at each
+    place. Otherwise a point would be seen in the score steps later, when it had come there map cell by map cell.
+
+    inputs: C. hidden: H. size: (h, w). vector: numbers of the vector.
+    """
+
+    def __init__(self, inputs: int, hidden: int, size: tuple[int, int], vector: int) -> None:
+        super().__init__()
+        self.hidden, self.size = hidden, size
+        self.gates = nn.Conv2d(inputs + hidden, 4 * hidden, 3, padding=1)
+        self.everywhere = nn.Linear(2 * hidden + vector, 4 * hidden, bias=False)
+        self.places = nn.Parameter(torch.zeros(4 * hidden, *size))
+        with torch.no_grad():
+            self.gates.bias[hidden : 2 * hidden] = 1.0  # cells keep at first: Jozefowicz et al. 2015
+
+    def initial_state(self, like: Tensor) -> State:
+        """Zeros, for as many maps as `like` (B, ...) has."""
+        zeros = like.new_zeros(len(like), self.hidden, *self.size, dtype=torch.float32)
+        return zeros, zeros
+
+    def forward(self, x: Tensor, vector: Tensor, state: State) -> State:
+        """The state after inputs x (B, C, h, w) and vector (B, V)."""
+        hidden, cell = state
+        pooled = torch.cat([hidden.mean((2, 3)), hidden.amax((2, 3)), vector], 1)
+        found = self.gates(torch.cat([x, hidden.to(x.dtype)], 1)) + self.everywhere(pooled)[:, :, None, None]
+        write, keep, show, content = (found + self.places).float().chunk(4, 1)
+        cell = keep.sigmoid() * cell + write.sigmoid() * content.tanh()
+        return show.sigmoid() * cell.tanh(), cell
 
 
 class Prediction(NamedTuple):
-    """Of one step or several, (...): the mixture of each of L latents of the next frame, reward and end."""
+    """Of the step after a frame: the level of each latent of the next frame, reward and end."""
 
-    log_weight: Tensor  # (..., L, K), logs that sum to 1
-    mean: Tensor  # (..., L, K)
-    log_deviation: Tensor  # (..., L, K)
-    reward: Tensor  # (..., 3), logits of a reward below, at and above 0
-    end: Tensor  # (...), logit that the game ends
+    level: Tensor  # (B, N, L, h, w), logits of N levels
+    reward: Tensor  # (B, 3), logits of a reward below, at and above 0
+    end: Tensor  # (B,), logit that the game ends
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density (...) of latents (..., L)."""
-        scaled = (z.unsqueeze(-1) - self.mean) * (-self.log_deviation).exp()
-        each = self.log_weight - self.log_deviation - 0.5 * (scaled.square() + math.log(2 * math.pi))
-        return each.logsumexp(-1).sum(-1)
-
-    def expected(self) -> Tensor:
-        """The mixture's mean (..., L)."""
-        return (self.log_weight.exp() * self.mean).sum(-1)
-
-    def draw(self, temperature: float, generator: torch.Generator | None = None) -> Tensor:
-        """Latents (..., L) drawn from the mixture; the expected ones at temperature 0.
-
-        temperature: weights are raised to the power of its inverse, variances multiplied by it (Ha & Schmidhuber
-        2018, appendix A).
-        """
+    def draw(self, temperature: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
+        """Levels (B, L, h, w) int64 drawn with logits divided by a temperature; 0: the most probable ones."""
         if temperature == 0:
-            return self.expected()
-        weight = (self.log_weight / temperature).softmax(-1)
-        component = torch.multinomial(weight.flatten(0, -2).cpu(), 1, generator=generator).to(weight.device)
-        component = component.view(*weight.shape[:-1], 1)
-        mean, deviation = self.mean.gather(-1, component), self.log_deviation.gather(-1, component).exp()
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-        return (mean + deviation * math.sqrt(temperature) * noise).squeeze(-1)
+            return self.level.max(1).indices  # seven times as fast as argmax on a CPU
+        logits = self.level.movedim(1, -1) / temperature
+        drawn = torch.multinomial(logits.softmax(-1).flatten(0, -2).cpu(), 1, generator=generator)
+        return drawn.view(logits.shape[:-1]).to(logits.device)
 
-
-class StandardizedPixels(nn.Module):
-    """Gaussian likelihood of pixels, each with its own deviation over the recorded frames.
-
-    A ball of two pixels, which is seldom where it is, then counts as much as a field. Has the methods of
-    vision/generation/likelihoods.py; the parameter of a pixel is its mean, less that over the frames, in deviations.
-    """
-
-    outputs = 1
-    mean_frame: Tensor  # (1, 84, 84)
-    deviation: Tensor  # (1, 84, 84)
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        super().__init__()
-        self.register_buffer("mean_frame", torch.zeros(*shape))
-        self.register_buffer("deviation", torch.ones(*shape))
-
-    def fit(self, frames: Tensor) -> None:
-        """Take mean and deviation from frames (N, C, H, W) uint8."""
-        count = len(frames)
-        mean = sum(some.float().sum(0) for some in frames.split(FEW)) / count / 255
-        square = sum((some.float() / 255 - mean).square().sum(0) for some in frames.split(FEW)) / count
-        self.mean_frame.copy_(mean)
-        self.deviation.copy_(square.sqrt().clamp(min=LEAST_DEVIATION))
-
-    def log_prob(self, parameters: Tensor, images: Tensor) -> Tensor:
-        """Log-density (B, C, H, W), less a constant, of images from 0 to 1 (B, C, H, W)."""
-        return -0.5 * (parameters.float() - (images - self.mean_frame) / self.deviation).square()
-
-    def sample(self, parameters: Tensor) -> Tensor:
-        """The mean (B, C, H, W): pixels of a game have no noise of their own."""
-        return self.mean(parameters)
-
-    def mean(self, parameters: Tensor) -> Tensor:
-        """Frames (B, C, H, W) from 0 to 1."""
-        return (self.mean_frame + self.deviation * parameters.float()).clamp(0, 1)
-
-
-class FrameVAE(nn.Module):
-    """VAE of frames (B, 1, 84, 84) whose latents are a map (B, channels, h, w) behind a backbone's coarsest one.
-
-    Where a small ball is stays where it is in the map; a dense layer would have to learn it place by place.
-    """
-
-    def __init__(self, backbone: backbones.Backbone, channels: int) -> None:
-        super().__init__()
-        self.backbone, self.pixels = backbone, StandardizedPixels(backbone.shape)
-        features, *size = backbone.imagine(backbone.shape)[-1].shape[1:]
-        self.shape = (channels, *size)
-        self.to_latents = nn.Conv2d(features, 2 * channels, 1)
-        with torch.no_grad():
-            self.to_latents.bias[channels:] = FIRST_LOG_VARIANCE
-        self.decoder = nn.Sequential(nn.Conv2d(channels, features, 1), nn.ReLU(), *mirrored(backbone, 1))
-
-    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (B, channels, h, w) of the latents of frames (B, 1, 84, 84) uint8."""
-        mean, log_variance = self.to_latents(self.backbone(frames)[-1]).float().chunk(2, 1)
-        return mean, log_variance.clamp(-12, 6)
-
-    def losses(self, frames: Tensor, kl_weight: float) -> dict[str, Tensor]:
-        """Scalars of frames (B, 1, 84, 84) uint8: the sum of those called loss/... is minimized."""
-        mean, log_variance = self.posterior(frames)
-        parameters = self.decoder(mean + (0.5 * log_variance).exp() * torch.randn_like(mean))
-        reconstruction = -self.pixels.log_prob(parameters, frames.float() / 255).sum((1, 2, 3)).mean()
-        kl = gaussian_kl(mean, log_variance).sum((1, 2, 3)).mean()
-        return {"loss/reconstruction": reconstruction, "loss/kl": kl_weight * kl, "train/kl": kl}
+    def expected_reward(self) -> Tensor:
+        """P(reward above 0) - P(reward below 0), (B,)."""
+        below, _, above = self.reward.float().softmax(1).unbind(1)
+        return above - below
 
 
 class WorldModel(nn.Module):
-    """The VAE of frames and the LSTM of its latents.
+    """The autoencoder of frames and the LSTM of its latents.
 
-    channels: of the map of latents, which has L numbers. components: Gaussians of a latent's mixture.
+    encoder: with levels. hidden: channels of the LSTM, and of what it reads. decoder_width: channels of the decoder,
+    times the encoder's.
     """
 
     def __init__(
-        self, backbone: backbones.Backbone, actions: int, channels: int = 8, hidden: int = 256, components: int = 3
+        self, encoder: backbones.FrameEncoder, actions: int, hidden: int = 48, decoder_width: int = 1
     ) -> None:
         super().__init__()
-        self.actions, self.components = actions, components
-        self.vae = FrameVAE(backbone, channels)
-        self.latents = math.prod(self.vae.shape)
-        self.lstm = nn.LSTM(self.latents + actions, hidden, batch_first=True)
-        self.mixture = nn.Linear(hidden, 3 * self.latents * components)
-        self.kept = nn.Linear(hidden, self.latents)  # logit of the share of a latent that stays
-        self.outcome = nn.Linear(hidden, 4)
+        self.actions = actions
+        self.autoencoder = FrameAutoencoder(encoder, decoder_width)
+        latents, *size = self.autoencoder.shape
+        self.levels = encoder.quantize.levels
+        self.embed = nn.Conv2d(latents * self.levels, hidden, 1)
+        self.lstm = ConvLSTM(hidden, hidden, tuple(size), actions)
+        self.mix = nn.Conv2d(hidden + hidden, hidden, 3, padding=1)
+        self.next = nn.Conv2d(hidden, latents * self.levels, 1)
+        self.stays = nn.Conv2d(latents * self.levels, latents * self.levels, 1, bias=False)
+        self.outcome = nn.Linear(2 * hidden, 4)
 
     def fit_pixels(self, frames: Tensor) -> None:
-        """Take pixels' means and deviations, and the picture that the encoder subtracts, from frames (N, 1, 84, 84)
+        """Take pixels' means and deviations, and the picture that the encoder subtracts, from frames (N, C, H, W)
         uint8."""
-        self.vae.pixels.fit(frames)
-        self.backbone.set_mean_observation((self.vae.pixels.mean_frame * 255).round())
+        self.autoencoder.pixels.fit(frames)
+        self.encoder.set_mean_observation((self.autoencoder.pixels.mean_frame * 255).round())
 
     @property
-    def backbone(self) -> backbones.Backbone:
-        """The VAE's encoder, which agents take as --backbone."""
-        return self.vae.backbone
+    def encoder(self) -> backbones.FrameEncoder:
+        """Frames to latents, which agents take as --backbone."""
+        return self.autoencoder.encoder
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (B, L) of the latents of frames (B, 1, 84, 84) uint8."""
-        mean, log_variance = self.vae.posterior(frames)
-        return mean.flatten(1), (0.5 * log_variance).exp().flatten(1)
+    def encode(self, frames: Tensor) -> Tensor:
+        """Levels (B, L, h, w) int64 of the latents of frames (B, C, H, W) uint8."""
+        return self.encoder.quantize.index(self.encoder(frames)[-1])
 
     def decode(self, z: Tensor) -> Tensor:
-        """Frames (B, 1, 84, 84) from 0 to 1 of latents (B, L)."""
-        return self.vae.pixels.mean(self.vae.decoder(z.unflatten(1, self.vae.shape)))
+        """Frames (B, C, H, W) from 0 to 1 of levels z (B, L, h, w)."""
+        return self.autoencoder.decode(self.encoder.quantize.value(z))
 
-    def predict(
-        self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Prediction, tuple[Tensor, Tensor]]:
-        """The predictions after each step, and the LSTM's state after the last one.
+    def predict(self, z: Tensor, action: Tensor, state: State | None = None) -> tuple[Prediction, State]:
+        """The prediction of one step, and the LSTM's state after it.
 
         Args:
-            z: (B, T, L) of the frames before the steps.
-            action: (B, T) int64.
-            state: of the LSTM before the first; None at the start of a game.
+            z: (B, L, h, w) int64, levels of the frame before the step.
+            action: (B,) int64.
+            state: of the LSTM before the step; None at the first frame that is known.
         """
-        inputs = torch.cat([z, F.one_hot(action, self.actions).to(z.dtype)], -1)
-        outputs, state = self.lstm(inputs, state)
-        weight, mean, log_deviation = self.mixture(outputs).float().view(*z.shape, 3, self.components).unbind(-2)
-        outcome = self.outcome(outputs).float()
-        found = Prediction(
-            weight.log_softmax(-1),
-            mean + (self.kept(outputs).float().sigmoid() * z.float()).unsqueeze(-1),
-            log_deviation.clamp(NARROWEST, 2.0),
-            outcome[..., :3],
-            outcome[..., 3],
-        )
-        return found, state
+        levels = torch.arange(self.levels, device=z.device)[:, None, None, None]
+        chosen = (z[:, None] == levels).flatten(1, 2).to(self.embed.weight.dtype)  # one-hot
+        x = F.relu(self.embed(chosen))
+        vector = F.one_hot(action, self.actions).to(chosen.dtype)
+        state = self.lstm(x, vector, state or self.lstm.initial_state(z))
+        features = F.relu(self.mix(torch.cat([x, state[0].to(x.dtype)], 1)))
+        level = self.next(features) + self.stays(chosen)
+        outcome = self.outcome(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)).float()
+        return Prediction(level.float().unflatten(1, (self.levels, -1)), outcome[:, :3], outcome[:, 3]), state
 
-    def dynamics_losses(self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor) -> dict[str, Tensor]:
-        """The LSTM's losses of latents z (B, T + 1, L), scalars: nats a latent, of the reward's sign and of the end.
+    def dynamics_losses(
+        self, z: Tensor, action: Tensor, reward: Tensor, last: Tensor, given: Tensor, outcome_weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The LSTM's losses of levels z (T + 1, B, L, h, w), scalars: nats of a frame, of the reward and of
+        the end.
 
-        action, reward, last: (B, T); the frame after a step with which a game ended is another game's: not predicted.
+        action, reward, last: (T, B); the frame after a step with which a game ended is another game's: not predicted.
+        given: (T, B) bool, whether the LSTM reads the frame before the step itself, else what it predicted for it.
         """
-        found, _ = self.predict(z[:, :-1], action)
+        state, read = None, z[0]
+        nats, sign, end = [], [], []
+        for t in range(len(action)):
+            read = torch.where(given[t, :, None, None, None], z[t], read)
+            found, state = self.predict(read, action[t], state)
+            read = found.draw().detach()
+            nats.append(F.cross_entropy(found.level, z[t + 1], reduction="none").sum((1, 2, 3)))
+            sign.append(F.cross_entropy(found.reward, (reward[t].sign() + 1).long()))
+            end.append(F.binary_cross_entropy_with_logits(found.end, last[t].float()))
         going = ~last
-        nats = -(found.log_prob(z[:, 1:]) * going).sum() / going.sum().clamp(min=1) / self.latents
-        sign = (reward.sign() + 1).long()
         return {
-            "loss/latent": nats,
-            "loss/reward": F.cross_entropy(found.reward.flatten(0, 1), sign.flatten()),
-            "loss/end": F.binary_cross_entropy_with_logits(found.end, last.float()),
+            "loss/latents": (torch.stack(nats) * going).sum() / going.sum().clamp(min=1),
+            "loss/reward": outcome_weight * torch.stack(sign).mean(),
+            "loss/end": outcome_weight * torch.stack(end).mean(),
         }

@@ -11,11 +11,13 @@ from torch import Tensor
 import agents
 import envs
 
+HELD = 100  # steps for which a world keeps its share of random actions
+
 
 class Recording(NamedTuple):
     """Steps of worlds side by side. The frame after step t is that of step t + 1, unless a game ended in between."""
 
-    frame: Tensor  # (T, N, 1, 84, 84) uint8, before the step
+    frame: Tensor  # (T, N, C, H, W) uint8, before the step
     action: Tensor  # (T, N) int64
     reward: Tensor  # (T, N) float32, of the step
     last: Tensor  # (T, N) bool, the game ended with the step
@@ -49,8 +51,9 @@ def record(
 ) -> tuple[str, int, Recording]:
     """Play `worlds` games side by side, `frames` steps of all of them. Returns the game, its actions, the recording.
 
-    agent: a run's folder, whose agent plays with a share `noise` of random actions; None: random play.
-    Raises ValueError for worlds that do not show frames of 84 x 84 gray pixels or have other than discrete actions.
+    agent: a run's folder, whose agent plays; None: random play. noise: each world draws its share of random actions
+        from 0 to this, anew every HELD steps, so that an agent that wins all its games is seen losing points as well.
+    Raises ValueError for worlds that show no pictures or have other than discrete actions.
     """
     if agent is None:
         policy, world = None, envs.make(env, worlds, seed=seed, device=device, evaluation=True)
@@ -58,27 +61,29 @@ def record(
         loaded = agents.load(agent, device=device, seed=seed)
         policy, world = loaded.policy, loaded.world(worlds, seed)
     generator, transition = torch.Generator().manual_seed(seed), None
+    share = torch.zeros(worlds)
     rows: list[tuple[Tensor, ...]] = []
     try:
-        if (
-            world.observation_shape[1:] != (84, 84)
-            or world.actions is None
-            or world.observation_shape[0] > world.stack
-        ):
-            raise ValueError(
-                f"{world.name} does not show frames of 84 x 84 gray pixels: a world model takes Atari games"
-            )
-        for _ in range(-(-frames // worlds)):
+        if len(world.observation_shape) != 3 or world.actions is None:
+            raise ValueError(f"{world.name} does not show pictures, or its actions are not discrete")
+        for step in range(-(-frames // worlds)):
             observation = world.observation
             action = torch.randint(world.actions, (worlds,), generator=generator).to(device)
             if policy is not None:
+                if step % HELD == 0:
+                    share = noise * torch.rand(worlds, generator=generator)
                 with torch.inference_mode():
                     chosen = policy(observation, transition)
-                random = (torch.rand(worlds, generator=generator) < noise).to(device)
+                random = (torch.rand(worlds, generator=generator) < share).to(device)
                 action = torch.where(random, action, chosen)
-            frame = observation[:, -1:].cpu().clone()
+            frame = newest(world, observation).cpu().clone()
             transition = world.step(action)
             rows.append((frame, action.cpu(), transition.reward.cpu().clone(), transition.last.cpu().clone()))
         return world.name, world.actions, Recording(*(torch.stack(field) for field in zip(*rows, strict=True)))
     finally:
         world.close()
+
+
+def newest(world: envs.World, observation: Tensor) -> Tensor:
+    """The newest frame (N, C, H, W) of observations (N, stack * C, H, W) of a world."""
+    return observation[:, -(observation.shape[1] // world.stack) :]
