@@ -60,7 +60,7 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
     double: bool = False  # Double DQN: online chooses the next action, target values it
 
 
-ATARI = dict(  # Breakout: 67.0 over 30 games (dqn-1 in runs/published/atari), 55 minutes of one core
+ATARI = dict(  # Breakout: 67.0 over 30 games (dqn-1 in runs/published/atari), 35 minutes
     steps=1_200_000,
     learn_every=16,
     learning_rate=2e-4,

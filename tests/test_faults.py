@@ -54,6 +54,7 @@ UNTRIED = {  # and why
     "agents.studies.state_embedding": "reads runs, as agents.watch does, and writes one picture by runs.output",
     "agents.studies.export_observations": "reads runs, as agents.watch does, and writes files by runs.output",
     "agents.studies.attribution_objects": "reads runs, as agents.watch does, and writes one page",
+    "agents.studies.world_model.plan": "reads runs, as agents.watch does, and writes one page",
     "agents.studies.film_detections": "reads runs, and is tried on damaged ones as predictions are",
     "agents.studies.representation.transfer": "collects, pretrains and trains by programs that are tried",
     "vision.classification.ensembles": "reads runs, and is tried on damaged ones",
