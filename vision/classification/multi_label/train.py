@@ -245,7 +245,7 @@ class Trained(NamedTuple):
         return scores(self.config, self.model, samples).sigmoid()
 
     def predict(self, images: Sequence[Tensor | str | Path]) -> list[list[str]]:
-        """The names of the classes that are more probably there than not, of each image (C, H, W) uint8 or its file."""
+        """The names of the classes that are probably there, of each image (C, H, W) uint8 or its file."""
         found = self.probabilities(images) > 0.5
         return [[name for name, there in zip(self.classes, row, strict=True) if there] for row in found.tolist()]
 
