@@ -18,6 +18,8 @@ from runs.printing import one_line
 PREFIX = "wandb:"
 NAME = re.compile(r"wandb:([\w.-]+)/([\w.-]+)/([\w.-]+):([\w.-]+)")
 ANSWER = 30  # seconds that W&B has for an answer
+# Of config.json, beside the flags, in the config of a run in W&B: by them runs.compare reads it from there.
+CIRCUMSTANCES = ("program", "command", "commit", "hardware", "versions", "world", "score", "unit")
 
 
 def is_artifact(name: Path | str) -> bool:

@@ -24,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runs.artifacts import CIRCUMSTANCES
+
 try:
     import fcntl
 except ImportError:  # Windows: two of these processes are then not kept apart
@@ -32,8 +34,6 @@ except ImportError:  # Windows: two of these processes are then not kept apart
 LOGS = ("metrics.jsonl", "clock.jsonl")
 FILM = re.compile(r"(?:step-)?(\d+)\.(mp4|gif)")
 PICTURES = ("samples", "reconstructions", "predictions")  # folders of <step>.png, copied as eval/<folder>
-# Of config.json, beside the flags: by them runs.compare reads the run from W&B (compare/from_wandb.py).
-CIRCUMSTANCES = ("program", "command", "commit", "hardware", "versions", "world", "score", "unit")
 WEIGHTS = {"backbone": "backbone.safetensors", "checkpoint": "checkpoint/best.pt"}  # artifact -> file
 EVERY = 1.0  # seconds between two looks at the folder
 

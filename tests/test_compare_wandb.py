@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from runs import compare
+from runs.artifacts import CIRCUMSTANCES
 from runs.compare import from_wandb, to_wandb
 from runs.groups import group
 from runs.reader import read_run
-from runs.wandb_process import CIRCUMSTANCES
 from tests.test_compare import describe, make_run
 from tests.wandb_server import Page, WandbServer
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from runs.artifacts import PREFIX
+from runs.artifacts import CIRCUMSTANCES, PREFIX
 from runs.lines import Lines, is_number
 from runs.printing import one_line, printable
 from runs.reader import RunRecord, assemble
@@ -53,8 +53,6 @@ def read_project(name: Path | str) -> list[RunRecord]:
 
 
 def _read(run: Any) -> RunRecord | None:
-    from runs.wandb_process import CIRCUMSTANCES  # a program: no package imports it
-
     where = Path(f"{PREFIX}{run.entity}/{run.project}/{run.id}")
     config = {key: value for key, value in run.config.items() if not key.startswith("_")}
     about: dict[str, Any] = {key: config.pop(key) for key in CIRCUMSTANCES if key in config}
