@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from runs import groups, machine, output
 from runs.compare import markdown
@@ -51,6 +53,14 @@ def write(
     measured = [{key: value for key, value in trial.items() if key != "config"} for trial in trials]
     record = {"title": title, "note": note, "trials": measured, "program": program, **about, "date": date}
     output.write(out.with_suffix(".json"), compact_json(json.loads(json.dumps(record, default=str))) + "\n", "--out")
+
+
+def show(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], width: int = 120) -> None:
+    """Print the table of a study. width: columns, where it is not printed on a terminal."""
+    table = Table(*head, title=printable(title))
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else width).print(table)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float | None]:

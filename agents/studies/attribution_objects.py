@@ -26,8 +26,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 import agents
@@ -227,10 +225,7 @@ def main(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
             named = {key: each._asdict() for key, each in verdicts.items()}
             trials.append({"method": method, "objects": name} | values | named)
     title = f"Attribution on the objects of {game}: {config.run.name}, step {agent.step:,}"
-    table = Table(*head, title=printable(title))
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 120).print(table)
+    study_report.show(title, head, rows)
     note = (
         f"Of {config.states} states of one agent's play, every {config.every} steps, those in which the objects are "
         f"visible: a map's largest value inside of their boxes (made {config.margin:g} pixel larger), shares of its "

@@ -32,8 +32,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import runs
@@ -104,10 +102,8 @@ def main(config: Config) -> dict[str, dict[str, Scores]]:
     """Explain, score, print and write. Returns the scores of each method and class, and of the mean over classes."""
     about = located.load(config, config.images)
     found, head, rows, trials, there = scored(config, about)
-    table = Table(*head, title="found inside, and rank correlation once weights are random")
-    for row in rows:
-        table.add_row(*row[: len(head)])
-    Console(width=None if Console().is_terminal else WIDTH).print(table)
+    title = "found inside, and rank correlation once weights are random"
+    study_report.show(title, head, [row[: len(head)] for row in rows], WIDTH)
     title = f"Attribution scores of {about.model.backbone.spec['name']}"
     title += f" on {Path(config.run).resolve().parent.name}" if there else ""
     note = described(config, about, there)

@@ -17,8 +17,6 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 import agents
@@ -100,10 +98,7 @@ def main(config: Config) -> dict[str, dict[str, object]]:
         for name, each in found.items()
     ]
     title = f"Planning in the dream of {trained.env}: {config.run.name}"
-    table = Table(*head, title=printable(title))
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 120).print(table)
+    study_report.show(title, head, rows)
     note = (
         f"Of {config.samples} sequences of actions in each of {config.iterations} iterations, {config.horizon} steps "
         f"long, each action held for {config.hold}, the first action of that with the highest expected reward in the "
