@@ -135,7 +135,7 @@ LUNAR_LANDER = CONTROL | dict(steps=1_000_000, evaluate_every=50_000)
 PIXELS = dict(steps=1_000_000, evaluate_every=50_000)
 RECIPES = {  # by world where it has one of its own, else by family
     "atari": ATARI,
-    "Breakout": ATARI | dict(steps=2_000_000),  # it is at 20 after 800,000, where Pong is learned
+    "Breakout": ATARI | dict(steps=4_000_000),  # it is at 20 after 800,000, where Pong is learned
     "control": CONTROL,
     "Acrobot-v1": ACROBOT,
     "LunarLander-v3": LUNAR_LANDER,
