@@ -44,6 +44,7 @@ AGENTS = {  # program, numbers
     "r2d2": ("r2d2", REPLAYED | dict(learn_start=128, batch=4)),
     "pqn": ("pqn", ROLLED),
     "pqn, muon": ("pqn", ROLLED | dict(optimizer="muon")),
+    "pqn, splits": ("pqn", ROLLED | dict(splits=2)),
     "ppo": ("ppo", ROLLED),
     "ppo, LSTM": ("ppo", ROLLED | dict(lstm_units=16)),
     "a2c": ("a2c", ROLLED),

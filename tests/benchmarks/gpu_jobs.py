@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
+from ale_py.vector_env import AtariVectorEnv
 
 import envs
 import runs
+from agents import pqn
 from envs import Transition
 from replay import FrameReplay, PrioritizedReplay
 from runs import trace
@@ -70,9 +73,9 @@ def rate(call: Callable[[], int], seconds: float, device: torch.device, warm_up:
 
 def kept_world(name: str, count: int = 1, seed: int = 1, device: Any = "cpu", **options: Any) -> envs.World:
     """envs.make, but a world that an earlier job had is handed out as it is: its games go on."""
-    key = repr((name, count, str(device), sorted(options.items())))
+    key = repr((name, count, seed, str(device), sorted(options.items())))
     if key not in WORLDS:
-        if len(WORLDS) >= 4:
+        if len(WORLDS) >= 8:
             del WORLDS[next(iter(WORLDS))]
         WORLDS[key] = make_world(name, count, seed=seed, device=device, **options)
         WORLDS[key].close = lambda: None  # a program that has used it up does not end it
@@ -82,12 +85,38 @@ def kept_world(name: str, count: int = 1, seed: int = 1, device: Any = "cpu", **
 # the jobs: each returns numbers
 
 
-def emulator(device: torch.device, seconds: float, worlds: int, game: str = "Breakout") -> dict[str, float]:
-    """A world alone: random actions, observations on the device; steps/s of all its games."""
-    world = kept_world(game, worlds, device=device)
+def emulator(
+    device: torch.device, seconds: float, worlds: int, game: str = "Breakout", splits: int = 1, **options: Any
+) -> dict[str, float]:
+    """Worlds alone, in groups that take turns: random actions, observations on the device; steps/s of all games."""
+    seeds = [1 + pqn.GROUP_SEEDS * k for k in range(splits)]
+    groups = [kept_world(game, worlds // splits, seed=seed, device=device, **options) for seed in seeds]
+
+    def send(world: envs.World) -> None:
+        world.send(torch.randint(world.actions, (world.count,), device=device))
 
     def step() -> int:
-        world.step(torch.randint(world.actions, (worlds,), device=device))
+        for world in groups:
+            world.recv()
+            send(world)
+        return worlds
+
+    for world in groups:
+        send(world)
+    result = rate(step, seconds, device)
+    for world in groups:
+        world.recv()
+    return result
+
+
+def bare_emulator(device: torch.device, seconds: float, worlds: int, threads: int, game: str) -> dict[str, float]:
+    """ALE's vector environment by itself, its games started by random no-ops and played by chance; steps/s."""
+    emulators = AtariVectorEnv(game, num_envs=worlds, num_threads=threads, autoreset_mode="SameStep", noop_max=31)
+    emulators.reset(seed=1)
+    draw = np.random.default_rng(1)
+
+    def step() -> int:
+        emulators.step(draw.integers(emulators.single_action_space.n, size=worlds, dtype=np.int32))
         return worlds
 
     return rate(step, seconds, device)
@@ -207,6 +236,7 @@ def images(
 
 JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "emulator": emulator,
+    "bare emulator": bare_emulator,
     "memory": memory,
     "train": train,
     "images": images,
