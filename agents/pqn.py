@@ -63,7 +63,6 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
     steps: Count = 10_000_000  # agent steps; in Atari each is four frames (--frame-skip)
     worlds: Count = 8  # games side by side
     rollout: Count = 128  # steps each of them plays between two rounds of learning
-    splits: Count = 1  # groups of worlds in turn: while one plays, the network acts for another (Sample Factory's)
     epochs: Count = 4  # passes over a rollout
     minibatches: Count = 4  # updates a pass
     norm: Literal["none", "layer"] = "layer"  # before every ReLU; a pretrained backbone keeps its own
@@ -82,16 +81,12 @@ class Config(WorldFlags, BackboneFlags, ComputeFlags, EvaluationFlags, runs.Opti
 
     def validate(self) -> None:
         super().validate()
-        if self.worlds % self.splits:
-            raise ValueError(f"--splits {self.splits}: --worlds {self.worlds} cannot be split evenly")
         if self.minibatches > self.rollout * self.worlds:
             raise ValueError(
                 f"--minibatches {self.minibatches}: --rollout {self.rollout} of {self.worlds} worlds has only "
                 f"{self.rollout * self.worlds} steps"
             )
 
-
-GROUP_SEEDS = 400_009  # between the seeds of groups of worlds, farther than those of one group's worlds
 
 ATARI = dict(  # Pong: 18.2, 18.9 and 19.7 over 30 games, 8 minutes of two cores (runs/published/atari)
     steps=800_000,
@@ -218,10 +213,7 @@ def train(config: Config) -> None:
     device = runs.prepare(config.device, config.seed, config.threads)
     config = parallel.share(config, "worlds")
     chosen = world_options(config)
-    seeds = [config.seed + GROUP_SEEDS * k for k in range(config.splits)]
-    size = config.worlds // config.splits
-    worlds = [envs.make(config.env, size, seed=seed, device=device, **chosen) for seed in seeds]
-    world = worlds[0]
+    world = envs.make(config.env, config.worlds, seed=config.seed, device=device, **chosen)
     run = open_run(config, "agents.pqn", world)
 
     network = build(config, world)
@@ -229,11 +221,9 @@ def train(config: Config) -> None:
     actor = frozen_copy(config, network)
     optimizer, scaler = OPTIMIZERS[config.optimizer](config, network), LossScaler(config.fp16, device)
     rectified = config.optimizer == "radam"
-    games = {"world" + f"_{k + 1}" * (k > 0): each for k, each in enumerate(worlds)}
-    run.track(network=network, optimizer=optimizer, **games, **scaler.parts)
-    rollout = Rollout.empty(config.rollout, torch.cat([each.observation for each in worlds]))
-    groups = list(zip(worlds, rollout.split(size), strict=True))
-    count = config.worlds * parallel.ranks()
+    run.track(network=network, optimizer=optimizer, world=world, **scaler.parts)
+    rollout = Rollout.empty(config.rollout, world.observation)
+    count = world.count * parallel.ranks()
     batch = config.rollout * count
 
     @torch.inference_mode()
@@ -264,30 +254,18 @@ def train(config: Config) -> None:
         greedy_value = compile_policy(greedy_value)
     act, learn = compile_or_capture(config, device, act, learn)
 
-    def send(t: int, world: envs.World, part: Rollout, epsilon: Tensor) -> None:
-        action, value = act(world.observation, epsilon)
-        world.send(action)
-        part.store_action(t, world.observation, action, value)  # while the emulator works
-
-    def receive(t: int, world: envs.World, part: Rollout) -> None:
-        transition = world.recv()
-        final_value = greedy_value(transition.next_observation)[0] if world.finished_worlds else 0.0
-        part.store_outcome(t, transition, final_value)
-        run.log(world.finished)
-
     for step in run.steps(config.steps, stride=batch):
         actor.load_state_dict(network.state_dict())
         for t in range(config.rollout):
             epsilon = epsilon_at(step + t * count, 0, config.epsilon_fraction * config.steps, config.epsilon)
-            exploration = torch.full((), epsilon, device=device)
-            for world, part in groups:
-                if t:
-                    receive(t - 1, world, part)
-                send(t, world, part, exploration)
-            run.log({"explore/epsilon": epsilon})
-        for world, part in groups:
-            receive(config.rollout - 1, world, part)
-            part.value[-1] = greedy_value(world.observation)[0]
+            action, value = act(world.observation, torch.full((), epsilon, device=device))
+            world.send(action)
+            rollout.store_action(t, world.observation, action, value)  # while the emulator works
+            transition = world.recv()
+            final_value = greedy_value(transition.next_observation)[0] if world.finished_worlds else 0.0
+            rollout.store_outcome(t, transition, final_value)
+            run.log(world.finished | {"explore/epsilon": epsilon})
+        rollout.value[-1] = greedy_value(world.observation)[0]
 
         reward = rollout.reward.sign() if config.clip_reward else rollout.reward
         discount, next_value = config.discount * rollout.discount, rollout.next_value()

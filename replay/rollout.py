@@ -51,10 +51,6 @@ class Rollout(NamedTuple):
             final_value=zeros(length, count),
         )
 
-    def split(self, size: int) -> list[Rollout]:
-        """Groups of `size` worlds, in their order: views of this rollout, so that what they store is stored here."""
-        return [Rollout(*fields) for fields in zip(*(field.split(size, 1) for field in self), strict=True)]
-
     def store_action(
         self, t: int, observation: Tensor, action: Tensor, value: Tensor, log_prob: Tensor | None = None
     ) -> None:

@@ -9,14 +9,13 @@ from agents import pqn
 TEST_LIMIT = 100.0  # seconds of a test; the compiled ones take most
 JOB_LIMIT = 75.0  # seconds of a job
 
-# The games are learned by agents.pqn's recipe, in the paper's width and captured, in more worlds, which take turns;
-# evaluations are short.
+# The games are learned by agents.pqn's recipe, in the paper's width and captured; evaluations are short.
 GPU_RECIPE: dict[str, Any] = dict(
-    width=1.0, capture=True, worlds=128, splits=2, minibatches=32, evaluate_epsilon=0.001, evaluate_games=10,
-    evaluate_steps=4_500, evaluate_first=0, film_seconds=0.0,
+    width=1.0, capture=True, evaluate_epsilon=0.001, evaluate_games=10, evaluate_steps=4_500, evaluate_first=0,
+    film_seconds=0.0,
 )  # fmt: skip
-SMALL = dict(worlds=4, splits=2, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32)
-SMALL |= dict(capture=False, evaluate_games=1, evaluate_steps=200)
+SMALL = dict(worlds=4, rollout=16, epochs=1, minibatches=2, width=0.25, hidden=32, evaluate_games=1, capture=False)
+SMALL |= dict(evaluate_steps=200)
 GAMES = {"Pong": 0.36, "Breakout": 1.0}  # of the seconds that are left, at most
 STEPS_PER_SECOND = {"cuda": 7_500.0, "cpu": 100.0}  # of PQN, where the table did not find it
 SHARE = 0.9  # of a game's seconds are learning, the others evaluation
@@ -50,11 +49,10 @@ def _job(name: str, kind: str, device: str, window: float, **numbers: Any) -> di
 
 def _full(device: str, window: float) -> Iterator[dict[str, Any]]:
     yield _job("emulator, 128 worlds", "emulator", device, window, worlds=128)
-    for splits in (2, 4):
-        yield _job(f"emulator, 128 worlds in {splits} groups", "emulator", device, window, worlds=128, splits=splits)
-    for threads in (16, 8):
-        name = f"ALE alone, 64 worlds, {threads} threads"
-        yield _job(name, "bare emulator", device, window, worlds=64, threads=threads, game="breakout")
+    yield _job("emulator, 256 worlds, Pong", "emulator", device, window, worlds=256, game="Pong")
+    for threads in (16, 1):
+        name = f"ALE alone, 32 worlds, {threads} threads"
+        yield _job(name, "bare emulator", device, window, worlds=32, threads=threads, game="breakout")
     yield recipe(device, window)
     yield recipe(device, window, profile=6)
     for mode in ("capture", "plain"):
@@ -93,6 +91,7 @@ def _full(device: str, window: float) -> Iterator[dict[str, Any]]:
 def _small(device: str) -> Iterator[dict[str, Any]]:
     window = 0.3
     yield _job("emulator, 4 worlds", "emulator", device, window, worlds=4)
+    yield _job("ALE alone, 4 worlds", "bare emulator", device, window, worlds=4, threads=2, game="breakout")
     yield recipe(device, window)
     for name in ("DQN", "PQN"):
         yield agent(name, 4, "plain", device, window, small=True)

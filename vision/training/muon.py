@@ -85,16 +85,16 @@ class Muon(torch.optim.Optimizer):
 
     def _muon(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         """Update weights of one shape."""
-        gradients = [weight.grad for weight in weights]
-        for weight in weights:
+        ahead = []
+        for weight in weights:  # one by one: torch 2.11 cannot compile torch._foreach_lerp for CUDA
             if not self.state[weight]:
                 self.state[weight]["momentum"] = torch.zeros_like(weight)
-        momenta = [self.state[weight]["momentum"] for weight in weights]
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        updates = orthogonalize(torch.stack([update.flatten(1) for update in ahead]))
+            momentum = self.state[weight]["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            ahead.append(weight.grad.lerp(momentum, group["momentum"]).flatten(1))
+        updates = orthogonalize(torch.stack(ahead))
         updates = updates * (-group["lr"] * ADAM_SIZE * max(updates.shape[1:]) ** 0.5)
-        torch._foreach_add_(weights, [update.view(weights[0].shape) for update in updates])
+        for weight, update in zip(weights, updates, strict=True):
+            weight.add_(update.view(weight.shape))
 
     def _adam(self, weight: Tensor, group: dict[str, Any]) -> None:
         """Update a weight by Adam (Kingma & Ba 2014). The count of updates is a tensor, for CUDA graphs."""
