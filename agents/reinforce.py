@@ -21,7 +21,7 @@ Deviations from the paper:
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, EvaluationFlags, runs.Options):
+    CAPTURES: ClassVar[bool] = False  # episodes differ in length, and a graph keeps its shapes
+
     env: str = "CartPole"  # the world: an Atari game, a Gymnasium id, or Catch
     steps: Count = 10_000_000  # agent steps, those played while other worlds finish included
     worlds: Count = 16  # games side by side: episodes an update

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from runs import parallel
+
 EAGER = 3  # calls before the capture: they choose algorithms and make the optimizer's state
 
 
@@ -65,6 +67,18 @@ class Captured:
             result = self.function(*inputs)
         torch.cuda.current_stream(self.device).wait_stream(stream)
         return result
+
+
+def advice(config: Any, device: torch.device) -> str | None:
+    """Words for a run on a CUDA device that could use --capture and does not; else None.
+
+    config: a program's flags; those with a flag `capture` can, unless they have CAPTURES = False.
+    """
+    able = getattr(config, "CAPTURES", True) and hasattr(config, "capture")
+    busy = any(getattr(config, name, False) for name in ("capture", "compile", "fp16"))
+    if device.type != "cuda" or not able or busy or parallel.ranks() > 1:
+        return None
+    return "--capture launches updates as CUDA graphs: from 1.04 (PQN) to 10 times (RAM) as many steps/s on an H100"
 
 
 def label(function: Callable[..., Any]) -> str:

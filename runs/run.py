@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from runs import checkpoint, files, machine, parallel, summary, threads
+from runs import checkpoint, files, graph, machine, parallel, summary, threads
 from runs.expected import expected
 from runs.files import Finished, RunError
 from runs.folder import Folder, inside, quoted
@@ -304,7 +304,8 @@ class Run:
         self.bar = Bar(self.total, self.step, self.unit, settled=False, silent=parallel.rank() > 0)
         where = machine.hardware(self.device)
         start = f"from step {self.step:,}" if self.step else "from the start"
-        notes = (expected(self.program, self.world, self.protocol, self.config), self.note)
+        advised = graph.advice(self.config, self.device)
+        notes = (expected(self.program, self.world, self.protocol, self.config), advised, self.note)
         self.bar.say(
             f"{self.program} on {self.world}: {self.total:,} steps {start}, on {where.get('gpu', where['device'])} "
             f"({where['processor']}, {where['cores']} cores, {threads.in_words()})\n"

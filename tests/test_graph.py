@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import runs
-from agents import dqn
+from agents import dqn, reinforce, tabular
 from runs import graph
 
 
@@ -58,3 +58,13 @@ def test_needs_cuda(tmp_path):
     config = dataclasses.replace(dqn.recipe(dqn.Config(env="Catch")), folder=tmp_path, device="cpu", capture=True)
     with pytest.raises(ValueError, match="--capture"):
         dqn.train(config)
+
+
+def test_a_run_on_cuda_is_told_of_graphs():
+    cuda = torch.device("cuda")
+    assert "--capture" in graph.advice(dqn.Config(), cuda)
+    for other in (dict(capture=True), dict(compile=True), dict(fp16=True)):
+        assert graph.advice(dqn.Config(**other), cuda) is None
+    assert graph.advice(dqn.Config(), torch.device("cpu")) is None
+    assert graph.advice(reinforce.Config(), cuda) is None, "it cannot be captured"
+    assert graph.advice(tabular.Config(), cuda) is None
