@@ -59,6 +59,7 @@ class Config(WorldFlags, BackboneFlags, PolicyGradientFlags, ComputeFlags, Evalu
     gae_lambda: Share = 1.0  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
     learning_rate: NonNegative = 7e-4  # RMSprop
     scale_rewards: bool = False  # divided by the deviation of the discounted return
+    adam_epsilon: NonNegative = 1e-5  # added to the root of squared gradients in RMSprop
     lstm_units: Whole = 0  # of an LSTM between backbone and heads; 0 for none
     decay: Share = 0.99  # of RMSprop's mean of squared gradients
     normalize_advantages: bool = False  # advantages are divided by their root mean square

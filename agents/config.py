@@ -127,7 +127,8 @@ def from_recipe(
     """The config for the world of `asked`: the defaults of its family, overridden by the program's recipe.
 
     recipes: the program's hyperparameters by world where it has its own, else by family. paper: those that differ
-    in the paper, by the same keys, for --recipe paper (or another name that the program has).
+    in the paper, by the same keys, for --recipe paper (or another name that the program has). Of `asked` only the
+    flags of the world and the seed are kept: set others afterwards, with dataclasses.replace.
 
     Raises ValueError on an unknown world, or one for which there is no recipe.
     """
@@ -146,7 +147,7 @@ def from_recipe(
             known = f"its numbers are for {', '.join(paper)}, and {asked.env} is {key}" if paper else "there are none"
             raise ValueError(f"--recipe {asked.recipe}: {known}. Leave it out, or choose another --env")
         chosen |= paper[key]
-    return type(asked)(**dict(env=asked.env, recipe=asked.recipe) | chosen)
+    return type(asked)(**dict(env=asked.env, recipe=asked.recipe, seed=asked.seed) | chosen)
 
 
 def recipe_key(asked: WorldFlags, known: Collection[str]) -> str:

@@ -43,8 +43,8 @@ def play(policy: Policy, world: envs.World, games: int, limit: int = 0) -> dict[
     limit: steps after which a game is truncated and counts with its return so far; 0: none.
 
     Returns:
-        {"return": [...], "length": [...]}, games entries each (fewer where a truncated game took the time of the
-        next); "cut": the returns of truncated games.
+        {"return": [...], "length": [...]}, games entries each (fewer where a game was truncated: it is the last of
+        its world); "cut": the returns of truncated games.
     """
     flat = sorted(
         (game for ended in episodes(policy, world, games, limit) for game in ended), key=lambda game: game[0]
@@ -62,10 +62,9 @@ def episodes(
     """Play whole games as `play` does; yields after each step the games that ended in it: world, return, length, and
     whether it ended by itself."""
     missing = [games // world.count + (n < games % world.count) for n in range(world.count)]
-    transition, steps, most = None, 0, limit * max(missing)
+    transition = None
     while any(missing):
         transition = world.step(policy(world.observation, transition))
-        steps += 1
         finished, ended = world.finished, []
         for n, total, length in zip(
             world.finished_worlds, finished["episode/return"], finished["episode/length"], strict=True
@@ -73,9 +72,10 @@ def episodes(
             if missing[n]:
                 missing[n] -= 1
                 ended.append((n, total, length, True))
-        if most and steps == most:
-            ended += [(n, *score, False) for n, score in enumerate(world.running) if missing[n]]
-            missing = []
+        for n, (total, length) in enumerate(world.running if limit else ()):
+            if missing[n] and length >= limit:  # the last of its world, for a game cannot be started alone
+                missing[n] = 0
+                ended.append((n, total, length, False))
         yield ended
 
 

@@ -108,7 +108,7 @@ def play(agent: Agent | str | Path, games: int = 30, seed: int = 1) -> dict[str,
     agent = agent if isinstance(agent, Agent) else load(agent, seed=seed)
     world = agent.world(min(games, 16), seed)
     try:
-        return evaluation.play(agent, world, games)
+        return evaluation.play(agent, world, games, getattr(agent.config, "evaluate_steps", 0))
     finally:
         world.close()
 

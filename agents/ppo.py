@@ -49,7 +49,7 @@ from agents.returns import gae
 from envs import World
 from replay.rollout import Rollout, RolloutBatch, minibatches
 from runs import parallel
-from runs.flag_types import Count, Share, Whole
+from runs.flag_types import Count, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 
@@ -65,7 +65,7 @@ class PPOFlags:
     epochs: Count = 4  # passes over a rollout
     minibatches: Count = 4  # updates an epoch
     gae_lambda: Share = 0.95  # of generalized advantage estimation: 0 trusts the value, 1 the rewards
-    clip: float = 0.1  # epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon
+    clip: Positive = 0.1  # epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon
     clip_value: bool = True  # the new value is clipped to the old one +- epsilon
     normalize_advantages: bool = True  # advantages less their mean, divided by their standard deviation
     scale_rewards: bool = False  # divided by the standard deviation of the discounted return

@@ -199,11 +199,11 @@ def rectification(update: int, beta: float = 0.999) -> float:
 
     beta: decay of the squared gradients, whose mean is too uncertain to divide by in the first updates: 0 there.
     """
-    max_steps = 2 / (1 - beta) - 1
-    length = max_steps - 2 * update * beta**update / (1 - beta**update)
-    if length <= 5:
+    rho_inf = 2 / (1 - beta) - 1
+    rho = rho_inf - 2 * update * beta**update / (1 - beta**update)
+    if rho <= 5:
         return 0.0
-    return math.sqrt((length - 4) * (length - 2) * max_steps / ((max_steps - 4) * (max_steps - 2) * length))
+    return math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
 
 
 load = functools.partial(q_learning.load, build=build, network="network")

@@ -16,6 +16,8 @@ Deviations from the paper: those of agents/dqn.py, and
 3. The stored state is rounded to 16 bits. Steps with a time limit among the n that follow are not learned from: the
    observation after it is not stored.
 4. The value function is not rescaled where rewards are clipped (--clip-reward).
+5. Sequences begin every --length steps, so that only their burn-ins overlap, and may span episodes, with the state
+   reset in between; the paper's overlap by half and end with the episode.
 """
 
 from __future__ import annotations

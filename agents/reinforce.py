@@ -10,12 +10,16 @@ and --baseline are steps of variance reduction (Sutton & Barto 2018, sections 13
 
 Deviations from the paper:
 1. Adam instead of plain gradient ascent; several worlds at once, and one update for all of them.
-2. The mean over steps instead of the sum over each episode, and a small entropy bonus.
+2. The mean over steps instead of the sum over each episode, and a small entropy bonus; weights are divided by
+   their root mean square, gradients clipped to a norm of 0.5, the learning rate falls to 0, and rewards on Atari are
+   clipped to their sign. A recipe may leave these out.
 3. All games start again after an update, so that one policy plays an episode from start to end. Only the first
    episode of each world counts: what it plays on while others finish is neither learned from nor scored.
 4. Where a time limit cuts an episode short, the learned baseline bootstraps the return; the other baselines cannot.
 5. A learned baseline with a backbone of its own takes several steps an update (--value-updates), after its values
    were used: a single step leaves it worse than a constant.
+6. Where a lost life ends an episode (Atari's classic protocol), it is the first life of a game: the others are not
+   learned from and no score of training is logged. --protocol sticky learns from whole games.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ class AtariWorld(World):
         bind: each emulator thread stays on one core, counted from the first. Faster where the machine is for this
             program alone, slower where another program keeps such a core busy.
         power_cycle: agent steps after which the next game starts in a new, seeded emulator. Fewer mean a faster
-            resume (at most this many steps of a world are played again) and slower play.
+            resume (at most this many steps of a world, and the rest of the game then under way, are played again) and
+            slower play.
         flicker: probability that a frame is black; see World.
         ram: read the consoles' memory beside the frames, `ram` and `next_ram`, by playing every game a second time
             (console_memory.py). The frames are the same as without.

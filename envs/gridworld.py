@@ -164,10 +164,8 @@ class GridworldVectorEnv(BatchVectorEnv):
     def _outcomes(self, state: int, action: int) -> list[tuple[float, int, float, bool]]:
         if self._ends[state] or self.cells.ravel()[state] == "#":
             return [(1.0, state, 0.0, True)]
-        sample_noise = {0: 1 - self._slip, -1: self._slip / 2, 1: self._slip / 2}
-        found = [
-            (chance, int(self._leads[state, (action + turn) % 4])) for turn, chance in sample_noise.items() if chance
-        ]
+        turns = {0: 1 - self._slip, -1: self._slip / 2, 1: self._slip / 2}
+        found = [(chance, int(self._leads[state, (action + turn) % 4])) for turn, chance in turns.items() if chance]
         return [(chance, there, float(self._gain[there]), bool(self._ends[there])) for chance, there in found]
 
 

@@ -115,10 +115,10 @@ def adds(name: str) -> int:
 def blocks(ring: Tensor, start: int, stop: int) -> Iterator[Tensor]:
     """Positions [start, stop) as views of the ring (S, ...), cut at its seam and at BLOCK bytes."""
     size = len(ring)
-    max_steps = max(BLOCK // max(ring[0].nbytes, 1), 1)  # slots
+    most = max(BLOCK // max(ring[0].nbytes, 1), 1)  # slots of a block
     while start < stop and ring.numel():
         slot = start % size
-        count = min(stop - start, size - slot, max_steps)
+        count = min(stop - start, size - slot, most)
         yield ring[slot : slot + count]
         start += count
 

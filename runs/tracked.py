@@ -217,8 +217,6 @@ class Tracked:
                     part.truncate_episodes(interrupted)
             if interrupted.any():
                 self._place.note(step, "games that could not be resumed were cut short, and others begun")
-        if math.isnan(state["best"]):  # as older versions kept it: nothing is better than no number
-            state["best"] = self._score.worst
         threads.keep(state["threads"], self._threads)
         before, here = (
             {**each, "threads": count}

@@ -60,7 +60,7 @@ def test_needs_cuda(tmp_path):
         dqn.train(config)
 
 
-def test_a_run_on_cuda_is_told_of_graphs():
+def test_a_run_on_cuda_suggests_graphs():
     cuda = torch.device("cuda")
     assert "--capture" in graph.advice(dqn.Config(), cuda)
     for other in (dict(capture=True), dict(compile=True), dict(fp16=True)):

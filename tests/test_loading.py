@@ -1,5 +1,6 @@
 """An agent, and a classifier, loaded from a run's folder in one call."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_it_plays_the_games_that_watch_plays(cartpole, capsys):
     played = agents.play(cartpole, games=3, seed=4)["return"]
     watch.main(watch.Config(cartpole, games=3, seed=4, film=False, device="cpu"))
     assert f"return {sum(played) / 3:.2f}" in capsys.readouterr().out
+
+
+def test_a_game_is_as_long_as_in_evaluations(cartpole):
+    agent = agents.load(cartpole, device="cpu")
+    short = dataclasses.replace(agent, config=dataclasses.replace(agent.config, evaluate_steps=5))
+    assert agents.play(short, games=3)["length"] == [5, 5, 5]
 
 
 def test_greedy_takes_no_chances(cartpole):

@@ -110,14 +110,14 @@ def test_an_endless_evaluation_is_cut_short_and_says_so(tmp_path, capsys):
     assert "3 of them cut short by --evaluate-steps" in capsys.readouterr().err
 
 
-def test_a_game_that_took_the_time_of_its_next_counts_alone():
+def test_a_truncated_game_is_the_last_of_its_world():
     import envs
 
     world = envs.make("tests.failing_worlds:failing/Endless-v0", 2)
     scores = evaluation.play(
         lambda observation, transition: torch.zeros(2, dtype=torch.int64), world, games=3, limit=10
     )
-    assert scores == {"return": [20.0, 20.0], "length": [20, 20], "cut": [20.0, 20.0]}
+    assert scores == {"return": [10.0, 10.0], "length": [10, 10], "cut": [10.0, 10.0]}
 
 
 def test_games_that_end_are_not_cut():

@@ -49,6 +49,8 @@ class ActorCritic(nn.Module):
 
     def _build_heads(self, width: int, world: World, config: PolicyGradientFlags) -> None:
         """Build the layers after the features (B, width)."""
+        if config.squash and world.actions is not None:
+            raise ValueError(f"--squash: it is for continuous actions, and those of {world.name} are discrete")
         head = Gaussian(width, world, config.squash) if world.actions is None else Categorical(width, world)
         self._set_heads(head, width)
 

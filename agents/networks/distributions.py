@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,12 +122,6 @@ class Gaussian(nn.Module):
         if self.squash:
             return self.low + (action.tanh() + 1) / 2 * (self.high - self.low)
         return torch.clamp(self.center + self.scale * action, self.low, self.high)
-
-    def _load_from_state_dict(self, state: dict, prefix: str, *others: Any) -> None:
-        """Weights saved before `center` and `scale` existed belong to a policy with center 0 and scale 1."""
-        if prefix + "center" not in state and (self.squash or not (self.center.any() or (self.scale != 1).any())):
-            state |= {prefix + "center": self.center, prefix + "scale": self.scale}
-        super()._load_from_state_dict(state, prefix, *others)
 
 
 UNBOUNDED = 1e6  # larger bounds count as none: many worlds write a large number for unbounded actions

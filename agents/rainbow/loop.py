@@ -49,6 +49,7 @@ from replay import PrioritizedReplay
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
+from runs.wandb_mirror import agent_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,15 +101,21 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
                 f"--v-min {self.v_min}, --v-max {self.v_max}, --atoms {self.atoms}: a distribution "
                 "has 2 or more atoms, from the least return to a greater one"
             )
+        if self.bonus_low > 0:
+            raise ValueError(f"--bonus-low {self.bonus_low}: a log-probability is 0 or less")
 
 
 def recipe(asked: Config) -> Config:
     """The config that suits the world and the components asked for. Raises ValueError on an unknown world."""
+    if asked.only != "rainbow" and asked.recipe != "default":
+        raise ValueError(f"--recipe {asked.recipe}: it is for all components together, leave --only {asked.only} out")
     known = recipes.of(asked.only)
     others = {"paper": recipes.PAPER, "btr": btr.of(known)}.get(asked.recipe)
-    config = from_recipe(asked, known, others if asked.only == "rainbow" else None)
+    config = from_recipe(asked, known, others)
     variant = asked.only if asked.recipe != "btr" else "btr"
-    name = None if variant == "rainbow" else f"{variant}-{asked.seed}"  # of the run's folder
+    name = None  # of the run's folder
+    if variant != "rainbow":
+        name = "-".join(filter(None, (variant, str(asked.seed), agent_run())))
     return q_learning.shortened(dataclasses.replace(config, only=asked.only, name=name), asked)
 
 

@@ -92,9 +92,9 @@ def value_iteration(
                 f"value iteration still changes by {changes[-1]:.1e} after {sweeps:,} sweeps: choose a larger "
                 "--tolerance or a smaller --discount"
             )
-        next_value = backup(table.max(1).values, world, discount)
-        changes.append((next_value - table).abs().max())
-        table = next_value
+        updated = backup(table.max(1).values, world, discount)
+        changes.append((updated - table).abs().max())
+        table = updated
     return table, changes
 
 

@@ -35,8 +35,9 @@ import runs
 from agents.evaluation import Policy, evaluate, open_run
 from agents.q_learning import epsilon_greedy
 from agents.tabular import dynamic_programming, plots
-from envs import Transition, gymnasium_world
+from envs import Transition, gridworld, gymnasium_world
 from runs.flag_types import Count, NonNegative, Share, Whole
+from runs.wandb_mirror import agent_run
 
 DYNAMIC_PROGRAMMING = ("value_iteration", "policy_iteration")
 
@@ -68,7 +69,8 @@ class Config(runs.Options):
 def recipe(asked: Config) -> Config:
     """The config that suits the world and the method asked for. Raises ValueError on an unknown world."""
     world = identify(asked.env).rsplit("-v", 1)[0]
-    chosen: dict[str, Any] = {"name": f"tabular-{asked.method}-{asked.seed}"}
+    name = "-".join(filter(None, ("tabular", asked.method, str(asked.seed), agent_run())))
+    chosen: dict[str, Any] = {"name": name, "seed": asked.seed}
     if asked.method in DYNAMIC_PROGRAMMING:
         chosen["log_every"] = 1
     if asked.method in ("sarsa", "monte_carlo"):
@@ -189,7 +191,10 @@ def identify(name: str) -> str:
 
 
 def world_options(config: Config) -> dict[str, object]:
-    """Options of envs.make."""
+    """Options of envs.make. Raises ValueError where flags of Gridworld are given for another world."""
+    for flag in ("map", "slip", "step_reward"):
+        if getattr(config, flag) is not None and identify(config.env) != gridworld.ID:
+            raise ValueError(f"--{flag.replace('_', '-')}: it is for Gridworld, and {config.env} is none")
     given = {
         "map": config.map,
         "slip": config.slip,

@@ -63,7 +63,7 @@ def tsne(features: Tensor, perplexity: float = 30.0, seed: int = 1, threads: int
         raise ValueError("t-SNE needs openTSNE: pip install saccade[embedding] (or --method pca)") from error
     if len(features) < 3 * perplexity:
         raise ValueError(f"a perplexity of {perplexity:g} needs {3 * perplexity:g} images, not {len(features)}")
-    reduced = pca(features, min(50, *features.shape)).numpy()  # less noise, and faster; van der Maaten & Hinton take 30 (section 4.2)
+    reduced = pca(features, min(50, *features.shape)).numpy()  # 30 in the paper (section 4.2)
     found = TSNE(perplexity=perplexity, n_jobs=threads, random_state=seed).fit(reduced)
     return torch.from_numpy(np.asarray(found)).float()
 
