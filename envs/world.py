@@ -96,9 +96,9 @@ class World:
         self._sent: Tensor | None = None
         self._failed = False
         self._clear_finished()
-        self._lit = np.ones((self.count, self.stack), bool)  # frames of the present that are not black, oldest first
-        self._light(self._all, 1)
-        self.observation = self._tensor(self._shade(self._begin(self._seedings, self._all)))
+        self._visible = np.ones((self.count, self.stack), bool)  # frames that are not black, oldest first
+        self._draw_flicker(self._all, 1)
+        self.observation = self._tensor(self._blacken(self._begin(self._seedings, self._all)))
         return self.observation
 
     def send(self, action: Tensor) -> None:
@@ -156,10 +156,10 @@ class World:
         self._length += 1
         self._clear_finished()
         if self.flicker:
-            self._lit = np.roll(self._lit, -1, axis=1)
-            self._light(self._all, 0)
+            self._visible = np.roll(self._visible, -1, axis=1)
+            self._draw_flicker(self._all, 0)
         before = self.observation
-        next_observation = self._moved(before, self._shade(arrival.observation))
+        next_observation = self._moved(before, self._blacken(arrival.observation))
         if ended.any():
             self.finished_worlds = np.flatnonzero(ended).tolist()
             self.finished["episode/return"] = self._return[ended].tolist()
@@ -168,11 +168,11 @@ class World:
             self._length[ended] = 0
             self._seedings = seedings
             self._taped[reseed] = 0
-            self._lit[ended] = True  # a fresh stack: one frame, and nothing before it
-            self._light(ended, 1)
+            self._visible[ended] = True  # a fresh stack: one frame, and nothing before it
+            self._draw_flicker(ended, 1)
         self.observation = next_observation
         if present is not arrival.observation:
-            self.observation = self._begun(next_observation, self._shade(present), ended)
+            self.observation = self._begun(next_observation, self._blacken(present), ended)
         reward, discount, last = self._signals(arrival.reward, ~over, last)
         return Transition(before, action, reward, discount, next_observation, last)
 
@@ -217,7 +217,7 @@ class World:
             "tape": tape.storable(np.concatenate([self._tape[n, :k] for n, k in enumerate(self._taped)])),
             "return": torch.from_numpy(self._return.copy()),
             "length": torch.from_numpy(self._length.copy()),
-            "lit": torch.from_numpy(self._lit.copy()),
+            "visible": torch.from_numpy(self._visible.copy()),
             "present": tape.checksums(self.observation),
         }
 
@@ -243,14 +243,14 @@ class World:
             self._tape[n, : len(piece)] = piece
         self._return = state["return"].numpy().copy()
         self._length = state["length"].numpy().copy()
-        self._lit = state["lit"].numpy().copy()
+        self._visible = state["visible"].numpy().copy()
         self._sent, self._failed = None, False
         self._clear_finished()
         lost = self._all
         if self._seeded:
             if (steps := self.count * int(self._taped.max())) > LONG_REPLAY:
                 print(f"{self.name}: playing {steps:,} steps again, up to where its games were", flush=True)
-            self.observation = self._tensor(self._shade(self._replay(self._restart, self._advance)))
+            self.observation = self._tensor(self._blacken(self._replay(self._restart, self._advance)))
             lost = np.array(tape.checksums(self.observation)) != np.array(state["present"])
         self.interrupted = torch.from_numpy(lost.copy())
         if lost.any():
@@ -266,9 +266,9 @@ class World:
             self._seedings[lost] += 1
             self._taped[lost] = self._return[lost] = self._length[lost] = 0
             present = self._begin(self._seedings, lost)
-            self._lit[lost] = True
-            self._light(lost, 1)
-            self.observation = self._tensor(self._shade(present))
+            self._visible[lost] = True
+            self._draw_flicker(lost, 1)
+            self.observation = self._tensor(self._blacken(present))
 
     # ---- defined by subclasses
 
@@ -345,7 +345,7 @@ class World:
 
     # ---- flickering
 
-    def _light(self, mask: np.ndarray, start: int) -> None:
+    def _draw_flicker(self, mask: np.ndarray, start: int) -> None:
         """Draw whether the newest frame of the worlds in `mask` (N,) is black, a function of seeds and steps alone.
 
         start: 1 for the first frame of a game, which is not the one that ended the game before in the same step.
@@ -355,14 +355,14 @@ class World:
                 tape.mix(np.uint64(self._seed) + self._rows.astype(np.uint64)) + self._seedings.astype(np.uint64)
             )
             drawn = tape.mix(key + np.uint64(2) * self._taped.astype(np.uint64) + np.uint64(start))
-            self._lit[mask, -1] = ((drawn >> np.uint64(11)) * 2.0**-53 >= self.flicker)[mask]
+            self._visible[mask, -1] = ((drawn >> np.uint64(11)) * 2.0**-53 >= self.flicker)[mask]
 
-    def _shade(self, picture: np.ndarray) -> np.ndarray:
+    def _blacken(self, picture: np.ndarray) -> np.ndarray:
         """(N, k * c, H, W) with its black frames blackened; the same array if there are none."""
-        if not self.flicker or self._lit.all():
+        if not self.flicker or self._visible.all():
             return picture
         frames = picture.reshape(self.count, self.stack, -1)
-        return (frames * self._lit[:, :, None]).reshape(picture.shape)
+        return (frames * self._visible[:, :, None]).reshape(picture.shape)
 
     # ---- transfers between NumPy and the device
 

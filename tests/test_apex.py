@@ -14,7 +14,7 @@ import torch
 import envs
 import runs
 from agents import watch
-from agents.apex import actor, loop, messages, team
+from agents.apex import actor, actor_pool, loop, messages
 from envs import Transition
 from replay import FrameReplay, PrioritizedReplay, RowReplay
 from runs import ray_connection
@@ -303,4 +303,4 @@ def test_an_actors_message_is_of_its_world(tmp_path):
     assert again.version == 3
     for name, value in player.network.state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
-    assert team.MAX_DEATHS and (again.error >= 0).all()
+    assert actor_pool.MAX_DEATHS and (again.error >= 0).all()

@@ -334,7 +334,7 @@ def test_a_planned_run_has_a_picture_and_is_watched(tmp_path, env, method):
         ("FrozenLak", {}, "unknown world 'FrozenLak': did you mean 'FrozenLake"),
         ("Catch", {}, "Catch-v0 does not publish its model"),
         ("Pong", {}, "Pong does not publish its model"),
-        ("Taxi", {"map": "4x3"}, "Taxi-v4 does not take these options"),
+        ("Taxi", {"map": "4x3"}, "--map: it is for Gridworld, and Taxi is none"),
     ],
 )
 def test_errors_name_the_way_out(tmp_path, env, changes, message):

@@ -3,7 +3,7 @@
 loop.py       Config, recipes, equations and the learner; `python -m agents.apex`
 actor.py      Actor: plays with an exploration rate of its own, and computes the priorities of what it has played
 messages.py   what an actor sends: steps with every frame once, and priorities
-team.py       Team: the learner's side of the actors: publishes weights, receives messages, replaces actors that die
+actor_pool.py ActorPool: sends weights to the actors, receives their messages, replaces actors that die
 """
 
 from agents.apex.loop import Config, build, load, recipe, train, world_options

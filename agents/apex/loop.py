@@ -36,8 +36,8 @@ from torch.nn import functional as F
 import envs
 import runs
 from agents import optimization, q_learning
+from agents.apex.actor_pool import ActorPool
 from agents.apex.messages import size, unpack, weights
-from agents.apex.team import Team
 from agents.config import (
     BackboneFlags,
     ComputeFlags,
@@ -245,15 +245,15 @@ def train(config: Config) -> None:
 
     updates = run.step // config.learn_every  # so far, or about as many
     publish_every = min(config.publish_every, config.max_staleness)  # else every message would be too old
-    with team_of(config, run) as team:
+    with open_actor_pool(config, run) as pool:
         for step in run.steps(config.steps, stride=config.stride):
-            if team.version < 0 or updates - team.version >= publish_every:
-                team.publish(weights(online), updates)
-            message = team.receive(updates)
+            if pool.version < 0 or updates - pool.version >= publish_every:
+                pool.publish(weights(online), updates)
+            message = pool.receive(updates)
             for transition, error in unpack(message, device):
                 memory.add(transition, error)
             run.log(message.finished | {"actors/staleness": float(updates - message.version)})
-            run.log({"actors/lost": float(team.lost), "actors/discarded": float(team.discarded)})
+            run.log({"actors/lost": float(pool.lost), "actors/discarded": float(pool.discarded)})
             run.log({"actors/bytes": size(message) / config.stride})
             if step >= config.learn_start:
                 if config.anneal_lr:
@@ -275,12 +275,12 @@ def train(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def team_of(config: Config, run: runs.Run) -> Iterator[Team]:
+def open_actor_pool(config: Config, run: runs.Run) -> Iterator[ActorPool]:
     """The actors of a run, ended with the context. Raises ValueError without Ray, RunError without its cluster."""
     with ray_connection.connected(config.ray, config.actors + 1) as ray:
         seed = config.seed + SEEDS * (1 + run.step)  # a resumed run plays other games than those in its memory
-        team = Team(ray, config, build, seed, lambda text: run.bar.say(text))
+        pool = ActorPool(ray, config, build, seed, lambda text: run.bar.say(text))
         try:
-            yield team
+            yield pool
         finally:
-            team.close()
+            pool.close()

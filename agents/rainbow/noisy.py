@@ -37,9 +37,9 @@ class NoisyLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return F.linear(x, self.weight, self.bias)
-        coming, going = (scaled(torch.randn(n, device=x.device)) for n in (self.in_features, self.out_features))
-        weight = torch.addcmul(self.weight, self.weight_sigma, torch.outer(going, coming))
-        return F.linear(x, weight, self.bias + self.bias_sigma * going)
+        noise_in, noise_out = (scaled(torch.randn(n, device=x.device)) for n in (self.in_features, self.out_features))
+        weight = torch.addcmul(self.weight, self.weight_sigma, torch.outer(noise_out, noise_in))
+        return F.linear(x, weight, self.bias + self.bias_sigma * noise_out)
 
 
 def scaled(noise: Tensor) -> Tensor:

@@ -69,10 +69,10 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         config = self.config
         self.what = nn.Sequential(nn.Linear(features, config.glimpse_units), nn.ReLU())
         model.init_he(self.what[0])
-        self.reader = nn.LSTMCell(config.glimpse_units, config.core_units)
+        self.classification_lstm = nn.LSTMCell(config.glimpse_units, config.core_units)
         shape = (self.retina.channels, config.overview, config.overview)
         context = backbones.build(config.context, shape)
-        self.pointer = nn.ModuleDict(
+        self.location_lstm = nn.ModuleDict(
             {
                 "encoder": context,
                 "context": nn.Linear(context.output_size(shape), config.core_units),
@@ -81,11 +81,11 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         )
 
     def initial_state(self, maps: Tensor) -> tuple[Tensor, ...]:
-        """Hidden and cell (B, units) of the reader, zeros, and of the pointer, from the coarse view."""
+        """Hidden and cell (B, units): zeros of the classification LSTM; of the location LSTM from the coarse view."""
         nothing = maps.new_zeros(len(maps), self.config.core_units)
         side = self.config.overview
         coarse = F.adaptive_avg_pool2d(self.retina.whole(maps), (side, side))
-        start = self.pointer["context"](self.pointer["encoder"](coarse)[-1].flatten(1)).tanh()
+        start = self.location_lstm["context"](self.location_lstm["encoder"](coarse)[-1].flatten(1)).tanh()
         return nothing, nothing, start, nothing
 
     def glimpse_features(self, maps: Tensor, location: Tensor) -> Tensor:
@@ -94,14 +94,14 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         return self.what(self.backbone(patches)[-1].flatten(1)) * (1 + self.where(location))
 
     def core_step(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        reader = self.reader(seen, state[:2])
-        return *reader, *self.pointer["core"](self.for_location(reader[0]), state[2:])
+        seen_state = self.classification_lstm(seen, state[:2])
+        return *seen_state, *self.location_lstm["core"](self.for_location(seen_state[0]), state[2:])
 
     def location_input(self, state: tuple[Tensor, ...]) -> Tensor:
         return state[2]
 
     def location_modules(self) -> list[nn.Module]:
-        return [self.location_network, self.pointer]
+        return [self.location_network, self.location_lstm]
 
 
 build = functools.partial(ram.build, network=DeepRecurrentAttention)

@@ -3,7 +3,7 @@
     python tests/benchmarks/apex_scaling.py --out results/apex_scaling.json
 
 Time is that which a process spends on the cores, per step, message or update, so that it holds where other programs
-use the cores too. With --clock messages a second, broadcasts and whole teams are measured by the clock as well,
+use the cores too. With --clock messages a second, broadcasts and whole pools of actors are measured by the clock as well,
 which says something on idle cores only. What a message costs the learner is its unpacking, the memory and Ray. The
 learner is the program itself, whose messages were recorded, less what they cost: updates are left, from the
 difference of two runs. The model: a learner on one core takes 1 / (message a step + update / learn_every) steps a
@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents import q_learning
-from agents.apex import loop, messages, team
+from agents.apex import actor_pool, loop, messages
 from agents.apex.actor import Actor
 from envs import World
 from replay import PrioritizedReplay
@@ -44,7 +44,7 @@ LINK = 1.25e9  # bytes a second of the model's network, 10 Gbit/s
 @dataclasses.dataclass(frozen=True)
 class Config:
     env: tuple[str, ...] = ("CartPole", "Pong")
-    actors: tuple[int, ...] = (1, 2, 4)  # of whole teams
+    actors: tuple[int, ...] = (1, 2, 4)  # of whole pools
     messages: int = 40  # that an actor plays, and the learner is given again and again
     seconds: float = 10.0  # of each measurement of Ray
     clock: bool = False  # also what only idle cores show
@@ -97,7 +97,7 @@ def learner(config: loop.Config, played: list[messages.Message], steps: int, lea
                 config, steps=count, learn_every=learn_every, folder=Path(folder), name=f"{count}",
                 capacity=20_000, learn_start=config.stride * 4,
             )  # fmt: skip
-            loop.team_of = lambda *_: contextlib.nullcontext(Recorded(played))
+            loop.open_actor_pool = lambda *_: contextlib.nullcontext(Recorded(played))
             spent.append(core_seconds(lambda run=run: loop.train(run)))
     return (spent[1] - spent[0]) / (steps - steps // 3)
 
@@ -146,10 +146,10 @@ def echoed(config: Config, message: messages.Message, weights: Any, count: int) 
 
 
 def whole(config: Config, asked: loop.Config, count: int) -> float:
-    """Steps a second of the clock that a team's messages bring, without learning."""
+    """Steps a second of the clock that a pool's messages bring, without learning."""
     asked = dataclasses.replace(asked, actors=count)
     network = loop.build(asked, Actor(asked, loop.build, 0, 1).world)
-    players = team.Team(ray, asked, loop.build, 1)
+    players = actor_pool.Team(ray, asked, loop.build, 1)
     players.publish(messages.weights(network), 0)
     for _ in range(2 * count):
         players.receive(0)

@@ -1,4 +1,4 @@
-"""Team: the learner's side of its actors: publishes weights, receives what they play, replaces those that die."""
+"""ActorPool: publishes weights to the actors, receives what they play, replaces those that die."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_DEATHS = 3  # an actor, in a row and before its first message: then the run 
 
 
 @dataclasses.dataclass
-class _Member:
+class _Slot:
     actor: Any
     reply: Any = None  # reference to the message that it is playing
     version: int = -1  # of the weights that it has
 
 
-class Team:
+class ActorPool:
     """The actors, each in a process of Ray that plays one message after the other.
 
     Args:
@@ -42,15 +42,15 @@ class Team:
         self._ray, self._config, self._build, self._seed, self._say = ray, config, build, seed, say
         self._actor = ray.remote(Actor)
         self._weights, self.version = None, -1
-        self._members: list[_Member | None] = [None] * config.actors
+        self._slots: list[_Slot | None] = [None] * config.actors
         self._deaths = self.lost = self.discarded = 0
 
     def publish(self, weights: Mapping[str, Any], version: int) -> None:
         """Have actors play with these weights from their next message on. version: updates of the learner so far."""
         self._weights, self.version = self._ray.put(weights), version
-        for number, member in enumerate(self._members):
-            if member is None:
-                self._members[number] = self._hire(number)
+        for number, slot in enumerate(self._slots):
+            if slot is None:
+                self._slots[number] = self._start_actor(number)
 
     def receive(self, updates: int) -> Message:
         """The next message that is no older than max_staleness. updates: of the learner so far.
@@ -60,7 +60,7 @@ class Team:
         """
         quiet = time.monotonic()
         while True:
-            replies = {member.reply: number for number, member in enumerate(self._members)}
+            replies = {slot.reply: number for number, slot in enumerate(self._slots)}
             ready, _ = self._ray.wait(list(replies), timeout=POLL_EVERY)
             if not ready:
                 if time.monotonic() - quiet > WAIT:
@@ -76,23 +76,23 @@ class Team:
                 self._replace(number, error)
                 continue
             self._deaths = 0
-            self._assign(self._members[number])
+            self._assign(self._slots[number])
             if updates - message.version <= self._config.max_staleness:
                 return message
             self.discarded += 1
 
-    def _hire(self, number: int) -> _Member:
+    def _start_actor(self, number: int) -> _Slot:
         options = {"num_cpus": 1, "max_restarts": 0}
         actor = self._actor.options(**options).remote(self._config, self._build, number, self._seed)
         self._seed += 1
-        member = _Member(actor)
-        self._assign(member)
-        return member
+        slot = _Slot(actor)
+        self._assign(slot)
+        return slot
 
-    def _assign(self, member: _Member) -> None:
-        weights = self._weights if member.version != self.version else None
-        member.reply = member.actor.play.remote(self.version, weights)
-        member.version = self.version
+    def _assign(self, slot: _Slot) -> None:
+        weights = self._weights if slot.version != self.version else None
+        slot.reply = slot.actor.play.remote(self.version, weights)
+        slot.version = self.version
 
     def _replace(self, number: int, error: Exception) -> None:
         self.lost += 1
@@ -101,9 +101,9 @@ class Team:
         if self._deaths > MAX_DEATHS * self._config.actors:
             raise RunError(f"actors die as they start: {why}")
         self._say(f"actor {number} has died ({why}): another one takes its place")
-        self._members[number] = self._hire(number)
+        self._slots[number] = self._start_actor(number)
 
     def close(self) -> None:
         """End the actors."""
-        for member in filter(None, self._members):
-            self._ray.kill(member.actor)
+        for slot in filter(None, self._slots):
+            self._ray.kill(slot.actor)
