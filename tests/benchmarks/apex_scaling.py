@@ -3,7 +3,7 @@
     python tests/benchmarks/apex_scaling.py --out results/apex_scaling.json
 
 Time is that which a process spends on the cores, per step, message or update, so that it holds where other programs
-use the cores too. With --clock messages a second, broadcasts and whole pools of actors are measured by the clock as well,
+use the cores too. With --clock messages a second, broadcasts and whole pools are measured by the clock as well,
 which says something on idle cores only. What a message costs the learner is its unpacking, the memory and Ray. The
 learner is the program itself, whose messages were recorded, less what they cost: updates are left, from the
 difference of two runs. The model: a learner on one core takes 1 / (message a step + update / learn_every) steps a
