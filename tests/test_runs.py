@@ -461,17 +461,6 @@ def test_an_evaluation_that_is_no_number_is_never_the_best(config, spoilt):
     assert all(line["value/sum"] is None for line in lines(run.folder) if "value/sum" in line)
 
 
-def test_a_best_that_is_no_number_is_forgotten_on_resume(config):
-    def spoil(run, step):
-        run.best = math.nan
-
-    with pytest.raises(MemoryError):
-        walk(config, act=spoil, die_at=20)
-    best = []
-    walk(config, act=lambda run, step: best.append(run.best))
-    assert best[0] == -math.inf
-
-
 def test_random_states_round_trip():
     import random
 
