@@ -129,6 +129,9 @@ def train(config: Config) -> None:
         words = f"not learned, because nearly all or hardly any training images have it: {', '.join(left_out)}"
         Console(stderr=True).print(printable(words), highlight=False, markup=False, soft_wrap=True)
     present = [part[:, learned] for part in present]
+    for part, there in zip(("validation", "test"), present[1:], strict=True):
+        if not any(0 < each.nansum() < (~each.isnan()).sum() for each in there.T):
+            raise ValueError(f"no class is in some of the {part} images and not in others: nothing can be scored")
     shape = tuple(data.resizing(config.size)(sets.train[0]).image.shape)
     model = build(config, shape, len(names)).to(device, memory_format=torch.channels_last)
     weights = optimizers.groups(model, config.weight_decay, decay_biases=False)
@@ -191,13 +194,11 @@ def measure(
 ) -> dict[str, float]:
     """Mean average precision and loss of a part of N samples, and the average precision by class.
 
-    present: (N, K). The mean is over the classes that some of the images have and others lack.
+    present: (N, K). The mean is over the classes that some of the images have and others lack: one at least.
     """
     logits = scores(config, model, samples)
     precisions = dict(zip(names, metrics.by_class(logits, present), strict=True))
     known = {name: value for name, value in precisions.items() if math.isfinite(value)}
-    if not known:
-        raise ValueError(f"no class is in some of the {part} images and not in others: nothing can be scored")
     line = {f"{part}/map": sum(known.values()) / len(known), f"{part}/loss": loss(logits, present).item()}
     return line | {f"{part}/ap_{name.replace(' ', '_')}": value for name, value in known.items()}
 
