@@ -216,6 +216,9 @@ def test_recipes_and_their_errors():
     assert model.backbone.spec["stem"] == "cifar"
     with pytest.raises(ValueError, match="fewer than --batch"):
         classification.train(config(Path("nowhere"), shots=5))
+    for alone in (dict(schedule="snapshots"), dict(snapshots=3)):
+        with pytest.raises(ValueError, match="--schedule snapshots and --snapshots M"):
+            classification.Config(**alone).validate()
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)

@@ -88,6 +88,8 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
         super().validate()
         if self.backbone:
             backbones.check(self.backbone)
+        if (self.schedule == "snapshots") != (self.snapshots > 0):
+            raise ValueError("--schedule snapshots and --snapshots M, the number of its cycles, go together")
         if self.capture and self.pool.startswith("fractional"):
             raise ValueError(
                 "--capture repeats a step as it was, and fractional pools draw their regions anew in each"
