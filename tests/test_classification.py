@@ -400,6 +400,7 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
     cycles = train(tmp_path, schedule="snapshots", snapshots=2, steps=2_048)
     other = train(tmp_path, name="other")
     assert len(list((cycles / "snapshots").iterdir())) == 2
+    assert [model.training for model in classification.load(cycles, "cpu").models] == [False, False]
     scores = ensembles.main(ensembles.Config((cycles, other), threads=1))
     assert len(scores) == 4
     assert scores[2]["error"] == pytest.approx(outcome(other)["test/error"])

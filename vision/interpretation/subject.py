@@ -70,4 +70,4 @@ def load(config: SubjectFlags) -> Subject:
     """The subject that flags name. Raises RunError where there is no such run, or its data are not found."""
     device = runs.prepare(config.device, config.seed, config.threads)
     trained = classification.load(config.run, device)
-    return Subject(trained.models[0].eval().requires_grad_(False), trained.sets, device)
+    return Subject(trained.models[0].requires_grad_(False), trained.sets, device)
