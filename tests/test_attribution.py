@@ -237,6 +237,9 @@ def test_blur_is_scipys():
         np.testing.assert_allclose(occlusion.gaussian_blur(image, deviation)[0, 0], theirs, atol=1e-6)
 
 
+BETWEEN = torch.tensor([[0.24, 0.36], [0.16, 0.24]])  # weights of the places around pixel (2, 3), 5 apart
+
+
 def test_perturbation_saliency_by_its_equations():
     """As the authors' code does it, one place at a time, with SciPy's filter."""
     model, images = classifier("nature", (2, 40, 40), width=0.25).eval(), pictures(2, (2, 40, 40))
@@ -255,7 +258,15 @@ def test_perturbation_saliency_by_its_equations():
                 change = model(images) - model(images * (1 - mask) + blurred * mask)
             score[0, :, i, j], score[1, :, i, j] = change.square().sum(1) / 2, change[:, 6].square() / 2
     for ours, theirs in ((together, score[0]), (chosen, score[1])):
-        torch.testing.assert_close(ours, class_activation.resize(theirs, (40, 40)), rtol=1e-3, atol=1e-9)
+        torch.testing.assert_close(ours[:, ::5, ::5], theirs, rtol=1e-3, atol=1e-9)
+        torch.testing.assert_close(ours[:, 2, 3], theirs[:, :2, :2].mul(BETWEEN).sum((1, 2)), rtol=1e-3, atol=1e-9)
+        assert torch.equal(ours[:, -1], ours[:, 35])  # after the last place
+
+
+@pytest.mark.parametrize("where", [20, 40, 60])
+def test_perturbation_saliency_is_largest_at_the_pixel_that_is_read(where):
+    found = occlusion.perturbation_saliency(lambda x: x[:, 0, where, where, None], pictures(1, (1, 84, 84)))
+    assert divmod(found[0].argmax().item(), 84) == (where, where)
 
 
 def test_localization_by_hand():
