@@ -153,6 +153,8 @@ def test_recipes_are_of_the_data(tmp_path):
     assert games.augment == "none" and games.pooling == "max" and games.stem == "cifar"
     other = multi_label.recipe(multi_label.Config(data=str(folder), backbone="small"))
     assert other.backbone == "small" and other.width is None and other.stem is None and other.augment == "none"
+    other = multi_label.recipe(multi_label.Config(data=str(folder), backbone="resnet18"))
+    assert other.backbone == "resnet18" and other.width is None and other.stem is None and other.norm is None
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path):

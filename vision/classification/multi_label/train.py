@@ -51,7 +51,7 @@ PROGRAM = "vision.classification.multi_label"
 class Config(runs.Options):
     data: str = annotated.SHAPES  # shapes, or a folder of annotated images
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"  # of the folder
-    backbone: str = "resnet18"  # a name, name:weights, or a run's folder
+    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the recipe's
     width: Positive | None = None  # times a new backbone's channels; None: as published
     stem: str | None = None  # of a new backbone: imagenet, cifar or atari; None: the family's
     norm: str | None = None  # of a new backbone: none, batch, layer, group or instance; None: the family's
@@ -73,7 +73,8 @@ class Config(runs.Options):
 
     def validate(self) -> None:
         super().validate()
-        backbones.check(self.backbone)
+        if self.backbone:
+            backbones.check(self.backbone)
 
 
 SMALL = dict(learning_rate=4e-3, pooling="max", evaluate_every=4_000, log_every=400)
@@ -91,16 +92,16 @@ AT_ONCE = 32  # images of an evaluation
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data; of its backbone only where no other one is asked for."""
-    numbers = RECIPES[annotated.recipe_key(asked.data)]
-    if asked.backbone not in (Config.backbone, numbers.get("backbone")):
+    numbers = dict(backbone="resnet18") | RECIPES[annotated.recipe_key(asked.data)]
+    if asked.backbone not in (None, numbers["backbone"]):
         numbers = {key: value for key, value in numbers.items() if key not in FINE} | {"backbone": asked.backbone}
-    return Config(**{"data": asked.data} | numbers)
+    return Config(data=asked.data, **numbers)
 
 
 def build(config: Config, shape: Sequence[int], classes: int) -> Classifier:
     """The network of a config for images (C, H, W), with pretrained weights where its backbone has some."""
     options = {key: value for key in ("width", "stem", "norm") if (value := getattr(config, key)) is not None}
-    model = classifier.build(config.backbone, shape, classes, **options)
+    model = classifier.build(str(config.backbone), shape, classes, **options)
     if config.pooling == "max":
         model.head = MaxPooledHead(model.backbone.channels[-1], classes)
     return model
