@@ -46,6 +46,7 @@ from vision.detection.evaluation import Scored, evaluate
 from vision.detection.metrics import count_errors, libraries
 from vision.detection.metrics.libraries import Library
 from vision.detection.models import MODELS
+from vision.detection.regions import present
 from vision.training import optimizers, schedules
 
 
@@ -160,6 +161,9 @@ def train(config: Config) -> None:
         Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
     if len(sets.train) < config.batch:
         raise ValueError(f"{len(sets.train)} training images are fewer than --batch {config.batch}")
+    count = min(len(sets.validation), config.evaluate_images)
+    if not any(len(present(sets.validation.target(row))[0]) for row in range(count)):
+        raise ValueError(f"none of the first {count} validation images has an object: nothing can be scored")
     model = build(config, sets.objects).to(device, memory_format=torch.channels_last)
     model.autocast = functools.partial(precision, config, device)
     model.prepare(sets.train)
