@@ -239,7 +239,8 @@ def test_attention_of_a_sentence_is_that_of_writing_it(few):
 
 def test_a_backbone_that_is_asked_for_is_as_published():
     drawn, folder = train.recipe(train.Config()), train.recipe(train.Config(data="recorded"))
-    assert (drawn.backbone, drawn.width) == ("vgg11_bn", 0.25) and (folder.backbone, folder.width) == ("resnet18", None)
+    assert (drawn.backbone, drawn.width) == ("vgg11_bn", 0.25)
+    assert (folder.backbone, folder.width) == ("resnet18", None)
     asked = train.recipe(train.Config(backbone="resnet18"))
     assert (asked.backbone, asked.width, asked.steps) == ("resnet18", None, drawn.steps)
 

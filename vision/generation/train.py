@@ -38,7 +38,7 @@ from vision.data.sets import set_name
 from vision.generation import plots, posteriors
 from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
-from vision.generation.gan import AdversarialFlags, build_dcgan, build_gan, build_r3gan
+from vision.generation.gan import DEFAULT_LOSS, AdversarialFlags, build_dcgan, build_gan, build_r3gan
 from vision.generation.generator import Generator
 from vision.generation.pixelcnn import GatedPixelCNN, PixelCNN
 from vision.generation.pixelrnn import RECURRENCES, PixelRNN
@@ -153,8 +153,8 @@ def recipe(asked: Config) -> Config:
         numbers |= dict(features=16, layers=7)  # an image takes about twice as long as without gates
     if asked.backbone == Config.backbone:
         numbers["width"] = 2.0
-    loss = asked.loss if asked.loss != Config.loss else numbers.get("loss", Config.loss)
-    numbers["penalty_weight"] = PENALTY_WEIGHTS.get(loss, 0.0)
+    numbers["loss"] = asked.loss or numbers.get("loss", DEFAULT_LOSS)
+    numbers["penalty_weight"] = PENALTY_WEIGHTS.get(numbers["loss"], 0.0)
     return Config(**{"model": asked.model, "data": asked.data, "backbone": asked.backbone} | numbers)
 
 
