@@ -407,6 +407,8 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
     assert scores[3]["loss"] < max(score["loss"] for score in scores[:3])  # the logarithm is concave
     with pytest.raises(runs.RunError, match="not a run's folder"):
         ensembles.main(ensembles.Config((tmp_path,), threads=1))
+    with pytest.raises(ValueError, match="name one or more runs"):
+        ensembles.main(ensembles.Config((), threads=1))
 
 
 @pytest.mark.slow

@@ -156,8 +156,8 @@ def discriminator_losses(
 ) -> dict[str, Tensor]:
     """What a discriminator minimizes: the sum of these scalars, "loss/discriminator" and "loss/penalty".
 
-    real, fake: samples (B, ...), of which the generated ones are taken as constants. weight: of the penalty; 0: there is
-    none. Beside them are the outputs' means, "train/real" and "train/fake", which are not for minimizing.
+    real, fake: samples (B, ...), of which the generated ones are taken as constants. weight: of the penalty; 0:
+    there is none. Beside them are the outputs' means, "train/real" and "train/fake", which are not for minimizing.
     """
     centered = weight > 0 and loss.penalty == "zero_centered"
     real, fake = real.detach().requires_grad_(centered), fake.detach().requires_grad_(centered)
