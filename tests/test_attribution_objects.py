@@ -61,6 +61,8 @@ def test_a_run_is_scored(module, changes, tmp_path):
     asked = attribution_objects.Config(
         run, methods=("saliency", "hirescam"), states=3, every=12, sanity_states=2, threads=1, stage=0, out=out
     )
+    with pytest.raises(ValueError, match="at least two are needed"):
+        dataclasses.replace(asked, sanity_draws=1).validate()
     scores = attribution_objects.main(asked)
     assert set(scores) == {"saliency", "hirescam"}
     for classes in scores.values():

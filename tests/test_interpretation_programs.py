@@ -76,7 +76,7 @@ def test_methods_that_do_not_apply_are_left_out(run):
     assert "cam" not in explain.applicable(model.eval(), images)
 
 
-def test_scores_of_attributions(run, tmp_path):
+def test_scores_of_attributions(run, tmp_path, monkeypatch):
     out = tmp_path / "scores.json"
     config = attribution_scores.Config(run=run, device="cpu", images=60, sanity_images=4, sanity_draws=2, out=out)
     found = attribution_scores.main(config)
@@ -88,6 +88,9 @@ def test_scores_of_attributions(run, tmp_path):
     assert line["output layer"].keys() == {"mean", "low", "high", "passes"} and line["passes"] in (True, False)
     with pytest.raises(ValueError, match="unknown method 'gradcam'"):
         attribution_scores.main(dataclasses.replace(config, methods=("gradcam",)))
+    monkeypatch.setattr(attribution_scores, "measure", lambda *_: pytest.fail("maps were made"))
+    with pytest.raises(ValueError, match="at least two are needed"):
+        attribution_scores.main(dataclasses.replace(config, sanity_draws=1))
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,8 @@ class Config:
     def validate(self) -> None:
         if unknown := set(self.methods) - set(EXPLANATIONS):
             raise ValueError(f"unknown --methods {', '.join(sorted(unknown))}: choose from {', '.join(EXPLANATIONS)}")
+        if self.sanity_states:
+            sanity_check.check_draws(self.sanity_draws)
 
 
 def masks_of(there: list[objects.Object], size: tuple[int, int], margin: float) -> dict[str, Tensor]:

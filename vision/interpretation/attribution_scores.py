@@ -73,10 +73,12 @@ class Scored(NamedTuple):
 def scored(config: Config, about: located.Located) -> Scored:
     """Explain and score images of which it is known where the explained class is.
 
-    Raises ValueError for a method that is not known.
+    Raises ValueError for a method that is not known, and for fewer than two draws of random weights.
     """
     if unknown := [name for name in config.methods if name not in explain.METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}: {suggestions.one_of(unknown[0], explain.METHODS)}")
+    if config.sanity_images:
+        sanity_check.check_draws(config.sanity_draws)
     found = measure(config, about)
     checks = check(config, about) if config.sanity_images else {}
     known = [key for key in (DEPENDENT, NEAR) if any(key in scores["mean"] for scores in found.values())]

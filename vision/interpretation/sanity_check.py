@@ -69,6 +69,12 @@ def passes(found: dict[str, Verdict]) -> bool:
     return all(each.passes for each in found.values())
 
 
+def check_draws(draws: int) -> None:
+    """Raise ValueError for fewer than two draws of random weights."""
+    if draws < 2:
+        raise ValueError(f"{draws} draw of random weights has no interval: at least two are needed")
+
+
 def verdict(correlations: Tensor, limit: float = LIMIT) -> Verdict:
     """The mean of correlations (D, B) of D draws of weights and B images, its 95% interval, and whether it passes.
 
@@ -80,8 +86,7 @@ def verdict(correlations: Tensor, limit: float = LIMIT) -> Verdict:
     from scipy.special import stdtrit  # a quarter of a second to import
 
     draws, images = correlations.shape
-    if draws < 2:
-        raise ValueError(f"{draws} draw of random weights has no interval: at least two are needed")
+    check_draws(draws)
     if images < 2:
         return Verdict(math.nan, math.nan, math.nan, False)
     values = correlations.double()
