@@ -103,7 +103,7 @@ def sections(config: explain.Config, about: subject.Subject, folder: Path) -> It
         yield Section(f"Stage {stage}", text if stage else f"The first layer's filters. {text}", files)
     out = folder / "classes.png"
     feature_visualization.main(feature_visualization.Config(**common, out=out))
-    yield Section("Classes", "Images climbed by gradient ascent to the highest score of each class.", (out,))
+    yield Section("Classes", "Images optimized by gradient ascent for the highest score of each class.", (out,))
     out = folder / "fooling.png"
     feature_visualization.main(feature_visualization.Config(**common, fool=True, images=4, out=out))
     text = "An image, what the network takes for the next class, and ten times the change."

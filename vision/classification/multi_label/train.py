@@ -55,7 +55,7 @@ class Config(runs.Options):
     width: Positive | None = None  # times a new backbone's channels; None: as published
     stem: str | None = None  # of a new backbone: imagenet, cifar or atari; None: the family's
     norm: str | None = None  # of a new backbone: none, batch, layer, group or instance; None: the family's
-    pooling: Literal["mean", "max"] = "mean"  # of the last map's places: global average, or the most evident place
+    pooling: Literal["mean", "max"] = "mean"  # of the last map's places: global average or global max pooling
     size: Count | None = None  # pixels, side of squares that images are stretched to; None: as they are, all equal
     steps: Count = 40_000  # images shown
     batch: Count = 16  # images an update
