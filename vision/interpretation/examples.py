@@ -30,6 +30,7 @@ from vision.data.samples import Sample
 from vision.detection import data as detected
 from vision.interpretation import subject
 from vision.segmentation import data as segmented
+from vision.training import sampling
 
 MOST = 2_000  # images of an annotated set that are read, the first ones
 EXPORT = "python -m agents.studies.export_observations"
@@ -61,7 +62,7 @@ class Examples(NamedTuple):
     def chosen(self, count: int) -> Tensor:
         """Indices (count,) of images of one class after the other, or spread evenly where they have none."""
         if self.labels is not None:
-            return subject.one_of_each(self.labels, count)
+            return sampling.one_of_each(self.labels, count)
         count = min(count, len(self.images))
         return torch.linspace(0, len(self.images) - 1, count).round().long()
 
