@@ -329,6 +329,19 @@ def test_randomization_test(model):
     assert not sanity_check.passes(nothing) and np.isnan(nothing["output layer"].mean)  # a map of zeros shows nothing
 
 
+def test_empty_maps_of_random_weights_are_counted(model):
+    """A method that gives nothing for other weights is not found to depend on them."""
+    images, classes = pictures(6), torch.arange(6)
+
+    def attribute(network, images, _):
+        return images * (network is model)
+
+    found = sanity_check.randomization_test(model, attribute, images, classes)
+    assert [(each.mean, each.empty, each.passes) for each in found.values()] == [(0, 1, False)] * 2
+    found = sanity_check.randomization_test(model, saliency, images, classes)
+    assert [each.empty for each in found.values()] == [0, 0]
+
+
 def test_verdicts_by_hand():
     """Means over draws 0.3 and 0.5, over images too: variances of 0.02 / 2 each; 2 degrees of freedom, t = 4.303."""
     found = sanity_check.verdict(torch.tensor([[0.2, 0.4], [0.4, 0.6]]))
@@ -341,7 +354,8 @@ def test_verdicts_by_hand():
     assert not sanity_check.verdict(draws, limit=0.4).passes
     images = torch.linspace(0, 1, 100).repeat(3, 1)  # draws do not differ: of a hundred images
     assert sanity_check.verdict(images)[1:3] == pytest.approx(stats.t.interval(0.95, 99, 0.5, stats.sem(images[0])))
-    assert sanity_check.verdict(torch.full((3, 9), 0.4)) == (pytest.approx(0.4),) * 3 + (True,)
+    assert sanity_check.verdict(torch.full((3, 9), 0.4)) == (pytest.approx(0.4),) * 3 + (True, 0.0)
+    assert [sanity_check.verdict(draws, empty=share).passes for share in (0.4, 0.5)] == [True, False]
     with pytest.raises(ValueError, match="at least two"):
         sanity_check.verdict(torch.zeros(1, 5))
 

@@ -73,7 +73,8 @@ def test_a_run_is_scored(module, changes, tmp_path):
     record = json.loads(out.read_text(encoding="utf-8"))
     assert len(record["trials"]) == sum(len(classes) for classes in scores.values())
     whole = next(trial for trial in record["trials"] if trial["objects"] == "any object")
-    assert whole["output layer"].keys() == {"mean", "low", "high", "passes"} and whole["passes"] in (True, False)
+    assert whole["output layer"].keys() == {"mean", "low", "high", "passes", "empty"}
+    assert whole["passes"] in (True, False)
     assert "| saliency | any object |" in out.with_suffix(".md").read_text(encoding="utf-8")
 
 

@@ -85,7 +85,9 @@ def test_scores_of_attributions(run, tmp_path, monkeypatch):
     assert all(0 <= found[method]["mean"][key] <= 1 for method in found for key in attribution_scores.SCORES)
     record = json.loads(out.read_text())
     line = next(trial for trial in record["trials"] if trial["method"] == "saliency")
-    assert line["output layer"].keys() == {"mean", "low", "high", "passes"} and line["passes"] in (True, False)
+    assert line["output layer"].keys() == {"mean", "low", "high", "passes", "empty"}
+    assert line["passes"] in (True, False)
+    assert "| output layer | all layers | empty | passes |" in out.with_suffix(".md").read_text()
     with pytest.raises(ValueError, match="unknown method 'gradcam'"):
         attribution_scores.main(dataclasses.replace(config, methods=("gradcam",)))
     monkeypatch.setattr(attribution_scores, "measure", lambda *_: pytest.fail("maps were made"))

@@ -136,7 +136,7 @@ def _scored(config: explain.Config) -> Section:
         f"How often a map's largest value is inside of one of {SCORED} drawn shapes (pointing), the share of its sum "
         "and of its largest values there (mass, rank), of maps of zeros, and the sanity check: the rank correlation "
         "with the map once the weights of the output layer, or of all layers, are random, and its 95% interval of "
-        f"{SANITY} images and {DRAWS} draws. A method passes if both intervals end below {sanity_check.LIMIT}."
+        f"{SANITY} images and {DRAWS} draws. Empty: shares of constant maps then. A method {sanity_check.RULE}."
     )
     return Section("Attribution scores", text, table=table(found.head, found.rows))
 
