@@ -237,6 +237,9 @@ def test_blur_is_scipys():
         np.testing.assert_allclose(occlusion.gaussian_blur(image, deviation)[0, 0], theirs, atol=1e-6)
 
 
+BETWEEN = torch.tensor([[0.24, 0.36], [0.16, 0.24]])  # weights of the places around pixel (2, 3), 5 apart
+
+
 def test_perturbation_saliency_by_its_equations():
     """As the authors' code does it, one place at a time, with SciPy's filter."""
     model, images = classifier("nature", (2, 40, 40), width=0.25).eval(), pictures(2, (2, 40, 40))
@@ -255,7 +258,15 @@ def test_perturbation_saliency_by_its_equations():
                 change = model(images) - model(images * (1 - mask) + blurred * mask)
             score[0, :, i, j], score[1, :, i, j] = change.square().sum(1) / 2, change[:, 6].square() / 2
     for ours, theirs in ((together, score[0]), (chosen, score[1])):
-        torch.testing.assert_close(ours, class_activation.resize(theirs, (40, 40)), rtol=1e-3, atol=1e-9)
+        torch.testing.assert_close(ours[:, ::5, ::5], theirs, rtol=1e-3, atol=1e-9)
+        torch.testing.assert_close(ours[:, 2, 3], theirs[:, :2, :2].mul(BETWEEN).sum((1, 2)), rtol=1e-3, atol=1e-9)
+        assert torch.equal(ours[:, -1], ours[:, 35])  # after the last place
+
+
+@pytest.mark.parametrize("where", [20, 40, 60])
+def test_perturbation_saliency_is_largest_at_the_pixel_that_is_read(where):
+    found = occlusion.perturbation_saliency(lambda x: x[:, 0, where, where, None], pictures(1, (1, 84, 84)))
+    assert divmod(found[0].argmax().item(), 84) == (where, where)
 
 
 def test_localization_by_hand():
@@ -318,6 +329,19 @@ def test_randomization_test(model):
     assert not sanity_check.passes(nothing) and np.isnan(nothing["output layer"].mean)  # a map of zeros shows nothing
 
 
+def test_empty_maps_of_random_weights_are_counted(model):
+    """A method that gives nothing for other weights is not found to depend on them."""
+    images, classes = pictures(6), torch.arange(6)
+
+    def attribute(network, images, _):
+        return images * (network is model)
+
+    found = sanity_check.randomization_test(model, attribute, images, classes)
+    assert [(each.mean, each.empty, each.passes) for each in found.values()] == [(0, 1, False)] * 2
+    found = sanity_check.randomization_test(model, saliency, images, classes)
+    assert [each.empty for each in found.values()] == [0, 0]
+
+
 def test_verdicts_by_hand():
     """Means over draws 0.3 and 0.5, over images too: variances of 0.02 / 2 each; 2 degrees of freedom, t = 4.303."""
     found = sanity_check.verdict(torch.tensor([[0.2, 0.4], [0.4, 0.6]]))
@@ -330,7 +354,8 @@ def test_verdicts_by_hand():
     assert not sanity_check.verdict(draws, limit=0.4).passes
     images = torch.linspace(0, 1, 100).repeat(3, 1)  # draws do not differ: of a hundred images
     assert sanity_check.verdict(images)[1:3] == pytest.approx(stats.t.interval(0.95, 99, 0.5, stats.sem(images[0])))
-    assert sanity_check.verdict(torch.full((3, 9), 0.4)) == (pytest.approx(0.4),) * 3 + (True,)
+    assert sanity_check.verdict(torch.full((3, 9), 0.4)) == (pytest.approx(0.4),) * 3 + (True, 0.0)
+    assert [sanity_check.verdict(draws, empty=share).passes for share in (0.4, 0.5)] == [True, False]
     with pytest.raises(ValueError, match="at least two"):
         sanity_check.verdict(torch.zeros(1, 5))
 

@@ -61,6 +61,8 @@ def test_a_run_is_scored(module, changes, tmp_path):
     asked = attribution_objects.Config(
         run, methods=("saliency", "hirescam"), states=3, every=12, sanity_states=2, threads=1, stage=0, out=out
     )
+    with pytest.raises(ValueError, match="at least two are needed"):
+        dataclasses.replace(asked, sanity_draws=1).validate()
     scores = attribution_objects.main(asked)
     assert set(scores) == {"saliency", "hirescam"}
     for classes in scores.values():
@@ -71,7 +73,8 @@ def test_a_run_is_scored(module, changes, tmp_path):
     record = json.loads(out.read_text(encoding="utf-8"))
     assert len(record["trials"]) == sum(len(classes) for classes in scores.values())
     whole = next(trial for trial in record["trials"] if trial["objects"] == "any object")
-    assert whole["output layer"].keys() == {"mean", "low", "high", "passes"} and whole["passes"] in (True, False)
+    assert whole["output layer"].keys() == {"mean", "low", "high", "passes", "empty"}
+    assert whole["passes"] in (True, False)
     assert "| saliency | any object |" in out.with_suffix(".md").read_text(encoding="utf-8")
 
 

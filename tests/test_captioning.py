@@ -237,6 +237,14 @@ def test_attention_of_a_sentence_is_that_of_writing_it(few):
     torch.testing.assert_close(maps.flatten(2), torch.stack(found, 1), atol=1e-5, rtol=0)
 
 
+def test_a_backbone_that_is_asked_for_is_as_published():
+    drawn, folder = train.recipe(train.Config()), train.recipe(train.Config(data="recorded"))
+    assert (drawn.backbone, drawn.width) == ("vgg11_bn", 0.25)
+    assert (folder.backbone, folder.width) == ("resnet18", None)
+    asked = train.recipe(train.Config(backbone="resnet18"))
+    assert (asked.backbone, asked.width, asked.steps) == ("resnet18", None, drawn.steps)
+
+
 def test_networks_without_maps_are_refused():
     with pytest.raises(ValueError, match="gives no maps of images"):
         train.build(small(backbone="mlp", width=None), Vocabulary(["<end>", "<unknown>", "a"]))

@@ -216,6 +216,9 @@ def test_recipes_and_their_errors():
     assert model.backbone.spec["stem"] == "cifar"
     with pytest.raises(ValueError, match="fewer than --batch"):
         classification.train(config(Path("nowhere"), shots=5))
+    for alone in (dict(schedule="snapshots"), dict(snapshots=3)):
+        with pytest.raises(ValueError, match="--schedule snapshots and --snapshots M"):
+            classification.Config(**alone).validate()
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
@@ -397,12 +400,15 @@ def test_ensembles_average_runs_and_snapshots(tmp_path):
     cycles = train(tmp_path, schedule="snapshots", snapshots=2, steps=2_048)
     other = train(tmp_path, name="other")
     assert len(list((cycles / "snapshots").iterdir())) == 2
+    assert [model.training for model in classification.load(cycles, "cpu").models] == [False, False]
     scores = ensembles.main(ensembles.Config((cycles, other), threads=1))
     assert len(scores) == 4
     assert scores[2]["error"] == pytest.approx(outcome(other)["test/error"])
     assert scores[3]["loss"] < max(score["loss"] for score in scores[:3])  # the logarithm is concave
     with pytest.raises(runs.RunError, match="not a run's folder"):
         ensembles.main(ensembles.Config((tmp_path,), threads=1))
+    with pytest.raises(ValueError, match="name one or more runs"):
+        ensembles.main(ensembles.Config((), threads=1))
 
 
 @pytest.mark.slow

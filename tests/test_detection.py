@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import runs
+from tests import annotated_files
 from vision import backbones, detection
 from vision.backbones.published import named
 from vision.data import scenes
@@ -50,8 +51,8 @@ def test_parameters_are_torchvisions():
     with torch.device("meta"):
         network = faster_rcnn.FasterRCNN(backbones.build("resnet50", (3, 224, 224)), 90)
         detector.fix_norms(network.backbone)
-        assert detector.parameters(network) == 41_755_286
         other = ssd.SSD(backbones.build("vgg16", (3, 300, 300)), 90)
+    assert sum(weight.numel() for weight in network.parameters() if weight.requires_grad) == 41_755_286
     own = torchvision_weights.to_torchvision(network)
     assert len(own) == 295 and own["rpn.head.conv.0.0.weight"].shape == (256, 256, 3, 3)
     assert own["backbone.body.layer4.2.conv3.weight"].shape == (2048, 512, 1, 1)
@@ -280,6 +281,18 @@ def test_images_of_any_size_are_found_in_their_own_pixels():
     batch = data.collate([data.resizing(64, 96, False)(Sample(image)) for image in images], [(100, 50), (32, 128)])
     assert batch.sizes == [(96, 48), (24, 96)] and batch.images.shape == (2, 3, 96, 96)
     assert batch.scales == [(0.96, 0.96), (0.75, 0.75)]
+
+
+def test_validation_images_without_objects_are_refused(tmp_path):
+    """Crowds are no objects: neither count in the average precision."""
+    crowd = dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 20, 20], iscrowd=1)
+    for part, line in (("train", (1, 1, [0, 0, 20, 20])), ("val", crowd), ("test", (1, 1, [0, 0, 20, 20]))):
+        annotated_files.picture(tmp_path / part / "1.png")
+        annotated_files.coco(tmp_path, {1: "1.png"}, [line], name=f"instances_{part}.json")
+    config = small("ssd", data=str(tmp_path), folder=tmp_path / "runs", batch=1, size=64)
+    with pytest.raises(ValueError, match="none of the first 1 validation images has an object"):
+        train.train(config)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_unknown_model_is_named():

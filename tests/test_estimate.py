@@ -9,6 +9,7 @@ import torch
 
 from vision.captioning import dense, vqa
 from vision.captioning import train as captioning
+from vision.detection import train as detection
 from vision.segmentation import train as segmentation
 from vision.sequences import train as sequences
 from vision.training.estimate import estimate
@@ -38,8 +39,15 @@ def test_by_hand(monkeypatch):
         seconds[0] += 3.0
         calls.append("evaluate")
 
-    found = estimate(Config(), network, update, evaluate, tried=6, validation=50, test=100, unit="scenes")
+    counts = dict(tried=6, validation=50, test=100, unit="scenes")
+    found = estimate(Config(), network, update, evaluate, **counts)
     assert found == "about 6 min: 5 training scenes/s, 2 in evaluations" and calls[-1] == "evaluate"
+
+    def fit(trial):
+        seconds[0] += 12.0  # of 6 scenes, where a run has 50 before each of four evaluations: 400 s
+
+    found = estimate(Config(), network, update, evaluate, **counts, fit=fit, fitted=50)
+    assert found == "about 12 min: 5 training scenes/s, 2 in evaluations"
     assert torch.equal(network[0].weight, before) and not network.training and network[0].weight.grad is None
     assert torch.equal(torch.get_rng_state(), generator)
 
@@ -50,6 +58,7 @@ PROGRAMS = {
     "dense": (dense, dict(scenes=40), "images"),
     "sequences": (sequences, dict(task="order"), "sequences"),
     "segmentation": (segmentation, {}, "images"),
+    "detection": (detection, dict(width=0.25, size=64), "images"),
 }
 
 

@@ -122,6 +122,22 @@ def test_programs_of_features_take_an_autoencoder(tmp_path, monkeypatch):
     assert set(found) == {"pixels", "features"}
 
 
+def test_images_are_read_as_the_run_has_read_them(tmp_path, monkeypatch):
+    """From its --data, in its --format, at its --size."""
+    backbones.save(backbones.build("small", (3, 16, 16)), tmp_path / "backbone.safetensors")
+    about = dict(program="vision.classification.multi_label", config=dict(data="shapes", format="auto"))
+    monkeypatch.setattr(examples.saved, "about", lambda _: about)
+    monkeypatch.setattr(scenes, "SIZES", (2, 2, 3))
+    asked = examples.ExampleFlags(str(tmp_path), device="cpu", threads=1)
+    assert examples.load(asked).images.shape == (3, 3, 16, 16)
+    about["config"] = dict(data=str(tmp_path), format="masks")
+    with pytest.raises(ValueError, match="format 'masks'"):
+        examples.load(asked)
+    about |= dict(program="vision.generation", config=dict(data="mnist", data_folder=None, size=20))
+    with pytest.raises(ValueError, match="size=20 is for folders"):
+        examples.load(asked)
+
+
 def test_images_are_fitted_to_what_a_backbone_takes():
     gray = torch.full((1, 1, 4, 4), 100, dtype=torch.uint8)
     assert examples.fitted(gray, (4, 4, 4)).unique().tolist() == [100]

@@ -105,12 +105,9 @@ def test_penalties_by_hand():
     assert 0 < losses.interpolated_penalty(quadratic, real, fake).item() <= 16
     weighed = losses.discriminator_losses(losses.LOSSES["relativistic"], quadratic, real, fake, weight=2.0)
     assert weighed["loss/penalty"].item() == pytest.approx(2 * (25 / 2 + 9 / 2))  # R1 and R2
-    first = losses.discriminator_losses(losses.LOSSES["minimax"], quadratic, real, fake, 2.0, penalty="r1")
-    assert first["loss/penalty"].item() == pytest.approx(25)
-    assert first["train/real"].item() == 4 and first["train/fake"].item() == 3
+    assert weighed["train/real"].item() == 4 and weighed["train/fake"].item() == 3
     assert "loss/penalty" not in losses.discriminator_losses(losses.LOSSES["relativistic"], quadratic, real, fake)
-    with pytest.raises(ValueError, match="unknown penalty 'r3'"):
-        losses.discriminator_losses(losses.LOSSES["minimax"], quadratic, real, fake, 1.0, penalty="r3")
+    assert "loss/penalty" not in losses.discriminator_losses(losses.LOSSES["minimax"], quadratic, real, fake, 1.0)
 
 
 @pytest.mark.parametrize("name", ["wasserstein", "relativistic"])
@@ -309,8 +306,8 @@ def test_conditional_networks_read_labels(name):
 def test_only_penalized_discriminators_do_without_batch_norm():
     """There the logit of an image depends on no other one."""
     plain, penalized = (
-        generation.build(generation.Config(model="dcgan", loss=loss, penalty_weight=10.0), (1, 16, 16), 3)
-        for loss in ("non_saturating", "wasserstein")
+        generation.build(generation.Config(model="dcgan", loss=loss, penalty_weight=weight), (1, 16, 16), 3)
+        for loss, weight in (("non_saturating", 0.0), ("wasserstein", 10.0))
     )
     images = torch.randn(4, 1, 16, 16)
     for model, alike in ((plain, False), (penalized, True)):
@@ -490,10 +487,13 @@ def test_recipes_follow_the_loss():
         ("dcgan", None, ("non_saturating", 0.0)),
         ("dcgan", "wasserstein", ("wasserstein", 10.0)),
         ("r3gan", "wasserstein", ("wasserstein", 10.0)),
+        ("r3gan", "non_saturating", ("non_saturating", 0.0)),
     ):
-        asked = generation.Config(model=model, **({} if loss is None else {"loss": loss}))
-        found = generation.recipe(asked)
-        assert found.penalty_weight == expected[1] and (loss or found.loss) == expected[0]
+        found = generation.recipe(generation.Config(model=model, loss=loss))
+        assert (found.loss, found.penalty_weight) == expected
+    for config in (generation.Config(model="dcgan"), mixtures.Config(loss="minimax")):
+        with pytest.raises(ValueError, match="--penalty-weight 5: .* is a loss without a gradient penalty"):
+            dataclasses.replace(config, penalty_weight=5.0).validate()
 
 
 @pytest.mark.parametrize("loss", ["non_saturating", "relativistic"])

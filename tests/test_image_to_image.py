@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -199,6 +200,9 @@ def test_folders_of_pictures(folder, tmp_path):
         data.load(str(tmp_path))
     with pytest.raises(ValueError, match="unknown data 'photographs'"):
         data.load("photographs")
+    shutil.copytree(folder / "val", tmp_path / "parts" / "val")
+    with pytest.raises(ValueError, match="parts has val/ but no train/"):
+        data.load(str(tmp_path / "parts"))
 
 
 def test_what_cannot_be_learned_is_refused(folder):

@@ -76,7 +76,7 @@ def test_methods_that_do_not_apply_are_left_out(run):
     assert "cam" not in explain.applicable(model.eval(), images)
 
 
-def test_scores_of_attributions(run, tmp_path):
+def test_scores_of_attributions(run, tmp_path, monkeypatch):
     out = tmp_path / "scores.json"
     config = attribution_scores.Config(run=run, device="cpu", images=60, sanity_images=4, sanity_draws=2, out=out)
     found = attribution_scores.main(config)
@@ -85,9 +85,14 @@ def test_scores_of_attributions(run, tmp_path):
     assert all(0 <= found[method]["mean"][key] <= 1 for method in found for key in attribution_scores.SCORES)
     record = json.loads(out.read_text())
     line = next(trial for trial in record["trials"] if trial["method"] == "saliency")
-    assert line["output layer"].keys() == {"mean", "low", "high", "passes"} and line["passes"] in (True, False)
+    assert line["output layer"].keys() == {"mean", "low", "high", "passes", "empty"}
+    assert line["passes"] in (True, False)
+    assert "| output layer | all layers | empty | passes |" in out.with_suffix(".md").read_text()
     with pytest.raises(ValueError, match="unknown method 'gradcam'"):
         attribution_scores.main(dataclasses.replace(config, methods=("gradcam",)))
+    monkeypatch.setattr(attribution_scores, "measure", lambda *_: pytest.fail("maps were made"))
+    with pytest.raises(ValueError, match="at least two are needed"):
+        attribution_scores.main(dataclasses.replace(config, sanity_draws=1))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Losses, penalties, schedules and initializers: numbers by hand."""
 
+import importlib
 import math
+import typing
 
 import pytest
 import torch
@@ -82,6 +84,18 @@ def test_l2s_gradient_is_weight_decay():
 def test_schedules_by_hand(name, values):
     found = {progress: schedules.at(name, progress, snapshots=4) for progress in values}
     assert found == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["captioning.dense", "captioning.train", "captioning.vqa", "classification.multi_label.train", "detection.train"]
+    + ["generation.train", "image_to_image.train", "segmentation.train"],
+)
+def test_programs_offer_the_schedules_that_they_follow(program):
+    """Those that need no evaluations, halvings or cycles."""
+    config = importlib.import_module(f"vision.{program}").Config
+    offered = typing.get_args(typing.get_type_hints(config, include_extras=True)["schedule"])
+    assert offered == tuple(schedules.SCHEDULES)
 
 
 def test_warm_up_by_hand():

@@ -153,6 +153,8 @@ def test_recipes_are_of_the_data(tmp_path):
     assert games.augment == "none" and games.pooling == "max" and games.stem == "cifar"
     other = multi_label.recipe(multi_label.Config(data=str(folder), backbone="small"))
     assert other.backbone == "small" and other.width is None and other.stem is None and other.augment == "none"
+    other = multi_label.recipe(multi_label.Config(data=str(folder), backbone="resnet18"))
+    assert other.backbone == "resnet18" and other.width is None and other.stem is None and other.norm is None
 
 
 def test_what_cannot_be_learned_is_refused(tmp_path):
@@ -165,3 +167,12 @@ def test_what_cannot_be_learned_is_refused(tmp_path):
         train.train(config)
     with pytest.raises(ValueError, match="fewer than --batch"):
         train.train(dataclasses.replace(config, batch=9))
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_images_that_can_score_nothing_are_refused_before_training(tmp_path, part):
+    counts = {"validation": 16, "test": 16} | {part: 1}  # one image has a class, or lacks it
+    pictures = squares(tmp_path / "squares", (("train", 16), ("val", counts["validation"]), ("test", counts["test"])))
+    with pytest.raises(ValueError, match=f"some of the {part} images and not in others"):
+        trained(tmp_path / "runs", pictures)
+    assert not (tmp_path / "runs" / "squares").exists()

@@ -1,4 +1,4 @@
-"""GrabCut begun by a saliency map: a square found in noise, what a map of one value gives, the program on shapes."""
+"""GrabCut initialized with a saliency map: a square in noise, what a map of one value gives, a run on shapes."""
 
 import dataclasses
 

@@ -25,6 +25,7 @@ from vision.classification import (
 )
 from vision.classification import train as classification
 from vision.data import shapes as drawn_shapes
+from vision.training import sampling
 
 SMALL = dict(data="shapes", backbone="small", stem="cifar", steps=256, batch=64, threads=1, device="cpu")
 
@@ -266,7 +267,7 @@ def test_probes_and_retrieval(tmp_path, shapes, capsys):
     measured = retrieval.main(retrieval.Config("small", **common))
     assert 0 <= measured <= 100 and (tmp_path / "r.png").stat().st_size > 5_000
     assert retrieval.precision(torch.tensor([[1, 2], [3, 3]]), torch.tensor([1, 3])) == 75
-    assert retrieval.one_of_each(torch.tensor([2, 0, 0, 1, 2]), 4).tolist() == [1, 3, 0, 2]
+    assert sampling.one_of_each(torch.tensor([2, 0, 0, 1, 2]), 4).tolist() == [1, 3, 0, 2]
     with pytest.raises(ValueError, match="no --stage 2 of 2: from 0 to 1"):
         retrieval.main(retrieval.Config("small", stage=2, **common))
     backbone = stage_features.load("small", (3, 16, 16))

@@ -9,7 +9,6 @@ import torch
 from vision.data import image_ops, transforms, warps
 from vision.data.samples import IGNORE, Batch, Sample, Target, boxes_of_masks
 from vision.data.transforms import (
-    CenterCrop,
     ColorJitter,
     Compose,
     Cutout,
@@ -87,17 +86,6 @@ def test_flip_of_some_of_a_batch(sample):
         assert torch.equal(found.image, wanted.image) and torch.equal(found.target.boxes, wanted.target.boxes)
         assert torch.equal(found.target.masks, wanted.target.masks)
     assert 5 < count < 15
-
-
-def test_center_crop_by_hand(sample):
-    """Rows 1 to 4 and columns 2 to 5: a part of the first rectangle, and nothing of the second."""
-    found = CenterCrop((4, 4))(sample)
-    assert torch.equal(found.image, sample.image[:, 1:5, 2:6])
-    assert found.target.boxes.tolist() == [[0, 1, 2, 3]] and found.target.labels.tolist() == [0]
-    assert found.target.keypoints.tolist() == [[[0, 0, 0], [2, 3, 1]]]  # one corner is outside now
-    agrees(found)
-    with pytest.raises(ValueError, match="a crop of 7 x 4 does not fit into images of 6 x 8"):
-        CenterCrop((7, 4))(sample)
 
 
 def test_pad_by_hand(sample):
@@ -202,7 +190,6 @@ GEOMETRY = [
     lambda: RandomCrop(3),
     lambda: RandomCrop(3, mode="reflect"),
     lambda: RandomCrop(0, (20, 37)),
-    lambda: CenterCrop((20, 18)),
     lambda: Translate(0.3),
     lambda: ScaledCrop((31, 26), 0.2),
     lambda: Resize(33, longest=60),

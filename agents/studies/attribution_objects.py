@@ -13,7 +13,8 @@ ball is one pixel there, the picture is the maximum of two frames, and the agent
 
 The sanity check replaces weights by permutations of themselves (Adebayo et al. 2018): the mean rank correlation with
 the original maps of the same actions (Huber et al. 2022) and its 95% interval, after the output layer alone and after
-all layers. A method passes if both intervals end below 0.5 (vision/interpretation/sanity_check.py).
+all layers. "empty" is the share of constant maps, after the one and after the other. When a method passes is in
+vision/interpretation/sanity_check.py.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Config:
     def validate(self) -> None:
         if unknown := set(self.methods) - set(EXPLANATIONS):
             raise ValueError(f"unknown --methods {', '.join(sorted(unknown))}: choose from {', '.join(EXPLANATIONS)}")
+        if self.sanity_states:
+            sanity_check.check_draws(self.sanity_draws)
 
 
 def masks_of(there: list[objects.Object], size: tuple[int, int], margin: float) -> dict[str, Tensor]:
@@ -212,7 +215,7 @@ def main(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
         found = measure(config, agent.policy, world)
     finally:
         world.close()
-    head = ["method", "objects", "states", *SCORES, *CHECKS, "passes"]
+    head = ["method", "objects", "states", *SCORES, *CHECKS, "empty", "passes"]
     trials, rows = [], []
     for method, classes in found.items():
         for name, values in sorted(classes.items(), key=lambda item: item[0] != ANY):
@@ -220,6 +223,7 @@ def main(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
             row += [f"{values[key]:.3f}" if key in values else "" for key in SCORES]
             verdicts = {key: values[key] for key in CHECKS if key in values}
             row += [f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]" for each in verdicts.values()]
+            row += [", ".join(f"{each.empty:.2f}" for each in verdicts.values())]
             row += [("yes" if values["passes"] else "no")] if verdicts else [""] * (len(CHECKS) + 1)
             rows.append(row)
             named = {key: each._asdict() for key, each in verdicts.items()}
@@ -231,9 +235,9 @@ def main(config: Config) -> dict[str, dict[str, dict[str, Any]]]:
         f"visible: a map's largest value inside of their boxes (made {config.margin:g} pixel larger), shares of its "
         "sum and of its largest values there, and the share of the picture that they cover. Output layer, all "
         "layers: the rank correlation with the map once their weights are random, mean and 95% interval of the first "
-        f"{min(config.sanity_states, config.states)} states and {config.sanity_draws} draws of weights. A method "
-        f"passes if both intervals end below {sanity_check.LIMIT}. Grad-CAM and HiResCAM weight map {config.stage} "
-        "of the backbone (-1: the last)."
+        f"{min(config.sanity_states, config.states)} states and {config.sanity_draws} draws of weights. Empty: "
+        f"shares of constant maps after the one and the other. A method {sanity_check.RULE}. Grad-CAM and HiResCAM "
+        f"weight map {config.stage} of the backbone (-1: the last)."
     )
     study_report.write(config.out, PROGRAM, device, printable(title), head, rows, note, trials)
     return found

@@ -53,7 +53,7 @@ class Config(runs.Options):
     scenes: Count = 20_000  # shapes: drawn to train on; a fortieth of them for validation, a twentieth for the test
     overfit: Whole = 0  # images that are trained on, validated and tested alike, as a check; 0: the data's parts
     model: str = "soft"  # attention: soft, hard, or plain for none
-    backbone: str = "resnet18"  # a name, name:weights, or a run's folder
+    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the recipe's
     width: Positive | None = None  # times a new backbone's channels; None: as published
     stem: str | None = None  # of a new backbone; None: the family's
     train: str = "all"  # trainable weights: all, last-N (decoder and last N stages), head (the decoder)
@@ -74,7 +74,7 @@ class Config(runs.Options):
     learning_rate: NonNegative = 1e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 1e-4
     clip: NonNegative = 5.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
+    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
     evaluate_every: Count = 20_000  # images shown between evaluations
     evaluate_images: Count = 500  # validation images at most, the first
     pictures: Whole = 8  # validation images drawn at each evaluation
@@ -84,7 +84,8 @@ class Config(runs.Options):
 
     def validate(self) -> None:
         super().validate()
-        backbones.check(self.backbone)
+        if self.backbone:
+            backbones.check(self.backbone)
         if self.train == "last":
             raise ValueError("--train last: what writes is no single layer; choose all, last-N or head")
         if self.model not in DECODERS:
@@ -110,18 +111,18 @@ SCORE = runs.Score("eval/bleu4", "max")  # of validation images, by beam search
 
 
 def recipe(asked: Config) -> Config:
-    """The recipe of the data."""
-    numbers = dict(RECIPES[annotated.recipe_key(asked.data)])
-    if asked.backbone != Config.backbone:
-        numbers.pop("backbone", None), numbers.pop("width", None)
-    return Config(**{"data": asked.data, "backbone": asked.backbone} | numbers)
+    """The recipe of the data; of its backbone only where none is asked for."""
+    numbers = dict(backbone="resnet18") | RECIPES[annotated.recipe_key(asked.data)]
+    if asked.backbone:
+        numbers = {key: value for key, value in numbers.items() if key != "width"} | {"backbone": asked.backbone}
+    return Config(data=asked.data, **numbers)
 
 
 def build(config: Config, vocabulary: Vocabulary) -> Captioner:
     """The captioner of a config for color images, with pretrained weights where its backbone has some."""
     side = config.size or NATIVE
     options = {name: value for name in ("width", "stem") if (value := getattr(config, name)) is not None}
-    backbone = backbones.build(config.backbone, (3, side, side), **options)
+    backbone = backbones.build(str(config.backbone), (3, side, side), **options)
     decoder = DECODERS[config.model](len(vocabulary), config.features, config.hidden, config.dropout)
     model = Captioner(backbone, decoder, config.map_stride, vocabulary.start, config.pool)
     optimizers.set_trainable(model, config.train)

@@ -226,7 +226,7 @@ def write(found: dict[str, list[dict[str, Any]]], config: Config, device: torch.
         )
         for name, worth in summary(found).items()
     ]
-    head = ("variation", "kind", "flags", "% right", "minus the baseline")
+    head = ("variation", "kind", "flags", "accuracy (%)", "minus the baseline")
     differences = [worth.difference for name, worth in summary(found).items() if name != "baseline"]
     without_zero = sum(half is not None and abs(mean) > half for mean, half in differences)
     note = (

@@ -138,7 +138,7 @@ def draw(found: dict[str, list[list[dict[str, Any]]]], config: Config) -> None:
         panel.plot(numbers, [mean(values) for values in zip(*curves, strict=True)], color=color, label=method)
     panel.axvline(config.population, color="0.8", linewidth=0.8)
     panel.set_xlabel("trials")
-    panel.set_ylabel("% right on validation, best so far")
+    panel.set_ylabel("accuracy (%) on validation, best so far")
     panel.set_title(f"{set_name(config.data)}: {config.seeds} searches of each", fontsize=10)
     panel.legend()
     output.draw(config.out, figure, "--out", dpi=110)

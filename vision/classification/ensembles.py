@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -29,7 +29,7 @@ class Config:
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional]  # of runs of vision.classification, on the same data
     device: str = "auto"  # auto, cpu, cuda, mps
     threads: Whole = 0  # of torch on the CPU; 0: as many as cores are free at the start
-    views: int = 1  # of each image: 1, 2, 5 or 10
+    views: Literal[1, 2, 5, 10, 50] = 1  # of each image: see vision.classification
     validation: bool = False  # score on the first run's validation images instead of the test's
 
 
@@ -41,8 +41,10 @@ def average(members: list[Tensor]) -> Tensor:
 def main(config: Config) -> list[dict[str, float]]:
     """Print the scores of each member and of the ensemble. Returns them, the ensemble's last.
 
-    Raises ValueError for runs on other data.
+    Raises ValueError where there are no runs, and for runs on other data.
     """
+    if not config.folders:
+        raise ValueError("name one or more runs' folders")
     device = runs.prepare(config.device, 1, config.threads)
     table, found, scores, names, first = Table("member", "error", "loss"), [], [], [], None
     for folder in config.folders:

@@ -122,9 +122,9 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
         below.set_xlabel("learning rate (important)")
         for each in x:
             below.plot([each, each], [0, 0.03], color="tab:red", transform=below.get_xaxis_transform())
-    panels[0, 0].set_ylabel("% right, validation")
+    panels[0, 0].set_ylabel("accuracy (%), validation")
     panels[1, 0].set_ylabel("L2 (unimportant)")
-    figure.colorbar(dots, ax=panels[:, 1], label="% right, validation")
+    figure.colorbar(dots, ax=panels[:, 1], label="accuracy (%), validation")
     output.draw(config.out, figure, "--out", dpi=110)
 
 

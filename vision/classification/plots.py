@@ -54,7 +54,7 @@ def draw_folds(scores: dict[str, list[float]], path: Path, title: str) -> None:
     panel.set_xticks(ks, [str(k) for k in ks])
     panel.minorticks_off()
     panel.set_xlabel("k")
-    panel.set_ylabel("% right, cross-validation")
+    panel.set_ylabel("accuracy (%), cross-validation")
     panel.set_title(f"{title}: mean and standard deviation of {table.shape[1]} folds", fontsize=10)
     output.draw(path, figure, "--folder", dpi=110)
 
@@ -73,5 +73,5 @@ def draw_search(tries: list[dict[str, float]], path: Path) -> None:
         axis.set_minor_formatter(NullFormatter())  # labels between the powers of ten run into each other
     panel.set_xlabel("learning rate")
     panel.set_ylabel("decay")
-    figure.colorbar(dots, label="% right, validation")
+    figure.colorbar(dots, label="accuracy (%), validation")
     output.draw(path, figure, "--folder", dpi=110)

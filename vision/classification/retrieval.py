@@ -71,16 +71,6 @@ def precision(neighbors: Tensor, labels: Tensor) -> float:
     return 100 * (neighbors == labels[:, None]).float().mean().item()
 
 
-def one_of_each(labels: Tensor, count: int) -> Tensor:
-    """Indices (count,) of images, of one class after the other."""
-    rows = torch.arange(len(labels))
-    rank = torch.zeros_like(labels)
-    for label in labels.unique():
-        own = labels == label
-        rank[own] = torch.arange(int(own.sum()))
-    return rows[(rank * (int(labels.max()) + 1) + labels).argsort()][:count]
-
-
 def draw(
     queries: Tensor, found: Tensor, names: list[str], neighbors: list[list[str]], title: str, path: Path
 ) -> None:
@@ -115,7 +105,7 @@ def main(config: Config) -> float | None:
     if config.file:
         images, labels = read_image(config.file, known.images.shape[2])[None], None
     else:
-        rows = one_of_each(sets.test.labels, config.queries)
+        rows = sampling.one_of_each(sets.test.labels, config.queries)
         images, labels = sets.test.images[rows], sets.test.labels[rows]
     _, index = nearest_neighbors.nearest(embed(config, images, device), searched, config.neighbors)
     index = index.cpu()

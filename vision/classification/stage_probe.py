@@ -77,7 +77,7 @@ def draw(table: dict[str, tuple[list[str], list[float]]], config: Config) -> Non
     longest = max((stages for stages, _ in table.values()), key=len)
     panel.set_xticks(range(1, len(longest) + 1), [str(number) for number in range(1, len(longest) + 1)])
     panel.set_xlabel("stage, fine to coarse")
-    panel.set_ylabel("% right, linear classifier")
+    panel.set_ylabel("accuracy (%), linear classifier")
     panel.set_title(printable(f"{config.backbone}, {config.shots or 'all'} labels a class"), fontsize=10)
     panel.legend(fontsize=8)
     output.draw(config.out, figure, "--out", dpi=110)

@@ -88,6 +88,8 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
         super().validate()
         if self.backbone:
             backbones.check(self.backbone)
+        if (self.schedule == "snapshots") != (self.snapshots > 0):
+            raise ValueError("--schedule snapshots and --snapshots M, the number of its cycles, go together")
         if self.capture and self.pool.startswith("fractional"):
             raise ValueError(
                 "--capture repeats a step as it was, and fractional pools draw their regions anew in each"
@@ -334,7 +336,7 @@ class Trained(NamedTuple):
 
     config: Config
     sets: data.Sets
-    models: list[Classifier]  # of the best evaluation, or one a snapshot, whose probabilities are averaged
+    models: list[Classifier]  # in evaluation mode: of the best evaluation, or snapshots, of which the mean counts
 
     def probabilities(self, images: Tensor | Sequence[str | Path]) -> Tensor:
         """(N, classes), for images (N, C, H, W) uint8 as the data set has them, or for the paths of N files."""
@@ -382,5 +384,5 @@ def load(folder: Path | str, device: str | torch.device = "auto") -> Trained:
             dataclasses.replace(config, backbone=backbone), tuple(sets.train.images.shape[1:]), len(sets.classes)
         )
         model.load_state_dict(state.get("parts", state)["averaged"])
-        models.append(model.to(device, memory_format=torch.channels_last))
+        models.append(model.to(device, memory_format=torch.channels_last).eval())
     return Trained(config, sets, models)

@@ -174,7 +174,7 @@ def draw(found: dict[str, list[dict[str, Any]]], config: Config) -> None:
         name, shots = cases(config)[case]
         panel.set_title(printable(f"{case}: {Path(name).name}, {shots} labels a class"), fontsize=10)
     for panel in panels[1]:
-        panel.set_xlabel("% right, validation")
+        panel.set_xlabel("accuracy (%), validation")
     output.draw(config.out, figure, "--out", dpi=110)
 
 

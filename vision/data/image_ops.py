@@ -88,6 +88,12 @@ def rotate(images: Tensor, angle: Tensor, fill: float | None = None) -> Tensor:
     cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([cos, -sin * (tall / wide), none, sin * (wide / tall), cos, none], 1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return sample_grid(images, grid, fill)
+
+
+def sample_grid(images: Tensor, grid: Tensor, fill: float | None) -> Tensor:
+    """Images (B, C, H, W) at a grid (B, h, w, 2) of x and y from -1 to 1, edge to edge: bilinear, 0 outside of the
+    image; or of the nearest pixel, where there is a `fill` for what is outside (masks)."""
     if fill is None:
         return as_type(F.grid_sample(images.to(grid.dtype), grid, align_corners=False), images)
     moved = F.grid_sample(images.to(grid.dtype) - fill, grid, mode="nearest", align_corners=False) + fill

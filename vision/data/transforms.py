@@ -120,23 +120,6 @@ class RandomCrop(Transform):
         return _windowed(batch, self.padding, self.padding, top, left, size, self.mode)
 
 
-class CenterCrop(Transform):
-    """Center crop of a size (h, w). Raises ValueError where images are smaller."""
-
-    def __init__(self, size: Size) -> None:
-        self.size = size
-
-    def apply(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        tall, wide = batch.images.shape[2:]
-        if self.size[0] > tall or self.size[1] > wide:
-            raise ValueError(f"a crop of {self.size[0]} x {self.size[1]} does not fit into images of {tall} x {wide}")
-        corner = [
-            batch.images.new_full((len(batch.images),), (side - new) // 2, dtype=torch.int64)
-            for side, new in zip((tall, wide), self.size, strict=True)
-        ]
-        return _windowed(batch, 0, 0, *corner, self.size)
-
-
 class Translate(Transform):
     """Random translation by whole pixels, up to `share` of height and of width in each direction."""
 

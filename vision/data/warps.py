@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vision.data import image_ops, transforms
 from vision.data.image_ops import integers, uniform
@@ -190,14 +189,10 @@ def distort(batch: Batch, k: Tensor) -> Batch:
 
 
 def sample(images: Tensor, places: Tensor, fill: float | None) -> Tensor:
-    """images (B, C, H, W) at places (B or 1, h, w, 2), x and y in pixels from the top left corner: bilinear, black
-    outside of the image; or of the nearest pixel, where there is a `fill` for what is outside (masks)."""
+    """`sample_grid` of images (B, C, H, W) at places (B or 1, h, w, 2), x and y in pixels from the top left."""
     tall, wide = images.shape[2:]
-    grid = (places / places.new_tensor([wide, tall]) * 2 - 1).expand(len(images), -1, -1, -1)
-    if fill is None:
-        return image_ops.as_type(F.grid_sample(images.to(grid.dtype), grid, align_corners=False), images)
-    moved = F.grid_sample(images.to(grid.dtype) - fill, grid, mode="nearest", align_corners=False) + fill
-    return moved.to(images.dtype)
+    grid = places / places.new_tensor([wide, tall]) * 2 - 1
+    return image_ops.sample_grid(images, grid.expand(len(images), -1, -1, -1), fill)
 
 
 def _centers(size: Size, middle: Tensor) -> Tensor:

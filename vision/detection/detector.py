@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,9 +148,3 @@ def fix_norms(backbone: Backbone) -> None:
     for module in backbone.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.requires_grad_(False)
-
-
-@torch.no_grad()
-def parameters(model: nn.Module) -> int:
-    """Number of weights, without those of batch norms that are fixed, as torchvision counts them."""
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)

@@ -18,12 +18,10 @@ regression; the papers have SGD with momentum.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
+import itertools
 import json
-import math
-import time
 from typing import Literal
 
 import torch
@@ -35,7 +33,6 @@ from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from runs.printing import printable
-from runs.progress import duration
 from runs.saved import best_copy
 from vision import backbones
 from vision.data import annotated
@@ -46,7 +43,9 @@ from vision.detection.evaluation import Scored, evaluate
 from vision.detection.metrics import count_errors, libraries
 from vision.detection.metrics.libraries import Library
 from vision.detection.models import MODELS
+from vision.detection.regions import present
 from vision.training import optimizers, schedules
+from vision.training.estimate import estimate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Config(runs.Options):
     momentum: Share = 0.9  # of momentum, nesterov and muon; beta_1 of adam and adamw
     weight_decay: NonNegative = 0.05
     clip: NonNegative = 10.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
+    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     augment: Literal["none", "flip", "ssd"] = (
         "flip"  # changes of training images; ssd: color, expansion, IoU crop, flip
@@ -102,7 +101,6 @@ class Config(runs.Options):
             raise ValueError("--train last: what detects is no single layer; choose all, last-N or head")
 
 
-TRIALS = 3  # updates by which the time is estimated
 CLASSES = "classes.json"  # names, in the order of labels, in a run's folder
 SCORE = runs.Score("eval/map", "max")  # of validation images, IoU 0.50 to 0.95
 
@@ -160,6 +158,9 @@ def train(config: Config) -> None:
         Console(stderr=True).print(printable(note), highlight=False, markup=False, soft_wrap=True)
     if len(sets.train) < config.batch:
         raise ValueError(f"{len(sets.train)} training images are fewer than --batch {config.batch}")
+    count = min(len(sets.validation), config.evaluate_images)
+    if not any(len(present(sets.validation.target(row))[0]) for row in range(count)):
+        raise ValueError(f"none of the first {count} validation images has an object: nothing can be scored")
     model = build(config, sets.objects).to(device, memory_format=torch.channels_last)
     model.autocast = functools.partial(precision, config, device)
     model.prepare(sets.train)
@@ -184,7 +185,7 @@ def train(config: Config) -> None:
         losses = {name: value.detach() for name, value in losses.items()}
         return losses | {"loss/train": total.detach()} | scaler.metrics
 
-    note = estimate(config, model, batches, sets)
+    note = time_needed(config, model, batches, sets)
     run = runs.Run(
         config, "vision.detection", set_name(config.data), note=note, score=SCORE, unit="images",
         follow_up="python -m vision.detection predict",
@@ -206,34 +207,17 @@ def train(config: Config) -> None:
         batches.close()
 
 
-def estimate(config: Config, model: Detector, batches: data.Batches, sets: data.Images) -> str:
-    """About how long a run takes, in a sentence: measured by a few updates of a copy, reading included, and one batch
-    of an evaluation. The generators are left as they were.
-    """
-    trial = copy.deepcopy(model)
-    device = next(trial.parameters()).device
-    optimizer = torch.optim.AdamW(trial.parameters(), 1e-5)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        optimizers.train_mode(trial)
-        for number in range(TRIALS + 1):
-            if number == 1:  # the first one is slower
-                began = time.monotonic()
-            images, sizes, targets = batches.training(number * config.batch)
-            sum(trial.losses(images, sizes, targets).values()).backward()
-            optimizer.step()
-        update = (time.monotonic() - began) / TRIALS
-        count = min(config.batch, len(sets.validation))
-        few = sets._replace(validation=[sets.validation[index] for index in range(count)])
-        began = time.monotonic()
-        trial.finish(few.validation, data.resizing(side(config), config.longest, model.fixed_size))
-        fitted = (time.monotonic() - began) / count * min(len(sets.train), model.fitted)
-        began = time.monotonic()
-        evaluate(config, trial, few, few.validation, count, side(config))
-        found = (time.monotonic() - began) / count
-    evaluations = math.ceil(config.steps / config.evaluate_every)
-    images = min(len(sets.validation), config.evaluate_images) * evaluations + len(sets.test)
-    seconds = update * config.steps / config.batch + found * images + fitted * evaluations
-    return f"about {duration(seconds)}: {config.batch / update:.1f} training images/s, {1 / found:.1f} in evaluations"
+def time_needed(config: Config, model: Detector, batches: data.Batches, sets: data.Images) -> str:
+    """About how long a run takes, in a sentence: reading of its images included."""
+    steps, count = itertools.count(0, config.batch), min(config.batch, len(sets.validation))
+    few = sets._replace(validation=[sets.validation[index] for index in range(count)])
+    resize = data.resizing(side(config), config.longest, model.fixed_size)
+    return estimate(
+        config, model, lambda trial: sum(trial.losses(*batches.training(next(steps))).values()).backward(),
+        lambda trial: evaluate(config, trial, few, few.validation, count, side(config)),
+        tried=count, validation=min(len(sets.validation), config.evaluate_images), test=len(sets.test),
+        fit=lambda trial: trial.finish(few.validation, resize), fitted=min(len(sets.train), model.fitted),
+    )  # fmt: skip
 
 
 def validate(run: runs.Run, model: Detector, sets: data.Images) -> None:

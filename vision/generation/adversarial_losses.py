@@ -97,7 +97,7 @@ class Loss(NamedTuple):
 
     discriminator: Callable[[Tensor, Tensor, float], Tensor]  # C(x), C(G(z)), smoothing -> scalar
     generator: Callable[[Tensor, Tensor], Tensor]  # C(x), C(G(z)) -> scalar
-    penalty: str = "none"  # one of PENALTIES
+    penalty: str = "none"  # none, interpolated, or zero_centered
     paired: bool = False  # whether the generator's loss reads C(x)
 
 
@@ -108,6 +108,12 @@ LOSSES: dict[str, Loss] = {
     "wasserstein": Loss(wasserstein_critic, wasserstein_generator, "interpolated"),
     "relativistic": Loss(relativistic_discriminator, relativistic_generator, "zero_centered", paired=True),
 }
+
+
+def check_penalty(name: str, weight: float) -> None:
+    """Raise ValueError where a penalty is weighed that the loss of this name does not have."""
+    if weight and LOSSES[name].penalty == "none":
+        raise ValueError(f"--penalty-weight {weight:g}: {name} is a loss without a gradient penalty")
 
 
 def slopes(outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -140,9 +146,6 @@ def zero_centered_penalty(outputs: Tensor, inputs: Tensor) -> Tensor:
     return gradient.flatten(1).square().sum(1).mean() / 2
 
 
-PENALTIES = ("none", "interpolated", "zero_centered", "r1")  # r1: zero-centered, of real samples alone
-
-
 def discriminator_losses(
     loss: Loss,
     critic: Critic,
@@ -150,25 +153,20 @@ def discriminator_losses(
     fake: Tensor,
     weight: float = 0.0,
     smoothing: float = 0.0,
-    penalty: str | None = None,
 ) -> dict[str, Tensor]:
     """What a discriminator minimizes: the sum of these scalars, "loss/discriminator" and "loss/penalty".
 
-    real, fake: samples (B, ...), of which the generated ones are taken as constants. weight: of the penalty; 0: none
-    is computed. penalty: one of PENALTIES; None: the loss's own. Beside them are the outputs' means, "train/real" and
-    "train/fake", which are not for minimizing.
+    real, fake: samples (B, ...), of which the generated ones are taken as constants. weight: of the penalty; 0:
+    there is none. Beside them are the outputs' means, "train/real" and "train/fake", which are not for minimizing.
     """
-    kind = loss.penalty if penalty is None else penalty
-    if kind not in PENALTIES:
-        raise ValueError(f"unknown penalty {kind!r}: choose {', '.join(PENALTIES)}")
-    centered, both = weight > 0 and kind in ("zero_centered", "r1"), weight > 0 and kind == "zero_centered"
-    real, fake = real.detach().requires_grad_(centered), fake.detach().requires_grad_(both)
+    centered = weight > 0 and loss.penalty == "zero_centered"
+    real, fake = real.detach().requires_grad_(centered), fake.detach().requires_grad_(centered)
     real_logits, fake_logits = critic(real), critic(fake)
     found = {"loss/discriminator": loss.discriminator(real_logits, fake_logits, smoothing)}
     if centered:
-        of_real = zero_centered_penalty(real_logits, real)
-        found["loss/penalty"] = weight * (of_real + zero_centered_penalty(fake_logits, fake) if both else of_real)
-    elif weight > 0 and kind == "interpolated":
+        both = zero_centered_penalty(real_logits, real) + zero_centered_penalty(fake_logits, fake)
+        found["loss/penalty"] = weight * both
+    elif weight > 0 and loss.penalty == "interpolated":
         found["loss/penalty"] = weight * interpolated_penalty(critic, real, fake)
     return found | {"train/real": real_logits.detach().mean(), "train/fake": fake_logits.detach().mean()}
 

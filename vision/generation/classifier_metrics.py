@@ -104,7 +104,7 @@ class ClassifierMetrics:
     """
 
     def __init__(self, trained: classification.Trained, name: str, shape: Sequence[int]) -> None:
-        self.name, self.model, self._trained = name, trained.models[0].eval().requires_grad_(False), trained
+        self.name, self.model, self._trained = name, trained.models[0].requires_grad_(False), trained
         own = tuple(trained.sets.train.images.shape[1:])
         self.stacked = own == (1, *shape[1:]) and shape[0] == 3 and len(trained.sets.classes) == 10
         if tuple(shape) != own and not self.stacked:

@@ -30,7 +30,13 @@ import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Share
 from vision.generation import classifier_metrics
-from vision.generation.adversarial_losses import LOSSES, Critic, discriminator_losses, generator_loss
+from vision.generation.adversarial_losses import (
+    LOSSES,
+    Critic,
+    check_penalty,
+    discriminator_losses,
+    generator_loss,
+)
 from vision.generation.dcgan import DCGANDiscriminator, DCGANGenerator
 from vision.generation.generator import Generator
 from vision.generation.mlp_gan import MLPDiscriminator, MLPGenerator
@@ -40,6 +46,7 @@ from vision.training.losses import total_loss
 FID = runs.Score("eval/fid", "min")  # by a classifier of ours
 DISTANCE = runs.Score("eval/pixel_distance", "min")  # without one
 CHUNK = 500  # samples made at a time
+DEFAULT_LOSS = "non_saturating"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +56,9 @@ class AdversarialFlags:
 
     GROUP: ClassVar[str] = "adversarial"
 
-    loss: str = "non_saturating"  # minimax, non_saturating, least_squares, wasserstein, relativistic
+    loss: str | None = None  # minimax, non_saturating, least_squares, wasserstein, relativistic; None: the recipe's
     smoothing: Share = 0.0  # one-sided label smoothing: real images count as 1 minus this
-    penalty_weight: NonNegative = 0.0  # of the gradient penalty that belongs to the loss; 0: none
+    penalty_weight: NonNegative = 0.0  # of the gradient penalty of wasserstein and relativistic; 0: none
     discriminator_updates: Count = 1  # for each of the generator
     beta_1: Share = 0.5  # of Adam
     beta_2: Share = 0.999
@@ -61,10 +68,12 @@ class AdversarialFlags:
     classifier: Path | None = None  # a run of vision.classification on such images, for FID and confidence
 
     def validate(self) -> None:
-        """Raise ValueError for an unknown loss, and as the other flags do."""
+        """Raise ValueError for an unknown loss, a penalty that the loss lacks, and as the other flags do."""
         super().validate()
-        if self.loss not in LOSSES:
-            raise ValueError(f"unknown --loss {self.loss!r}: {suggestions.one_of(self.loss, LOSSES)}")
+        name = self.loss or DEFAULT_LOSS
+        if name not in LOSSES:
+            raise ValueError(f"unknown --loss {name!r}: {suggestions.one_of(name, LOSSES)}")
+        check_penalty(name, self.penalty_weight)
 
 
 class GAN(Generator):
@@ -83,7 +92,7 @@ class GAN(Generator):
     ) -> None:  # fmt: skip
         super().__init__(shape, levels, classes)
         self.network, self.discriminator, self.flags = network, discriminator, flags
-        self.loss = LOSSES[flags.loss]
+        self.loss = LOSSES[flags.loss or DEFAULT_LOSS]
         self.score = FID if flags.classifier else DISTANCE
         self._metrics: classifier_metrics.ClassifierMetrics | None = None
         self._penalized = penalized(flags)
@@ -170,7 +179,7 @@ def as_bytes(images: Tensor) -> Tensor:
 
 def penalized(config: AdversarialFlags) -> bool:
     """Whether the loss of a config has a gradient penalty, which batch normalization would make wrong."""
-    return config.penalty_weight > 0 and LOSSES[config.loss].penalty != "none"
+    return config.penalty_weight > 0 and LOSSES[config.loss or DEFAULT_LOSS].penalty != "none"
 
 
 def build_gan(config: Any, shape: Sequence[int], classes: int) -> GAN:

@@ -27,7 +27,7 @@ import runs
 from runs import suggestions
 from runs.flag_types import Count, NonNegative, Positive, Share, Whole
 from vision.generation import density_pictures, plots, toy_points
-from vision.generation.adversarial_losses import LOSSES, discriminator_losses, generator_loss
+from vision.generation.adversarial_losses import LOSSES, check_penalty, discriminator_losses, generator_loss
 from vision.generation.mlp_gan import MLPDiscriminator, MLPGenerator
 from vision.training import optimizers, schedules
 from vision.training.losses import total_loss
@@ -38,7 +38,7 @@ class Config(runs.Options):
     data: str = "grid"  # ring, of 8, or grid, of 25
     loss: str = "relativistic"  # minimax, non_saturating, least_squares, wasserstein, relativistic
     smoothing: Share = 0.0  # one-sided label smoothing: real samples count as 1 minus this
-    penalty_weight: NonNegative = 0.005  # of the gradient penalty that belongs to the loss; 0: none
+    penalty_weight: NonNegative = 0.0  # of the gradient penalty of wasserstein and relativistic; 0: none
     latent: Count = 2  # numbers of the noise, normally distributed
     hidden: Count = 128  # units of a layer, of both networks
     layers: Count = 3  # hidden ones, of both networks
@@ -59,6 +59,7 @@ class Config(runs.Options):
         for flag, known in (("data", toy_points.MIXTURES), ("loss", LOSSES)):
             if (asked := getattr(self, flag)) not in known:
                 raise ValueError(f"unknown --{flag} {asked!r}: {suggestions.one_of(asked, known)}")
+        check_penalty(self.loss, self.penalty_weight)
 
 
 RECIPES: dict[str, dict[str, Any]] = {  # by loss

@@ -38,7 +38,7 @@ from vision.data.sets import set_name
 from vision.generation import plots, posteriors
 from vision.generation.autoencoder import Autoencoder
 from vision.generation.data import Binarization, Pixels
-from vision.generation.gan import AdversarialFlags, build_dcgan, build_gan, build_r3gan
+from vision.generation.gan import DEFAULT_LOSS, AdversarialFlags, build_dcgan, build_gan, build_r3gan
 from vision.generation.generator import Generator
 from vision.generation.pixelcnn import GatedPixelCNN, PixelCNN
 from vision.generation.pixelrnn import RECURRENCES, PixelRNN
@@ -91,7 +91,7 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     batch: Count = 128  # images an update
     optimizer: str = "adam"  # of vision/training/optimizers.py; gan, dcgan, r3gan: adam alone
     learning_rate: NonNegative = 1e-3  # at its highest
-    schedule: Literal[schedules.NAMES] = "cosine"  # of the learning rate
+    schedule: Literal[tuple(schedules.SCHEDULES)] = "cosine"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     clip: NonNegative = 0.0  # norm of the gradient, at most; 0: not clipped
     ema_decay: Share = 0.0  # of the averaged weights that are evaluated, an update; 0: the last weights
@@ -153,8 +153,8 @@ def recipe(asked: Config) -> Config:
         numbers |= dict(features=16, layers=7)  # an image takes about twice as long as without gates
     if asked.backbone == Config.backbone:
         numbers["width"] = 2.0
-    loss = asked.loss if asked.loss != Config.loss else numbers.get("loss", Config.loss)
-    numbers["penalty_weight"] = PENALTY_WEIGHTS.get(loss, 0.0)
+    numbers["loss"] = asked.loss or numbers.get("loss", DEFAULT_LOSS)
+    numbers["penalty_weight"] = PENALTY_WEIGHTS.get(numbers["loss"], 0.0)
     return Config(**{"model": asked.model, "data": asked.data, "backbone": asked.backbone} | numbers)
 
 

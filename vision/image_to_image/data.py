@@ -70,7 +70,8 @@ def load(name: str, size: int = 0, folder: str | None = None) -> Pictures:
     """The pictures of a named set (see vision.data), or of a folder of image files and the folders below it.
 
     With train/, val/ and test/ in it these are the parts; a part that is missing is cut from the training pictures,
-    a tenth, always the same. folder: of a named set's files. Raises ValueError where there are too few.
+    a tenth, always the same. folder: of a named set's files.
+    Raises ValueError where there are too few, and for a folder of parts without train/.
     """
     if name in data.SETS:
         sets = data.load(name, folder)
@@ -80,7 +81,10 @@ def load(name: str, size: int = 0, folder: str | None = None) -> Pictures:
         raise ValueError(f"unknown data {name!r}: a folder of image files, or one of {', '.join(data.SETS)}")
     places = {part: [root / each for each in names if (root / each).is_dir()] for part, names in PARTS.items()}
     found = {part: found_below(folders[0]) for part, folders in places.items() if folders}
-    found = found if "train" in found else {"train": found_below(root)}
+    if "train" not in found:
+        if found:
+            raise ValueError(f"{root} has {', '.join(f'{places[part][0].name}/' for part in found)} but no train/")
+        found = {"train": found_below(root)}
     for part in ("test", "validation"):
         if part not in found:
             found["train"], found[part] = _split(found["train"])

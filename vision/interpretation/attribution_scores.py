@@ -19,8 +19,9 @@ nothing. "training boxes" is one map a class, how many training images have the 
 class mostly is.
 
 The sanity check replaces weights by permutations of themselves (Adebayo et al. 2018): the mean rank correlation with
-the original map and its 95% interval, after the output layer alone and after all layers. A method passes if both
-intervals end below 0.5 (sanity_check.py).
+the original map and its 95% interval, after the output layer alone and after all layers. "empty" is the share of
+constant maps, after the one and after the other. A method passes if both intervals end below 0.5, and fewer than half
+of the maps are empty (sanity_check.py).
 """
 
 from __future__ import annotations
@@ -73,15 +74,17 @@ class Scored(NamedTuple):
 def scored(config: Config, about: located.Located) -> Scored:
     """Explain and score images of which it is known where the explained class is.
 
-    Raises ValueError for a method that is not known.
+    Raises ValueError for a method that is not known, and for fewer than two draws of random weights.
     """
     if unknown := [name for name in config.methods if name not in explain.METHODS]:
         raise ValueError(f"unknown method {unknown[0]!r}: {suggestions.one_of(unknown[0], explain.METHODS)}")
+    if config.sanity_images:
+        sanity_check.check_draws(config.sanity_draws)
     found = measure(config, about)
     checks = check(config, about) if config.sanity_images else {}
     known = [key for key in (DEPENDENT, NEAR) if any(key in scores["mean"] for scores in found.values())]
     keys = (SCORES[0], *known, *SCORES[1:])
-    head = ["method", *keys, *(CHECKS if checks else ()), *(["passes"] if checks else ())]
+    head = ["method", *keys, *([*CHECKS, "empty", "passes"] if checks else ())]
     rows, trials = [], []
     for method, scores in found.items():
         line = {"method": method} | scores["mean"]
@@ -90,6 +93,7 @@ def scored(config: Config, about: located.Located) -> Scored:
             line |= {name: each._asdict() for name, each in checks[method].items()}
             line["passes"] = sanity_check.passes(checks[method])
             row += [f"{each.mean:.2f} [{each.low:.2f}, {each.high:.2f}]" for each in checks[method].values()]
+            row.append(", ".join(f"{each.empty:.2f}" for each in checks[method].values()))
             row.append("yes" if line["passes"] else "no")
         classes = {name: each for name, each in scores.items() if name != "mean"}
         rows.append(row + [""] * (len(head) - len(row)) + [f"{each['pointing']:.3f}" for each in classes.values()])
@@ -123,7 +127,7 @@ def described(config: Config, about: located.Located, classes: Sequence[str]) ->
         words += (
             " Output layer, all layers: the rank correlation with the map once their weights are random, mean and "
             f"95% interval of {min(config.sanity_images, len(about.images))} maps and {config.sanity_draws} draws of "
-            f"weights. A method passes if both intervals end below {sanity_check.LIMIT}."
+            f"weights. Empty: shares of constant maps after the one and the other. A method {sanity_check.RULE}."
         )
     if classes:
         counts = {name: int((about.classes == about.names.index(name)).sum()) for name in classes}

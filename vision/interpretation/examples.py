@@ -24,19 +24,22 @@ from vision import backbones, data
 from vision.backbones.checkpoints import FILENAME
 from vision.captioning import data as captioned
 from vision.classification import stage_features
+from vision.classification.multi_label import data as multi_label
 from vision.data.image_files import SUFFIXES, read_image
 from vision.data.samples import Sample
 from vision.detection import data as detected
 from vision.interpretation import subject
 from vision.segmentation import data as segmented
+from vision.training import sampling
 
 MOST = 2_000  # images of an annotated set that are read, the first ones
 EXPORT = "python -m agents.studies.export_observations"
 
-ANNOTATED: dict[str, Callable[[str], Any]] = {  # by program: a data set, whose `test` are samples
+ANNOTATED: dict[str, Callable[..., Any]] = {  # by program: a data set by --data and --format; `test` are samples
     "vision.detection": detected.load,
     "vision.segmentation": segmented.load,
     "vision.captioning": functools.partial(captioned.load, count=MOST),
+    "vision.classification.multi_label": multi_label.load,
 }
 
 
@@ -59,7 +62,7 @@ class Examples(NamedTuple):
     def chosen(self, count: int) -> Tensor:
         """Indices (count,) of images of one class after the other, or spread evenly where they have none."""
         if self.labels is not None:
-            return subject.one_of_each(self.labels, count)
+            return sampling.one_of_each(self.labels, count)
         count = min(count, len(self.images))
         return torch.linspace(0, len(self.images) - 1, count).round().long()
 
@@ -83,18 +86,18 @@ def load(config: ExampleFlags) -> Examples:
         backbone = backbones.load(folder, frozen=True).to(device)
     if len(backbone.shape) != 3:
         raise ValueError(f"{backbone.spec['name']} of {folder} takes vectors {backbone.shape}, and not images")
-    labels, classes = None, ()
+    labels, classes, flags = None, (), described["config"]
     if config.files:
         images = read(config.files, backbone.shape)
     elif program == "vision.classification":
         (images, labels), classes = about.sets.test, about.sets.classes
     elif program == "vision.generation":
-        flags = described["config"]
-        sets = data.load(flags["data"], flags.get("data_folder"))
+        sets = data.load(flags["data"], flags.get("data_folder"), flags.get("size"))
         (images, labels), classes = sets.test, sets.classes
         images = fitted(images, backbone.shape)
     elif program in ANNOTATED:
-        images = of_samples(ANNOTATED[program](described["config"]["data"]).test, backbone.shape)
+        options = {"format": flags["format"]} if "format" in flags else {}
+        images = of_samples(ANNOTATED[program](flags["data"], **options).test, backbone.shape)
     else:
         raise ValueError(
             f"{folder} is a run of {program}, which has no set of test images: name images with --files. Of an "

@@ -98,7 +98,7 @@ def boxes(config: subject.SubjectFlags, count: int) -> Located:
         frequency += torch.stack([mask_of(scaled, label, size) for label in labels])
     few = torch.linspace(0, len(sets.train) - 1, min(MEDIAN, len(sets.train))).round().long().unique().tolist()
     background = multi_label_data.stack([resize(sets.train[row]).image for row in few]).median(0).values
-    words = f"{len(images)} classes in test images of {size[1]} x {size[0]} pixels"
+    words = f"{len(images)} pairs of a test image and a class in it, {size[1]} x {size[0]} pixels"
     chosen, inside = torch.tensor(outputs, device=device), torch.stack(masks).to(device)
     model, stacked = trained.model.requires_grad_(False), multi_label_data.stack(images).to(device)
     dependent = found_by_objects(model, stacked, chosen, inside, background.to(device))

@@ -15,7 +15,6 @@ import math
 import torch
 from torch import Tensor
 
-from vision.interpretation.class_activation import resize
 from vision.interpretation.gradients import Classes, Model, as_floats, chosen_classes, evaluation_mode
 
 TRUNCATE = 4.0  # standard deviations, where scipy.ndimage.gaussian_filter cuts its kernel
@@ -70,12 +69,13 @@ def perturbation_saliency(
     blur: float = 3.0,
     batch: int = 64,
 ) -> Tensor:
-    """Perturbation saliency (B, H, W) of observations (B, C, H, W), enlarged from one place every `stride` pixels.
+    """Perturbation saliency (B, H, W) of observations (B, C, H, W): one place every `stride` pixels, linear between.
 
     Greydanus et al. 2018, equations 1 to 3: at each place the image is replaced by its blurred self under a mask, a
     Gaussian of deviation `radius` around a disc of radius 1, divided by its largest value; the saliency is half the
     squared change of the scores, L2 over all of them. 80 x 80 pixels make 256 forward passes, `batch` at a time: more
-    at a time are slower where they do not fit into a processor's caches.
+    at a time are slower where they do not fit into a processor's caches. Deviation: the authors stretch the grid of
+    places over the image, which displaces it by up to half a stride.
 
     classes: (B,) or one: half the squared change of this score alone, because the sum over all hardly depends on the
     output layer (Huber et al. 2022). blur: pixels, deviation of the image's blur. All channels (frames) are blurred.
@@ -91,7 +91,18 @@ def perturbation_saliency(
             change = change.gather(2, chosen[:, None, None].expand(-1, len(masks), 1))
         found = change.square().sum(2) / 2
         grid = [math.ceil(side / stride) for side in size]
-        return resize(found.unflatten(1, grid), size)
+        return _at_places(found.unflatten(1, grid), size, stride)
+
+
+def _at_places(maps: Tensor, size: tuple[int, int], stride: int) -> Tensor:
+    """Maps (B, h, w), of places at the pixels 0, stride, 2 stride, ..., as (B, *size): linear between the places."""
+    lines = []
+    for side in size:
+        places = torch.arange(0, side, stride)
+        line = (1 - (torch.arange(side)[:, None] - places).abs() / stride).clamp(min=0)
+        line[places[-1] :, -1] = 1  # after the last place
+        lines.append(line.to(maps))
+    return torch.einsum("yh,bhw,xw->byx", lines[0], maps, lines[1])
 
 
 @functools.lru_cache(maxsize=4)

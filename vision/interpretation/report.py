@@ -103,7 +103,7 @@ def sections(config: explain.Config, about: subject.Subject, folder: Path) -> It
         yield Section(f"Stage {stage}", text if stage else f"The first layer's filters. {text}", files)
     out = folder / "classes.png"
     feature_visualization.main(feature_visualization.Config(**common, out=out))
-    yield Section("Classes", "Images climbed by gradient ascent to the highest score of each class.", (out,))
+    yield Section("Classes", "Images optimized by gradient ascent for the highest score of each class.", (out,))
     out = folder / "fooling.png"
     feature_visualization.main(feature_visualization.Config(**common, fool=True, images=4, out=out))
     text = "An image, what the network takes for the next class, and ten times the change."
@@ -136,7 +136,7 @@ def _scored(config: explain.Config) -> Section:
         f"How often a map's largest value is inside of one of {SCORED} drawn shapes (pointing), the share of its sum "
         "and of its largest values there (mass, rank), of maps of zeros, and the sanity check: the rank correlation "
         "with the map once the weights of the output layer, or of all layers, are random, and its 95% interval of "
-        f"{SANITY} images and {DRAWS} draws. A method passes if both intervals end below {sanity_check.LIMIT}."
+        f"{SANITY} images and {DRAWS} draws. Empty: shares of constant maps then. A method {sanity_check.RULE}."
     )
     return Section("Attribution scores", text, table=table(found.head, found.rows))
 

@@ -42,7 +42,7 @@ class Config(subject.SubjectFlags):
 
 
 def grabcut(image: Tensor, heat: Tensor, rounds: int = 5) -> Tensor:
-    """The object's mask (H, W) bool in an image (C, H, W) uint8, begun by a map (H, W), not negative.
+    """The object's mask (H, W) bool in an image (C, H, W) uint8, initialized with a map (H, W), not negative.
 
     Pixels that are neither surely object nor surely background begin as background where their value is below the
     mean. A map of one value says nothing: the mask is empty.
@@ -105,7 +105,7 @@ def main(config: Config) -> dict[str, float]:
         "grabcut": float(np.mean([iou(cut, mask) for cut, _, mask in pairs])),
         "map": float(np.mean([iou(heat > heat.mean(), mask) for _, heat, mask in pairs])),
     }
-    title = f"GrabCut begun by {config.method}"
+    title = f"GrabCut initialized with {config.method}"
     rows = [["GrabCut", f"{result['grabcut']:.3f}"], ["pixels above the map's mean", f"{result['map']:.3f}"]]
     note = f"Mean intersection over union of {len(images)} drawn shapes that no training has seen, one seed."
     program = "vision.interpretation.saliency_segmentation"

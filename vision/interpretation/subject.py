@@ -17,6 +17,7 @@ from vision import classification, data
 from vision.classification.classifier import Classifier
 from vision.classification.features import gray
 from vision.data.image_files import read_image
+from vision.training import sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,21 +54,12 @@ class Subject(NamedTuple):
     def examples(self, count: int) -> tuple[Tensor, Tensor]:
         """Test images (count, C, H, W) of one class after the other, and their labels (count,)."""
         labels = self.sets.test.labels
-        chosen = one_of_each(labels, count)
+        chosen = sampling.one_of_each(labels, count)
         return self.sets.test.images[chosen].to(self.device), labels[chosen].to(self.device)
-
-
-def one_of_each(labels: Tensor, count: int) -> Tensor:
-    """Indices (count,) of labels (N,), of one class after the other, and of each class the first ones."""
-    rank = torch.zeros_like(labels)
-    for label in labels.unique():
-        own = labels == label
-        rank[own] = torch.arange(int(own.sum()), device=labels.device)
-    return (rank * (int(labels.max()) + 1) + labels).argsort()[:count]
 
 
 def load(config: SubjectFlags) -> Subject:
     """The subject that flags name. Raises RunError where there is no such run, or its data are not found."""
     device = runs.prepare(config.device, config.seed, config.threads)
     trained = classification.load(config.run, device)
-    return Subject(trained.models[0].eval().requires_grad_(False), trained.sets, device)
+    return Subject(trained.models[0].requires_grad_(False), trained.sets, device)

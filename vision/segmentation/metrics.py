@@ -36,8 +36,8 @@ class Confusion:
         return right / (counts.sum(0) + counts.sum(1) - right)
 
     def results(self) -> dict[str, float]:
-        """miou, the mean over classes that occur; pixel_accuracy; mean_accuracy, of each class's pixels; and
-        weighted_iou, by how many pixels classes have.
+        """miou, the mean over classes that occur or are predicted; pixel_accuracy; mean_accuracy, of each class's
+        pixels; and weighted_iou, by how many pixels classes have.
         """
         counts = self.counts.double()
         pixels, right, iou = counts.sum(1), counts.diag(), self.iou()

@@ -12,7 +12,6 @@ from runs.printing import printable
 from vision.data.annotated.coco_writer import palette
 from vision.data.samples import IGNORE
 
-SHARE = 0.6  # of a class's color over an image
 LISTED = 24  # classes in a legend, at most
 
 
@@ -26,13 +25,6 @@ def colors() -> np.ndarray:
 def colored(classes: Tensor) -> np.ndarray:
     """A picture (H, W, 3) uint8 of classes (H, W)."""
     return colors()[classes.numpy()]
-
-
-def overlaid(image: Tensor, classes: Tensor) -> np.ndarray:
-    """An image (3, H, W) uint8 with the colors of its pixels' classes (H, W) over it; background stays: (H, W, 3)."""
-    picture = image.permute(1, 2, 0).numpy().astype(np.float32)
-    covered = (classes != 0).numpy()[..., None] * SHARE
-    return ((1 - covered) * picture + covered * colored(classes)).astype(np.uint8)
 
 
 def draw_predictions(

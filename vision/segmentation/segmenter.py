@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,9 +74,3 @@ def resized(features: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(features.shape[-2:]) == size:
         return features
     return F.interpolate(features, size, mode="bilinear", align_corners=False)
-
-
-@torch.no_grad()
-def parameters(model: nn.Module) -> int:
-    """Number of weights."""
-    return sum(weight.numel() for weight in model.parameters())

@@ -28,6 +28,8 @@ def estimate(
     validation: int,
     test: int,
     unit: str = "images",
+    fit: Callable[[N], Any] | None = None,
+    fitted: int = 0,
 ) -> str:
     """About how long a run takes, in a sentence, with its speeds. The network and the generators stay as they were.
 
@@ -35,6 +37,7 @@ def estimate(
         may change. evaluate: `tried` examples, by the copy after those updates.
     validation, test: examples of each evaluation, and of the test at the end.
     unit: what an example is, in the plural.
+    fit: what comes before each evaluation, of `tried` examples in place of `fitted`.
     """
     device = next(network.parameters()).device
     trial = copy.deepcopy(network)
@@ -42,9 +45,11 @@ def estimate(
         optimizers.train_mode(trial)
         update(trial)
         updating = _seconds(lambda: [update(trial) for _ in range(TIMED)], device) / TIMED
+        fitting = _seconds(lambda: fit(trial), device) / tried if fit else 0.0
         evaluating = _seconds(lambda: evaluate(trial), device) / tried
-    count = validation * math.ceil(config.steps / config.evaluate_every) + test
-    whole = updating * math.ceil(config.steps / config.batch) + evaluating * count
+    evaluations = math.ceil(config.steps / config.evaluate_every)
+    whole = updating * math.ceil(config.steps / config.batch)
+    whole += (fitting * fitted + evaluating * validation) * evaluations + evaluating * test
     speeds = [_rate(config.batch, updating), _rate(1, evaluating)]
     return f"about {duration(whole)}: {speeds[0]} training {unit}/s, {speeds[1]} in evaluations"
 

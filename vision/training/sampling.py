@@ -58,6 +58,15 @@ def sample(part: Labeled, count: int, seed: int) -> Labeled:
     return Labeled(*(field[rows] for field in part))
 
 
+def one_of_each(labels: Tensor, count: int) -> Tensor:
+    """Indices (count,) of labels (N,), of one class after the other, and of each class the first ones."""
+    rank = torch.zeros_like(labels)
+    for label in labels.unique():
+        own = labels == label
+        rank[own] = torch.arange(int(own.sum()), device=labels.device)
+    return (rank * (int(labels.max()) + 1) + labels).argsort()[:count]
+
+
 def batch_indices(count: int, step: int, batch: int, seed: int, device: torch.device) -> Tensor:
     """Indices (batch,) of the batch at a step, counted in images, of `count`; incomplete batches are left out."""
     epoch, number = divmod(step // batch, count // batch)

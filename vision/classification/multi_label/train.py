@@ -51,11 +51,11 @@ PROGRAM = "vision.classification.multi_label"
 class Config(runs.Options):
     data: str = annotated.SHAPES  # shapes, or a folder of annotated images
     format: Literal["auto", "coco", "voc", "yolo"] = "auto"  # of the folder
-    backbone: str = "resnet18"  # a name, name:weights, or a run's folder
+    backbone: str | None = None  # a name, name:weights, or a run's folder; None: the recipe's
     width: Positive | None = None  # times a new backbone's channels; None: as published
     stem: str | None = None  # of a new backbone: imagenet, cifar or atari; None: the family's
     norm: str | None = None  # of a new backbone: none, batch, layer, group or instance; None: the family's
-    pooling: Literal["mean", "max"] = "mean"  # of the last map's places: global average, or the most evident place
+    pooling: Literal["mean", "max"] = "mean"  # of the last map's places: global average or global max pooling
     size: Count | None = None  # pixels, side of squares that images are stretched to; None: as they are, all equal
     steps: Count = 40_000  # images shown
     batch: Count = 16  # images an update
@@ -64,7 +64,7 @@ class Config(runs.Options):
     momentum: Share = 0.9  # of momentum, nesterov and muon; beta_1 of adam and adamw
     weight_decay: NonNegative = 0.05
     clip: NonNegative = 10.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
+    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     augment: Literal["none", "flip", "color"] = "flip"  # changes of training images; color: jitter and flip
     evaluate_every: Count = 5_000  # images shown between evaluations
@@ -73,7 +73,8 @@ class Config(runs.Options):
 
     def validate(self) -> None:
         super().validate()
-        backbones.check(self.backbone)
+        if self.backbone:
+            backbones.check(self.backbone)
 
 
 SMALL = dict(learning_rate=4e-3, pooling="max", evaluate_every=4_000, log_every=400)
@@ -91,16 +92,16 @@ AT_ONCE = 32  # images of an evaluation
 
 def recipe(asked: Config) -> Config:
     """The recipe of the data; of its backbone only where no other one is asked for."""
-    numbers = RECIPES[annotated.recipe_key(asked.data)]
-    if asked.backbone not in (Config.backbone, numbers.get("backbone")):
+    numbers = dict(backbone="resnet18") | RECIPES[annotated.recipe_key(asked.data)]
+    if asked.backbone not in (None, numbers["backbone"]):
         numbers = {key: value for key, value in numbers.items() if key not in FINE} | {"backbone": asked.backbone}
-    return Config(**{"data": asked.data} | numbers)
+    return Config(data=asked.data, **numbers)
 
 
 def build(config: Config, shape: Sequence[int], classes: int) -> Classifier:
     """The network of a config for images (C, H, W), with pretrained weights where its backbone has some."""
     options = {key: value for key in ("width", "stem", "norm") if (value := getattr(config, key)) is not None}
-    model = classifier.build(config.backbone, shape, classes, **options)
+    model = classifier.build(str(config.backbone), shape, classes, **options)
     if config.pooling == "max":
         model.head = MaxPooledHead(model.backbone.channels[-1], classes)
     return model
@@ -129,6 +130,9 @@ def train(config: Config) -> None:
         words = f"not learned, because nearly all or hardly any training images have it: {', '.join(left_out)}"
         Console(stderr=True).print(printable(words), highlight=False, markup=False, soft_wrap=True)
     present = [part[:, learned] for part in present]
+    for part, there in zip(("validation", "test"), present[1:], strict=True):
+        if not any(0 < each.nansum() < (~each.isnan()).sum() for each in there.T):
+            raise ValueError(f"no class is in some of the {part} images and not in others: nothing can be scored")
     shape = tuple(data.resizing(config.size)(sets.train[0]).image.shape)
     model = build(config, shape, len(names)).to(device, memory_format=torch.channels_last)
     weights = optimizers.groups(model, config.weight_decay, decay_biases=False)
@@ -191,13 +195,11 @@ def measure(
 ) -> dict[str, float]:
     """Mean average precision and loss of a part of N samples, and the average precision by class.
 
-    present: (N, K). The mean is over the classes that some of the images have and others lack.
+    present: (N, K). The mean is over the classes that some of the images have and others lack: one at least.
     """
     logits = scores(config, model, samples)
     precisions = dict(zip(names, metrics.by_class(logits, present), strict=True))
     known = {name: value for name, value in precisions.items() if math.isfinite(value)}
-    if not known:
-        raise ValueError(f"no class is in some of the {part} images and not in others: nothing can be scored")
     line = {f"{part}/map": sum(known.values()) / len(known), f"{part}/loss": loss(logits, present).item()}
     return line | {f"{part}/ap_{name.replace(' ', '_')}": value for name, value in known.items()}
 
