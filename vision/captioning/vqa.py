@@ -223,7 +223,7 @@ def report(run: runs.Run, model: Answerer, asked: Asked) -> None:
         found = score(asked, answer(run.config, model, asked.images, [each.text for each in asked.questions]))
     line = {f"test/{name}": value for name, value in found.items()}
     run.log_evaluation(line | {"test/questions": len(asked.images), "test/of_step": step})
-    words = f"{found['accuracy']:.1f}% right, {found['majority']:.1f}% by the most frequent answers"
+    words = f"{found['accuracy']:.1f}% accuracy, {found['majority']:.1f}% by the most frequent answers"
     run.bar.say(f"test of {len(asked.images):,} questions, weights of step {step:,}: {words}")
 
 

@@ -141,7 +141,7 @@ def words(row: dict[str, Any]) -> str:
     """A trial's figures, or why there are none."""
     if "left_out" in row:
         return f"left out: {row['left_out']}"
-    return f"{row['accuracy']:.2f}% right, training loss {row['train_loss']}, {row['seconds']:.0f} s"
+    return f"{row['accuracy']:.2f}% accuracy, training loss {row['train_loss']}, {row['seconds']:.0f} s"
 
 
 class Worth(NamedTuple):

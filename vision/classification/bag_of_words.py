@@ -152,7 +152,7 @@ def main(config: Config) -> float:
     tested = classical.accuracy(best[2], Vectors(encode(config, test, centers), labels[2], known.scale))
     name = Path(config.data).resolve().name
     note = (
-        f"{tested:.2f}% right of {len(test):,} test images of {name}, validation {best[0]:.2f}% with a decay of "
+        f"accuracy {tested:.2f}% of {len(test):,} test images of {name}, validation {best[0]:.2f}% with a decay of "
         f"{best[1]:g}; {config.points} SIFT, {config.words} words, {config.levels} levels, {len(train):,} training "
         f"images, {time.perf_counter() - began:.0f} s"
     )

@@ -12,7 +12,7 @@ attribution_scores.py   localization and sanity check of every method, on drawn 
 located.py              images in which the pixels of the explained class are known
 receptive_field.py      receptive fields, exact; layer_table.py: size arithmetic of every layer
 activations.py          filters, maps and strongest patches; neighbors.py, embedding.py: features against pixels
-gradient_ascent.py      images climbed by regularized steps; feature_visualization.py: of classes and neurons
+gradient_ascent.py      images optimized by regularized steps; feature_visualization.py: of classes and neurons
 deepdream.py            DeepDream; feature_inversion.py: images with the same maps
 gram.py                 Gram matrices; style_transfer.py: pictures made by them
 texture_synthesis.py    textures by Gram matrices and by neighborhoods.py; tree_quantizer.py: their fast search

@@ -32,7 +32,7 @@ ENLARGED = 10  # times, the change of a fooling image
 
 @dataclasses.dataclass(frozen=True)
 class Config(AscentFlags, subject.SubjectFlags):
-    stage: int | None = None  # whose channels are climbed, from 0; None: the classes
+    stage: int | None = None  # whose channels are maximized, from 0; None: the classes
     channels: tuple[int, ...] = ()  # of the stage; none: the first ones
     images: Count = 10  # classes, channels or fooling images shown, at most
     side: Whole = 0  # pixels of the image; 0: those that the run has seen

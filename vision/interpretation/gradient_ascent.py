@@ -92,7 +92,7 @@ def fooling_images(
 ) -> tuple[Tensor, Tensor]:
     """Fooling images (B, C, H, W): changed by gradient ascent until a network sees in them the classes (B,).
 
-    CS231n, lecture 12, after Szegedy et al. 2013: only the class's score is climbed, in steps of length step_size
+    CS231n, lecture 12, after Szegedy et al. 2013: only the class's score is maximized, in steps of length step_size
     times the square root of the number of values, and an image stops as soon as it is of its class.
     Returns the images from 0 to 1, and the steps (B,) taken; -1 where it was not reached.
     """
