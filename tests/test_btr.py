@@ -84,7 +84,7 @@ def test_every_world_has_it_but_not_a_component_alone():
         assert all(getattr(config, key) == value for key, value in btr.COMPONENTS.items())
         if env != "Catch":
             assert (config.steps, config.learning_rate) == (plain.steps, plain.learning_rate)
-    with pytest.raises(ValueError, match="--recipe btr: there are none"):
+    with pytest.raises(ValueError, match="--recipe btr: it is for all components together"):
         recipe("Catch", only="c51")
 
 

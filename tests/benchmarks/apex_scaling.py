@@ -149,7 +149,7 @@ def whole(config: Config, asked: loop.Config, count: int) -> float:
     """Steps a second of the clock that a pool's messages bring, without learning."""
     asked = dataclasses.replace(asked, actors=count)
     network = loop.build(asked, Actor(asked, loop.build, 0, 1).world)
-    players = actor_pool.Team(ray, asked, loop.build, 1)
+    players = actor_pool.ActorPool(ray, asked, loop.build, 1)
     players.publish(messages.weights(network), 0)
     for _ in range(2 * count):
         players.receive(0)
