@@ -51,7 +51,6 @@ AGENTS = {  # program, numbers
     "soft_attention": ("soft_attention", ROLLED),
     "hard_attention": ("hard_attention", ROLLED),
 }
-DRAWN_OTHERWISE = ("iqn", "btr", "hard_attention")  # compiled on CUDA: quantile fractions, or where it looks
 CLASSIFIERS = {
     "airbench": dict(bf16=True),
     "resnet18": dict(backbone="resnet18", width=0.25, bf16=True, learning_rate=0.01),
@@ -88,14 +87,14 @@ def float32() -> Iterator[None]:
         yield
 
 
-def losses(folder: Path, first: int = 2) -> list[float]:
+def losses(folder: Path, first: int = 3) -> list[float]:
     """All losses of the first lines that have any: later ones part, for rounding decides between two actions."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = [[value for key, value in line.items() if key.startswith("loss/")] for line in lines]
     return sum([each for each in found if each][:first], [])
 
 
-def check(folder: Path, mode: str, first: int = 2) -> None:
+def check(folder: Path, mode: str, first: int = 3) -> None:
     """The run of a mode learned what the plain one did."""
     plain, other = (losses(folder / name, first) for name in ("plain", mode))
     assert plain and plain == pytest.approx(other, rel=0.05, abs=5e-3)
@@ -123,8 +122,9 @@ def test_agent(name, mode, device, float32, tmp_path):
     config = dataclasses.replace(module.recipe(module.Config(env="Catch", **asked)), **PLAYED | numbers)
     for each in ("plain", mode) if mode != "plain" else ("plain",):
         train(module, config, tmp_path, device, each)
-    if mode == "compile" and device.type == "cuda" and name in DRAWN_OTHERWISE:
-        assert all(map(math.isfinite, losses(tmp_path / "Catch" / mode)))
+    iqn = getattr(config, "distribution", None) == "iqn"
+    if iqn and (mode, device.type) == ("compile", "cuda"):
+        assert losses(tmp_path / "Catch" / mode)  # of other quantile fractions: compiled, they are drawn otherwise
     else:
         check(tmp_path / "Catch", mode)
 
