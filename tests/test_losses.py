@@ -95,7 +95,7 @@ def test_programs_offer_the_schedules_that_they_follow(program):
     """Those that need no evaluations, halvings or cycles."""
     config = importlib.import_module(f"vision.{program}").Config
     offered = typing.get_args(typing.get_type_hints(config, include_extras=True)["schedule"])
-    assert offered == tuple(schedules.SCHEDULES)
+    assert offered == schedules.NAMES
 
 
 def test_warm_up_by_hand():

@@ -60,7 +60,7 @@ class Config(runs.Options):
     learning_rate: NonNegative = 2e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 0.05
     clip: NonNegative = 10.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
     evaluate_every: Count = 8_000  # scenes shown between evaluations
     pictures: Whole = 8  # validation scenes drawn at each evaluation
     log_every: Count = 800  # scenes a line of metrics.jsonl

@@ -74,7 +74,7 @@ class Config(runs.Options):
     learning_rate: NonNegative = 1e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 1e-4
     clip: NonNegative = 5.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
     evaluate_every: Count = 20_000  # images shown between evaluations
     evaluate_images: Count = 500  # validation images at most, the first
     pictures: Whole = 8  # validation images drawn at each evaluation

@@ -54,7 +54,7 @@ class Config(runs.Options):
     learning_rate: NonNegative = 2e-3  # of AdamW, at its highest
     weight_decay: NonNegative = 1e-4
     clip: NonNegative = 5.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
     evaluate_every: Count = 80_000  # questions asked between evaluations
     pictures: Whole = 12  # validation scenes drawn at each evaluation
     log_every: Count = 2_000  # questions a line of metrics.jsonl

@@ -58,7 +58,7 @@ class Config(DataFlags, PreprocessingFlags, BackboneFlags, LossFlags, runs.Optio
     bias_scale: NonNegative = 1.0  # learning rate of norms and biases, times the others'
     layer_decay: NonNegative = 1.0  # learning rate of a stage, times the next one's: below 1 early ones learn slower
     max_weight_norm: NonNegative = 0.0  # length of the weights into a unit, at most; 0: any (max-norm constraint)
-    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate: see vision/training/schedules.py
+    schedule: Literal[schedules.ALL] = "one_cycle"  # of the learning rate: see vision/training/schedules.py
     halve_every: Positive = 5.0  # schedule halve: passes over the training images between its drops
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     drop_after: Count = 3  # plateau: evaluations without a smaller error before the rate drops to a tenth

@@ -70,10 +70,14 @@ class AdversarialFlags:
     def validate(self) -> None:
         """Raise ValueError for an unknown loss, a penalty that the loss lacks, and as the other flags do."""
         super().validate()
-        name = self.loss or DEFAULT_LOSS
-        if name not in LOSSES:
-            raise ValueError(f"unknown --loss {name!r}: {suggestions.one_of(name, LOSSES)}")
-        check_penalty(name, self.penalty_weight)
+        if self.loss_name not in LOSSES:
+            raise ValueError(f"unknown --loss {self.loss!r}: {suggestions.one_of(self.loss_name, LOSSES)}")
+        check_penalty(self.loss_name, self.penalty_weight)
+
+    @property
+    def loss_name(self) -> str:
+        """Of LOSSES; without a recipe that of the original GAN."""
+        return self.loss or DEFAULT_LOSS
 
 
 class GAN(Generator):
@@ -92,7 +96,7 @@ class GAN(Generator):
     ) -> None:  # fmt: skip
         super().__init__(shape, levels, classes)
         self.network, self.discriminator, self.flags = network, discriminator, flags
-        self.loss = LOSSES[flags.loss or DEFAULT_LOSS]
+        self.loss = LOSSES[flags.loss_name]
         self.score = FID if flags.classifier else DISTANCE
         self._metrics: classifier_metrics.ClassifierMetrics | None = None
         self._penalized = penalized(flags)
@@ -179,7 +183,7 @@ def as_bytes(images: Tensor) -> Tensor:
 
 def penalized(config: AdversarialFlags) -> bool:
     """Whether the loss of a config has a gradient penalty, which batch normalization would make wrong."""
-    return config.penalty_weight > 0 and LOSSES[config.loss or DEFAULT_LOSS].penalty != "none"
+    return config.penalty_weight > 0 and LOSSES[config.loss_name].penalty != "none"
 
 
 def build_gan(config: Any, shape: Sequence[int], classes: int) -> GAN:

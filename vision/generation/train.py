@@ -91,7 +91,7 @@ class Config(LatentFlags, PixelFlags, AdversarialFlags, runs.Options):
     batch: Count = 128  # images an update
     optimizer: str = "adam"  # of vision/training/optimizers.py; gan, dcgan, r3gan: adam alone
     learning_rate: NonNegative = 1e-3  # at its highest
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "cosine"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "cosine"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     clip: NonNegative = 0.0  # norm of the gradient, at most; 0: not clipped
     ema_decay: Share = 0.0  # of the averaged weights that are evaluated, an update; 0: the last weights

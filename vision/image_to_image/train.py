@@ -69,7 +69,7 @@ class Config(runs.Options):
     steps: Count = 40_000  # pictures shown
     batch: Count = 4  # pictures an update
     learning_rate: NonNegative = 1e-3  # of Adam, at its highest
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     clip: NonNegative = 0.0  # norm of the gradient, at most; 0: not clipped
     evaluate_every: Count = 4_000  # pictures shown between evaluations

@@ -67,7 +67,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "one_cycle": one_cycle,
 }
-NAMES = (*SCHEDULES, "halve", "plateau", "snapshots")
+NAMES = tuple(SCHEDULES)
+ALL = (*NAMES, "halve", "plateau", "snapshots")  # also those that need more than the progress of a run
 
 
 def at(name: str, progress: float, warm_up: float = 0.0, snapshots: int = 1, halvings: float = 1.0) -> float:

@@ -64,7 +64,7 @@ class Config(runs.Options):
     momentum: Share = 0.9  # of momentum, nesterov and muon; beta_1 of adam and adamw
     weight_decay: NonNegative = 0.05
     clip: NonNegative = 10.0  # norm of the gradient, at most; 0: not clipped
-    schedule: Literal[tuple(schedules.SCHEDULES)] = "one_cycle"  # of the learning rate
+    schedule: Literal[schedules.NAMES] = "one_cycle"  # of the learning rate
     warm_up: Share = 0.0  # share of the steps on which the rate rises from 0
     augment: Literal["none", "flip", "color"] = "flip"  # changes of training images; color: jitter and flip
     evaluate_every: Count = 5_000  # images shown between evaluations
