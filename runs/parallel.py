@@ -33,7 +33,7 @@ from torch import Tensor, distributed, nn
 C = TypeVar("C")
 
 FOLDER = "ranks"  # in a run's folder, of the other ranks' parts
-SEEDS = 10_000_019  # between the seeds of ranks, farther than those of one rank's worlds
+SEEDS = 10_000_019  # between the seeds of ranks: farther than those of evaluations and of agents.watch
 PATIENCE = datetime.timedelta(hours=6)  # that ranks wait for one which evaluates
 
 _control: Any = None  # a group on the CPU, for agreements that wait for no GPU

@@ -14,6 +14,7 @@ import torch
 
 import runs
 from agents import dqn
+from agents.loading import WATCH_SEED
 from runs import checkpoint, parallel
 from runs.compare import find_runs
 
@@ -67,6 +68,7 @@ def test_a_share_by_hand(second_of_two):
     config = dqn.Config(worlds=8, batch=64, capacity=1_000, seed=5)
     own = parallel.share(config, "worlds", "batch", "capacity")
     assert (own.worlds, own.batch, own.capacity, own.seed) == (4, 32, 500, 5 + parallel.SEEDS)
+    assert parallel.SEEDS > WATCH_SEED + 10**6, "no rank trains on games that are for evaluations or agents.watch"
     assert parallel.whole(own, "agents.dqn") is config and own.learning_rate == config.learning_rate
     assert parallel.part(torch.arange(6)).tolist() == [3, 4, 5]
     assert parallel.folder(Path("run")) == Path("run/ranks/1")

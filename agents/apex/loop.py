@@ -55,13 +55,11 @@ from agents.rainbow.n_step import n_step_return
 from agents.rainbow.prioritized import importance_exponent_at
 from envs import Transition, World
 from replay import PrioritizedReplay
-from runs import ray_connection
+from runs import parallel, ray_connection
 from runs.flag_types import Count, NonNegative, Share, Whole
 from runs.loss_scaling import LossScaler
 from runs.machine import precision
 from vision import backbones
-
-SEEDS = 1_000_003  # between the seeds of the games of two starts of a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,7 +276,7 @@ def train(config: Config) -> None:
 def open_actor_pool(config: Config, run: runs.Run) -> Iterator[ActorPool]:
     """The actors of a run, ended with the context. Raises ValueError without Ray, RunError without its cluster."""
     with ray_connection.connected(config.ray, config.actors + 1) as ray:
-        seed = config.seed + SEEDS * (1 + run.step)  # a resumed run plays other games than those in its memory
+        seed = config.seed + parallel.SEEDS * (1 + run.step)  # resumed, other games than those in the memory
         pool = ActorPool(ray, config, build, seed, lambda text: run.bar.say(text))
         try:
             yield pool
