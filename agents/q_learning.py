@@ -168,8 +168,8 @@ def phases(config: Any) -> str:
         said.append(f"exploration falls to {config.epsilon:g} by step {config.learn_start + config.epsilon_steps:,}")
     if config.evaluate_every:
         first = min(filter(None, (config.evaluate_first, config.evaluate_every)))
-        never = "no evaluation: the first would be" if first > config.steps else "first evaluation"
-        said.append(f"{never} at step {first:,}")
+        words = "first evaluation" if first <= config.steps else "no evaluation: the first would be"
+        said.append(f"{words} at step {first:,}")
     return ", ".join(said)
 
 

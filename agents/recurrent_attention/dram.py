@@ -94,8 +94,8 @@ class DeepRecurrentAttention(model.RecurrentAttention):
         return self.what(self.backbone(patches)[-1].flatten(1)) * (1 + self.where(location))
 
     def core_step(self, seen: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen_state = self.classification_lstm(seen, state[:2])
-        return *seen_state, *self.location_lstm["core"](self.for_location(seen_state[0]), state[2:])
+        classified = self.classification_lstm(seen, state[:2])
+        return *classified, *self.location_lstm["core"](self.for_location(classified[0]), state[2:])
 
     def location_input(self, state: tuple[Tensor, ...]) -> Tensor:
         return state[2]
