@@ -29,6 +29,9 @@ def test_points_are_the_recipe_and_some_of_the_grid(search):
     assert all(point.keys() == space.keys() for point in found[1:])
     assert len({tuple(point.items()) for point in search.points(space, 99, seed=2)}) == 1 + 2 * 3
     assert search.points({}, 3, seed=1) == [{}]
+    assert search.chosen("width=0.5 --norm=layer") == {"width": "0.5", "norm": "layer"}
+    with pytest.raises(ValueError, match="norm=VALUE"):
+        search.chosen("width=0.5 norm")
     assert search.words({"width": "0.5", "bf16": "no", "noisy": "yes"}) == "--width 0.5 --no-bf16 --noisy".split()
 
 

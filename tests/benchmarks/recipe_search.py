@@ -4,9 +4,11 @@
         --try learning-rate=2.5e-4,5e-4,1e-3 worlds=16,32 width=0.25,0.5,1 --out results/search/pong-pqn.jsonl
     python tests/benchmarks/recipe_search.py agents.dqn --env Breakout --minutes 20 --trials 1 --seeds 3 \
         --flags "--learn-every 16" --out results/search/breakout-dqn.jsonl
+    python tests/benchmarks/recipe_search.py agents.dqn --env Pong --minutes 10 --trials 1 \
+        --points "norm=layer" "norm=layer width=0.5" --out results/search/pong-dqn.jsonl
 
 The first trial is the recipe as it is; the others are drawn without repetition from the grid of --try, in an order
-that --seed decides. Every trial trains with --seeds seeds, each a process with one thread, bound to a core of its
+that --seed decides, and then come the --points chosen by hand. Every trial trains with --seeds seeds, each a process with one thread, bound to a core of its
 own, as many at once as there are cores (--jobs). What counts is the run's own clock: learning, evaluations and
 checkpoints, without the start of Python. A run that passes --minutes is stopped. Its last weights then play --games
 whole games, which do not count as time; schedules that depend on --steps (annealing, exploration) fit only where the
@@ -59,6 +61,14 @@ def points(space: dict[str, list[str]], count: int, seed: int) -> list[Point]:
     """The recipe as it is ({}), and up to `count` - 1 points of the grid, drawn without repetition."""
     grid = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())] if space else []
     return [{}, *random.Random(seed).sample(grid, min(max(count - 1, 0), len(grid)))]
+
+
+def chosen(words: str) -> Point:
+    """"width=0.5 norm=layer" -> {"width": "0.5", "norm": "layer"}. Raises ValueError where a value is missing."""
+    point = {flag.strip("-"): value for flag, _, value in (each.partition("=") for each in words.split())}
+    if empty := [flag for flag, value in point.items() if not value]:
+        raise ValueError(f"{empty[0]}: write {empty[0]}=VALUE")
+    return point
 
 
 def words(point: Point) -> list[str]:
@@ -172,6 +182,7 @@ def main() -> None:
     parser.add_argument(
         "--try", dest="space", nargs="*", default=[], metavar="FLAG=A,B,...", help="yes, no: switches"
     )
+    parser.add_argument("--points", nargs="*", default=[], metavar="'FLAG=A FLAG=B ...'", help="trials by hand")
     parser.add_argument("--flags", default="", help="of every run, as '--no-noisy --width 0.5'")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="of the order of points")
@@ -188,6 +199,10 @@ def main() -> None:
     }
     if empty := [flag for flag, values in space.items() if not all(values)]:
         parser.error(f"--try {empty[0]}: write {empty[0]}=A,B")
+    try:
+        by_hand = [chosen(each) for each in options.points]
+    except ValueError as error:
+        parser.error(f"--points: {error}")
     for folder in (options.out.parent, options.folder):
         folder.mkdir(parents=True, exist_ok=True)
     done = known(options.out, options)
@@ -215,7 +230,7 @@ def main() -> None:
     todo = [
         (number, point, seed)
         for seed in range(1, options.seeds + 1)  # every point once before any twice
-        for number, point in enumerate(points(space, options.trials, options.seed))
+        for number, point in enumerate([*points(space, options.trials, options.seed), *by_hand])
         if (point, seed) not in have
     ]
     with ThreadPoolExecutor(jobs) as pool:
