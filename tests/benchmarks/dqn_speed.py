@@ -12,7 +12,8 @@ windows of `--seconds` while the others wait, idle. A ratio is the median over r
 round. Leave the machine alone meanwhile: programs on several threads suffer out of proportion when one of
 their cores is taken, and the table says how many cores others kept busy in the worst window.
 
-- saccade: `agents.dqn` as its recipe has it, without evaluations and checkpoints, which the peers do not make.
+- saccade: `agents.dqn`, 16 worlds, batch 64 every 8 steps, the Nature network in full width without layer norms, and
+  without evaluations and checkpoints, which the peers do not make.
 - saccade-256, saccade-512: the same with batches of 256 every 32 steps and of 512 every 64, and as many worlds.
 - sb3-1, sb3-8: stable_baselines3.DQN("CnnPolicy") over make_atari_env and VecFrameStack with 1 and 8 worlds,
   batch 32, train_freq 4; with 8 worlds gradient_steps is 8, which keeps 8 samples a step.
@@ -252,10 +253,12 @@ def tianshou_memory(worlds: int) -> "VectorReplayBuffer":
     return VectorReplayBuffer(CAPACITY, worlds, ignore_obs_next=True, save_only_last_obs=True, stack_num=4)
 
 
+PLAIN = dict(width=1.0, norm="none")  # the network of Mnih et al. 2015, which the peers have
+
 CONTESTANTS: dict[str, Callable[[Scene], None]] = {
-    "saccade": saccade("agents.dqn"),
-    "saccade-256": saccade("agents.dqn", 256),
-    "saccade-512": saccade("agents.dqn", 512),
+    "saccade": saccade("agents.dqn", **PLAIN),
+    "saccade-256": saccade("agents.dqn", 256, **PLAIN),
+    "saccade-512": saccade("agents.dqn", 512, **PLAIN),
     "sb3-1": partial(sb3, worlds=1),
     "sb3-8": partial(sb3, worlds=8),
     "cleanrl": cleanrl,

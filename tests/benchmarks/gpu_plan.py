@@ -123,7 +123,7 @@ def agent(
     )  # fmt: skip
     rolled = dict(rollout=8 if small else 32, epochs=2, minibatches=max(8 * worlds // 128, 2))
     program, numbers, warm_up = {
-        "DQN": ("agents.dqn", replayed, 8),
+        "DQN": ("agents.dqn", replayed | dict(width=1.0, norm="none"), 8),  # the network of Mnih et al. 2015
         "Rainbow": ("agents.rainbow.loop", replayed, 8),
         "PQN": ("agents.pqn", rolled, 2),
         "PPO": ("agents.ppo", rolled, 2),

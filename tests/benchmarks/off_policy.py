@@ -19,14 +19,13 @@ CAPACITY = 100_000  # transitions in replay
 NUMBERS = {"learn_start": LEARNING_STARTS, "samples_per_step": SAMPLES, "capacity": CAPACITY}  # for the JSON
 
 
-def saccade(module: str, batch: int | None = None, **other: object) -> Callable[[Scene], None]:
-    """One of our programs, with its recipe or with a larger batch, less often and in as many worlds; other flags."""
+def saccade(module: str, batch: int = 64, **other: object) -> Callable[[Scene], None]:
+    """One of our programs, its recipe but for the contest's numbers: the peers' samples a step; other flags."""
 
     def train(scene: Scene) -> None:
+        every = batch // SAMPLES
         flags = dict(capacity=CAPACITY, learn_start=LEARNING_STARTS, epsilon_steps=0, steps=NEVER)
-        if batch:
-            every = batch // SAMPLES
-            flags |= dict(name=f"batch-{batch}", batch=batch, learn_every=every, worlds=every)
+        flags |= dict(name=f"batch-{batch}", batch=batch, learn_every=every, worlds=max(16, every))
         program(module, scene, WARM_UP, **flags | other)
 
     return train
