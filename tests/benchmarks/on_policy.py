@@ -9,17 +9,17 @@ from gymnasium.vector import AutoresetMode
 from paired import Scene, program
 from torch import nn
 
-WORLDS, ROLLOUT, EPOCHS, MINIBATCHES = 8, 128, 4, 4  # CleanRL's, and those of our recipes
+WORLDS, ROLLOUT, EPOCHS, MINIBATCHES = 8, 128, 4, 4  # CleanRL's
 STEPS = 10_000_000  # over which the learning rate falls and, in a tenth, PQN's exploration
 LEARNING = dict(rollout=ROLLOUT, epochs=EPOCHS, minibatches=MINIBATCHES)
 WARM_UP = 2 * WORLDS * ROLLOUT  # agent steps before the first window
 
 
-def saccade(module: str) -> Callable[[Scene], None]:
-    """One of our programs with those numbers."""
+def saccade(module: str, norm: str) -> Callable[[Scene], None]:
+    """One of our programs with those numbers, and the Nature network in full width."""
 
     def train(scene: Scene) -> None:
-        program(module, scene, WARM_UP, worlds=WORLDS, steps=STEPS, **LEARNING)
+        program(module, scene, WARM_UP, worlds=WORLDS, steps=STEPS, width=1.0, norm=norm, **LEARNING)
 
     return train
 

@@ -11,7 +11,7 @@ storing, learning. Each contestant is a process of its own; they take turns in w
 with a rollout, while the others wait, idle. A ratio is the median over rounds of the ratio within a round. Leave the
 machine alone meanwhile.
 
-- saccade: `agents.ppo` as its recipe has it, without evaluations and checkpoints, which the peers do not make.
+- saccade: `agents.ppo` with these numbers, without evaluations and checkpoints, which the peers do not make.
 - sb3: stable_baselines3.PPO("CnnPolicy") over make_atari_env and VecFrameStack, as RL Zoo has it.
 - cleanrl: the parts of CleanRL's program (Huang et al., 2022) in their order, fp32 and eager. Its EnvPool is replaced
   by ALE's own vector environment, which ours wraps too, so that both have the same emulator.
@@ -139,7 +139,7 @@ if __name__ == "__main__":
     contest(
         "PPO",
         __doc__,
-        {"saccade": saccade("agents.ppo"), "sb3": sb3, "cleanrl": cleanrl},
+        {"saccade": saccade("agents.ppo", norm="none"), "sb3": sb3, "cleanrl": cleanrl},
         seconds=10.0,
         numbers={"worlds": WORLDS} | LEARNING,
         default=["saccade", "sb3", "sb3+flush", "cleanrl", "cleanrl+flush"],

@@ -10,7 +10,7 @@ learning. Each contestant is a process of its own; they take turns in windows of
 rollout, while the others wait, idle. A ratio is the median over rounds of the ratio within a round. Leave the
 machine alone meanwhile.
 
-- saccade: `agents.pqn` as its recipe has it, without evaluations and checkpoints, which the peer does not make.
+- saccade: `agents.pqn` with these numbers, without evaluations and checkpoints, which the peer does not make.
 - cleanrl: the parts of CleanRL's program (Huang et al., 2022) in their order, fp32 and eager. Its EnvPool is replaced
   by ALE's own vector environment, which ours wraps too, so that both have the same emulator.
 - "+flush" is the same with torch.set_flush_denormal(True), which agents.pqn does itself.
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     contest(
         "PQN",
         __doc__,
-        {"saccade": saccade("agents.pqn"), "cleanrl": cleanrl},
+        {"saccade": saccade("agents.pqn", norm="layer"), "cleanrl": cleanrl},
         seconds=10.0,
         numbers={"worlds": WORLDS} | LEARNING,
         default=["saccade", "cleanrl", "cleanrl+flush"],
