@@ -8,11 +8,11 @@
         --points "norm=layer" "norm=layer width=0.5" --out results/search/pong-dqn.jsonl
 
 The first trial is the recipe as it is; the others are drawn without repetition from the grid of --try, in an order
-that --seed decides, and then come the --points chosen by hand. Every trial trains with --seeds seeds, each a process with one thread, bound to a core of its
-own, as many at once as there are cores (--jobs). What counts is the run's own clock: learning, evaluations and
-checkpoints, without the start of Python. A run that passes --minutes is stopped. Its last weights then play --games
-whole games, which do not count as time; schedules that depend on --steps (annealing, exploration) fit only where the
-run ends by itself within the minutes, so `steps` is worth a place in --try.
+that --seed decides, and then come the --points chosen by hand. Every trial trains with --seeds seeds, each a process
+with one thread, bound to a core of its own, as many at once as there are cores (--jobs). What counts is the run's own
+clock: learning, evaluations and checkpoints, without the start of Python. A run that passes --minutes is stopped. Its
+last weights then play --games whole games, which do not count as time; schedules that depend on --steps (annealing,
+exploration) fit only where the run ends by itself within the minutes, so `steps` is worth a place in --try.
 
 One line a run goes into --out: what was tried, the command, the curve of evaluations as [minutes, step, return], and
 what was played. A search that was stopped goes on by the same command. Trials are ranked by the minutes to --score,
@@ -64,7 +64,7 @@ def points(space: dict[str, list[str]], count: int, seed: int) -> list[Point]:
 
 
 def chosen(words: str) -> Point:
-    """"width=0.5 norm=layer" -> {"width": "0.5", "norm": "layer"}. Raises ValueError where a value is missing."""
+    """The point of "width=0.5 norm=layer", {"width": "0.5", "norm": "layer"}. Raises ValueError where a value is missing."""
     point = {flag.strip("-"): value for flag, _, value in (each.partition("=") for each in words.split())}
     if empty := [flag for flag, value in point.items() if not value]:
         raise ValueError(f"{empty[0]}: write {empty[0]}=VALUE")
