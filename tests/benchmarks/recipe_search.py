@@ -64,7 +64,7 @@ def points(space: dict[str, list[str]], count: int, seed: int) -> list[Point]:
 
 
 def chosen(words: str) -> Point:
-    """The point of "width=0.5 norm=layer", {"width": "0.5", "norm": "layer"}. Raises ValueError where a value is missing."""
+    """The point of words such as "width=0.5 norm=layer". Raises ValueError where a value is missing."""
     point = {flag.strip("-"): value for flag, _, value in (each.partition("=") for each in words.split())}
     if empty := [flag for flag, value in point.items() if not value]:
         raise ValueError(f"{empty[0]}: write {empty[0]}=VALUE")
