@@ -17,7 +17,7 @@ from tests.test_runs import Config, walk
         (dqn.recipe, dict(env="Catch"), 1_000, 5_000),
         (dqn.recipe, dict(env="Catch", steps=1_000), 100, 500),
         (dqn.recipe, dict(env="Catch", steps=6_000), 1_000, 5_000),  # as long as exploration: nothing to change
-        (dqn.recipe, dict(env="Breakout", steps=3_008), 304, 1_504),  # a tenth, in whole steps of 16 worlds
+        (dqn.recipe, dict(env="Breakout", steps=3_200), 320, 1_600),  # a tenth, in whole steps of 32 worlds
         (dqn.recipe, dict(env="Breakout", steps=1_000, worlds=64), 128, 500),
         (rainbow.recipe, dict(env="Catch", steps=1_000), 100, 500),
         (r2d2.recipe, dict(env="Catch", steps=200), 48, 100),  # the 12 steps in a row of 4 worlds, which it draws
