@@ -59,7 +59,7 @@ class Config(WorldFlags, BackboneFlags, ReplayFlags, ComputeFlags, EvaluationFla
     double: bool = False  # Double DQN: online chooses the next action, target values it
 
 
-ATARI = dict(
+ATARI = dict(  # Breakout: 81.8 over 30 games (runs/published/atari), 47 minutes of one core
     steps=1_200_000,
     worlds=32,
     width=0.5,
