@@ -100,7 +100,7 @@ def test_without_records_or_with_broken_ones_nothing_is_said(tmp_path, text):
 @pytest.mark.parametrize(
     "program, flags, words",
     [
-        ("agents.dqn", dict(env="Breakout"), "2 published runs of this recipe: return 38.2 to 81.8 after 600k to 1.2M"),
+        ("agents.dqn", dict(env="Breakout"), "the published run of this recipe: return 81.8 after 1.2M steps"),
         ("agents.pqn", dict(env="Breakout"), "3 published runs of this recipe: return 271.2 to 342.5 after 4M steps"),
         ("agents.pqn", dict(env="Pong"), "3 published runs of this recipe: return"),
         ("agents.ppo", dict(env="CartPole"), "3 published runs of this recipe: return 495.1 to 500.0 after 300k"),
